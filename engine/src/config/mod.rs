@@ -1,0 +1,451 @@
+//! `config.json` of a Hugging Face directory as a checked [`ModelConfig`]. Both layouts are read:
+//! transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`,
+//! `layer_types`). What this engine cannot run exactly is refused by name, never approximated.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::error::EngineError;
+
+pub(crate) mod fields;
+mod rope;
+
+use fields::{Fields, read_json};
+pub use rope::{RopeConfig, RopeScaling, attention_factor, inv_freq};
+
+// Limits on what a config may claim. They lie far above any published model of these families and
+// keep every product of two sizes inside a u64, so a hostile config cannot ask for an absurd buffer.
+const MAX_VOCAB_SIZE: usize = 1 << 22;
+const MAX_HIDDEN_SIZE: usize = 1 << 17;
+const MAX_INTERMEDIATE_SIZE: usize = 1 << 20;
+const MAX_LAYERS: usize = 1 << 10;
+const MAX_HEADS: usize = 1 << 10;
+const MAX_HEAD_DIM: usize = 1 << 10;
+const MAX_POSITIONS: usize = 1 << 24;
+/// Bound on the parameter count, checked before anything is allocated for random weights.
+const MAX_PARAMETERS: u64 = 1 << 40;
+
+/// The network families the engine implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2, TinyLlama.
+    Llama,
+    /// `Qwen3ForCausalLM`: like Llama with an RMS norm on each head of Q and K.
+    Qwen3,
+}
+
+impl Architecture {
+    const ALL: [Self; 2] = [Self::Llama, Self::Qwen3];
+
+    /// The name in the `architectures` list.
+    #[must_use]
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+
+    /// The name in the `model_type` field.
+    #[must_use]
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// What transformers assumes for fields the file leaves out.
+    fn defaults(self) -> Defaults {
+        match self {
+            Self::Llama => Defaults {
+                num_key_value_heads: None,
+                head_dim: None,
+                max_position_embeddings: 2048,
+                bos_token_id: Some(1),
+                eos_token_id: Some(2),
+            },
+            Self::Qwen3 => Defaults {
+                num_key_value_heads: Some(32),
+                head_dim: Some(128),
+                max_position_embeddings: 32_768,
+                bos_token_id: None,
+                eos_token_id: None,
+            },
+        }
+    }
+}
+
+/// Class defaults of transformers' configuration classes; `None` derives the value.
+struct Defaults {
+    num_key_value_heads: Option<usize>,
+    head_dim: Option<usize>,
+    max_position_embeddings: usize,
+    bos_token_id: Option<u32>,
+    eos_token_id: Option<u32>,
+}
+
+/// A model's shape and constants under their Hugging Face names.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelConfig {
+    pub architecture: Architecture,
+    pub vocab_size: usize,
+    pub hidden_size: usize,
+    pub intermediate_size: usize,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: usize,
+    /// Divides `num_attention_heads`; each K/V head serves that many query heads.
+    pub num_key_value_heads: usize,
+    /// Even; may differ from `hidden_size / num_attention_heads`.
+    pub head_dim: usize,
+    pub max_position_embeddings: usize,
+    pub rms_norm_eps: f64,
+    pub attention_bias: bool,
+    pub mlp_bias: bool,
+    pub tie_word_embeddings: bool,
+    pub rope: RopeConfig,
+    /// One entry per layer. `Some(w)`: a row sees itself and the `w - 1` positions before it.
+    pub sliding_windows: Vec<Option<usize>>,
+    pub bos_token_id: Option<u32>,
+    /// Tokens that end a generation; `generation_config.json` may name more.
+    pub eos_token_ids: Vec<u32>,
+    /// The dtype the weights are said to be stored in, for information only.
+    pub weights_dtype: Option<String>,
+}
+
+impl ModelConfig {
+    /// Reads `config.json` in `dir`.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelFile`] when the file is missing or not JSON, else as [`Self::from_json`].
+    pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
+        let path = dir.join("config.json");
+        Self::from_json(&read_json(&path)?, &path)
+    }
+
+    /// Reads a parsed `config.json`; `path` is only named in errors.
+    ///
+    /// # Errors
+    /// [`EngineError::UnsupportedModel`] naming the first field that is missing, out of range or
+    /// asks for something the engine does not implement.
+    pub fn from_json(value: &Value, path: &Path) -> Result<Self, EngineError> {
+        let fields = Fields::root(value, path)?;
+        let architecture = architecture(fields)?;
+        refuse_unsupported(fields)?;
+        let config = Self::from_fields(fields, architecture)?;
+        config.check(fields)?;
+        Ok(config)
+    }
+
+    /// Checks sizes, divisibility and ranges, for a config built in code.
+    ///
+    /// # Errors
+    /// [`EngineError::UnsupportedModel`] naming the field.
+    pub fn validate(&self) -> Result<(), EngineError> {
+        let empty = Value::Object(serde_json::Map::new());
+        self.check(Fields::root(&empty, Path::new("config.json"))?)
+    }
+
+    /// Number of weights of the network, saturating; biases and per-head norms are not counted.
+    #[must_use]
+    pub fn n_parameters(&self) -> u64 {
+        let [vocab, hidden, intermediate] =
+            [self.vocab_size, self.hidden_size, self.intermediate_size].map(|n| n as u64);
+        let q = (self.num_attention_heads as u64).saturating_mul(self.head_dim as u64);
+        let kv = (self.num_key_value_heads as u64).saturating_mul(self.head_dim as u64);
+        let attention = hidden
+            .saturating_mul(q.saturating_add(kv))
+            .saturating_mul(2);
+        let mlp = hidden.saturating_mul(intermediate).saturating_mul(3);
+        let layer = attention
+            .saturating_add(mlp)
+            .saturating_add(hidden.saturating_mul(2));
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        layer
+            .saturating_mul(self.num_hidden_layers as u64)
+            .saturating_add(vocab.saturating_mul(hidden).saturating_mul(tables))
+            .saturating_add(hidden)
+    }
+
+    fn from_fields(fields: Fields<'_>, architecture: Architecture) -> Result<Self, EngineError> {
+        let defaults = architecture.defaults();
+        let size = |name| -> Result<usize, EngineError> {
+            fields
+                .usize(name)?
+                .ok_or_else(|| fields.refuse(name, "is missing"))
+        };
+        let flag = |name| Ok::<bool, EngineError>(fields.bool(name)?.unwrap_or(false));
+        let hidden_size = size("hidden_size")?;
+        let num_attention_heads = size("num_attention_heads")?;
+        let num_hidden_layers = size("num_hidden_layers")?;
+        let max_position_embeddings = fields
+            .usize("max_position_embeddings")?
+            .unwrap_or(defaults.max_position_embeddings);
+        Ok(Self {
+            architecture,
+            vocab_size: size("vocab_size")?,
+            hidden_size,
+            intermediate_size: size("intermediate_size")?,
+            num_hidden_layers,
+            num_attention_heads,
+            num_key_value_heads: kv_heads(fields, &defaults, num_attention_heads)?,
+            head_dim: head_dim(fields, &defaults, hidden_size, num_attention_heads)?,
+            max_position_embeddings,
+            rms_norm_eps: fields.f64("rms_norm_eps")?.unwrap_or(1e-6),
+            attention_bias: flag("attention_bias")?,
+            // Qwen3 has no such field and transformers ignores it there.
+            mlp_bias: architecture == Architecture::Llama && flag("mlp_bias")?,
+            tie_word_embeddings: flag("tie_word_embeddings")?,
+            rope: RopeConfig::from_fields(fields, max_position_embeddings)?,
+            sliding_windows: sliding_windows(fields, architecture, num_hidden_layers)?,
+            bos_token_id: match fields.has_key("bos_token_id") {
+                true => fields.token_id("bos_token_id")?,
+                false => defaults.bos_token_id,
+            },
+            eos_token_ids: match fields.has_key("eos_token_id") {
+                true => fields.token_ids("eos_token_id")?.unwrap_or_default(),
+                false => defaults.eos_token_id.into_iter().collect(),
+            },
+            weights_dtype: weights_dtype(fields)?,
+        })
+    }
+
+    fn check(&self, fields: Fields<'_>) -> Result<(), EngineError> {
+        let sizes = [
+            ("vocab_size", self.vocab_size, MAX_VOCAB_SIZE),
+            ("hidden_size", self.hidden_size, MAX_HIDDEN_SIZE),
+            (
+                "intermediate_size",
+                self.intermediate_size,
+                MAX_INTERMEDIATE_SIZE,
+            ),
+            ("num_hidden_layers", self.num_hidden_layers, MAX_LAYERS),
+            ("num_attention_heads", self.num_attention_heads, MAX_HEADS),
+            ("num_key_value_heads", self.num_key_value_heads, MAX_HEADS),
+            ("head_dim", self.head_dim, MAX_HEAD_DIM),
+            (
+                "max_position_embeddings",
+                self.max_position_embeddings,
+                MAX_POSITIONS,
+            ),
+        ];
+        for (name, size, limit) in sizes {
+            check_size(fields, name, size, limit)?;
+        }
+        if !self
+            .num_attention_heads
+            .is_multiple_of(self.num_key_value_heads)
+        {
+            return Err(fields.refuse(
+                "num_key_value_heads",
+                format!(
+                    "is {}, which does not divide num_attention_heads ({})",
+                    self.num_key_value_heads, self.num_attention_heads
+                ),
+            ));
+        }
+        if !self.head_dim.is_multiple_of(2) {
+            let message = format!("must be even for rotary embedding, found {}", self.head_dim);
+            return Err(fields.refuse("head_dim", message));
+        }
+        if !(self.rms_norm_eps > 0.0 && self.rms_norm_eps < 1.0) {
+            let message = format!("must be between 0 and 1, found {}", self.rms_norm_eps);
+            return Err(fields.refuse("rms_norm_eps", message));
+        }
+        if self.sliding_windows.len() != self.num_hidden_layers {
+            return Err(fields.refuse("sliding_window", "must be set for each layer"));
+        }
+        if self.n_parameters() > MAX_PARAMETERS {
+            let message = "and the other sizes make more than 2^40 parameters";
+            return Err(fields.refuse("hidden_size", message));
+        }
+        Ok(())
+    }
+}
+
+fn check_size(
+    fields: Fields<'_>,
+    name: &str,
+    size: usize,
+    limit: usize,
+) -> Result<(), EngineError> {
+    if (1..=limit).contains(&size) {
+        return Ok(());
+    }
+    Err(fields.refuse(name, format!("must be between 1 and {limit}, found {size}")))
+}
+
+/// The one architecture both `architectures` and `model_type` name; either may be absent.
+fn architecture(fields: Fields<'_>) -> Result<Architecture, EngineError> {
+    let supported = || {
+        let names = Architecture::ALL.map(|a| format!("{} ({})", a.class_name(), a.model_type()));
+        names.join(", ")
+    };
+    let find = |field: &str, name: Option<&str>, of: fn(Architecture) -> &'static str| {
+        let Some(name) = name else { return Ok(None) };
+        match Architecture::ALL.into_iter().find(|a| of(*a) == name) {
+            Some(architecture) => Ok(Some(architecture)),
+            None => Err(fields.refuse(field, format!("is {name:?}; supported: {}", supported()))),
+        }
+    };
+    let classes = fields.strings("architectures")?.unwrap_or_default();
+    let by_class = find(
+        "architectures",
+        classes.first().copied(),
+        Architecture::class_name,
+    )?;
+    let by_type = find(
+        "model_type",
+        fields.str("model_type")?,
+        Architecture::model_type,
+    )?;
+    match (by_class, by_type) {
+        (Some(class), Some(model_type)) if class != model_type => Err(fields.refuse(
+            "model_type",
+            format!(
+                "is {:?} but architectures names {}",
+                model_type.model_type(),
+                class.class_name()
+            ),
+        )),
+        (Some(found), _) | (None, Some(found)) => Ok(found),
+        (None, None) => Err(fields.refuse(
+            "architectures",
+            format!("is missing; supported: {}", supported()),
+        )),
+    }
+}
+
+fn refuse_unsupported(fields: Fields<'_>) -> Result<(), EngineError> {
+    if let Some(quantization) = fields.object("quantization_config")? {
+        let method = quantization
+            .str("quant_method")?
+            .unwrap_or("an unnamed method");
+        return Err(fields.refuse(
+            "quantization_config",
+            format!("says the weights are quantized ({method}); use the f32, f16 or bf16 weights"),
+        ));
+    }
+    match fields.str("hidden_act")? {
+        None | Some("silu") => Ok(()),
+        Some(other) => Err(fields.refuse("hidden_act", format!("is {other:?}; supported: silu"))),
+    }
+}
+
+fn kv_heads(
+    fields: Fields<'_>,
+    defaults: &Defaults,
+    num_attention_heads: usize,
+) -> Result<usize, EngineError> {
+    const NAME: &str = "num_key_value_heads";
+    if let Some(heads) = fields.usize(NAME)? {
+        return Ok(heads);
+    }
+    // An explicit null means "as many as query heads" even where the class default is a number.
+    let class_default = defaults
+        .num_key_value_heads
+        .filter(|_| !fields.has_key(NAME));
+    Ok(class_default.unwrap_or(num_attention_heads))
+}
+
+fn head_dim(
+    fields: Fields<'_>,
+    defaults: &Defaults,
+    hidden_size: usize,
+    num_attention_heads: usize,
+) -> Result<usize, EngineError> {
+    if let Some(head_dim) = fields.usize("head_dim")?.or(defaults.head_dim) {
+        return Ok(head_dim);
+    }
+    match hidden_size.checked_rem(num_attention_heads) {
+        Some(0) => Ok(hidden_size / num_attention_heads),
+        Some(_) => Err(fields.refuse(
+            "head_dim",
+            format!(
+                "is missing and hidden_size ({hidden_size}) is not a multiple of \
+                 num_attention_heads ({num_attention_heads})"
+            ),
+        )),
+        None => Err(fields.refuse("num_attention_heads", "must be at least 1")),
+    }
+}
+
+/// The attention window of each layer. Llama has none; Qwen3 has one only where
+/// `use_sliding_window` is set, in the layers that `layer_types` names or, without that list, from
+/// `max_window_layers` on.
+fn sliding_windows(
+    fields: Fields<'_>,
+    architecture: Architecture,
+    num_hidden_layers: usize,
+) -> Result<Vec<Option<usize>>, EngineError> {
+    // Before anything is allocated for each layer.
+    check_size(fields, "num_hidden_layers", num_hidden_layers, MAX_LAYERS)?;
+    if architecture == Architecture::Llama {
+        return Ok(vec![None; num_hidden_layers]);
+    }
+    let window = qwen3_window(fields)?;
+    let Some(layer_types) = fields.strings("layer_types")? else {
+        let first = fields.usize("max_window_layers")?.unwrap_or(28);
+        return Ok((0..num_hidden_layers)
+            .map(|l| window.filter(|_| l >= first))
+            .collect());
+    };
+    if layer_types.len() != num_hidden_layers {
+        let message = format!(
+            "has {} entries for {num_hidden_layers} layers",
+            layer_types.len()
+        );
+        return Err(fields.refuse("layer_types", message));
+    }
+    layer_types
+        .into_iter()
+        .map(|kind| layer_window(fields, kind, window))
+        .collect()
+}
+
+fn qwen3_window(fields: Fields<'_>) -> Result<Option<usize>, EngineError> {
+    if !fields.bool("use_sliding_window")?.unwrap_or(false) {
+        return Ok(None);
+    }
+    let window = match fields.has_key("sliding_window") {
+        true => fields.usize("sliding_window")?,
+        false => Some(4096),
+    };
+    match window {
+        Some(0) => Err(fields.refuse("sliding_window", "must be at least 1")),
+        window => Ok(window),
+    }
+}
+
+fn layer_window(
+    fields: Fields<'_>,
+    kind: &str,
+    window: Option<usize>,
+) -> Result<Option<usize>, EngineError> {
+    match kind {
+        // "attention" is the name older files use.
+        "full_attention" | "attention" => Ok(None),
+        "sliding_attention" if window.is_some() => Ok(window),
+        "sliding_attention" => Err(fields.refuse(
+            "layer_types",
+            "names sliding_attention, but use_sliding_window and sliding_window give no window",
+        )),
+        other => Err(fields.refuse(
+            "layer_types",
+            format!("names {other:?}; supported: full_attention, sliding_attention"),
+        )),
+    }
+}
+
+/// `dtype` (transformers 5) or `torch_dtype` (4), without torch's module prefix.
+fn weights_dtype(fields: Fields<'_>) -> Result<Option<String>, EngineError> {
+    let name = match fields.str("dtype")? {
+        Some(name) => Some(name),
+        None => fields.str("torch_dtype")?,
+    };
+    Ok(name.map(|name| name.trim_start_matches("torch.").to_owned()))
+}
+
+#[cfg(test)]
+mod tests;
