@@ -1,8 +1,37 @@
 //! The engine: model, KV, fusion, kernels and decoding, on Burn.
+//!
+//! A prompt comes in as token ids cut into prefix, chunks and question ([`PromptSegments`]), with a
+//! [`LayerSource`] per cached chunk; a KV cache that is valid for decoding comes out, with the
+//! logits of the first token. The engine knows no store, no index and no wire format.
 
 pub mod config;
+mod engine;
 pub mod error;
-pub mod weights;
+mod fusion;
+mod generate;
+mod generation_config;
+mod kernel;
+mod kv;
+mod model;
+mod sampling;
+mod text;
+mod weights;
+mod worker;
 
 pub use config::ModelConfig;
+pub use engine::{Engine, EngineOptions, ForwardTrace, ModelInfo};
 pub use error::EngineError;
+pub use fusion::{
+    ChunkState, Deviation, FuseReport, FuseTimings, FusionPlan, Mode, Policy, PromptSegments,
+    Schedule,
+};
+pub use generate::{FinishReason, FinishReport, TokenEvent};
+pub use generation_config::GenerationDefaults;
+pub use kernel::{FusionBackend, overwrite_rows, overwrite_rows_reference};
+pub use kv::{
+    ChunkKv, ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity, LayerSource, MemorySource,
+    SourceError,
+};
+pub use sampling::{SamplingParams, TokenLogprob};
+pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};
+pub use worker::{EngineHandle, EngineHealth, FuseRequest, Generation};

@@ -1,0 +1,354 @@
+//! One model on one device: prefill, fusion with replanning, chunk KV, single decode steps.
+//!
+//! `Engine` is single-threaded and generic over the backend; `worker` gives it a thread and a
+//! handle without generics.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+
+use crate::config::ModelConfig;
+use crate::error::EngineError;
+use crate::fusion::{
+    FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Mode, PromptSegments,
+    RowWindow, Sources,
+};
+use crate::generation_config::GenerationDefaults;
+use crate::kernel::FusionBackend;
+use crate::kv::{
+    ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, PrefixCache, tensor_to_block,
+};
+use crate::model::load::WeightSource;
+use crate::model::{Decoder, RopeTable, row_tensor};
+use crate::text::{ChatTemplate, TextCodec};
+use crate::weights::WeightFiles;
+
+/// How to load and run a model.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    /// A Hugging Face model directory.
+    pub model_dir: PathBuf,
+    pub dtype: ComputeDtype,
+    pub kv_dtype: KvDtype,
+    /// Rows computed at once in prefill.
+    pub max_prefill_tokens: usize,
+    /// Limit on prompt plus answer; the model's own limit where absent.
+    pub max_model_len: Option<usize>,
+    /// Requests that may wait.
+    pub max_queue: usize,
+    /// Prompt prefixes whose exact KV is kept on the device.
+    pub prefix_cache_entries: usize,
+    /// Random weights of this seed instead of weight files: only config.json is needed.
+    pub random_weights: Option<u64>,
+}
+
+impl EngineOptions {
+    /// Defaults for a model directory: f32, 512 rows at once, 64 waiting, 16 prefixes.
+    pub fn new(model_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            model_dir: model_dir.into(),
+            dtype: ComputeDtype::F32,
+            kv_dtype: KvDtype::F32,
+            max_prefill_tokens: 512,
+            max_model_len: None,
+            max_queue: 64,
+            prefix_cache_entries: 16,
+            random_weights: None,
+        }
+    }
+}
+
+/// What is known of a model without touching its weights on the device.
+#[derive(Debug)]
+pub struct ModelInfo {
+    pub config: ModelConfig,
+    pub identity: KvIdentity,
+    /// Absent where the directory has no tokenizer (random weights, `--tokens`).
+    pub tokenizer: Option<TextCodec>,
+    pub template: Option<ChatTemplate>,
+    pub generation: GenerationDefaults,
+    /// The directory's name.
+    pub name: String,
+    /// Limit on prompt plus answer, in tokens.
+    pub max_model_len: usize,
+    pub dir: PathBuf,
+}
+
+impl ModelInfo {
+    /// Reads everything but the weights' values; the weight files are hashed.
+    ///
+    /// # Errors
+    /// Names the file and field that is missing, malformed or unsupported.
+    pub fn read(options: &EngineOptions) -> Result<Self, EngineError> {
+        let dir = &options.model_dir;
+        let config = ModelConfig::from_dir(dir)?;
+        let tokenizer = match dir.join("tokenizer.json").exists() {
+            true => Some(TextCodec::from_dir(dir)?),
+            false => None,
+        };
+        let template = match &tokenizer {
+            Some(tokenizer) => ChatTemplate::from_dir(dir, tokenizer)?,
+            None => None,
+        };
+        let weights_hash = match options.random_weights {
+            Some(seed) => *blake3::hash(format!("random weights {seed}").as_bytes()).as_bytes(),
+            None => WeightFiles::open(dir)?.hash()?,
+        };
+        let tokenizer_hash = tokenizer.as_ref().map_or([0; 32], TextCodec::hash);
+        let identity =
+            KvIdentity::new(&config, weights_hash, tokenizer_hash, options.dtype, options.kv_dtype);
+        let limit = options.max_model_len.unwrap_or(usize::MAX);
+        Ok(Self {
+            max_model_len: limit.min(config.max_position_embeddings),
+            generation: GenerationDefaults::from_dir(dir, &config)?,
+            name: directory_name(dir),
+            dir: dir.clone(),
+            config,
+            identity,
+            tokenizer,
+            template,
+        })
+    }
+}
+
+fn directory_name(dir: &Path) -> String {
+    let resolved = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
+    resolved.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+/// Logits at every position and K (before RoPE) and V of every layer of one full prefill.
+#[derive(Debug, Clone)]
+pub struct ForwardTrace {
+    /// `[n_tokens, vocab_size]`
+    pub logits: Vec<Vec<f32>>,
+    /// Per layer K before RoPE and V, `[n_tokens, kv_heads, head_dim]` row-major.
+    pub layers: Vec<(Vec<f32>, Vec<f32>)>,
+}
+
+/// A loaded model.
+pub struct Engine<B: FusionBackend> {
+    decoder: Decoder<B>,
+    rope: RopeTable<B>,
+    prefixes: PrefixCache<B>,
+    info: Arc<ModelInfo>,
+    max_prefill_tokens: usize,
+}
+
+/// A prompt ready for decoding.
+pub(crate) struct Sequence<B: FusionBackend> {
+    pub cache: KvCache<B>,
+    /// Next free position.
+    pub n_tokens: usize,
+    /// Logits after the last token, `[vocab_size]`.
+    pub logits: Vec<f32>,
+    pub report: FuseReport,
+}
+
+/// A check asked between steps: `Some` stops the work with that error.
+pub(crate) type StopCheck<'a> = &'a dyn Fn() -> Option<EngineError>;
+
+impl<B: FusionBackend> Engine<B> {
+    /// Loads the weights onto `device`.
+    ///
+    /// # Errors
+    /// As [`ModelInfo::read`], and for missing or malformed tensors.
+    pub fn load(
+        options: &EngineOptions,
+        info: Arc<ModelInfo>,
+        device: &B::Device,
+    ) -> Result<Self, EngineError> {
+        let dtype = options.dtype.dtype();
+        let decoder = match options.random_weights {
+            Some(seed) => {
+                Decoder::load(&info.config, &WeightSource::Random { seed }, dtype, device)?
+            }
+            None => {
+                let files = WeightFiles::open(&options.model_dir)?;
+                Decoder::load(&info.config, &WeightSource::Files(&files), dtype, device)?
+            }
+        };
+        Ok(Self {
+            rope: RopeTable::new(&info.config, device),
+            prefixes: PrefixCache::new(options.prefix_cache_entries),
+            max_prefill_tokens: options.max_prefill_tokens.max(1),
+            decoder,
+            info,
+        })
+    }
+
+    pub fn info(&self) -> &Arc<ModelInfo> {
+        &self.info
+    }
+
+    /// Makes the plan's KV and the logits of its last position.
+    ///
+    /// A chunk whose stored KV proves bad is planned again as missed; at a second bad chunk the
+    /// prompt is fully prefilled. No error comes from bad KV.
+    pub(crate) fn fuse(
+        &mut self,
+        plan: FusionPlan,
+        sources: Sources,
+        capacity: usize,
+        stop: StopCheck<'_>,
+    ) -> Result<Sequence<B>, EngineError> {
+        let fused = self.fuse_or_replan(plan, sources, capacity, stop)?;
+        let start = Instant::now();
+        let hidden = fused.hidden.ok_or_else(|| EngineError::Device {
+            message: "prefill gave no hidden state".into(),
+        })?;
+        let logits = self.read_logits(hidden)?;
+        let mut report = fused.report;
+        report.timings.first_decode = start.elapsed();
+        Ok(Sequence { cache: fused.cache, n_tokens: report.prompt_tokens, logits, report })
+    }
+
+    fn fuse_or_replan(
+        &mut self,
+        mut plan: FusionPlan,
+        mut sources: Sources,
+        capacity: usize,
+        stop: StopCheck<'_>,
+    ) -> Result<FusedPrefill<B>, EngineError> {
+        let mut failed_chunks = Vec::new();
+        loop {
+            let mut context = self.context(stop);
+            let outcome =
+                context.prefill(&plan, sources, capacity, RowWindow::Last, &mut |_, _, _| {});
+            match outcome {
+                Ok(mut fused) => {
+                    fused.report.replans = failed_chunks.len();
+                    fused.report.failed_chunks = failed_chunks;
+                    return Ok(fused);
+                }
+                Err(FuseError::Stopped(error)) => return Err(error),
+                Err(FuseError::BadBlock { block, sources: returned }) => {
+                    let (chunk, layer) = (block.chunk, block.layer);
+                    tracing::warn!(chunk, layer, error = %block.error, "stored KV is bad: replan");
+                    failed_chunks.push(chunk);
+                    plan = plan.with_miss(chunk);
+                    if failed_chunks.len() > 1 {
+                        plan = plan.as_full();
+                    }
+                    sources = returned;
+                }
+            }
+        }
+    }
+
+    /// KV of one chunk, computed alone behind the conditioning prefix, which is computed once and
+    /// kept (CacheBlend section 4; design invariant 6).
+    ///
+    /// # Errors
+    /// An empty chunk, ids outside the vocabulary, or more tokens than the model takes.
+    pub fn chunk_kv(
+        &mut self,
+        conditioning: &[u32],
+        chunk_ids: &[u32],
+    ) -> Result<ChunkKv, EngineError> {
+        let kv_dtype = self.info.identity.kv_dtype;
+        let start = conditioning.len();
+        let mut layers = Vec::with_capacity(self.info.config.num_hidden_layers);
+        let mut observe = |positions: &[usize], k: &Tensor<B, 3>, v: &Tensor<B, 3>| {
+            let first = positions.partition_point(|&position| position < start);
+            let block = |x: &Tensor<B, 3>| tensor_to_block(rows_from(x, first), kv_dtype);
+            layers.push((block(k), block(v)));
+        };
+        self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut observe)?;
+        Ok(ChunkKv { token_ids: chunk_ids.to_vec(), layers })
+    }
+
+    /// A plain forward pass over `ids`, for parity tests and fidelity measurements.
+    ///
+    /// # Errors
+    /// No ids, ids outside the vocabulary, or more than the model takes.
+    pub fn forward(&mut self, ids: &[u32]) -> Result<ForwardTrace, EngineError> {
+        let mut layers = Vec::new();
+        let mut observe = |_: &[usize], k: &Tensor<B, 3>, v: &Tensor<B, 3>| {
+            let floats = |x: &Tensor<B, 3>| x.to_data().iter::<f32>().collect();
+            layers.push((floats(k), floats(v)));
+        };
+        let fused = self.run_alone(&[], ids, RowWindow::Alive, &mut observe)?;
+        let hidden = fused.hidden.ok_or(EngineError::Cancelled)?;
+        let logits = self.decoder.logits(hidden).into_data();
+        let flat: Vec<f32> = logits.iter::<f32>().collect();
+        let vocab = self.info.config.vocab_size;
+        Ok(ForwardTrace { logits: flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect(), layers })
+    }
+
+    /// Full prefill of `ids` behind `prefix`, with every layer's computed K and V observed.
+    fn run_alone(
+        &mut self,
+        prefix: &[u32],
+        ids: &[u32],
+        window: RowWindow,
+        observe: crate::fusion::KvObserver<'_, B>,
+    ) -> Result<FusedPrefill<B>, EngineError> {
+        let segments = PromptSegments {
+            prefix: prefix.to_vec(),
+            chunks: Vec::new(),
+            question: ids.to_vec(),
+        };
+        let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, &self.info)?;
+        let capacity = plan.n_tokens();
+        let never = || None;
+        let mut context = self.context(&never);
+        match context.prefill(&plan, Vec::new(), capacity, window, observe) {
+            Ok(fused) => Ok(fused),
+            Err(FuseError::Stopped(error)) => Err(error),
+            Err(FuseError::BadBlock { block, .. }) => {
+                Err(EngineError::Device { message: block.error.to_string() })
+            }
+        }
+    }
+
+    /// One decode step: `token` enters at the sequence's next position.
+    ///
+    /// # Errors
+    /// Logits that are not finite.
+    pub(crate) fn step(
+        &mut self,
+        sequence: &mut Sequence<B>,
+        token: u32,
+    ) -> Result<(), EngineError> {
+        let position = sequence.n_tokens;
+        let rope = self.rope.rows(&[position]);
+        let index = row_tensor::<B>(&[position], self.decoder.device());
+        let mut hidden = self.decoder.embed(&[token]); // [1, hidden_size]
+        for layer_idx in 0..self.info.config.num_hidden_layers {
+            let layer = self.decoder.layer(layer_idx);
+            let normed = layer.pre_attention(hidden.clone());
+            let (k, v) = layer.keys_values(normed.clone()); // [1, kv_heads, head_dim]
+            sequence.cache.layer_mut(layer_idx).write(&index, rope.rotate(k), v);
+            let cache = sequence.cache.layer(layer_idx);
+            hidden = layer.forward_rows(hidden, normed, &[position], &rope, cache);
+        }
+        sequence.logits = self.read_logits(hidden)?;
+        sequence.n_tokens += 1;
+        Ok(())
+    }
+
+    fn read_logits(&self, hidden: Tensor<B, 2>) -> Result<Vec<f32>, EngineError> {
+        let data = self.decoder.logits(hidden).try_into_data();
+        let data = data.map_err(|error| EngineError::Device { message: format!("{error:?}") })?;
+        Ok(data.iter::<f32>().collect())
+    }
+
+    fn context<'a>(&'a mut self, stop: StopCheck<'a>) -> FusionContext<'a, B> {
+        FusionContext {
+            decoder: &self.decoder,
+            rope: &mut self.rope,
+            prefixes: &mut self.prefixes,
+            identity: &self.info.identity,
+            max_prefill_tokens: self.max_prefill_tokens,
+            stop,
+        }
+    }
+}
+
+/// Rows `first..` of `[m, heads, head_dim]`.
+fn rows_from<B: FusionBackend>(x: &Tensor<B, 3>, first: usize) -> Tensor<B, 3> {
+    let [m, heads, head_dim] = x.dims();
+    x.clone().slice([first..m, 0..heads, 0..head_dim])
+}

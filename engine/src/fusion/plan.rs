@@ -1,0 +1,168 @@
+//! The plan of one prompt: token ids, positions, and what is known of each chunk. Pure.
+
+use std::ops::Range;
+
+use super::policy::Policy;
+use crate::engine::ModelInfo;
+use crate::error::EngineError;
+
+/// A prompt in token ids, cut once by the one segmentation function (design invariant 9).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PromptSegments {
+    pub prefix: Vec<u32>,
+    pub chunks: Vec<Vec<u32>>,
+    pub question: Vec<u32>,
+}
+
+impl PromptSegments {
+    /// Prompt length in tokens.
+    pub fn n_tokens(&self) -> usize {
+        let chunks: usize = self.chunks.iter().map(Vec::len).sum();
+        self.prefix.len() + chunks + self.question.len()
+    }
+
+    /// All token ids: what full prefill computes.
+    pub fn token_ids(&self) -> Vec<u32> {
+        let parts = std::iter::once(&self.prefix).chain(&self.chunks).chain([&self.question]);
+        parts.flatten().copied().collect()
+    }
+}
+
+/// How the prompt's KV is made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mode {
+    /// Every token is computed.
+    Full,
+    /// Stored KV is used as it is; only the question and missing chunks are computed.
+    Reuse,
+    /// Stored KV is used, and the share `ratio` of its tokens that `policy` picks is recomputed.
+    Blend { policy: Policy, ratio: f64 },
+}
+
+/// What the cache knows of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChunkState {
+    /// No usable KV: every row is computed.
+    Miss,
+    /// Stored KV is there. `exact`: its conditioning ids are the prompt's ids before the chunk and
+    /// its stored dtype is the compute dtype, so it equals what full prefill computes.
+    Hit { exact: bool },
+}
+
+/// A checked plan. Ratio 0 has become `Reuse`, ratio 1 `Full`.
+#[derive(Debug, Clone)]
+pub struct FusionPlan {
+    segments: PromptSegments,
+    chunks: Vec<ChunkState>,
+    mode: Mode,
+}
+
+impl FusionPlan {
+    /// Checks a request against the model.
+    ///
+    /// # Errors
+    /// Names the field: an empty question or chunk, an id outside the vocabulary, a prompt that
+    /// leaves no room for one answer token, a ratio outside 0..=1, a check layer too deep.
+    pub fn new(
+        segments: PromptSegments,
+        chunks: Vec<ChunkState>,
+        mode: Mode,
+        model: &ModelInfo,
+    ) -> Result<Self, EngineError> {
+        check_segments(&segments, chunks.len(), model)?;
+        let mode = normalise(mode, model.config.num_hidden_layers)?;
+        Ok(Self { segments, chunks, mode })
+    }
+
+    /// The mode as planned.
+    pub fn mode(&self) -> &Mode {
+        &self.mode
+    }
+
+    /// Prompt length in tokens.
+    pub fn n_tokens(&self) -> usize {
+        self.segments.n_tokens()
+    }
+
+    pub(crate) fn segments(&self) -> &PromptSegments {
+        &self.segments
+    }
+
+    pub(crate) fn chunk_states(&self) -> &[ChunkState] {
+        &self.chunks
+    }
+
+    /// The same plan with one chunk missed: after its stored KV proved bad.
+    pub(crate) fn with_miss(mut self, chunk: usize) -> Self {
+        self.chunks[chunk] = ChunkState::Miss;
+        self
+    }
+
+    /// The same prompt as a full prefill.
+    pub(crate) fn as_full(mut self) -> Self {
+        self.mode = Mode::Full;
+        self
+    }
+
+    /// Positions of chunk `index`.
+    pub(crate) fn chunk_rows(&self, index: usize) -> Range<usize> {
+        let before: usize = self.segments.chunks[..index].iter().map(Vec::len).sum();
+        let start = self.segments.prefix.len() + before;
+        start..start + self.segments.chunks[index].len()
+    }
+
+    /// Positions of the question.
+    pub(crate) fn question_rows(&self) -> Range<usize> {
+        let n = self.n_tokens();
+        n - self.segments.question.len()..n
+    }
+
+    /// Rows of the chunks in the given state, ascending.
+    pub(crate) fn rows_of(&self, wanted: impl Fn(ChunkState) -> bool) -> Vec<usize> {
+        let chunks = (0..self.chunks.len()).filter(|&i| wanted(self.chunks[i]));
+        chunks.flat_map(|i| self.chunk_rows(i)).collect()
+    }
+}
+
+fn check_segments(
+    segments: &PromptSegments,
+    n_states: usize,
+    model: &ModelInfo,
+) -> Result<(), EngineError> {
+    let invalid = |field, message| Err(EngineError::InvalidRequest { field, message });
+    if segments.chunks.len() != n_states {
+        return invalid("chunks", "one state per chunk is needed".into());
+    }
+    if segments.question.is_empty() {
+        return invalid("question", "the question has no tokens; give a non-empty one".into());
+    }
+    if let Some(i) = segments.chunks.iter().position(Vec::is_empty) {
+        return invalid("chunks", format!("chunk {i} has no tokens"));
+    }
+    let vocab = model.config.vocab_size;
+    if let Some(id) = segments.token_ids().into_iter().find(|&id| id as usize >= vocab) {
+        return invalid("tokens", format!("token id {id} is outside the vocabulary of {vocab}"));
+    }
+    let (tokens, limit) = (segments.n_tokens(), model.max_model_len);
+    if tokens >= limit {
+        return Err(EngineError::PromptTooLong { tokens, limit });
+    }
+    Ok(())
+}
+
+fn normalise(mode: Mode, n_layers: usize) -> Result<Mode, EngineError> {
+    let Mode::Blend { policy, ratio } = mode else { return Ok(mode) };
+    if !(0.0..=1.0).contains(&ratio) {
+        return Err(EngineError::InvalidRequest {
+            field: "ratio",
+            message: format!("{ratio} is not between 0 and 1"),
+        });
+    }
+    policy.validate(n_layers)?;
+    Ok(match policy {
+        Policy::All => Mode::Blend { policy, ratio },
+        _ if ratio == 0.0 => Mode::Reuse,
+        _ if ratio == 1.0 => Mode::Full,
+        _ => Mode::Blend { policy, ratio },
+    })
+}

@@ -1,0 +1,45 @@
+//! What a fused prefill tells about itself, so that a user can see why it was fast or slow.
+
+use std::time::Duration;
+
+use super::Mode;
+
+/// Counts and times of one prefill.
+#[derive(Debug, Clone)]
+pub struct FuseReport {
+    /// The mode as planned: ratio 0 is `Reuse`, ratio 1 is `Full`.
+    pub mode: Mode,
+    pub prompt_tokens: usize,
+    /// Prefix tokens whose KV came from the prefix cache.
+    pub prefix_tokens_cached: usize,
+    /// Chunk tokens whose stored KV was placed.
+    pub tokens_loaded: usize,
+    /// Loaded tokens that were computed again at the last layer's input.
+    pub tokens_recomputed: usize,
+    /// Tokens computed at every layer: question, misses, an uncached prefix; all in full prefill.
+    pub tokens_prefilled: usize,
+    pub bytes_loaded: u64,
+    pub chunks_hit: usize,
+    pub chunks_missed: usize,
+    /// Chunks whose KV turned out bad while loading; they count as missed.
+    pub failed_chunks: Vec<usize>,
+    pub replans: usize,
+    /// Prompt positions recomputed among the loaded ones, ascending.
+    pub recomputed_rows: Vec<usize>,
+    pub timings: FuseTimings,
+}
+
+/// Stage times of one prefill.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct FuseTimings {
+    /// From submission until the engine thread took the request.
+    pub queue: Duration,
+    /// Time the read-ahead thread spent reading.
+    pub load: Duration,
+    /// Time the engine thread waited for the read-ahead thread.
+    pub load_wait: Duration,
+    /// Placing and computing, without `load_wait`.
+    pub recompute: Duration,
+    /// Output projection and sampling of the first token.
+    pub first_decode: Duration,
+}

@@ -1,0 +1,137 @@
+//! Row overwrite into a KV buffer: the reference, the Flex version (in place) and the CubeCL kernel.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::ops::{FloatTensor, IntTensor};
+use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive};
+use burn_flex::{Flex, FlexTensor};
+use half::{bf16, f16};
+
+use super::FusionBackend;
+
+/// Plain tensor code: clear the rows, then add the values scattered into zeros.
+pub(super) fn reference<B: Backend>(
+    buffer: FloatTensor<B>,
+    rows: IntTensor<B>,
+    values: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let buffer = Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(buffer));
+    let values = Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(values));
+    let rows = Tensor::<B, 1, Int>::from_primitive(rows);
+
+    let scattered =
+        buffer.zeros_like().select_assign(0, rows.clone(), values.clone(), IndexingUpdateOp::Add);
+    let touched: Tensor<B, 3, Bool> = buffer
+        .zeros_like()
+        .select_assign(0, rows, values.ones_like(), IndexingUpdateOp::Add)
+        .greater_elem(0.5); // [n_rows, heads, head_dim]
+    buffer.mask_where(touched, scattered).into_primitive().tensor()
+}
+
+impl FusionBackend for Flex {
+    fn overwrite_rows(buffer: FlexTensor, rows: FlexTensor, values: FlexTensor) -> FlexTensor {
+        let mut buffer = whole(buffer);
+        let (rows, values) = (whole(rows), whole(values));
+        let rows: &[i32] = rows.storage();
+        match buffer.dtype() {
+            DType::F32 => copy_rows::<f32>(&mut buffer, rows, &values),
+            DType::F16 => copy_rows::<f16>(&mut buffer, rows, &values),
+            DType::BF16 => copy_rows::<bf16>(&mut buffer, rows, &values),
+            other => panic!("overwrite_rows: KV buffers are f32, f16 or bf16, not {other:?}"),
+        }
+        buffer
+    }
+}
+
+/// The tensor as one dense buffer. A dense tensor is moved, not cloned: a second reference would
+/// turn the in-place write into a copy.
+fn whole(tensor: FlexTensor) -> FlexTensor {
+    let dense = tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.bytes().len() == tensor.layout().num_elements() * tensor.dtype().size();
+    if dense { tensor } else { tensor.to_contiguous() }
+}
+
+/// Copies each row of `values` to its place; `buffer` is copied first only if it is shared.
+fn copy_rows<E: burn::tensor::Element + bytemuck::Pod>(
+    buffer: &mut FlexTensor,
+    rows: &[i32],
+    values: &FlexTensor,
+) {
+    let width = values.shape()[1] * values.shape()[2];
+    let values: &[E] = values.storage();
+    let out: &mut [E] = buffer.storage_mut();
+    for (&row, value) in rows.iter().zip(values.chunks_exact(width)) {
+        let start = row as usize * width;
+        out[start..start + width].copy_from_slice(value);
+    }
+}
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod cube {
+    //! The CubeCL kernel and its launcher: one unit per element of `values`.
+
+    use burn_cubecl::element::BoolElement;
+    use burn_cubecl::tensor::CubeTensor;
+    use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
+    use cubecl::prelude::*;
+    use cubecl::{CubeDim, calculate_cube_count_elemwise};
+
+    use crate::kernel::FusionBackend;
+
+    #[cube(launch)]
+    fn overwrite_rows_kernel<F: Numeric>(
+        buffer: &mut Tensor<F>,
+        rows: &Tensor<i32>,
+        values: &Tensor<F>,
+        width: usize,
+        n_elements: usize,
+        #[define(F)] _dtype: StorageType,
+    ) {
+        if ABSOLUTE_POS >= n_elements {
+            terminate!();
+        }
+        let row = usize::cast_from(rows[ABSOLUTE_POS / width]);
+        buffer[row * width + ABSOLUTE_POS % width] = values[ABSOLUTE_POS];
+    }
+
+    impl<R, F, I, BT> FusionBackend for CubeBackend<R, F, I, BT>
+    where
+        R: CubeRuntime,
+        F: FloatElement,
+        I: IntElement,
+        BT: BoolElement,
+    {
+        fn overwrite_rows(
+            buffer: CubeTensor<R>,
+            rows: CubeTensor<R>,
+            values: CubeTensor<R>,
+        ) -> CubeTensor<R> {
+            let buffer = burn_cubecl::kernel::into_contiguous(buffer);
+            let buffer = if buffer.can_mut() { buffer } else { buffer.copy() };
+            let rows = burn_cubecl::kernel::into_contiguous(rows);
+            let values = burn_cubecl::kernel::into_contiguous(values);
+            let shape = values.meta.shape();
+            let width = shape[1] * shape[2];
+            let n_elements = shape[0] * width;
+            if n_elements == 0 {
+                return buffer;
+            }
+            let cube_dim = CubeDim::new(&buffer.client, n_elements);
+            let cube_count = calculate_cube_count_elemwise(&buffer.client, n_elements, cube_dim);
+            let client = buffer.client.clone();
+            let dtype = buffer.dtype;
+            overwrite_rows_kernel::launch::<R>(
+                &client,
+                cube_count,
+                cube_dim,
+                buffer.clone().into_tensor_arg(),
+                rows.into_tensor_arg(),
+                values.into_tensor_arg(),
+                width,
+                n_elements,
+                dtype.into(),
+            );
+            buffer
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! The device KV cache of one sequence, preallocated and written in place.
+//!
+//! Row `p` holds the token at prompt position `p`. K is rotated, at that position. Which rows are
+//! valid at which layer is the business of `fusion`: attention never looks past a row's position.
+
+use std::ops::Range;
+
+use burn::tensor::{DType, Int, Tensor};
+
+use crate::config::ModelConfig;
+use crate::kernel::{FusionBackend, overwrite_rows};
+
+/// K and V of one layer.
+pub struct LayerCache<B: FusionBackend> {
+    // `None` only inside a write, so that the backend sees the one reference and writes in place.
+    k: Option<Tensor<B, 3>>, // [capacity, kv_heads, head_dim]
+    v: Option<Tensor<B, 3>>,
+}
+
+impl<B: FusionBackend> LayerCache<B> {
+    fn new(shape: [usize; 3], options: (&B::Device, DType)) -> Self {
+        Self {
+            k: Some(Tensor::zeros(shape, options)),
+            v: Some(Tensor::zeros(shape, options)),
+        }
+    }
+
+    /// The whole buffers. Drop the result before the next write, or that write copies.
+    pub fn tensors(&self) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        (self.buffer(&self.k), self.buffer(&self.v))
+    }
+
+    /// Writes rows at the given positions.
+    ///
+    /// # Shapes
+    /// - rows: `[m]`, distinct
+    /// - k (rotated), v: `[m, kv_heads, head_dim]`
+    pub fn write(&mut self, rows: &Tensor<B, 1, Int>, k: Tensor<B, 3>, v: Tensor<B, 3>) {
+        self.k = self.k.take().map(|buffer| overwrite_rows(buffer, rows.clone(), k));
+        self.v = self.v.take().map(|buffer| overwrite_rows(buffer, rows.clone(), v));
+    }
+
+    fn buffer(&self, side: &Option<Tensor<B, 3>>) -> Tensor<B, 3> {
+        side.clone().expect("a buffer is absent only inside `write`")
+    }
+}
+
+/// K and V of all layers of one sequence.
+pub struct KvCache<B: FusionBackend> {
+    layers: Vec<LayerCache<B>>,
+    capacity: usize,
+}
+
+impl<B: FusionBackend> KvCache<B> {
+    /// Room for `capacity` tokens.
+    pub fn new(config: &ModelConfig, capacity: usize, dtype: DType, device: &B::Device) -> Self {
+        let shape = [capacity, config.num_key_value_heads, config.head_dim];
+        let layer = |_| LayerCache::new(shape, (device, dtype));
+        Self { layers: (0..config.num_hidden_layers).map(layer).collect(), capacity }
+    }
+
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    pub fn layer(&self, layer_idx: usize) -> &LayerCache<B> {
+        &self.layers[layer_idx]
+    }
+
+    pub fn layer_mut(&mut self, layer_idx: usize) -> &mut LayerCache<B> {
+        &mut self.layers[layer_idx]
+    }
+
+    /// A copy of rows of every layer: `[rows, kv_heads, head_dim]` each, K rotated.
+    pub fn rows(&self, rows: Range<usize>) -> Vec<(Tensor<B, 3>, Tensor<B, 3>)> {
+        let cut = |buffer: Tensor<B, 3>| {
+            let [_, heads, head_dim] = buffer.dims();
+            // Multiplying makes a tensor of its own: a slice would keep the whole buffer alive.
+            buffer.slice([rows.clone(), 0..heads, 0..head_dim]).mul_scalar(1.0)
+        };
+        let layers = self.layers.iter().map(LayerCache::tensors);
+        layers.map(|(k, v)| (cut(k), cut(v))).collect()
+    }
+}

@@ -1,0 +1,213 @@
+//! What the stored bytes mean, and the identity of chunk KV.
+//!
+//! A chunk key is a cryptographic hash over everything the KV depends on (design invariant 2), so
+//! that KV of another model, tokenizer, layout or dtype can never be a hit.
+
+use std::fmt;
+use std::str::FromStr;
+
+use burn::tensor::{Bytes, DType, Tensor, TensorData};
+
+use crate::config::ModelConfig;
+use crate::error::EngineError;
+use crate::kernel::FusionBackend;
+
+/// Version of the block layout: `[n_tokens, kv_heads, head_dim]`, K after bias and k_norm and
+/// before RoPE. Any change of meaning is a new version, and old blobs become misses.
+pub const KV_LAYOUT_VERSION: u32 = 1;
+
+macro_rules! float_dtype {
+    ($(#[$doc:meta])* $name:ident, $flag:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name {
+            F32,
+            F16,
+            Bf16,
+        }
+
+        impl $name {
+            /// The Burn dtype.
+            pub fn dtype(self) -> DType {
+                match self {
+                    Self::F32 => DType::F32,
+                    Self::F16 => DType::F16,
+                    Self::Bf16 => DType::BF16,
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(match self {
+                    Self::F32 => "f32",
+                    Self::F16 => "f16",
+                    Self::Bf16 => "bf16",
+                })
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = EngineError;
+
+            fn from_str(s: &str) -> Result<Self, EngineError> {
+                match s {
+                    "f32" => Ok(Self::F32),
+                    "f16" => Ok(Self::F16),
+                    "bf16" => Ok(Self::Bf16),
+                    other => Err(EngineError::InvalidRequest {
+                        field: $flag,
+                        message: format!("`{other}` is not one of f32, f16, bf16"),
+                    }),
+                }
+            }
+        }
+    };
+}
+
+float_dtype!(
+    /// The dtype of weights, activations and device KV.
+    ComputeDtype,
+    "dtype"
+);
+float_dtype!(
+    /// The dtype of stored chunk KV.
+    KvDtype,
+    "kv_dtype"
+);
+
+/// Everything besides token ids that chunk KV depends on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KvIdentity {
+    pub model_fingerprint: [u8; 32],
+    pub tokenizer_hash: [u8; 32],
+    pub kv_dtype: KvDtype,
+    pub compute_dtype: ComputeDtype,
+    pub n_layers: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+}
+
+impl KvIdentity {
+    /// Identity of a model: `weights_hash` covers the weight files, `tokenizer_hash` the tokenizer.
+    pub fn new(
+        config: &ModelConfig,
+        weights_hash: [u8; 32],
+        tokenizer_hash: [u8; 32],
+        compute_dtype: ComputeDtype,
+        kv_dtype: KvDtype,
+    ) -> Self {
+        Self {
+            model_fingerprint: model_fingerprint(config, weights_hash),
+            tokenizer_hash,
+            kv_dtype,
+            compute_dtype,
+            n_layers: config.num_hidden_layers,
+            kv_heads: config.num_key_value_heads,
+            head_dim: config.head_dim,
+        }
+    }
+
+    /// Hash over model, tokenizer, layout and stored dtype: what a store is made for.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        field(&mut hasher, b"ragweave kv identity");
+        field(&mut hasher, &self.model_fingerprint);
+        field(&mut hasher, &self.tokenizer_hash);
+        field(&mut hasher, &KV_LAYOUT_VERSION.to_le_bytes());
+        field(&mut hasher, self.kv_dtype.to_string().as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Key of one chunk's KV, computed behind the given conditioning prefix.
+    pub fn chunk_key(&self, conditioning: &[u32], token_ids: &[u32]) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new_keyed(&self.fingerprint());
+        field(&mut hasher, &id_bytes(conditioning));
+        field(&mut hasher, &id_bytes(token_ids));
+        *hasher.finalize().as_bytes()
+    }
+
+    /// Bytes of one K or V block of a chunk of `n_tokens`.
+    pub fn block_bytes(&self, n_tokens: usize) -> usize {
+        n_tokens * self.kv_heads * self.head_dim * self.kv_dtype.dtype().size()
+    }
+
+    /// The stored dtype as the opaque tag the store keeps.
+    pub fn dtype_tag(&self) -> u8 {
+        match self.kv_dtype {
+            KvDtype::F32 => 1,
+            KvDtype::F16 => 2,
+            KvDtype::Bf16 => 3,
+        }
+    }
+
+    /// Whether stored KV equals computed KV bit for bit (design invariant 5).
+    pub fn is_exact_dtype(&self) -> bool {
+        self.kv_dtype.dtype() == self.compute_dtype.dtype()
+    }
+}
+
+fn model_fingerprint(config: &ModelConfig, weights_hash: [u8; 32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    field(&mut hasher, b"ragweave model");
+    let shape = [
+        config.num_hidden_layers,
+        config.hidden_size,
+        config.intermediate_size,
+        config.num_attention_heads,
+        config.num_key_value_heads,
+        config.head_dim,
+        config.vocab_size,
+    ];
+    for size in shape {
+        field(&mut hasher, &(size as u64).to_le_bytes());
+    }
+    field(&mut hasher, &config.rms_norm_eps.to_le_bytes());
+    // Debug output of these plain enums is a complete, stable description of their values.
+    field(&mut hasher, format!("{:?}", config.architecture).as_bytes());
+    field(&mut hasher, format!("{:?}", config.rope).as_bytes());
+    field(&mut hasher, format!("{:?}", config.sliding_windows).as_bytes());
+    field(&mut hasher, &[u8::from(config.attention_bias), u8::from(config.mlp_bias)]);
+    field(&mut hasher, &weights_hash);
+    *hasher.finalize().as_bytes()
+}
+
+/// Adds one length-prefixed field, so that no two field lists hash alike.
+fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+fn id_bytes(ids: &[u32]) -> Vec<u8> {
+    ids.iter().flat_map(|id| id.to_le_bytes()).collect()
+}
+
+/// Length of a block buffer in 4-byte words; `head_dim` is even, so every dtype fits.
+pub(crate) fn block_words(block_bytes: usize) -> usize {
+    block_bytes.div_ceil(size_of::<u32>())
+}
+
+/// A device tensor in `compute_dtype` from the bytes of one or more blocks.
+///
+/// # Shapes
+/// - result: `[n_tokens, kv_heads, head_dim]`
+pub(crate) fn tensor_from_block<B: FusionBackend>(
+    words: Vec<u32>,
+    shape: [usize; 3],
+    identity: &KvIdentity,
+    device: &B::Device,
+) -> Tensor<B, 3> {
+    let stored = identity.kv_dtype.dtype();
+    // Allocated as words, so that the floats in it are aligned.
+    let data = TensorData::from_bytes(Bytes::from_elems(words), shape, stored);
+    let tensor: Tensor<B, 3> = Tensor::from_data(data, (device, stored));
+    tensor.cast(identity.compute_dtype.dtype())
+}
+
+/// The little-endian bytes of `[n_tokens, kv_heads, head_dim]` in the stored dtype.
+pub(crate) fn tensor_to_block<B: FusionBackend>(tensor: Tensor<B, 3>, dtype: KvDtype) -> Vec<u8> {
+    tensor.cast(dtype.dtype()).into_data().as_bytes().to_vec()
+}
+
+#[cfg(target_endian = "big")]
+compile_error!("stored KV is little-endian and is copied to the device as it is");

@@ -1,0 +1,34 @@
+//! Exact KV of prompt prefixes (system text), found by exact match of all their token ids.
+
+use burn::tensor::Tensor;
+
+use crate::kernel::FusionBackend;
+
+/// Per layer K (rotated at positions `0..s`) and V: `[s, kv_heads, head_dim]`.
+pub(crate) type PrefixKv<B> = Vec<(Tensor<B, 3>, Tensor<B, 3>)>;
+
+/// A small least-recently-used cache, most recent first.
+pub(crate) struct PrefixCache<B: FusionBackend> {
+    entries: Vec<(Vec<u32>, PrefixKv<B>)>,
+    max_entries: usize,
+}
+
+impl<B: FusionBackend> PrefixCache<B> {
+    /// A cache of at most `max_entries` prefixes; 0 turns it off.
+    pub(crate) fn new(max_entries: usize) -> Self {
+        Self { entries: Vec::new(), max_entries }
+    }
+
+    /// KV of exactly these ids.
+    pub(crate) fn get(&mut self, ids: &[u32]) -> Option<&PrefixKv<B>> {
+        let found = self.entries.iter().position(|(key, _)| key == ids)?;
+        self.entries[..=found].rotate_right(1);
+        self.entries.first().map(|(_, kv)| kv)
+    }
+
+    pub(crate) fn insert(&mut self, ids: &[u32], kv: PrefixKv<B>) {
+        self.entries.retain(|(key, _)| key != ids);
+        self.entries.insert(0, (ids.to_vec(), kv));
+        self.entries.truncate(self.max_entries);
+    }
+}

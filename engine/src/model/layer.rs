@@ -1,0 +1,86 @@
+//! One decoder layer, cut where fusion needs it: K/V of rows, Q of rows, attention, the rest.
+
+use burn::tensor::activation::silu;
+use burn::tensor::Tensor;
+
+use super::attention::{self, Keys};
+use super::{Linear, RmsNorm, RopeRows};
+use crate::kernel::FusionBackend;
+use crate::kv::LayerCache;
+
+/// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
+pub struct DecoderLayer<B: FusionBackend> {
+    pub(super) input_layernorm: RmsNorm<B>,
+    pub(super) q_proj: Linear<B>,
+    pub(super) k_proj: Linear<B>,
+    pub(super) v_proj: Linear<B>,
+    pub(super) o_proj: Linear<B>,
+    pub(super) q_norm: Option<RmsNorm<B>>, // Qwen3: over head_dim
+    pub(super) k_norm: Option<RmsNorm<B>>,
+    pub(super) post_attention_layernorm: RmsNorm<B>,
+    pub(super) gate_proj: Linear<B>,
+    pub(super) up_proj: Linear<B>,
+    pub(super) down_proj: Linear<B>,
+    pub(super) sliding_window: Option<usize>,
+    pub(super) head_dim: usize,
+}
+
+impl<B: FusionBackend> DecoderLayer<B> {
+    /// The norm in front of attention. Shapes: `[m, hidden_size]` to the same.
+    pub fn pre_attention(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
+        self.input_layernorm.forward(hidden)
+    }
+
+    /// K after bias and k_norm, before RoPE, and V: what is stored of a chunk.
+    ///
+    /// # Shapes
+    /// - normed: `[m, hidden_size]`
+    /// - result: two of `[m, kv_heads, head_dim]`
+    pub fn keys_values(&self, normed: Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        let k = self.heads(self.k_proj.forward(normed.clone())); // [m, kv_heads, head_dim]
+        let v = self.heads(self.v_proj.forward(normed)); // [m, kv_heads, head_dim]
+        let k = match &self.k_norm {
+            Some(norm) => norm.forward(k),
+            None => k,
+        };
+        (k, v)
+    }
+
+    /// Attention and MLP of rows whose K/V are in the cache already.
+    ///
+    /// # Shapes
+    /// - hidden, normed: `[m, hidden_size]`, the layer's input before and after its norm
+    /// - positions: `m` prompt positions, ascending
+    /// - result: `[m, hidden_size]`
+    pub fn forward_rows(
+        &self,
+        hidden: Tensor<B, 2>,
+        normed: Tensor<B, 2>,
+        positions: &[usize],
+        rope: &RopeRows<B>,
+        cache: &LayerCache<B>,
+    ) -> Tensor<B, 2> {
+        // 1. Queries at their positions.
+        let q = self.heads(self.q_proj.forward(normed)); // [m, heads, head_dim]
+        let q = match &self.q_norm {
+            Some(norm) => norm.forward(q),
+            None => q,
+        };
+        let q = rope.rotate(q);
+        // 2. Attention over the fused cache.
+        let (k, v) = cache.tensors();
+        let keys = Keys { k, v, window: self.sliding_window };
+        let attended = attention::attend(q, positions, &keys); // [m, heads * head_dim]
+        let hidden = hidden + self.o_proj.forward(attended); // [m, hidden_size]
+        // 3. MLP.
+        let normed = self.post_attention_layernorm.forward(hidden.clone());
+        let gate = silu(self.gate_proj.forward(normed.clone())); // [m, intermediate_size]
+        let up = self.up_proj.forward(normed);
+        hidden + self.down_proj.forward(gate * up) // [m, hidden_size]
+    }
+
+    fn heads(&self, x: Tensor<B, 2>) -> Tensor<B, 3> {
+        let [m, width] = x.dims();
+        x.reshape([m, width / self.head_dim, self.head_dim])
+    }
+}

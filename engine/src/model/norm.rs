@@ -1,0 +1,28 @@
+//! RMS normalisation over the last dimension, computed in f32 whatever the compute dtype is.
+
+use burn::tensor::{DType, Tensor};
+
+use crate::kernel::FusionBackend;
+
+/// `y = x / sqrt(mean(x^2) + eps) * weight`.
+pub struct RmsNorm<B: FusionBackend> {
+    weight: Tensor<B, 1>, // [width], f32
+    eps: f64,
+}
+
+impl<B: FusionBackend> RmsNorm<B> {
+    /// `weight` is kept in f32.
+    pub fn new(weight: Tensor<B, 1>, eps: f64) -> Self {
+        Self { weight: weight.cast(DType::F32), eps }
+    }
+
+    /// # Shapes
+    /// - x: `[.., width]`, result: the same, in the dtype of `x`
+    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        let dtype = x.dtype();
+        let x = x.cast(DType::F32);
+        let mean_square = x.clone().square().mean_dim(D - 1); // [.., 1]
+        let scale = mean_square.add_scalar(self.eps).sqrt().recip(); // [.., 1]
+        (x * scale * self.weight.clone().unsqueeze()).cast(dtype)
+    }
+}

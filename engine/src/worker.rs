@@ -1,0 +1,356 @@
+//! The engine thread and its handle: the only thread that touches the model's device.
+//!
+//! Requests wait in a bounded queue and run one at a time; chunk KV is made only while no request
+//! waits. After a panic the model is reloaded once; after a second one the engine is dead.
+
+mod queue;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::queue::JobQueue;
+use crate::engine::{Engine, EngineOptions, ModelInfo, Sequence};
+use crate::error::EngineError;
+use crate::fusion::{FuseReport, FusionPlan};
+use crate::generate::{Closed, TokenEvent, generate};
+use crate::kernel::FusionBackend;
+use crate::kv::{ChunkKv, LayerSource};
+use crate::sampling::SamplingParams;
+
+/// Events a caller may leave unread before decoding pauses.
+const EVENT_BUFFER: usize = 256;
+/// How long decoding pauses for a caller that does not read before it is cancelled.
+const SLOW_READER_LIMIT: Duration = Duration::from_secs(30);
+/// How often a paused decode looks again.
+const SLOW_READER_POLL: Duration = Duration::from_millis(5);
+
+/// One prompt to answer.
+pub struct FuseRequest {
+    pub plan: FusionPlan,
+    /// One per chunk; `None` for a miss.
+    pub sources: Vec<Option<Box<dyn LayerSource>>>,
+    pub sampling: SamplingParams,
+    /// Checked in the queue, between layers and between decode steps.
+    pub deadline: Option<Instant>,
+}
+
+/// What the engine thread is doing about its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineHealth {
+    Serving,
+    /// A panic was caught; the model is being loaded again.
+    Reloading,
+    /// A second panic, or the reload failed. The process should exit non-zero.
+    Dead,
+}
+
+/// An answer being generated. Dropping it stops the decode within one step.
+pub struct Generation {
+    pub report: FuseReport,
+    events: mpsc::Receiver<Result<TokenEvent, EngineError>>,
+}
+
+impl Generation {
+    /// The next event; `None` after `Finished` or an error.
+    pub async fn next(&mut self) -> Option<Result<TokenEvent, EngineError>> {
+        self.events.recv().await
+    }
+}
+
+/// Work for the engine thread.
+enum Job {
+    Generate {
+        request: FuseRequest,
+        submitted: Instant,
+        started: oneshot::Sender<Result<FuseReport, EngineError>>,
+        events: mpsc::Sender<Result<TokenEvent, EngineError>>,
+    },
+    Logits {
+        request: FuseRequest,
+        submitted: Instant,
+        reply: oneshot::Sender<Result<(Vec<f32>, FuseReport), EngineError>>,
+    },
+    ChunkKv {
+        conditioning: Arc<[u32]>,
+        chunk_ids: Vec<u32>,
+        reply: oneshot::Sender<Result<ChunkKv, EngineError>>,
+    },
+    /// Panics on the engine thread, for tests of the recovery.
+    Panic,
+}
+
+/// A cheap handle to the engine thread. The thread ends when the last handle is dropped.
+#[derive(Clone)]
+pub struct EngineHandle {
+    queue: Arc<JobQueue>,
+    info: Arc<ModelInfo>,
+    health: watch::Receiver<EngineHealth>,
+    _closer: Arc<Closer>,
+}
+
+/// Closes the queue with the last handle.
+struct Closer(Arc<JobQueue>);
+
+impl Drop for Closer {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
+impl EngineHandle {
+    /// Loads the model on a thread of its own and waits until it is loaded.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; a device that cannot be opened is `Device`.
+    pub fn spawn<B: FusionBackend>(
+        options: EngineOptions,
+        device: B::Device,
+    ) -> Result<Self, EngineError> {
+        let info = Arc::new(ModelInfo::read(&options)?);
+        let queue = Arc::new(JobQueue::new(options.max_queue));
+        let (health_sender, health) = watch::channel(EngineHealth::Serving);
+        let (loaded_sender, loaded) = oneshot::channel();
+        let thread = Thread::<B> {
+            options,
+            device,
+            info: info.clone(),
+            queue: queue.clone(),
+            health: health_sender,
+        };
+        std::thread::Builder::new()
+            .name("ragweave-engine".into())
+            .spawn(move || thread.run(loaded_sender))
+            .map_err(|error| EngineError::Device { message: error.to_string() })?;
+        let loaded = loaded.blocking_recv().map_err(|_| EngineError::Device {
+            message: "the device could not be opened or the model did not load".into(),
+        })?;
+        loaded?;
+        let closer = Arc::new(Closer(queue.clone()));
+        Ok(Self { queue, info, health, _closer: closer })
+    }
+
+    /// What is known of the loaded model.
+    pub fn model(&self) -> &Arc<ModelInfo> {
+        &self.info
+    }
+
+    /// Follows the engine's health.
+    pub fn health(&self) -> watch::Receiver<EngineHealth> {
+        self.health.clone()
+    }
+
+    /// Requests waiting, without the one running.
+    pub fn queue_depth(&self) -> usize {
+        self.queue.n_requests()
+    }
+
+    /// Fuses a prompt; resolves when the first token's logits exist. Dropping the future cancels.
+    ///
+    /// # Errors
+    /// `QueueFull`, `DeadlineExceeded`, `InvalidSampling`, `Unavailable` after an engine failure.
+    pub async fn fuse(&self, request: FuseRequest) -> Result<Generation, EngineError> {
+        request.sampling.validate()?;
+        let (started, report) = oneshot::channel();
+        let (sender, events) = mpsc::channel(EVENT_BUFFER);
+        let submitted = Instant::now();
+        self.queue.push_request(Job::Generate { request, submitted, started, events: sender })?;
+        let report = report.await.map_err(|_| engine_failed())??;
+        Ok(Generation { report, events })
+    }
+
+    /// Logits of the last position, with the report of the prefill.
+    ///
+    /// # Errors
+    /// As [`EngineHandle::fuse`].
+    pub async fn logits(
+        &self,
+        request: FuseRequest,
+    ) -> Result<(Vec<f32>, FuseReport), EngineError> {
+        let (reply, result) = oneshot::channel();
+        let submitted = Instant::now();
+        self.queue.push_request(Job::Logits { request, submitted, reply })?;
+        result.await.map_err(|_| engine_failed())?
+    }
+
+    /// KV of one chunk, computed alone behind `conditioning`, while no request waits.
+    ///
+    /// # Errors
+    /// As [`Engine::chunk_kv`], `QueueFull` and `Unavailable`.
+    pub async fn chunk_kv(
+        &self,
+        conditioning: Arc<[u32]>,
+        chunk_ids: Vec<u32>,
+    ) -> Result<ChunkKv, EngineError> {
+        let (reply, result) = oneshot::channel();
+        self.queue.push_background(Job::ChunkKv { conditioning, chunk_ids, reply })?;
+        result.await.map_err(|_| engine_failed())?
+    }
+
+    /// Makes the engine thread panic, for tests of the recovery.
+    #[doc(hidden)]
+    pub fn panic_for_test(&self) -> Result<(), EngineError> {
+        self.queue.push_request(Job::Panic)
+    }
+}
+
+fn engine_failed() -> EngineError {
+    EngineError::Unavailable { message: "the engine failed on this request; try again".into() }
+}
+
+/// The engine thread's own state.
+struct Thread<B: FusionBackend> {
+    options: EngineOptions,
+    device: B::Device,
+    info: Arc<ModelInfo>,
+    queue: Arc<JobQueue>,
+    health: watch::Sender<EngineHealth>,
+}
+
+impl<B: FusionBackend> Thread<B> {
+    fn run(self, loaded: oneshot::Sender<Result<(), EngineError>>) {
+        let mut engine = match self.load() {
+            Ok(engine) => engine,
+            Err(error) => {
+                let _ = loaded.send(Err(error)); // `spawn` is waiting for it
+                return;
+            }
+        };
+        if loaded.send(Ok(())).is_err() {
+            return;
+        }
+        if self.work(&mut engine) {
+            return;
+        }
+        // A panic: the engine's state cannot be trusted. Load the model again, once.
+        self.health.send_replace(EngineHealth::Reloading);
+        drop(engine);
+        if let Ok(mut engine) = self.load() {
+            self.health.send_replace(EngineHealth::Serving);
+            if self.work(&mut engine) {
+                return;
+            }
+        }
+        tracing::error!("the engine failed twice; giving up");
+        self.queue.close();
+        self.health.send_replace(EngineHealth::Dead);
+    }
+
+    fn load(&self) -> Result<Engine<B>, EngineError> {
+        Engine::load(&self.options, self.info.clone(), &self.device)
+    }
+
+    /// Works until the queue is closed (`true`) or a job panics (`false`).
+    fn work(&self, engine: &mut Engine<B>) -> bool {
+        while let Some(job) = self.queue.pop() {
+            if catch_unwind(AssertUnwindSafe(|| run_job(engine, job))).is_err() {
+                tracing::error!("the engine panicked; the request failed");
+                return false;
+            }
+        }
+        true
+    }
+}
+
+fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
+    match job {
+        Job::Generate { request, submitted, started, events } => {
+            answer(engine, request, submitted, started, &events);
+        }
+        Job::Logits { request, submitted, reply } => {
+            let deadline = request.deadline;
+            let stop = || stop_reason(deadline, submitted, reply.is_closed());
+            let result = prefill(engine, request, submitted, &stop);
+            let _ = reply.send(result.map(|sequence| (sequence.logits, sequence.report)));
+        }
+        Job::ChunkKv { conditioning, chunk_ids, reply } => {
+            if !reply.is_closed() {
+                let _ = reply.send(engine.chunk_kv(&conditioning, &chunk_ids));
+            }
+        }
+        Job::Panic => panic!("asked to panic by a test"),
+    }
+}
+
+/// Fuses, reports, decodes. Errors before the first token go to `started`, later ones to `events`.
+fn answer<B: FusionBackend>(
+    engine: &mut Engine<B>,
+    request: FuseRequest,
+    submitted: Instant,
+    started: oneshot::Sender<Result<FuseReport, EngineError>>,
+    events: &mpsc::Sender<Result<TokenEvent, EngineError>>,
+) {
+    let deadline = request.deadline;
+    let sampling = request.sampling.clone();
+    let prompt_ids = request.plan.segments().token_ids();
+    let stop = || stop_reason(deadline, submitted, started.is_closed());
+    let mut sequence = match prefill(engine, request, submitted, &stop) {
+        Ok(sequence) => sequence,
+        Err(error) => {
+            let _ = started.send(Err(error)); // nobody is left to tell
+            return;
+        }
+    };
+    if started.send(Ok(sequence.report.clone())).is_err() {
+        return;
+    }
+    let stop = || stop_reason(deadline, submitted, events.is_closed());
+    let mut emit = |event| send(events, Ok(event));
+    let done = generate(engine, &mut sequence, &prompt_ids, &sampling, &stop, &mut emit);
+    if let Err(error) = done {
+        let _ = send(events, Err(error));
+    }
+}
+
+fn prefill<B: FusionBackend>(
+    engine: &mut Engine<B>,
+    request: FuseRequest,
+    submitted: Instant,
+    stop: &dyn Fn() -> Option<EngineError>,
+) -> Result<Sequence<B>, EngineError> {
+    if let Some(error) = stop() {
+        return Err(error);
+    }
+    let queue = submitted.elapsed();
+    let wanted = request.plan.n_tokens() + request.sampling.max_tokens;
+    let capacity = wanted.min(engine.info().max_model_len);
+    let mut sequence = engine.fuse(request.plan, request.sources, capacity, stop)?;
+    sequence.report.timings.queue = queue;
+    Ok(sequence)
+}
+
+fn stop_reason(
+    deadline: Option<Instant>,
+    submitted: Instant,
+    caller_gone: bool,
+) -> Option<EngineError> {
+    if caller_gone {
+        return Some(EngineError::Cancelled);
+    }
+    let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+    expired.then(|| EngineError::DeadlineExceeded { waited: submitted.elapsed() })
+}
+
+/// Sends an event, pausing while the caller's buffer is full.
+fn send(
+    events: &mpsc::Sender<Result<TokenEvent, EngineError>>,
+    event: Result<TokenEvent, EngineError>,
+) -> Result<(), Closed> {
+    let start = Instant::now();
+    let mut event = event;
+    loop {
+        match events.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Closed),
+            Err(mpsc::error::TrySendError::Full(_)) if start.elapsed() > SLOW_READER_LIMIT => {
+                return Err(Closed);
+            }
+            Err(mpsc::error::TrySendError::Full(back)) => {
+                event = back;
+                std::thread::sleep(SLOW_READER_POLL);
+            }
+        }
+    }
+}
