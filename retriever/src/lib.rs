@@ -1,1 +1,31 @@
-//! Placeholder.
+//! From files to ranked chunks: read documents, split them, embed them, search them.
+//!
+//! Knows no language model and no store: a tokenizer comes in to size chunks, vectors go out as
+//! opaque bytes, and the index is rebuilt from those bytes at start.
+//!
+//! ```
+//! use ragweave_retriever::{Embedder, Filter, FlatIndex, LexicalEmbedder};
+//!
+//! let embedder = LexicalEmbedder::new();
+//! let mut index = FlatIndex::new();
+//! for (chunk, text) in [("a#0", "The fox lives in Brindle."), ("b#0", "Corin mends nets.")] {
+//!     let document = &chunk[..1];
+//!     index.insert(chunk, document, &Default::default(), embedder.embed_document(text)?)?;
+//! }
+//! let query = embedder.embed_query("Who lives in Brindle?")?;
+//! let hits = index.search(&query, 3, &Filter::default())?;
+//! assert_eq!(hits[0].chunk_id, "a#0");
+//! # Ok::<(), ragweave_retriever::RetrieverError>(())
+//! ```
+
+mod embed;
+mod error;
+mod index;
+mod read;
+mod split;
+
+pub use embed::{Embedder, Embedding, LexicalEmbedder};
+pub use error::{ReadError, ReadProblem, RetrieverError};
+pub use index::{Filter, FlatIndex, Scored};
+pub use read::{DocumentFormat, DocumentReader, ReadLimits, SourceDocument, read_documents};
+pub use split::{ChunkSpan, MIN_CHUNK_TOKENS, Splitter};

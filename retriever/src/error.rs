@@ -1,0 +1,161 @@
+//! What can go wrong, said so that the caller knows what to do next.
+//!
+//! [`ReadError`] concerns one file or one line and never ends a run; [`RetrieverError`] is about the
+//! arguments of one call.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// One document that could not be read. Reading goes on with the next one.
+#[derive(Debug, Error)]
+#[error("{}{}: {problem}", path.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]
+pub struct ReadError {
+    /// The file or folder concerned.
+    pub path: PathBuf,
+    /// Line of a JSONL file, counted from 1; `None` when the whole file is concerned.
+    pub line: Option<usize>,
+    /// What is wrong.
+    pub problem: ReadProblem,
+}
+
+/// The reason of a [`ReadError`].
+#[derive(Debug, Error)]
+pub enum ReadProblem {
+    /// The file system refused.
+    #[error("cannot read it: {error}; check that it exists and that you may read it")]
+    Io {
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// Neither a file nor a folder: a pipe, socket or device, which could block for ever.
+    #[error("it is neither a file nor a folder; give the path of a file or folder")]
+    NotAFile,
+    /// The extension of a file that was named explicitly means nothing to the readers.
+    #[error("its extension is none of .txt, .md, .markdown, .jsonl; rename or convert it")]
+    UnknownFormat,
+    /// The bytes are not UTF-8.
+    #[error("it is not UTF-8 from byte {valid_bytes} on; convert it to UTF-8")]
+    NotUtf8 {
+        /// Number of good bytes before the first bad one.
+        valid_bytes: usize,
+    },
+    /// The document is larger than [`ReadLimits`](crate::ReadLimits) allows.
+    #[error("it holds more than {limit_bytes} bytes; cut it into smaller documents")]
+    TooLarge {
+        /// The limit it exceeds.
+        limit_bytes: u64,
+    },
+    /// The document has no text but white space.
+    #[error("it has no text; remove it or give it a text")]
+    Empty,
+    /// A JSONL line is not a record.
+    #[error(
+        "it is not a record: {message}; a line is \
+         {{\"id\": string, \"text\": string, \"metadata\": {{string: string}}}}"
+    )]
+    BadRecord {
+        /// What the parser met, with the column.
+        message: String,
+    },
+    /// The document id cannot be used.
+    #[error("its document id {why}; choose another")]
+    BadId {
+        /// What is wrong with the id.
+        why: &'static str,
+    },
+    /// An earlier document of this run has the same id.
+    #[error("the document id `{id}` is already taken by {first}; give each document its own id")]
+    DuplicateId {
+        /// The id in question.
+        id: String,
+        /// The place of the first document with this id.
+        first: String,
+    },
+}
+
+/// A call with arguments that cannot be served, or bytes that are not an embedding.
+#[derive(Debug, Clone, Error, PartialEq)]
+pub enum RetrieverError {
+    /// The budget could not hold even a rare character.
+    #[error("a chunk of {given} tokens is too small to hold text; use at least {minimum}")]
+    ChunkBudgetTooSmall {
+        /// The budget asked for, in tokens.
+        given: usize,
+        /// The smallest budget, in tokens.
+        minimum: usize,
+    },
+    /// The tokenizer refused a text.
+    #[error("the tokenizer failed: {message}")]
+    Tokenizer {
+        /// The tokenizer's own words.
+        message: String,
+    },
+    /// One character alone is longer than a chunk may be.
+    #[error(
+        "the character at byte {at_byte} takes {tokens} tokens, and a chunk holds {max_tokens}; \
+         raise the chunk size"
+    )]
+    CharacterTooLong {
+        /// Offset of the character in the document, in bytes.
+        at_byte: usize,
+        /// Its length in tokens.
+        tokens: usize,
+        /// The budget of a chunk, in tokens.
+        max_tokens: usize,
+    },
+    /// There is nothing to embed.
+    #[error("the text is blank, so there is nothing to search for or to embed")]
+    BlankText,
+    /// The numbers of an embedding break its rules.
+    #[error("the embedding is unusable: {what}")]
+    BadEmbedding {
+        /// The rule that is broken.
+        what: &'static str,
+    },
+    /// Bytes that no version of the codec wrote.
+    #[error("the stored embedding is damaged: {what}; ingest the document again")]
+    DamagedBytes {
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// Bytes written by a later version of the codec.
+    #[error("the stored embedding has version {found}, this program reads {supported}")]
+    UnsupportedVersion {
+        /// Version found in the bytes.
+        found: u8,
+        /// Version this build reads and writes.
+        supported: u8,
+    },
+    /// Dense and sparse vectors do not compare.
+    #[error("the index holds {expected} vectors and was given a {found} one; use one embedder")]
+    WrongKind {
+        /// Kind of the vectors in the index.
+        expected: &'static str,
+        /// Kind of the vector given.
+        found: &'static str,
+    },
+    /// Dense vectors of two lengths do not compare.
+    #[error(
+        "the index holds vectors of {expected} numbers, this one has {found}; use one embedder"
+    )]
+    WrongDimension {
+        /// Length of the vectors in the index.
+        expected: usize,
+        /// Length of the vector given.
+        found: usize,
+    },
+    /// The chunk is in the index already.
+    #[error("chunk `{chunk_id}` is already in the index; remove its document first")]
+    DuplicateChunk {
+        /// Id of the chunk.
+        chunk_id: String,
+    },
+    /// Row numbers are 32-bit.
+    #[error("the index is full: it holds {limit} chunks")]
+    IndexFull {
+        /// Largest number of chunks.
+        limit: usize,
+    },
+}
