@@ -18,7 +18,7 @@ use crate::fusion::{
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
 use crate::kv::{
-    ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, PrefixCache, tensor_to_block,
+    ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, LayerSource, PrefixCache, tensor_to_block,
 };
 use crate::model::load::WeightSource;
 use crate::model::{Decoder, RopeTable, row_tensor};
@@ -275,6 +275,20 @@ impl<B: FusionBackend> Engine<B> {
         let flat: Vec<f32> = logits.iter::<f32>().collect();
         let vocab = self.info.config.vocab_size;
         Ok(ForwardTrace { logits: flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect(), layers })
+    }
+
+    /// Logits of a plan's last position, with the report of its prefill.
+    ///
+    /// # Errors
+    /// None from bad KV, which is computed instead; a device failure otherwise.
+    pub fn plan_logits(
+        &mut self,
+        plan: FusionPlan,
+        sources: Vec<Option<Box<dyn LayerSource>>>,
+    ) -> Result<(Vec<f32>, FuseReport), EngineError> {
+        let capacity = plan.n_tokens();
+        let sequence = self.fuse(plan, sources, capacity, &|| None)?;
+        Ok((sequence.logits, sequence.report))
     }
 
     /// Full prefill of `ids` behind `prefix`, with every layer's computed K and V observed.

@@ -367,7 +367,7 @@ fn place_prefix<B: FusionBackend>(
     true
 }
 
-/// Rows no policy decides about, computed at every layer.
+/// Rows no policy decides about, computed at every layer: all of them in full prefill.
 fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> BTreeSet<usize> {
     let prefix_len = plan.segments().prefix.len();
     let mut rows: BTreeSet<usize> = plan.question_rows().collect();
@@ -381,7 +381,9 @@ fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> BTreeSet<usize> {
 
 fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
     let states = plan.chunk_states();
-    let loose = (0..states.len()).filter(|&i| states[i] == ChunkState::Hit { exact: false });
+    let loads = *plan.mode() != Mode::Full;
+    let loose =
+        (0..states.len()).filter(|&i| loads && states[i] == ChunkState::Hit { exact: false });
     let ratio = match plan.mode() {
         Mode::Blend { ratio, .. } => *ratio,
         Mode::Full | Mode::Reuse => 0.0,

@@ -1,0 +1,48 @@
+//! Each custom operation equals its plain-tensor reference.
+
+use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
+use ragweave_engine::{FusionBackend, overwrite_rows, overwrite_rows_reference};
+
+use super::fixtures::assert_close;
+
+type Shape = [usize; 3];
+
+/// `[rows, heads, head_dim]` of the buffer and how many rows are written.
+const SHAPES: [(Shape, usize); 4] =
+    [([1, 1, 2], 1), ([7, 3, 4], 3), ([33, 2, 64], 33), ([513, 5, 6], 100)];
+
+pub fn overwrite_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 5);
+    for (shape, n_written) in SHAPES {
+        let (buffer, rows, values) = inputs::<B>(shape, n_written, device);
+        let expected = overwrite_rows_reference(buffer.clone(), rows.clone(), values.clone());
+        let actual = overwrite_rows(buffer, rows, values);
+        assert_close(&format!("{shape:?}"), &floats(actual), &floats(expected), 0.0);
+    }
+}
+
+pub fn overwrite_rows_leaves_a_shared_buffer_alone<B: FusionBackend>(device: &B::Device) {
+    let (buffer, rows, values) = inputs::<B>([7, 3, 4], 3, device);
+    let before = floats(buffer.clone());
+    let written = overwrite_rows(buffer.clone(), rows, values);
+    assert_close("the shared buffer", &floats(buffer), &before, 0.0);
+    assert_ne!(floats(written), before);
+}
+
+/// A random buffer, distinct rows in no order, and random values.
+fn inputs<B: FusionBackend>(
+    [n, heads, head_dim]: Shape,
+    n_written: usize,
+    device: &B::Device,
+) -> (Tensor<B, 3>, Tensor<B, 1, Int>, Tensor<B, 3>) {
+    let uniform = Distribution::Uniform(-1.0, 1.0);
+    let random = |rows| Tensor::random([rows, heads, head_dim], uniform, (device, DType::F32));
+    // 5 and n are coprime for every n above, so the rows are distinct.
+    let rows: Vec<i32> = (0..n_written).map(|i| ((i * 5 + 2) % n) as i32).collect();
+    let rows = Tensor::from_data(TensorData::new(rows, [n_written]), (device, DType::I32));
+    (random(n), rows, random(n_written))
+}
+
+fn floats<B: FusionBackend>(tensor: Tensor<B, 3>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
