@@ -1,0 +1,161 @@
+//! Reading documents, chunks and vectors: plain lookups in the metadata.
+
+use std::sync::Arc;
+
+use crate::document::{
+    ChunkRecord, Document, DocumentSummary, StoredChunk, VectorRow, chunk_id, parse_chunk_id,
+    text_of,
+};
+use crate::error::StoreError;
+use crate::meta::{ChunkRow, Chunks, Column, DocumentRow, Documents, Texts, Vectors, chunk_prefix};
+use crate::store::Store;
+
+impl Store {
+    /// A document with its text and chunks.
+    pub fn document(&self, id: &str) -> Result<Option<Document>, StoreError> {
+        let Some(row) = self.meta.get::<Documents>(id)? else {
+            return Ok(None);
+        };
+        let text = self.text(id)?;
+        let rows = self.meta.rows_with_prefix::<Chunks>(chunk_prefix(id));
+        let chunks = (0..).zip(rows).map(|(position, row)| {
+            let (_, chunk) = row?;
+            self.chunk_record(id, position, chunk)
+        });
+        Ok(Some(Document {
+            id: id.to_owned(),
+            text,
+            metadata: row.metadata,
+            content_hash: row.content_hash,
+            chunks: chunks.collect::<Result<_, StoreError>>()?,
+        }))
+    }
+
+    /// The hash a document was committed with.
+    pub fn content_hash(&self, id: &str) -> Result<Option<[u8; 32]>, StoreError> {
+        Ok(self.meta.get::<Documents>(id)?.map(|row| row.content_hash))
+    }
+
+    /// Up to `limit` documents in the byte order of their ids, those after `after`.
+    pub fn list_documents(
+        &self,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<DocumentSummary>, StoreError> {
+        let start = Documents::key(after.unwrap_or_default());
+        let rows = self.meta.rows_from::<Documents>(&start);
+        let later = rows.filter(|row| match row {
+            Ok((key, _)) => after.is_none_or(|after| **key != *after.as_bytes()),
+            Err(_) => true,
+        });
+        let summaries = later.take(limit).map(|row| {
+            let (
+                key,
+                DocumentRow {
+                    metadata,
+                    n_chunks,
+                    n_tokens,
+                    text_bytes,
+                    ..
+                },
+            ) = row?;
+            let id = String::from_utf8(key.into_vec()).map_err(|_| self.bad_row("document id"))?;
+            let n_chunks = u64::from(n_chunks);
+            Ok(DocumentSummary {
+                id,
+                n_chunks,
+                n_tokens,
+                text_bytes,
+                metadata,
+            })
+        });
+        summaries.collect()
+    }
+
+    /// A chunk by its id, with its text.
+    pub fn chunk(&self, chunk_id: &str) -> Result<Option<StoredChunk>, StoreError> {
+        let Some((document_id, position)) = parse_chunk_id(chunk_id) else {
+            return Ok(None);
+        };
+        let Some(row) = self.meta.get::<Chunks>((document_id, position))? else {
+            return Ok(None);
+        };
+        // A chunk without its document has been removed since the line above.
+        let Some(document) = self.meta.get::<Documents>(document_id)? else {
+            return Ok(None);
+        };
+        let record = self.chunk_record(document_id, position, row)?;
+        let document_text = self.text(document_id)?;
+        let text = text_of(&document_text, &record).ok_or_else(|| self.bad_row("chunk border"))?;
+        Ok(Some(StoredChunk {
+            document_id: document_id.to_owned(),
+            text: text.to_owned(),
+            metadata: document.metadata,
+            record,
+        }))
+    }
+
+    /// Calls `f` with the vector of every chunk; the chunks of one document follow each other in
+    /// order. An error of `f` ends the walk and is returned.
+    pub fn for_each_vector(
+        &self,
+        mut f: impl FnMut(VectorRow) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut current: Option<(String, Arc<DocumentRow>)> = None;
+        for row in self.meta.rows_from::<Vectors>(&[]) {
+            let (key, vector) = row?;
+            let (document_id, position) =
+                Vectors::parse_key(&key).ok_or_else(|| self.bad_row("vector key"))?;
+            let document = match current.take() {
+                Some((id, document)) if id == document_id => document,
+                _ => match self.meta.get::<Documents>(&document_id)? {
+                    Some(document) => Arc::new(document),
+                    None => continue, // removed since the walk began
+                },
+            };
+            current = Some((document_id.clone(), Arc::clone(&document)));
+            let chunk_id = chunk_id(&document_id, position);
+            let metadata = document.metadata.clone();
+            f(VectorRow {
+                chunk_id,
+                document_id,
+                metadata,
+                vector,
+            })?;
+        }
+        Ok(())
+    }
+
+    fn text(&self, document_id: &str) -> Result<String, StoreError> {
+        self.meta
+            .get::<Texts>(document_id)?
+            .ok_or_else(|| self.bad_row("missing text"))
+    }
+
+    fn chunk_record(
+        &self,
+        document_id: &str,
+        position: u32,
+        row: ChunkRow,
+    ) -> Result<ChunkRecord, StoreError> {
+        let vector = self.meta.get::<Vectors>((document_id, position))?;
+        let ChunkRow {
+            start_byte,
+            end_byte,
+            key,
+            token_ids,
+        } = row;
+        Ok(ChunkRecord {
+            id: chunk_id(document_id, position),
+            start_byte,
+            end_byte,
+            token_ids,
+            key,
+            vector: vector.ok_or_else(|| self.bad_row("missing vector"))?,
+        })
+    }
+
+    fn bad_row(&self, what: &str) -> StoreError {
+        StoreError::corrupt(self.meta.path(), 0, format!("{what} in the metadata"))
+    }
+}

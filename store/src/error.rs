@@ -1,0 +1,83 @@
+//! What can go wrong in a store, named by what the caller can do about it.
+//!
+//! A blob that cannot be read is not in this list where a miss will do: see `Store::open_blob`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::options::Identity;
+
+/// An error of the store. `Display` is one sentence that names the file or field concerned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Another process, or another `Store` in this one, holds the directory.
+    #[error("data directory {} is in use by another process", path.display())]
+    Locked { path: PathBuf },
+    /// The directory is missing, or holds something else.
+    #[error("{} is not a ragweave data directory", path.display())]
+    NotAStore { path: PathBuf },
+    /// The store was made by another model, tokenizer or prompt format.
+    #[error("the store was made for {found}, not for {expected}")]
+    ForeignIdentity {
+        found: Box<Identity>,
+        expected: Box<Identity>,
+    },
+    /// A later version of the program wrote this store.
+    #[error("{} has format version {found}, this program reads version {supported}", path.display())]
+    UnsupportedVersion {
+        path: PathBuf,
+        found: u32,
+        supported: u32,
+    },
+    /// Bytes on disk are not the bytes that were written. For a blob: quarantine it and recompute.
+    #[error("{} is corrupt at byte {offset}: {what}", path.display())]
+    Corrupt {
+        path: PathBuf,
+        offset: u64,
+        what: String,
+    },
+    /// No space for this write. Nothing was committed; writes resume once space returns.
+    #[error("no space in {}: {free_bytes} bytes free, {needed_bytes} needed", path.display())]
+    DiskFull {
+        path: PathBuf,
+        free_bytes: u64,
+        needed_bytes: u64,
+    },
+    /// An earlier write or sync failed, so that no later one can be trusted. Reads go on; the store
+    /// must be opened again to write.
+    #[error("the store is read-only since a write failed: {reason}")]
+    ReadOnly { reason: String },
+    /// The document contradicts itself; nothing was written.
+    #[error("document {id:?} cannot be stored: {what}")]
+    InvalidDocument { id: String, what: String },
+    /// The blob or a buffer does not fit its geometry; nothing was written.
+    #[error("blob {key} does not fit its geometry: {what}")]
+    InvalidBlob { key: crate::BlobKey, what: String },
+    /// RocksDB refused an operation.
+    #[error("metadata database: {source}")]
+    Metadata {
+        #[from]
+        source: rocksdb::Error,
+    },
+    /// The operating system refused an operation. `source` names the file too.
+    #[error("{source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl StoreError {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self + '_ {
+        move |source| Self::Io {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    pub(crate) fn corrupt(path: &Path, offset: u64, what: impl Into<String>) -> Self {
+        Self::Corrupt {
+            path: path.to_owned(),
+            offset,
+            what: what.into(),
+        }
+    }
+}

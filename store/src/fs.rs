@@ -1,0 +1,213 @@
+//! The file system as the store uses it: everything that can fail is one trait, so that tests can
+//! make the n-th operation fail. Also the directory lock and the format marker.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use fs_err::os::unix::fs::FileExt as _;
+
+use crate::error::StoreError;
+
+/// Version of the directory layout and of the metadata tables.
+pub const STORE_VERSION: u32 = 1;
+const LOCK_FILE: &str = "LOCK";
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_WORD: &str = "ragweave-store";
+
+/// Operations of the store on segment files and their directory. [`OsDisk`] is the real one.
+///
+/// Errors of kind `StorageFull` or `QuotaExceeded` mean that space ran out; any other failure to
+/// write or sync makes the store read-only.
+pub trait Disk: Send + Sync {
+    /// Creates a file that must not exist, for reading and writing.
+    fn create_new(&self, path: &Path) -> io::Result<fs_err::File>;
+    /// Writes all of `bytes` at `offset`.
+    fn write_at(&self, file: &fs_err::File, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Makes the file's data and size durable (`fdatasync`).
+    fn sync_data(&self, file: &fs_err::File) -> io::Result<()>;
+    /// Makes the directory's entries durable.
+    fn sync_dir(&self, path: &Path) -> io::Result<()>;
+    /// Fills `bytes` from `offset`; a short file is an error of kind `UnexpectedEof`.
+    fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Bytes an unprivileged process may still write below `path`.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
+}
+
+/// Shared handle of the disk in use.
+pub(crate) type DynDisk = Arc<dyn Disk>;
+
+/// The operating system's file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsDisk;
+
+impl Disk for OsDisk {
+    fn create_new(&self, path: &Path) -> io::Result<fs_err::File> {
+        fs_err::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(path)
+    }
+
+    fn write_at(&self, file: &fs_err::File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self, file: &fs_err::File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        fs_err::File::open(path)?.sync_all()
+    }
+
+    fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        file.read_exact_at(bytes, offset)
+    }
+
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statvfs(path)?;
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+}
+
+/// Whether an IO error means that space ran out, rather than that the device is in trouble.
+pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+/// An exclusive `flock` on the data directory, released when dropped or when the process ends.
+#[derive(Debug)]
+pub(crate) struct DirLock {
+    _file: fs_err::File,
+}
+
+impl DirLock {
+    pub(crate) fn acquire(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(LOCK_FILE);
+        let mut options = fs_err::OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path);
+        let file = file.map_err(StoreError::io(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Locked {
+                path: dir.to_owned(),
+            }),
+            Err(std::fs::TryLockError::Error(source)) => Err(StoreError::Io { path, source }),
+        }
+    }
+}
+
+/// What the directory says it is, before anything in it is opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum DirState {
+    /// Missing, empty, or left behind by a creation that did not reach its end.
+    New,
+    /// A store of the version this program reads.
+    Store,
+}
+
+/// Looks at the format marker. Errors: `NotAStore` for a directory of something else,
+/// `UnsupportedVersion` for a later format.
+pub(crate) fn inspect_dir(dir: &Path) -> Result<DirState, StoreError> {
+    let marker = dir.join(FORMAT_FILE);
+    match fs_err::read_to_string(&marker) {
+        Ok(text) => check_marker(dir, &text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => check_new(dir),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(not_a_store(dir)),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(not_a_store(dir)),
+        Err(source) => Err(StoreError::Io {
+            path: marker,
+            source,
+        }),
+    }
+}
+
+fn check_marker(dir: &Path, text: &str) -> Result<DirState, StoreError> {
+    let version = text
+        .trim()
+        .strip_prefix(FORMAT_WORD)
+        .and_then(|rest| rest.trim().parse().ok());
+    match version {
+        Some(STORE_VERSION) => Ok(DirState::Store),
+        Some(found) => Err(StoreError::UnsupportedVersion {
+            path: dir.to_owned(),
+            found,
+            supported: STORE_VERSION,
+        }),
+        None => Err(not_a_store(dir)),
+    }
+}
+
+/// A directory without the marker is ours to fill only when it holds nothing but what a creation
+/// cut short may have left.
+fn check_new(dir: &Path) -> Result<DirState, StoreError> {
+    let entries = match fs_err::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DirState::New),
+        Err(source) => {
+            return Err(StoreError::Io {
+                path: dir.to_owned(),
+                source,
+            });
+        }
+    };
+    for entry in entries {
+        let name = entry.map_err(StoreError::io(dir))?.file_name();
+        let ours = [
+            LOCK_FILE,
+            META_DIR,
+            SEGMENT_DIR,
+            &temporary_name(FORMAT_FILE),
+        ];
+        if !ours.iter().any(|known| name == *known) {
+            return Err(not_a_store(dir));
+        }
+    }
+    Ok(DirState::New)
+}
+
+pub(crate) fn not_a_store(dir: &Path) -> StoreError {
+    StoreError::NotAStore {
+        path: dir.to_owned(),
+    }
+}
+
+/// Folder of the RocksDB database inside a data directory.
+pub(crate) const META_DIR: &str = "meta";
+/// Folder of the segment files inside a data directory.
+pub(crate) const SEGMENT_DIR: &str = "segments";
+
+/// Writes the format marker: the last step of making a store, so that its presence means that all
+/// else is there.
+pub(crate) fn write_marker(dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
+    let path = dir.join(FORMAT_FILE);
+    let temporary = dir.join(temporary_name(FORMAT_FILE));
+    let write = || {
+        fs_err::write(&temporary, format!("{FORMAT_WORD} {STORE_VERSION}\n"))?;
+        fs_err::File::open(&temporary)?.sync_all()?;
+        fs_err::rename(&temporary, &path)?;
+        disk.sync_dir(dir)
+    };
+    write().map_err(StoreError::io(&path))
+}
+
+fn temporary_name(name: &str) -> String {
+    format!("{name}.new")
+}
+
+/// Makes the data directory and its segment folder.
+pub(crate) fn create_dirs(dir: &Path) -> Result<PathBuf, StoreError> {
+    let segments = dir.join(SEGMENT_DIR);
+    fs_err::create_dir_all(&segments).map_err(StoreError::io(&segments))?;
+    Ok(segments)
+}

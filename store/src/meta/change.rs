@@ -1,0 +1,215 @@
+//! A set of metadata edits that becomes one `WriteBatch`. Reference counts and segment totals are
+//! worked out on copies, which replace the store's own only after the batch is durable.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rocksdb::WriteBatch;
+
+use super::columns::{
+    BlobRow, BlobState, Blobs, ChunkRow, Chunks, DocumentRow, Documents, SegmentRow, SegmentTable,
+    State, StoreState, Texts, Vectors, chunk_prefix,
+};
+use super::db::{Durability, Meta};
+use crate::blob::{BlobKey, Location, PendingBlob};
+use crate::document::Document;
+use crate::error::StoreError;
+
+/// The totals that every commit rewrites: what the store keeps in memory of its metadata.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Catalog {
+    pub(crate) state: StoreState,
+    pub(crate) segments: BTreeMap<u64, SegmentRow>,
+}
+
+/// Edits not written yet.
+pub(crate) struct Change<'m> {
+    meta: &'m Meta,
+    batch: WriteBatch,
+    /// Rows of [`Blobs`] as they will be.
+    blobs: BTreeMap<BlobKey, BlobRow>,
+    catalog: Catalog,
+    touched_segments: BTreeSet<u64>,
+}
+
+impl<'m> Change<'m> {
+    pub(crate) fn new(meta: &'m Meta, catalog: &Catalog) -> Self {
+        Self {
+            meta,
+            batch: WriteBatch::default(),
+            blobs: BTreeMap::new(),
+            catalog: catalog.clone(),
+            touched_segments: BTreeSet::new(),
+        }
+    }
+
+    /// The totals as they will be.
+    pub(crate) fn state(&mut self) -> &mut StoreState {
+        &mut self.catalog.state
+    }
+
+    /// Puts a document in place of an older one of its id.
+    pub(crate) fn put_document(&mut self, document: &Document) -> Result<(), StoreError> {
+        // New references first: a blob that both versions use must not drop to zero in between.
+        for chunk in &document.chunks {
+            self.blob(&chunk.key)?.refs += 1;
+        }
+        self.remove_document(&document.id)?;
+        let row = DocumentRow {
+            content_hash: document.content_hash,
+            text_bytes: document.text.len() as u64,
+            n_tokens: document.n_tokens(),
+            // Lossless: checked by `Document::validate`.
+            n_chunks: document.chunks.len() as u32,
+            metadata: document.metadata.clone(),
+        };
+        self.meta
+            .put::<Documents>(&mut self.batch, &document.id, &row);
+        self.meta
+            .put::<Texts>(&mut self.batch, &document.id, &document.text);
+        for (position, chunk) in (0..).zip(&document.chunks) {
+            let at = (document.id.as_str(), position);
+            let row = ChunkRow {
+                start_byte: chunk.start_byte,
+                end_byte: chunk.end_byte,
+                key: chunk.key,
+                token_ids: chunk.token_ids.clone(),
+            };
+            self.meta.put::<Chunks>(&mut self.batch, at, &row);
+            self.meta.put::<Vectors>(&mut self.batch, at, &chunk.vector);
+        }
+        self.catalog.state.documents += 1;
+        self.catalog.state.chunks += document.chunks.len() as u64;
+        Ok(())
+    }
+
+    /// Removes a document with its chunks and their references; `false` when there is none.
+    pub(crate) fn remove_document(&mut self, id: &str) -> Result<bool, StoreError> {
+        if self.meta.get::<Documents>(id)?.is_none() {
+            return Ok(false);
+        }
+        let meta = self.meta;
+        for (position, row) in (0..).zip(meta.rows_with_prefix::<Chunks>(chunk_prefix(id))) {
+            let (_, chunk) = row?;
+            self.release(&chunk.key)?;
+            meta.delete::<Chunks>(&mut self.batch, (id, position));
+            meta.delete::<Vectors>(&mut self.batch, (id, position));
+            self.catalog.state.chunks = self.catalog.state.chunks.saturating_sub(1);
+        }
+        meta.delete::<Documents>(&mut self.batch, id);
+        meta.delete::<Texts>(&mut self.batch, id);
+        self.catalog.state.documents = self.catalog.state.documents.saturating_sub(1);
+        Ok(true)
+    }
+
+    /// Takes one reference away; without any left the blob's bytes are dead.
+    fn release(&mut self, key: &BlobKey) -> Result<(), StoreError> {
+        let blob = self.blob(key)?;
+        blob.refs = blob.refs.saturating_sub(1);
+        if blob.refs == 0 {
+            self.set_state(key, BlobState::Absent)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a durable blob findable. It stays dead when no chunk refers to it any more, or when
+    /// its key has a readable blob already.
+    pub(crate) fn locate(&mut self, blob: &PendingBlob) -> Result<(), StoreError> {
+        let row = self.blob(&blob.key)?;
+        if row.refs == 0 || matches!(row.state, BlobState::Live(_)) {
+            return Ok(());
+        }
+        self.set_state(&blob.key, BlobState::Live(blob.location))
+    }
+
+    /// Sets a blob aside. With `only` given, nothing happens (`false`) unless the blob still lies
+    /// there: it may have been replaced since somebody found it bad.
+    pub(crate) fn quarantine(
+        &mut self,
+        key: &BlobKey,
+        only: Option<&Location>,
+        why: &str,
+    ) -> Result<bool, StoreError> {
+        let BlobState::Live(location) = self.blob(key)?.state else {
+            return Ok(false);
+        };
+        if only.is_some_and(|expected| *expected != location) {
+            return Ok(false);
+        }
+        self.set_state(key, BlobState::Quarantined(location, why.to_owned()))?;
+        Ok(true)
+    }
+
+    /// Notes how far a segment is committed.
+    pub(crate) fn extend_segment(&mut self, id: u64, fingerprint: [u8; 32], end: u64) {
+        let row = self.segment(id, fingerprint);
+        row.committed_end = row.committed_end.max(end);
+    }
+
+    /// Writes everything as one batch and returns the new totals.
+    pub(crate) fn write(mut self, durability: Durability) -> Result<Catalog, StoreError> {
+        for (key, row) in &self.blobs {
+            match row.refs {
+                0 => self.meta.delete::<Blobs>(&mut self.batch, key),
+                _ => self.meta.put::<Blobs>(&mut self.batch, key, row),
+            }
+        }
+        for id in &self.touched_segments {
+            if let Some(row) = self.catalog.segments.get(id) {
+                self.meta.put::<SegmentTable>(&mut self.batch, *id, row);
+            }
+        }
+        self.meta
+            .put::<State>(&mut self.batch, (), &self.catalog.state);
+        self.meta.write(self.batch, durability)?;
+        Ok(self.catalog)
+    }
+
+    fn set_state(&mut self, key: &BlobKey, state: BlobState) -> Result<(), StoreError> {
+        let was = std::mem::replace(&mut self.blob(key)?.state, state.clone());
+        let quarantined =
+            |state: &BlobState| u64::from(matches!(state, BlobState::Quarantined(..)));
+        let total = &mut self.catalog.state.quarantined;
+        *total = total.saturating_sub(quarantined(&was)) + quarantined(&state);
+        self.count_live(was.location(), false);
+        self.count_live(state.location(), true);
+        Ok(())
+    }
+
+    fn count_live(&mut self, location: Option<&Location>, added: bool) {
+        let Some(location) = location else { return };
+        let bytes = location.layout().map_or(0, |layout| layout.record_bytes());
+        let Some(row) = self.catalog.segments.get_mut(&location.segment) else {
+            return;
+        };
+        self.touched_segments.insert(location.segment);
+        if added {
+            row.live_blobs += 1;
+            row.live_bytes += bytes;
+        } else {
+            row.live_blobs = row.live_blobs.saturating_sub(1);
+            row.live_bytes = row.live_bytes.saturating_sub(bytes);
+        }
+    }
+
+    fn blob(&mut self, key: &BlobKey) -> Result<&mut BlobRow, StoreError> {
+        if !self.blobs.contains_key(key) {
+            let row = self.meta.get::<Blobs>(key)?;
+            let row = row.unwrap_or(BlobRow {
+                refs: 0,
+                state: BlobState::Absent,
+            });
+            self.blobs.insert(*key, row);
+        }
+        Ok(self.blobs.get_mut(key).expect("inserted above"))
+    }
+
+    fn segment(&mut self, id: u64, fingerprint: [u8; 32]) -> &mut SegmentRow {
+        self.touched_segments.insert(id);
+        self.catalog.segments.entry(id).or_insert(SegmentRow {
+            fingerprint,
+            committed_end: 0,
+            live_blobs: 0,
+            live_bytes: 0,
+        })
+    }
+}

@@ -1,0 +1,13 @@
+//! The metadata: RocksDB, one column family per type. A row here is what makes a blob exist.
+
+mod change;
+mod codec;
+mod columns;
+mod db;
+
+pub(crate) use change::{Catalog, Change};
+pub(crate) use columns::{
+    BlobState, Blobs, ChunkRow, Chunks, Column, DocumentRow, Documents, IdentityRow, SegmentTable,
+    State, StoreState, Texts, Vectors, chunk_prefix,
+};
+pub(crate) use db::{Durability, Meta};

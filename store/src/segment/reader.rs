@@ -1,0 +1,215 @@
+//! Reads records with `pread`. Every checksum is verified on the copy that the caller gets, never
+//! on a mapping that could change afterwards.
+
+use std::io;
+use std::sync::Arc;
+
+use super::SegmentFile;
+use super::format::{
+    BlockKind, PAGE_BYTES, RecordHead, RecordLayout, RecordPlace, align_up, block_crc, decode_head,
+    encode_footer,
+};
+use crate::blob::{BlobGeometry, BlobKey, Location};
+use crate::error::StoreError;
+use crate::fs::DynDisk;
+use crate::stats::{Counters, MissKind};
+
+/// An open blob. It stays readable when the blob is removed or replaced meanwhile.
+pub struct BlobReader {
+    record: OpenRecord,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for BlobReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BlobReader")
+            .field("key", &self.key())
+            .finish_non_exhaustive()
+    }
+}
+
+impl BlobReader {
+    pub(crate) fn new(record: OpenRecord, counters: Arc<Counters>) -> Self {
+        Self { record, counters }
+    }
+
+    /// Shape of the blob.
+    pub fn geometry(&self) -> BlobGeometry {
+        self.record.location.geometry
+    }
+
+    /// Key the blob was opened by.
+    pub fn key(&self) -> BlobKey {
+        self.record.key
+    }
+
+    /// Fills `k` (`k_block_bytes`) and `v` (`v_block_bytes`) with the blocks of `layer`.
+    ///
+    /// Errors: `Corrupt` when the bytes are not those that were written, `Io` when the device does
+    /// not give them, `InvalidBlob` for a layer or a buffer that does not fit the geometry. After
+    /// an error the buffers hold zeros, and the first two are counted as misses of their kind.
+    pub fn read_layer(&self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), StoreError> {
+        let read = self.record.read_layer(layer, k, v);
+        if let Err(error) = &read {
+            k.fill(0);
+            v.fill(0);
+            if let Some(kind) = MissKind::of_error(error) {
+                self.counters.miss(kind);
+            }
+        }
+        read
+    }
+}
+
+/// A record whose head and footer have been verified.
+pub(crate) struct OpenRecord {
+    disk: DynDisk,
+    file: Arc<SegmentFile>,
+    key: BlobKey,
+    location: Location,
+    layout: RecordLayout,
+    head: RecordHead,
+}
+
+/// Opens the record of `key` at `location` and verifies its head and footer.
+pub(crate) fn open_record(
+    disk: &DynDisk,
+    file: Arc<SegmentFile>,
+    key: BlobKey,
+    location: Location,
+) -> Result<OpenRecord, StoreError> {
+    let corrupt = |what| StoreError::corrupt(&file.path, location.offset, what);
+    let layout = location
+        .layout()
+        .ok_or_else(|| corrupt("metadata names an impossible record"))?;
+    let place = RecordPlace {
+        segment: location.segment,
+        offset: location.offset,
+        key,
+    };
+    let mut head = vec![0; layout.head_bytes() as usize];
+    read_at(disk, &file, &mut head, location.offset)?;
+    let decoded = decode_head(
+        &head,
+        &place,
+        &location.geometry,
+        &layout,
+        location.head_crc,
+    );
+    let head = decoded.map_err(corrupt)?;
+    // A record is whole only if its footer is there: this finds a cut before any layer is used.
+    let mut footer = [0; PAGE_BYTES as usize];
+    read_at(
+        disk,
+        &file,
+        &mut footer,
+        location.offset + layout.footer_offset(),
+    )?;
+    if footer != encode_footer(&place, layout.record_bytes(), location.head_crc) {
+        return Err(corrupt("record footer is not the one that was written"));
+    }
+    Ok(OpenRecord {
+        disk: Arc::clone(disk),
+        file,
+        key,
+        location,
+        layout,
+        head,
+    })
+}
+
+impl OpenRecord {
+    pub(crate) fn token_ids(&self) -> &[u32] {
+        &self.head.token_ids
+    }
+
+    fn read_layer(&self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), StoreError> {
+        let Some([k_crc, v_crc]) = self.head.block_crcs.get(layer).copied() else {
+            return self.invalid(format!("it has no layer {layer}"));
+        };
+        // Lossless: the table has at most `MAX_LAYERS` entries.
+        let layer = layer as u32;
+        for (kind, bytes, crc) in [(BlockKind::K, k, k_crc), (BlockKind::V, v, v_crc)] {
+            self.read_block(layer, kind, bytes, crc)?;
+        }
+        Ok(())
+    }
+
+    fn read_block(
+        &self,
+        layer: u32,
+        kind: BlockKind,
+        bytes: &mut [u8],
+        crc: u32,
+    ) -> Result<(), StoreError> {
+        let expected = self.layout.block_bytes(kind) as usize;
+        if bytes.len() != expected {
+            let len = bytes.len();
+            return self.invalid(format!(
+                "{kind:?} buffer has {len} bytes instead of {expected}"
+            ));
+        }
+        let offset = self.location.offset + self.layout.block_offset(layer, kind);
+        read_at(&self.disk, &self.file, bytes, offset)?;
+        if block_crc(&self.key, offset, layer, kind, bytes) != crc {
+            let what = format!("{kind:?} block of layer {layer} fails its checksum");
+            return Err(StoreError::corrupt(&self.file.path, offset, what));
+        }
+        Ok(())
+    }
+
+    fn invalid(&self, what: String) -> Result<(), StoreError> {
+        Err(StoreError::InvalidBlob {
+            key: self.key,
+            what,
+        })
+    }
+}
+
+/// Reads every byte of the record and checks it, the zeros between blocks too.
+pub(crate) fn check_record(record: &OpenRecord) -> Result<(), StoreError> {
+    let n_layers = record.location.geometry.n_layers;
+    for (layer, [k_crc, v_crc]) in (0..n_layers).zip(&record.head.block_crcs) {
+        for (kind, crc) in [(BlockKind::K, *k_crc), (BlockKind::V, *v_crc)] {
+            let len = record.layout.block_bytes(kind);
+            record.read_block(layer, kind, &mut vec![0; len as usize], crc)?;
+            check_padding(record, layer, kind, u64::from(len))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_padding(
+    record: &OpenRecord,
+    layer: u32,
+    kind: BlockKind,
+    len: u64,
+) -> Result<(), StoreError> {
+    let offset = record.location.offset + record.layout.block_offset(layer, kind) + len;
+    let mut padding = vec![0; (align_up(len) - len) as usize];
+    read_at(&record.disk, &record.file, &mut padding, offset)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        let what = format!("padding after the {kind:?} block of layer {layer} is not zero");
+        return Err(StoreError::corrupt(&record.file.path, offset, what));
+    }
+    Ok(())
+}
+
+/// Reads exactly `bytes.len()` bytes; a file that ends too early is corrupt, not an IO error.
+pub(super) fn read_at(
+    disk: &DynDisk,
+    file: &SegmentFile,
+    bytes: &mut [u8],
+    offset: u64,
+) -> Result<(), StoreError> {
+    disk.read_at(&file.file, bytes, offset)
+        .map_err(|source| match source.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                StoreError::corrupt(&file.path, offset, "the file ends inside the record")
+            }
+            _ => StoreError::Io {
+                path: file.path.clone(),
+                source,
+            },
+        })
+}

@@ -1,0 +1,444 @@
+//! The store: blobs in, blobs out, and the commit between. One process owns a data directory.
+//!
+//! Invariant: a metadata row is written only after the bytes it names are durable.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::blob::{BlobGeometry, BlobKey, Location, PendingBlob};
+use crate::document::Document;
+use crate::error::StoreError;
+use crate::fs::{DirLock, Disk, OsDisk, is_out_of_space};
+use crate::meta::{BlobState, Blobs, Catalog, Change, Durability, Meta, SegmentTable};
+use crate::options::{Identity, StoreOptions};
+use crate::segment::{
+    Append, BlobReader, RecordLayout, SegmentWriter, Segments, WriteFailure, open_record,
+};
+use crate::stats::{Counters, MissKind, StoreStats};
+
+/// Chunk KV blobs with the documents they belong to. All methods take `&self`: reads run in
+/// parallel, writes one after the other.
+pub struct Store {
+    pub(crate) dir: PathBuf,
+    pub(crate) identity: Identity,
+    /// The store's own identity where it is not the one it was opened with.
+    pub(crate) foreign: Option<Identity>,
+    pub(crate) min_free_bytes: u64,
+    pub(crate) meta: Meta,
+    pub(crate) segments: Arc<Segments>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) writer: Mutex<Writer>,
+    /// Last, so that it is released after RocksDB is closed.
+    pub(crate) _lock: DirLock,
+}
+
+/// What a write needs to itself.
+pub(crate) struct Writer {
+    pub(crate) files: SegmentWriter,
+    pub(crate) catalog: Catalog,
+    /// Why no more writes are accepted.
+    pub(crate) read_only: Option<String>,
+    /// A write was refused for want of space: wait until there is some margin before resuming.
+    pub(crate) space_refused: bool,
+}
+
+/// After a refusal, writes resume with this fraction of `min_free_bytes` free on top of it.
+const RESUME_MARGIN_DIVISOR: u64 = 16;
+
+impl Store {
+    /// Opens the store in `dir`, or makes one where the options say so.
+    ///
+    /// Errors: `Locked` when another process has it, `NotAStore` for a directory of something else,
+    /// `ForeignIdentity` when another model made it and `allow_foreign` is off,
+    /// `UnsupportedVersion`, `Metadata` when RocksDB cannot open its files, `Io`.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_on(dir, options, Arc::new(OsDisk))
+    }
+
+    /// [`Store::open`] with file operations of the caller's choice: for tests of failing disks.
+    pub fn open_on(
+        dir: &Path,
+        options: StoreOptions,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
+        crate::recovery::open(dir, options, disk)
+    }
+
+    /// Opens an existing store under whatever identity it has.
+    pub fn inspect(dir: &Path) -> Result<Self, StoreError> {
+        crate::recovery::inspect(dir)
+    }
+
+    /// The identity that lookups are made for: the one the store was opened with.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The identity the store was made for, if that is another one (`allow_foreign`).
+    pub fn foreign_identity(&self) -> Option<&Identity> {
+        self.foreign.as_ref()
+    }
+
+    /// Writes a blob that a later commit will make findable. `layers` yields the K block and V
+    /// block of each layer, sized as `geometry` says.
+    ///
+    /// Errors: `InvalidBlob`, `DiskFull` (nothing is lost; try again later), `ReadOnly`, `Io`.
+    pub fn append_blob<'a>(
+        &self,
+        key: BlobKey,
+        geometry: BlobGeometry,
+        token_ids: &[u32],
+        layers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<PendingBlob, StoreError> {
+        // One more than fits is enough to see that there are too many.
+        let layers = layers.take(geometry.n_layers as usize + 1).collect();
+        let layout = check_blob(&geometry, token_ids, &layers)
+            .map_err(|what| StoreError::InvalidBlob { key, what })?;
+        let mut writer = self.writer()?;
+        self.check_space(&mut writer, layout.record_bytes())?;
+        let commit_seq = writer.catalog.state.commit_seq;
+        let blob = Append {
+            key,
+            geometry,
+            layout,
+            token_ids,
+            layers,
+        };
+        let appended = writer.files.append(&blob, commit_seq);
+        appended.map_err(|failure| self.write_failed(&mut writer, failure, layout.record_bytes()))
+    }
+
+    /// Makes a document, its chunks and these blobs durable in one step, in place of an older
+    /// document of the same id, and returns the commit's number. A chunk without a blob is allowed:
+    /// its lookups miss until `commit_blobs` brings one.
+    ///
+    /// Errors: `InvalidDocument`, `DiskFull`, `ReadOnly`, `Io`, `Metadata`; in each case the older
+    /// document is still there, and the blobs are lost.
+    pub fn commit_document(
+        &self,
+        document: &Document,
+        blobs: Vec<PendingBlob>,
+    ) -> Result<u64, StoreError> {
+        document.validate()?;
+        let mut writer = self.writer()?;
+        self.check_space(&mut writer, document.text.len() as u64)?;
+        self.commit(&mut writer, &blobs, |change| change.put_document(document))
+    }
+
+    /// Makes blobs of chunks that are in the store already durable and findable, and returns the
+    /// commit's number. A blob whose chunk has been removed meanwhile stays dead.
+    ///
+    /// Errors: `DiskFull`, `ReadOnly`, `Io`, `Metadata`; the blobs are then lost.
+    pub fn commit_blobs(&self, blobs: Vec<PendingBlob>) -> Result<u64, StoreError> {
+        let mut writer = self.writer()?;
+        self.commit(&mut writer, &blobs, |_| Ok(()))
+    }
+
+    /// Removes a document and what only it refers to; `false` when there is none. This is possible
+    /// on a full disk too.
+    pub fn remove_document(&self, id: &str) -> Result<bool, StoreError> {
+        let mut writer = self.writer()?;
+        let mut found = false;
+        self.commit(&mut writer, &[], |change| {
+            found = change.remove_document(id)?;
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// The commit: data durable, then one synced batch of metadata. The batch is the commit.
+    fn commit(
+        &self,
+        writer: &mut Writer,
+        blobs: &[PendingBlob],
+        edit: impl FnOnce(&mut Change<'_>) -> Result<(), StoreError>,
+    ) -> Result<u64, StoreError> {
+        let acknowledged = writer.catalog.state.commit_seq;
+        let commit_seq = acknowledged + 1;
+        let mut change = Change::new(&self.meta, &writer.catalog);
+        edit(&mut change)?;
+        if !blobs.is_empty() {
+            let synced = writer.files.sync(blobs, commit_seq, acknowledged);
+            let ends = synced.map_err(|failure| self.write_failed(writer, failure, 0))?;
+            for (segment, end) in ends {
+                change.extend_segment(segment, self.identity.fingerprint, end);
+            }
+        }
+        for blob in blobs {
+            change.locate(blob)?;
+        }
+        change.state().commit_seq = commit_seq;
+        change.state().next_segment = writer.files.next_segment();
+        match change.write(Durability::Synced) {
+            Ok(catalog) => writer.catalog = catalog,
+            Err(error) => return Err(make_read_only(writer, error)),
+        }
+        self.reclaim(writer);
+        Ok(commit_seq)
+    }
+
+    /// Whether `open_blob` would look at bytes for this key. Counts nothing.
+    pub fn contains_blob(&self, key: &BlobKey) -> Result<bool, StoreError> {
+        Ok(self.find(key)?.is_ok())
+    }
+
+    /// Opens the blob of `key` if it is there, readable, and made from exactly these tokens.
+    /// Everything else is a miss, `None`, counted by kind in `stats`; a blob found bad is set aside.
+    pub fn open_blob(
+        &self,
+        key: &BlobKey,
+        token_ids: &[u32],
+    ) -> Result<Option<BlobReader>, StoreError> {
+        match self.try_open(key, token_ids) {
+            Ok(reader) => {
+                self.counters.hit();
+                Ok(Some(reader))
+            }
+            Err(kind) => {
+                self.counters.miss(kind);
+                Ok(None)
+            }
+        }
+    }
+
+    fn try_open(&self, key: &BlobKey, token_ids: &[u32]) -> Result<BlobReader, MissKind> {
+        let found = self.find(key).map_err(|error| {
+            tracing::warn!(%key, %error, "metadata of a blob cannot be read");
+            MissKind::of_error(&error).unwrap_or(MissKind::Io)
+        })?;
+        let location = found?;
+        let record = self.open_at(key, location).map_err(|error| {
+            let kind = MissKind::of_error(&error).unwrap_or(MissKind::Corrupt);
+            self.set_aside(key, &location, kind, &error)
+        })?;
+        if record.token_ids() != token_ids {
+            return Err(MissKind::IdsDiffer);
+        }
+        Ok(BlobReader::new(record, Arc::clone(&self.counters)))
+    }
+
+    /// Where the blob lies, or why a lookup of it misses.
+    fn find(&self, key: &BlobKey) -> Result<Result<Location, MissKind>, StoreError> {
+        let absent = if self.foreign.is_some() {
+            MissKind::Foreign
+        } else {
+            MissKind::Absent
+        };
+        let location = match self.meta.get::<Blobs>(key)?.map(|row| row.state) {
+            Some(BlobState::Live(location)) => location,
+            Some(BlobState::Quarantined(..)) => return Ok(Err(MissKind::Quarantined)),
+            Some(BlobState::Absent) | None => return Ok(Err(absent)),
+        };
+        let segment = self.meta.get::<SegmentTable>(location.segment)?;
+        let ours = segment.is_some_and(|row| row.fingerprint == self.identity.fingerprint);
+        Ok(if ours {
+            Ok(location)
+        } else {
+            Err(MissKind::Foreign)
+        })
+    }
+
+    /// Opens the record at `location`. A file that is gone is corruption: the metadata named it.
+    pub(crate) fn open_at(
+        &self,
+        key: &BlobKey,
+        location: Location,
+    ) -> Result<crate::segment::OpenRecord, StoreError> {
+        let file = self.segments.get(location.segment).map_err(|source| {
+            let path = self.segments.path(location.segment);
+            match source.kind() {
+                std::io::ErrorKind::NotFound => {
+                    StoreError::corrupt(&path, location.offset, "the segment file is missing")
+                }
+                _ => StoreError::Io { path, source },
+            }
+        })?;
+        open_record(self.segments.disk(), file, *key, location)
+    }
+
+    /// Quarantines a blob just found bad and says what to count. One that was removed or replaced
+    /// while it was being opened is no fault. An IO error is not held against the blob: the device
+    /// may give it the next time.
+    fn set_aside(
+        &self,
+        key: &BlobKey,
+        location: &Location,
+        kind: MissKind,
+        error: &StoreError,
+    ) -> MissKind {
+        tracing::warn!(%key, %error, "a blob cannot be read");
+        if kind != MissKind::Corrupt {
+            return kind;
+        }
+        match self.quarantine_at(key, Some(location), &error.to_string()) {
+            Ok(true) => MissKind::Corrupt,
+            Ok(false) => MissKind::Absent,
+            Err(error) => {
+                tracing::warn!(%key, %error, "a bad blob cannot be quarantined");
+                MissKind::Corrupt
+            }
+        }
+    }
+
+    /// Sets a blob aside as bad: lookups miss until a later commit of its key replaces it.
+    pub fn quarantine(&self, key: &BlobKey, why: &str) -> Result<(), StoreError> {
+        self.quarantine_at(key, None, why).map(drop)
+    }
+
+    /// [`Store::quarantine`], with `only` given for just the blob that lies there. This works in a
+    /// read-only store as long as RocksDB takes it.
+    pub(crate) fn quarantine_at(
+        &self,
+        key: &BlobKey,
+        only: Option<&Location>,
+        why: &str,
+    ) -> Result<bool, StoreError> {
+        let mut writer = self.lock_writer()?;
+        let mut change = Change::new(&self.meta, &writer.catalog);
+        let done = change.quarantine(key, only, why)?;
+        if done {
+            // Not synced: after a crash the blob is found bad again.
+            writer.catalog = change.write(Durability::Buffered)?;
+        }
+        Ok(done)
+    }
+
+    /// What the store holds and how lookups went.
+    pub fn stats(&self) -> Result<StoreStats, StoreError> {
+        let writer = self.lock_writer()?;
+        let dir = self.segments.dir();
+        let ids = self.segments.list().map_err(StoreError::io(dir))?;
+        let lens = ids
+            .iter()
+            .map(|id| fs_err::metadata(self.segments.path(*id)));
+        let total_bytes = lens
+            .filter_map(Result::ok)
+            .map(|file| file.len())
+            .sum::<u64>();
+        let Catalog { state, segments } = &writer.catalog;
+        let live_bytes = segments.values().map(|row| row.live_bytes).sum::<u64>();
+        let live_blobs = segments.values().map(|row| row.live_blobs).sum::<u64>();
+        Ok(StoreStats {
+            documents: state.documents,
+            chunks: state.chunks,
+            blobs: live_blobs.saturating_sub(state.quarantined),
+            quarantined: state.quarantined,
+            segments: ids.len() as u64,
+            live_bytes,
+            dead_bytes: total_bytes.saturating_sub(live_bytes),
+            total_bytes,
+            free_bytes: self.free_bytes()?,
+            commit_seq: state.commit_seq,
+            lost_commits: state.lost_commits,
+            read_only: writer.read_only.clone(),
+            hits: self.counters.hits(),
+            misses: self.counters.misses(),
+        })
+    }
+
+    /// The writer, unless an earlier failure forbids writing.
+    fn writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let writer = self.lock_writer()?;
+        match &writer.read_only {
+            Some(reason) => Err(StoreError::ReadOnly {
+                reason: reason.clone(),
+            }),
+            None => Ok(writer),
+        }
+    }
+
+    pub(crate) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let panicked = |_| StoreError::ReadOnly {
+            reason: "a write panicked".to_owned(),
+        };
+        self.writer.lock().map_err(panicked)
+    }
+
+    fn free_bytes(&self) -> Result<u64, StoreError> {
+        self.segments
+            .disk()
+            .free_bytes(&self.dir)
+            .map_err(StoreError::io(&self.dir))
+    }
+
+    /// Refuses a write of `bytes` that would leave less than `min_free_bytes`.
+    fn check_space(&self, writer: &mut Writer, bytes: u64) -> Result<(), StoreError> {
+        let margin = match writer.space_refused {
+            true => self.min_free_bytes / RESUME_MARGIN_DIVISOR,
+            false => 0,
+        };
+        let needed_bytes = self
+            .min_free_bytes
+            .saturating_add(margin)
+            .saturating_add(bytes);
+        let free_bytes = self.free_bytes()?;
+        writer.space_refused = free_bytes < needed_bytes;
+        if writer.space_refused {
+            return Err(StoreError::DiskFull {
+                path: self.dir.clone(),
+                free_bytes,
+                needed_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// Turns a failed file operation into what the caller can do about it. Without space, later
+    /// writes go to a new segment once there is some; after anything else no write can be trusted.
+    fn write_failed(&self, writer: &mut Writer, failure: WriteFailure, bytes: u64) -> StoreError {
+        let WriteFailure { path, source } = failure;
+        if is_out_of_space(&source) {
+            tracing::warn!(path = %path.display(), error = %source, "no space for a segment");
+            writer.space_refused = true;
+            let free_bytes = self.free_bytes().unwrap_or(0);
+            let needed_bytes = self.min_free_bytes.saturating_add(bytes);
+            return StoreError::DiskFull {
+                path,
+                free_bytes,
+                needed_bytes,
+            };
+        }
+        make_read_only(writer, StoreError::Io { path, source })
+    }
+}
+
+/// A failed sync or batch leaves it unknown what is on disk: only a new open can tell.
+fn make_read_only(writer: &mut Writer, error: StoreError) -> StoreError {
+    tracing::error!(%error, "the store is read-only from here on");
+    writer.read_only = Some(error.to_string());
+    error
+}
+
+/// Checks that a blob's parts agree, and works out its layout.
+fn check_blob(
+    geometry: &BlobGeometry,
+    token_ids: &[u32],
+    layers: &Vec<(&[u8], &[u8])>,
+) -> Result<RecordLayout, String> {
+    let layout = RecordLayout::new(*geometry)
+        .ok_or_else(|| format!("{geometry:?} is outside the limits of the format"))?;
+    if token_ids.len() != geometry.n_tokens as usize {
+        return Err(format!(
+            "{} token ids for {} tokens",
+            token_ids.len(),
+            geometry.n_tokens
+        ));
+    }
+    if layers.len() != geometry.n_layers as usize {
+        return Err(format!(
+            "it does not yield exactly {} layers",
+            geometry.n_layers
+        ));
+    }
+    let expected = (
+        geometry.k_block_bytes as usize,
+        geometry.v_block_bytes as usize,
+    );
+    match layers
+        .iter()
+        .position(|(k, v)| (k.len(), v.len()) != expected)
+    {
+        Some(layer) => Err(format!("a block of layer {layer} has another size")),
+        None => Ok(layout),
+    }
+}

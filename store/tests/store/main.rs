@@ -1,0 +1,17 @@
+//! Tests of the store through its public API and its files. One binary, so that RocksDB is linked
+//! once.
+
+mod compat;
+mod corruption;
+mod crash;
+mod disks;
+mod documents;
+mod harness;
+mod model;
+mod opening;
+mod power_loss;
+mod readme;
+mod recovery;
+mod round_trip;
+mod verify;
+mod write_faults;
