@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Everything a change must pass, cheapest first: format, tidy rules, lints, then all tests (scripts/test.sh).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+headline() { printf '\n== %s\n' "$*"; }
+fail() { printf 'check: %s\n' "$*" >&2; exit 1; }
+
+headline "format"
+cargo fmt --all --check
+
+headline "tidy"
+mapfile -t sources < <(git ls-files '*.rs')
+for source in "${sources[@]}"; do
+    # The first line says what the file is for.
+    [[ "$(head -n 1 "$source")" == '//!'* ]] || fail "$source does not begin with a //! line"
+done
+# A test runs, and says what it expects; code is finished or not there.
+if grep -nE '#\[(ignore|should_panic)|\b(todo|unimplemented)!\(' "${sources[@]}"; then
+    fail "the lines above hold #[ignore], #[should_panic], todo! or unimplemented!"
+fi
+echo "${#sources[@]} files are tidy"
+
+headline "lints"
+cargo clippy --workspace --all-targets --release --locked -- -D warnings
+
+headline "tests"
+exec scripts/test.sh "$@"

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Runs every test: the workspace on the CPU, the engine again on Vulkan (Mesa's lavapipe where there is no GPU), the
+# documentation examples, and whether the CUDA code still compiles. Ends with the runners' own closing lines.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+vulkan=yes
+case "${1:-}" in
+    '') ;;
+    --no-vulkan) vulkan=no ;;
+    *) echo "usage: scripts/test.sh [--no-vulkan]" >&2; exit 2 ;;
+esac
+
+# Settings of whoever runs this must not reach the tests.
+for variable in "${!RAGWEAVE_@}"; do unset "$variable"; done
+
+if [ "$vulkan" = yes ]; then scripts/bootstrap.sh --tests --vulkan; else scripts/bootstrap.sh --tests; fi
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+summary=$logs/summary
+: >"$summary"
+
+headline() { printf '\n== %s\n' "$*"; }
+
+# Runs one part of the tests and keeps the lines in which its runner sums up.
+part() { # title, command...
+    local title=$1 status=0
+    shift
+    headline "$title"
+    echo "$*"
+    "$@" 2>&1 | tee "$logs/part" || status=$?
+    {
+        echo "$title"
+        grep -E '^ *Summary \[|^test result:' "$logs/part" || echo "  (no summary line)"
+    } >>"$summary"
+    if [ "$status" -ne 0 ]; then
+        sum_up
+        echo "FAILED: $title" >&2
+        exit 1
+    fi
+}
+
+sum_up() {
+    headline "summary"
+    cat "$summary"
+}
+
+# nextest runs tests side by side across binaries; cargo test is the fallback where it cannot be had.
+if cargo nextest --version >/dev/null 2>&1; then
+    runner=(cargo nextest run)
+else
+    runner=(cargo test)
+fi
+
+part "workspace on the CPU" "${runner[@]}" --workspace --release --locked
+if [ "$vulkan" = yes ]; then
+    part "engine on Vulkan" "${runner[@]}" -p ragweave-engine --features vulkan --test vulkan --release --locked
+else
+    echo "engine on Vulkan: skipped by --no-vulkan" | tee -a "$summary"
+fi
+part "documentation examples" cargo test --doc --workspace --release --locked
+
+headline "the CUDA code compiles (running it needs a GPU: scripts/gpu_check.sh)"
+cargo check --release --locked -p ragweave-engine -p ragweave-server -p ragweave-eval --features cuda --lib --bins --test cuda
+echo "CUDA code: compiles" >>"$summary"
+
+sum_up
