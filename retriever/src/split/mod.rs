@@ -161,3 +161,38 @@ fn tokenizer_failed(error: tokenizers::Error) -> RetrieverError {
         message: error.to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_over_the_budget_is_cut_again() {
+        let tokenizer = include_str!("../../tests/fixtures/tokenizer.json")
+            .parse()
+            .unwrap();
+        let splitter = Splitter::new(&tokenizer, 8).unwrap();
+        let text = "The ferry leaves the harbour. It is red and quite old.";
+        let mut spans = Vec::new();
+        splitter
+            .fit(
+                text,
+                ChunkSpan {
+                    start: 0,
+                    end: text.len(),
+                },
+                &mut spans,
+            )
+            .unwrap();
+        let parts: Vec<&str> = spans
+            .iter()
+            .map(|span| &text[span.start..span.end])
+            .collect();
+        assert!(parts.len() > 1 && parts.iter().all(|part| splitter.count(part).unwrap() <= 8));
+        assert_eq!(
+            parts.join(" "),
+            text,
+            "only the blanks at the cuts are left out"
+        );
+    }
+}
