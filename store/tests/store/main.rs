@@ -1,6 +1,8 @@
 //! Tests of the store through its public API and its files. One binary, so that RocksDB is linked
 //! once.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod compat;
 mod corruption;
 mod crash;

@@ -139,6 +139,27 @@ fn an_io_error_at_any_write_makes_the_store_read_only_until_reopened() {
 }
 
 #[test]
+fn a_failed_sync_is_not_retried_for_another_commit() {
+    // 0: marker; then create, header, directory; then twice head, 6 blocks, footer; then the mark.
+    let nth_sync = 4 + 2 * 8 + 1;
+    let dir = tempfile::tempdir().unwrap();
+    let disk = Arc::new(FaultyDisk::failing(nth_sync, ENOSPC));
+    let store = open_on(dir.path(), &disk);
+    let (first, second) = (append(&store, 1).unwrap(), append(&store, 2).unwrap());
+    for (id, seed, blob) in [("a", 1, first), ("b", 2, second)] {
+        let refused = store.commit_document(&document(id, &[seed]), vec![blob]);
+        assert!(disk.has_failed(), "operation {nth_sync} is not the sync");
+        assert!(
+            matches!(refused, Err(StoreError::DiskFull { .. })),
+            "{id}: {refused:?}"
+        );
+        assert_eq!(store.document(id).unwrap(), None);
+    }
+    put(&store, "b", &[2]);
+    assert_hit(&store, 2);
+}
+
+#[test]
 fn below_the_free_space_limit_writes_are_refused_and_reads_and_removals_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let disk = Arc::new(FaultyDisk::sound());
