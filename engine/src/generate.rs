@@ -138,10 +138,7 @@ impl<'a> Answer<'a> {
             None => String::new(),
         };
         let matched = self.stops.push(&text);
-        let logprobs = match self.params.logprobs {
-            Some(_) => vec![sampled.logprob()],
-            None => Vec::new(),
-        };
+        let logprobs = sampled.logprobs.into_iter().collect();
         let delta =
             TokenEvent::Delta { text: matched.emit, token_ids: vec![sampled.token], logprobs };
         if emit(delta).is_err() {

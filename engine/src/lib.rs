@@ -32,6 +32,6 @@ pub use kv::{
     ChunkKv, ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity, LayerSource, MemorySource,
     SourceError,
 };
-pub use sampling::{SamplingParams, TokenLogprob};
+pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};
 pub use worker::{EngineHandle, EngineHealth, FuseRequest, Generation};

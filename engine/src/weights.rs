@@ -16,7 +16,7 @@ use crate::error::EngineError;
 
 mod convert;
 
-pub use convert::{WeightDtype, WeightTensor};
+pub(crate) use convert::{WeightDtype, WeightTensor};
 
 /// The largest safetensors header that is read, bytes; the limit of the format's own library.
 const MAX_HEADER_BYTES: u64 = 100_000_000;
@@ -32,7 +32,7 @@ const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The open weight files of one model directory.
 #[derive(Debug)]
-pub struct WeightFiles {
+pub(crate) struct WeightFiles {
     /// Sorted by file name, so that the hash does not depend on the index's order.
     shards: Vec<Shard>,
     tensors: BTreeMap<String, TensorPlace>,
@@ -60,7 +60,7 @@ impl WeightFiles {
     /// # Errors
     /// [`EngineError::ModelFile`] when a file is missing, lies outside `dir`, is truncated (the
     /// first tensor that is cut is named) or has a header that is not safetensors.
-    pub fn open(dir: &Path) -> Result<Self, EngineError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
         let index_path = dir.join(INDEX_FILE);
         if dir.join(SINGLE_FILE).exists() {
             Self::open_single(&dir.join(SINGLE_FILE))
@@ -78,8 +78,7 @@ impl WeightFiles {
     }
 
     /// Whether a tensor of this name exists.
-    #[must_use]
-    pub fn contains(&self, name: &str) -> bool {
+    pub(crate) fn contains(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
     }
 
@@ -88,7 +87,7 @@ impl WeightFiles {
     /// # Errors
     /// [`EngineError::ModelFile`] when there is no such tensor, its shape or element type is
     /// another, it cannot be read, or it holds a NaN or an infinity.
-    pub fn tensor(
+    pub(crate) fn tensor(
         &self,
         name: &str,
         expected_shape: &[usize],
@@ -134,7 +133,7 @@ impl WeightFiles {
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] when a file cannot be read or has changed its length.
-    pub fn hash(&self) -> Result<[u8; 32], EngineError> {
+    pub(crate) fn hash(&self) -> Result<[u8; 32], EngineError> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; HASH_BUFFER_BYTES];
         for shard in &self.shards {
@@ -149,7 +148,7 @@ impl WeightFiles {
     }
 
     /// Names of all tensors, sorted.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
     }
 

@@ -10,22 +10,13 @@ use crate::error::EngineError;
 
 /// Element types weights may be stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WeightDtype {
+pub(crate) enum WeightDtype {
     F32,
     F16,
     Bf16,
 }
 
 impl WeightDtype {
-    /// Size of one element, bytes.
-    #[must_use]
-    pub fn size_bytes(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
     pub(super) fn from_safetensors(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(Self::F32),
@@ -48,18 +39,17 @@ impl WeightDtype {
 
 /// A tensor read from a weight file: finite values, little-endian, row-major.
 #[derive(Debug, Clone, PartialEq)]
-pub struct WeightTensor {
+pub(crate) struct WeightTensor {
     pub(super) name: String,
     pub(super) path: PathBuf,
-    pub shape: Vec<usize>,
-    pub dtype: WeightDtype,
-    pub data: Vec<u8>,
+    pub(crate) shape: Vec<usize>,
+    pub(crate) dtype: WeightDtype,
+    pub(crate) data: Vec<u8>,
 }
 
 impl WeightTensor {
     /// The values in f32, exactly.
-    #[must_use]
-    pub fn to_f32(&self) -> Vec<f32> {
+    pub(crate) fn to_f32(&self) -> Vec<f32> {
         match self.dtype {
             WeightDtype::F32 => words(&self.data).map(f32::from_le_bytes).collect(),
             WeightDtype::F16 => halves(&self.data)
@@ -75,7 +65,7 @@ impl WeightTensor {
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] when a value is beyond the range of f16 (65504).
-    pub fn to_f16(&self) -> Result<Vec<f16>, EngineError> {
+    pub(crate) fn to_f16(&self) -> Result<Vec<f16>, EngineError> {
         if self.dtype == WeightDtype::F16 {
             return Ok(halves(&self.data).map(f16::from_bits).collect());
         }
@@ -86,7 +76,7 @@ impl WeightTensor {
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] when a value rounds to infinity.
-    pub fn to_bf16(&self) -> Result<Vec<bf16>, EngineError> {
+    pub(crate) fn to_bf16(&self) -> Result<Vec<bf16>, EngineError> {
         if self.dtype == WeightDtype::Bf16 {
             return Ok(halves(&self.data).map(bf16::from_bits).collect());
         }

@@ -1,0 +1,320 @@
+//! Text to token ids and back with the model's `tokenizer.json`. There are two instances of the
+//! tokenizer, and the border between them is a safety border: text from documents and questions
+//! goes through the plain one, out of which no added token can come, whatever the text says.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokenizers::Tokenizer;
+
+use super::detokenize::Detokenizer;
+use crate::config::fields::{Fields, read_json_if_present};
+use crate::error::EngineError;
+
+/// The largest `tokenizer.json` that is read, bytes. Vocabularies of 256k entries take 35 MB.
+const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
+
+const TOKENIZER_FILE: &str = "tokenizer.json";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+
+/// The tokens that files name by role and chat templates may use.
+const NAMED_TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
+
+/// A model's tokenizer. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct TextCodec {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    /// Knows the added tokens: template text and decoding.
+    template: Tokenizer,
+    /// Has no added tokens: text from outside.
+    plain: Tokenizer,
+    /// Added tokens by id that must not come out of the plain instance.
+    forbidden: HashMap<u32, String>,
+    /// Ids that decoding leaves out on request.
+    special_ids: Vec<u32>,
+    named_tokens: BTreeMap<&'static str, String>,
+    hash: [u8; 32],
+}
+
+impl TextCodec {
+    /// Reads `tokenizer.json` and the names of the special tokens in `dir`.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelFile`] for a missing or malformed JSON file,
+    /// [`EngineError::Tokenizer`] for a tokenizer of an unknown kind.
+    pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
+        let path = dir.join(TOKENIZER_FILE);
+        let bytes = read_tokenizer(&path)?;
+        let definition: Value = serde_json::from_slice(&bytes)
+            .map_err(|error| EngineError::model_file(&path, format!("not valid JSON: {error}")))?;
+        let definition = without_side_effects(definition);
+        let template = instance(&definition, &path)?;
+        let plain = instance(&without_added_tokens(definition.clone()), &path)?;
+        let added = template.get_added_tokens_decoder();
+        let unknown = definition["model"]["unk_token"].as_str();
+        let forbidden = added
+            .iter()
+            .filter(|(_, token)| token.special || token.content.chars().count() > 1)
+            // Not control but "no token for this": it says nothing that the text could abuse.
+            .filter(|(_, token)| Some(token.content.as_str()) != unknown)
+            .map(|(id, token)| (*id, token.content.clone()))
+            .collect();
+        let mut special_ids: Vec<u32> = added
+            .iter()
+            .filter(|(_, token)| token.special)
+            .map(|(id, _)| *id)
+            .collect();
+        special_ids.sort_unstable();
+        let inner = Inner {
+            template,
+            plain,
+            forbidden,
+            special_ids,
+            named_tokens: named_tokens(dir)?,
+            hash: hash(&bytes, dir)?,
+            path,
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Encodes text from a document or a question. No added or special token comes out, even if
+    /// the text spells one; such a spelling becomes the ordinary tokens of its characters.
+    ///
+    /// # Errors
+    /// [`EngineError::Tokenizer`] when the tokenizer refuses the text, or when a special token is
+    /// a single character of the vocabulary and the text contains it.
+    pub fn encode_plain(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let encoding = self
+            .inner
+            .plain
+            .encode_fast(text, false)
+            .map_err(|e| self.refuse(e))?;
+        let ids = encoding.get_ids();
+        if ids.iter().any(|id| self.inner.forbidden.contains_key(id)) {
+            return self.encode_in_pieces(text);
+        }
+        Ok(ids.to_vec())
+    }
+
+    /// Encodes text of the prompt format: special tokens written in it are recognised, none is
+    /// added.
+    ///
+    /// # Errors
+    /// [`EngineError::Tokenizer`] when the tokenizer refuses the text.
+    pub fn encode_template(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let encoding = self
+            .inner
+            .template
+            .encode_fast(text, false)
+            .map_err(|e| self.refuse(e))?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of `ids`. Bytes that are no UTF-8 come out as U+FFFD, ids outside the vocabulary
+    /// as nothing.
+    ///
+    /// # Errors
+    /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, EngineError> {
+        self.inner
+            .template
+            .decode(ids, skip_special)
+            .map_err(|error| self.refuse(error))
+    }
+
+    /// Number of ids [`Self::encode_plain`] gives; for text it refuses, the number of bytes, which
+    /// is never less.
+    #[must_use]
+    pub fn token_count_plain(&self, text: &str) -> usize {
+        self.encode_plain(text).map_or(text.len(), |ids| ids.len())
+    }
+
+    /// A hash over the files that decide which ids a text gets.
+    #[must_use]
+    pub fn hash(&self) -> [u8; 32] {
+        self.inner.hash
+    }
+
+    /// The token that opens a sequence, as text, where the files name one.
+    #[must_use]
+    pub fn bos_token(&self) -> Option<&str> {
+        self.named_token("bos_token")
+    }
+
+    /// The token that ends a sequence, as text, where the files name one.
+    #[must_use]
+    pub fn eos_token(&self) -> Option<&str> {
+        self.named_token("eos_token")
+    }
+
+    /// The plain instance, to size chunks with: it knows no added token.
+    #[must_use]
+    pub fn plain_tokenizer(&self) -> &Tokenizer {
+        &self.inner.plain
+    }
+
+    /// A detokeniser for one answer, which leaves special tokens out.
+    #[must_use]
+    pub fn detokenizer(&self) -> Detokenizer {
+        Detokenizer::new(self.clone())
+    }
+
+    /// Roles and texts of the named special tokens, for chat templates.
+    pub(super) fn named_tokens(&self) -> &BTreeMap<&'static str, String> {
+        &self.inner.named_tokens
+    }
+
+    /// Whether decoding with `skip_special` leaves this id out.
+    pub(super) fn is_special(&self, id: u32) -> bool {
+        self.inner.special_ids.binary_search(&id).is_ok()
+    }
+
+    fn named_token(&self, role: &str) -> Option<&str> {
+        self.inner.named_tokens.get(role).map(String::as_str)
+    }
+
+    /// For vocabularies that hold the spelling of an added token as an ordinary entry: cuts the
+    /// text inside each such spelling and encodes the pieces, until none comes out.
+    fn encode_in_pieces(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut ids = Vec::new();
+        let mut pieces = vec![text]; // a stack: the first piece of the text is on top
+        while let Some(piece) = pieces.pop() {
+            let encoding = self
+                .inner
+                .plain
+                .encode(piece, false)
+                .map_err(|e| self.refuse(e))?;
+            let mut cuts = Vec::new();
+            for (id, span) in encoding.get_ids().iter().zip(encoding.get_offsets()) {
+                if let Some(token) = self.inner.forbidden.get(id) {
+                    cuts.push(cut_inside(piece, *span).ok_or_else(|| {
+                        self.refuse(format!("text contains {token:?}, a special token"))
+                    })?);
+                }
+            }
+            if cuts.is_empty() {
+                ids.extend_from_slice(encoding.get_ids());
+                continue;
+            }
+            let mut end = piece.len();
+            for cut in cuts.into_iter().rev() {
+                pieces.push(&piece[cut..end]);
+                end = cut;
+            }
+            pieces.push(&piece[..end]);
+        }
+        Ok(ids)
+    }
+
+    fn refuse(&self, message: impl ToString) -> EngineError {
+        EngineError::tokenizer(&self.inner.path, message.to_string())
+    }
+}
+
+/// The character border after the first character of `span`, if it lies inside the span.
+fn cut_inside(text: &str, (start, end): (usize, usize)) -> Option<usize> {
+    let first = text.get(start..end)?.chars().next()?;
+    let cut = start + first.len_utf8();
+    (cut < end).then_some(cut)
+}
+
+fn read_tokenizer(path: &Path) -> Result<Vec<u8>, EngineError> {
+    let refuse = |message: String| EngineError::model_file(path, message);
+    let len = fs_err::metadata(path)
+        .map_err(|error| refuse(error.to_string()))?
+        .len();
+    if len > MAX_TOKENIZER_BYTES {
+        return Err(refuse(format!(
+            "{len} bytes are more than the {MAX_TOKENIZER_BYTES} allowed"
+        )));
+    }
+    fs_err::read(path).map_err(|error| refuse(error.to_string()))
+}
+
+/// Truncation would lose text silently, padding would add ids and BPE dropout is random: settings
+/// of training that a file may still carry.
+fn without_side_effects(mut definition: Value) -> Value {
+    if let Some(root) = definition.as_object_mut() {
+        root.insert("truncation".to_owned(), Value::Null);
+        root.insert("padding".to_owned(), Value::Null);
+        if let Some(Value::Object(model)) = root.get_mut("model")
+            && model.contains_key("dropout")
+        {
+            model.insert("dropout".to_owned(), Value::Null);
+        }
+    }
+    definition
+}
+
+/// `set_encode_special_tokens` would leave added tokens that are not special, such as `<think>`.
+fn without_added_tokens(mut definition: Value) -> Value {
+    if let Some(root) = definition.as_object_mut() {
+        root.insert("added_tokens".to_owned(), json!([]));
+    }
+    definition
+}
+
+fn instance(definition: &Value, path: &Path) -> Result<Tokenizer, EngineError> {
+    definition
+        .to_string()
+        .parse()
+        .map_err(|error: tokenizers::Error| EngineError::tokenizer(path, error.to_string()))
+}
+
+/// Reads which tokens are BOS, EOS and so on. `tokenizer_config.json` wins over the older map.
+fn named_tokens(dir: &Path) -> Result<BTreeMap<&'static str, String>, EngineError> {
+    let mut tokens = BTreeMap::new();
+    for file in [SPECIAL_TOKENS_FILE, CONFIG_FILE] {
+        let path = dir.join(file);
+        let Some(value) = read_json_if_present(&path)? else {
+            continue;
+        };
+        let fields = Fields::root(&value, &path)?;
+        for role in NAMED_TOKENS {
+            if let Some(token) = token_text(fields, role)? {
+                tokens.insert(role, token.to_owned());
+            }
+        }
+    }
+    Ok(tokens)
+}
+
+/// A token given as a string or as `{"content": ".."}`.
+fn token_text<'a>(fields: Fields<'a>, role: &'static str) -> Result<Option<&'a str>, EngineError> {
+    match fields.get(role) {
+        Some(Value::Object(_)) => match fields.object(role)? {
+            Some(object) => object.str("content"),
+            None => Ok(None),
+        },
+        _ => fields.str(role),
+    }
+}
+
+/// Each file enters with its length, so that no two sets of files give the same bytes.
+fn hash(tokenizer: &[u8], dir: &Path) -> Result<[u8; 32], EngineError> {
+    let mut hasher = blake3::Hasher::new();
+    let path = dir.join(SPECIAL_TOKENS_FILE);
+    let special = match path.exists() {
+        true => fs_err::read(&path)
+            .map_err(|error| EngineError::model_file(&path, error.to_string()))?,
+        false => Vec::new(),
+    };
+    for bytes in [tokenizer, special.as_slice()] {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    }
+    Ok(*hasher.finalize().as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,10 @@
+//! Text in, token ids through, text out: the tokenizer, the chat template and the incremental
+//! detokeniser of a model directory.
+
+mod codec;
+mod detokenize;
+mod template;
+
+pub use codec::TextCodec;
+pub use detokenize::Detokenizer;
+pub use template::{ChatMessage, ChatTemplate};

@@ -1,0 +1,276 @@
+//! The model's chat template, rendered as transformers does: Jinja with Python's string methods.
+//! A template comes with the model and is not trusted: it gets a fixed amount of work and output,
+//! no loader, no clock, and nothing but the messages.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{Kwargs, Value as JinjaValue};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, context};
+use serde_json::Value;
+
+use super::codec::TextCodec;
+use crate::config::fields::{Fields, read_json_if_present};
+use crate::error::EngineError;
+
+mod date;
+mod json;
+
+/// Work one rendering may take: about one unit per instruction and per 64 bytes of data.
+const MAX_FUEL: u64 = 2_000_000;
+/// The longest rendered prompt, bytes.
+const MAX_OUTPUT_BYTES: usize = 16 << 20;
+/// The longest template that is read, bytes. Known ones have up to 20 kB.
+const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+
+/// Stack of the rendering thread; only what is used takes memory.
+const RENDER_STACK_BYTES: usize = 256 << 20;
+
+const TEMPLATE_FILE: &str = "chat_template.jinja";
+const CONFIG_FILE: &str = "tokenizer_config.json";
+const TEMPLATE_NAME: &str = "chat_template";
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatMessage {
+    /// `system`, `user` or `assistant`.
+    pub role: String,
+    pub content: String,
+}
+
+impl ChatMessage {
+    #[must_use]
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self {
+            role: role.into(),
+            content: content.into(),
+        }
+    }
+
+    fn to_value(&self) -> JinjaValue {
+        context! { role => self.role.as_str(), content => self.content.as_str() }
+    }
+}
+
+/// A compiled chat template. Cloning shares it.
+#[derive(Debug, Clone)]
+pub struct ChatTemplate {
+    environment: Arc<Environment<'static>>,
+    path: PathBuf,
+    codec: TextCodec,
+}
+
+impl ChatTemplate {
+    /// Reads `chat_template.jinja`, or else the template in `tokenizer_config.json` (a string, or
+    /// the one named `default` of a list). `None` when the directory has neither.
+    ///
+    /// # Errors
+    /// [`EngineError::Template`] for a template that does not compile or is too long,
+    /// [`EngineError::ModelFile`] for a file that cannot be read.
+    pub fn from_dir(dir: &Path, codec: &TextCodec) -> Result<Option<Self>, EngineError> {
+        let Some((path, source)) = find_source(dir)? else {
+            return Ok(None);
+        };
+        if source.len() > MAX_TEMPLATE_BYTES {
+            let message = format!("{} bytes, the limit is {MAX_TEMPLATE_BYTES}", source.len());
+            return Err(EngineError::template(&path, message));
+        }
+        let mut environment = new_environment();
+        environment
+            .add_template_owned(TEMPLATE_NAME, without_generation_tags(&source))
+            .map_err(|error| EngineError::template(&path, describe(&error)))?;
+        Ok(Some(Self {
+            environment: Arc::new(environment),
+            path,
+            codec: codec.clone(),
+        }))
+    }
+
+    /// Renders `messages`. `date` is what the template gets for today: `YYYY-MM-DD` is formatted
+    /// as the template asks, any other text is passed on as it is.
+    ///
+    /// The result contains the template's own special tokens as text, BOS included, so it must be
+    /// encoded without adding any.
+    ///
+    /// # Errors
+    /// [`EngineError::Template`] when the template refuses the messages, fails, runs too long or
+    /// writes too much.
+    pub fn render(
+        &self,
+        messages: &[ChatMessage],
+        add_generation_prompt: bool,
+        date: &str,
+    ) -> Result<String, EngineError> {
+        let date = date.to_owned();
+        let now = move |format: &str| date::strftime(&date, format);
+        let messages: Vec<JinjaValue> = messages.iter().map(ChatMessage::to_value).collect();
+        let tokens = JinjaValue::from(self.codec.named_tokens().clone());
+        let values = context! {
+            messages,
+            add_generation_prompt,
+            // Defined but empty, as transformers passes them.
+            tools => JinjaValue::from(()),
+            documents => JinjaValue::from(()),
+            strftime_now => JinjaValue::from_function(now),
+            ..tokens
+        };
+        self.render_values(values)
+    }
+
+    /// Renders on a thread with a deep stack. Fuel bounds how deep a template can nest a value,
+    /// but dropping or printing such a value recurses once per level.
+    fn render_values(&self, values: JinjaValue) -> Result<String, EngineError> {
+        let refuse = |message: String| EngineError::template(&self.path, message);
+        let render = || {
+            let mut output = CappedOutput::default();
+            let template = self.environment.get_template(TEMPLATE_NAME)?;
+            template.render_captured_to(values, &mut output)?;
+            Ok::<Vec<u8>, Error>(output.bytes)
+        };
+        let rendered = std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(RENDER_STACK_BYTES);
+            let thread = thread
+                .spawn_scoped(scope, || render().map_err(|error| describe(&error)))
+                .map_err(|error| format!("no thread to render on: {error}"))?;
+            thread
+                .join()
+                .unwrap_or_else(|_| Err("the template engine panicked".to_owned()))
+        });
+        let bytes = rendered.map_err(refuse)?;
+        String::from_utf8(bytes).map_err(|_| refuse("rendered text that is not UTF-8".to_owned()))
+    }
+}
+
+/// The template's text and the file it is from.
+fn find_source(dir: &Path) -> Result<Option<(PathBuf, String)>, EngineError> {
+    let path = dir.join(TEMPLATE_FILE);
+    if path.exists() {
+        let source = fs_err::read_to_string(&path)
+            .map_err(|error| EngineError::model_file(&path, error.to_string()))?;
+        return Ok(Some((path, source)));
+    }
+    let path = dir.join(CONFIG_FILE);
+    let Some(config) = read_json_if_present(&path)? else {
+        return Ok(None);
+    };
+    let fields = Fields::root(&config, &path)?;
+    let source = match fields.get("chat_template") {
+        Some(Value::Array(named)) => Some(default_template(named).ok_or_else(|| {
+            fields.refuse(
+                "chat_template",
+                "is a list without a template named \"default\"",
+            )
+        })?),
+        _ => fields.str("chat_template")?,
+    };
+    Ok(source.map(str::to_owned).map(|source| (path, source)))
+}
+
+fn default_template(named: &[Value]) -> Option<&str> {
+    let default = named.iter().find(|entry| entry["name"] == "default")?;
+    default["template"].as_str()
+}
+
+fn new_environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    let mut syntax = SyntaxConfig::builder();
+    syntax.trim_blocks(true).lstrip_blocks(true);
+    environment.set_syntax(
+        syntax
+            .build()
+            .expect("only whitespace settings were changed"),
+    );
+    environment.set_fuel(Some(MAX_FUEL));
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function("raise_exception", raise_exception);
+    environment.add_filter("tojson", tojson);
+    environment
+}
+
+fn raise_exception(message: String) -> Result<JinjaValue, Error> {
+    Err(Error::new(
+        ErrorKind::InvalidOperation,
+        format!("the template refuses: {message}"),
+    ))
+}
+
+/// `tojson` of transformers: unlike Jinja's own it does not escape for HTML.
+fn tojson(value: &JinjaValue, options: Kwargs) -> Result<JinjaValue, Error> {
+    let indent: Option<usize> = options.get("indent")?;
+    json::to_json(value, indent.map(|n| n.min(16))).map(JinjaValue::from)
+}
+
+/// transformers marks the assistant's text with `{% generation %}`, which changes no output.
+/// The marks become a block that is always taken, so that whitespace control keeps its meaning.
+fn without_generation_tags(source: &str) -> String {
+    let mut result = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let Some(len) = rest[start..].find("%}") else {
+            break;
+        };
+        let (tag, after) = rest[start..].split_at(len);
+        result.push_str(&rest[..start]);
+        let word = tag
+            .trim_start_matches("{%")
+            .trim_matches(|c| "-+ \t\r\n".contains(c));
+        result.push_str(&match word {
+            "generation" => tag.replacen(word, "if true", 1),
+            "endgeneration" => tag.replacen(word, "endif", 1),
+            _ => tag.to_owned(),
+        });
+        rest = after;
+    }
+    result + rest
+}
+
+/// One line: what went wrong, where, and for the two limits what they are.
+fn describe(error: &Error) -> String {
+    let limit = output_limit_of(error);
+    let what = match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => {
+            format!("takes more than {MAX_FUEL} steps; it may loop without end")
+        }
+        _ if limit => format!("writes more than {MAX_OUTPUT_BYTES} bytes"),
+        (ErrorKind::InvalidOperation, Some(detail)) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    match error.line() {
+        Some(line) => format!("{what} (line {line})"),
+        None => what,
+    }
+}
+
+/// Whether the error comes from [`CappedOutput`].
+fn output_limit_of(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let io_error = source.and_then(|source| source.downcast_ref::<io::Error>());
+    io_error.is_some_and(|error| error.kind() == io::ErrorKind::FileTooLarge)
+}
+
+/// Output that refuses to grow beyond [`MAX_OUTPUT_BYTES`].
+#[derive(Default)]
+struct CappedOutput {
+    bytes: Vec<u8>,
+}
+
+impl Write for CappedOutput {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.len() + bytes.len() > MAX_OUTPUT_BYTES {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
