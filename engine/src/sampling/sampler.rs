@@ -39,14 +39,14 @@ impl TokenHistory {
 /// A token and the logarithm of its probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopLogprob {
-    pub(crate) token: u32,
+    pub token: u32,
     pub logprob: f32,
 }
 
 /// How likely the chosen token was, before penalties, temperature and cuts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenLogprob {
-    pub(crate) token: u32,
+    pub token: u32,
     pub logprob: f32,
     /// The most likely tokens, best first, as many as the request asked for.
     pub top: Vec<TopLogprob>,
