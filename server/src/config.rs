@@ -1,0 +1,301 @@
+//! The configuration: layered settings, merged once, validated once, then immutable.
+//!
+//! Order, strongest first: command line, environment, configuration file, the model directory's `ragweave.toml`
+//! (only `system`, `[prompt]` and `[fusion]`: what suits that model), the compiled-in `default.toml`, which documents
+//! every key. Nothing outside this module reads the environment.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use figment::Figment;
+use ragweave_engine::{ComputeDtype, KvDtype};
+use serde::Deserialize;
+
+mod args;
+mod error;
+mod fusion;
+mod layers;
+mod parse;
+
+pub use args::CommonArgs;
+pub use error::ConfigError;
+pub use fusion::{DeviationKind, FusionConfig, ModeKind, PolicyKind, ScheduleKind};
+
+use crate::device::Device;
+use crate::error::ServerError;
+use layers::Layer;
+
+/// The compiled-in defaults, documented line by line.
+const DEFAULTS: &str = include_str!("../config/default.toml");
+/// Name of the configuration file looked for in the data and in the model directory.
+const FILE_NAME: &str = "ragweave.toml";
+
+/// Everything a component is opened with. Immutable after [`Config::load`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    pub data: PathBuf,
+    pub model: PathBuf,
+    #[serde(deserialize_with = "parse::from_text")]
+    pub device: Device,
+    #[serde(deserialize_with = "parse::from_text")]
+    pub dtype: ComputeDtype,
+    /// Stored type of chunk KV. The compute dtype unless set.
+    #[serde(default, rename = "kv_dtype", deserialize_with = "parse::optional_from_text")]
+    kv_dtype_setting: Option<KvDtype>,
+    pub listen: SocketAddr,
+    pub allow_recompute: bool,
+    /// System text; `None` leaves it to the prompt format.
+    #[serde(default)]
+    pub system: Option<String>,
+    pub limits: Limits,
+    pub retrieval: RetrievalConfig,
+    pub fusion: FusionConfig,
+    pub ingest: IngestConfig,
+    pub store: StoreConfig,
+    #[serde(default)]
+    pub prompt: Option<PromptStrings>,
+}
+
+/// Named maxima of everything a request or a document can ask for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub max_queue: usize,
+    pub max_top_k: usize,
+    pub max_output_tokens: usize,
+    pub max_question_bytes: usize,
+    pub max_prefill_tokens: usize,
+    /// Context in tokens; `None` is the model's own.
+    #[serde(default)]
+    pub max_model_len: Option<usize>,
+    #[serde(rename = "max_deadline_s", deserialize_with = "parse::seconds")]
+    pub max_deadline: Duration,
+    pub max_message_bytes: usize,
+    pub max_document_bytes: usize,
+    pub max_prefix_entries: usize,
+    #[serde(rename = "drain_s", deserialize_with = "parse::seconds")]
+    pub drain: Duration,
+}
+
+/// What retrieval does when the request does not say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrievalConfig {
+    pub top_k: usize,
+    pub order: Order,
+}
+
+/// Order of the passages in the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Best first.
+    Score,
+    /// Reading order: by document, then by place in it.
+    Document,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestConfig {
+    /// Longest chunk in tokens, its wrapper included.
+    pub chunk_tokens: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    pub max_segment_bytes: u64,
+    pub min_free_bytes: u64,
+}
+
+/// The three strings of a prompt for a model without a chat template; see [`crate::prompt`].
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PromptStrings {
+    pub prefix: String,
+    pub chunk: String,
+    pub question: String,
+}
+
+/// One key as `config print` shows it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Setting {
+    pub key: &'static str,
+    /// `None` where no layer sets the key.
+    pub value: Option<serde_json::Value>,
+    pub origin: String,
+}
+
+impl Config {
+    /// Merges all layers and validates the result.
+    ///
+    /// # Errors
+    /// [`ServerError::Config`] naming the key and the layer it came from.
+    pub fn load(args: &CommonArgs) -> Result<Self, ServerError> {
+        let merged = merge(args)?;
+        require(&merged, "data", "RAGWEAVE_DATA")?;
+        require(&merged, "model", "RAGWEAVE_MODEL")?;
+        let config: Self = merged.extract().map_err(|error| value_error(&error))?;
+        config.validate().map_err(|(key, message)| origin_error(&merged, key, message))?;
+        if !config.model.is_dir() {
+            return Err(ConfigError::NoModelDirectory { path: config.model }.into());
+        }
+        Ok(config)
+    }
+
+    /// Stored type of chunk KV.
+    pub fn kv_dtype(&self) -> KvDtype {
+        self.kv_dtype_setting.unwrap_or(match self.dtype {
+            ComputeDtype::F32 => KvDtype::F32,
+            ComputeDtype::F16 => KvDtype::F16,
+            ComputeDtype::Bf16 => KvDtype::Bf16,
+        })
+    }
+
+    /// Checks what types cannot say. Returns the key at fault and what is wrong with it.
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        let limits = &self.limits;
+        let positive = [
+            ("limits.max_queue", limits.max_queue),
+            ("limits.max_top_k", limits.max_top_k),
+            ("limits.max_output_tokens", limits.max_output_tokens),
+            ("limits.max_question_bytes", limits.max_question_bytes),
+            ("limits.max_prefill_tokens", limits.max_prefill_tokens),
+            ("limits.max_model_len", limits.max_model_len.unwrap_or(1)),
+            ("limits.max_message_bytes", limits.max_message_bytes),
+            ("limits.max_document_bytes", limits.max_document_bytes),
+            ("limits.max_prefix_entries", limits.max_prefix_entries),
+            ("retrieval.top_k", self.retrieval.top_k),
+            ("ingest.chunk_tokens", self.ingest.chunk_tokens),
+        ];
+        if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
+            return Err((key, "must be at least 1".to_owned()));
+        }
+        if limits.max_deadline.is_zero() {
+            return Err(("limits.max_deadline_s", "must be at least 1".to_owned()));
+        }
+        if self.retrieval.top_k > limits.max_top_k {
+            let limit = limits.max_top_k;
+            return Err(("retrieval.top_k", format!("is above limits.max_top_k, {limit}")));
+        }
+        if !(0.0..=1.0).contains(&self.fusion.ratio) {
+            return Err(("fusion.ratio", format!("must lie in 0..=1, is {}", self.fusion.ratio)));
+        }
+        self.prompt.as_ref().map_or(Ok(()), PromptStrings::validate)
+    }
+}
+
+impl PromptStrings {
+    fn validate(&self) -> Result<(), (&'static str, String)> {
+        let places = [
+            ("prompt.chunk", &self.chunk, "{text}"),
+            ("prompt.question", &self.question, "{question}"),
+        ];
+        for (key, string, place) in places {
+            if string.matches(place).count() != 1 {
+                return Err((key, format!("must contain {place} exactly once")));
+            }
+        }
+        if self.prefix.matches("{system}").count() > 1 {
+            return Err(("prompt.prefix", "may contain {system} only once".to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The data directory alone, for commands that open no model.
+///
+/// # Errors
+/// As [`Config::load`], but only where a layer cannot be read or no data directory is named.
+pub fn data_dir(args: &CommonArgs) -> Result<PathBuf, ServerError> {
+    let merged = merge(args)?;
+    require(&merged, "data", "RAGWEAVE_DATA")?;
+    merged.extract_inner("data").map_err(|error| value_error(&error).into())
+}
+
+/// Every key with its value and origin, in the order of `default.toml`.
+///
+/// # Errors
+/// [`ServerError::Config`] where a layer cannot be read or holds an unknown key.
+pub fn explain(args: &CommonArgs) -> Result<Vec<Setting>, ServerError> {
+    let merged = merge(args)?;
+    let setting = |key: &'static str| Setting {
+        key,
+        value: merged.extract_inner(key).ok(),
+        origin: merged
+            .find_metadata(key)
+            .map_or_else(|| "not set".to_owned(), |metadata| metadata.name.to_string()),
+    };
+    Ok(layers::all_keys().map(setting).collect())
+}
+
+/// The directives of `RUST_LOG`, if set.
+pub fn log_filter() -> Option<String> {
+    layers::log_filter()
+}
+
+/// Stacks the layers, weakest first.
+fn merge(args: &CommonArgs) -> Result<Figment, ConfigError> {
+    let environment = layers::environment()?;
+    let flags = args.layers()?;
+    let named = |key: &str| strongest_text(flags.iter().chain(environment.iter().rev()), key);
+
+    let file = match (&args.config, named("data")) {
+        (Some(path), _) => Some(Layer::from_file(path)?),
+        (None, Some(data)) => optional_file(Path::new(&data), Layer::from_file)?,
+        (None, None) => None,
+    };
+    let model = named("model").or_else(|| file.as_ref()?.text("model").map(str::to_owned));
+    let of_model = match model {
+        Some(model) => optional_file(Path::new(&model), Layer::from_model_file)?,
+        None => None,
+    };
+
+    let mut merged = Figment::from(Layer::from_toml("built-in default", DEFAULTS)?);
+    for layer in of_model.into_iter().chain(file).chain(environment).chain(flags) {
+        merged = merged.merge(layer);
+    }
+    Ok(merged)
+}
+
+fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Option<String> {
+    layers.filter_map(|layer| layer.text(key)).next().map(str::to_owned)
+}
+
+/// Reads `ragweave.toml` in `dir` and says so, because nobody named that file on the command line.
+fn optional_file(
+    dir: &Path,
+    read: impl Fn(&Path) -> Result<Layer, ConfigError>,
+) -> Result<Option<Layer>, ConfigError> {
+    let path = dir.join(FILE_NAME);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    tracing::info!(file = %path.display(), "reading configuration");
+    read(&path).map(Some)
+}
+
+fn require(
+    merged: &Figment,
+    key: &'static str,
+    variable: &'static str,
+) -> Result<(), ConfigError> {
+    if merged.contains(key) { Ok(()) } else { Err(ConfigError::Missing { key, variable }) }
+}
+
+fn value_error(error: &figment::Error) -> ConfigError {
+    let key = error.path.join(".");
+    let origin = error.metadata.as_ref().map_or("configuration", |metadata| &metadata.name);
+    ConfigError::Value { key, origin: origin.to_owned(), message: error.kind.to_string() }
+}
+
+fn origin_error(merged: &Figment, key: &str, message: String) -> ConfigError {
+    let origin = merged.find_metadata(key).map_or("configuration", |metadata| &metadata.name);
+    ConfigError::Value { key: key.to_owned(), origin: origin.to_owned(), message }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The flags that set configuration keys, shared by every subcommand that opens a model or a data directory.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::ConfigError;
+use super::layers::Layer;
+use crate::telemetry::LogFormat;
+
+/// Flags that set configuration keys. Each key can also come from the environment or a file: `ragweave config print`.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Configuration")]
+pub struct CommonArgs {
+    /// Configuration file (default: ragweave.toml in the data directory, if there)
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Data directory [env: RAGWEAVE_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Model directory in Hugging Face layout [env: RAGWEAVE_MODEL]
+    #[arg(long, value_name = "DIR")]
+    pub model: Option<PathBuf>,
+    /// Where the model runs: cpu, cuda:N or vulkan:N [env: RAGWEAVE_DEVICE]
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    /// Compute type: f32, f16 or bf16 [env: RAGWEAVE_DTYPE]
+    #[arg(long, value_name = "TYPE")]
+    pub dtype: Option<String>,
+    /// Stored type of chunk KV: f32, f16 or bf16; part of the store's identity [env: RAGWEAVE_KV_DTYPE]
+    #[arg(long, value_name = "TYPE")]
+    pub kv_dtype: Option<String>,
+    /// System text before the passages; part of the store's identity [env: RAGWEAVE_SYSTEM]
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Longest chunk in tokens, wrapper included [env: RAGWEAVE_INGEST_CHUNK_TOKENS]
+    #[arg(long, value_name = "N")]
+    pub chunk_tokens: Option<usize>,
+    /// Tokens per prefill step [env: RAGWEAVE_LIMITS_MAX_PREFILL_TOKENS]
+    #[arg(long, value_name = "N")]
+    pub max_prefill_tokens: Option<usize>,
+    /// Context in tokens, at most the model's own [env: RAGWEAVE_LIMITS_MAX_MODEL_LEN]
+    #[arg(long, value_name = "N")]
+    pub max_model_len: Option<usize>,
+    /// Open a store of another model, prompt or embedder with every KV lookup a miss
+    #[arg(long)]
+    pub allow_recompute: bool,
+    /// How log lines on standard error look
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Any other key: --set limits.max_queue=8 (repeatable)
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+}
+
+impl CommonArgs {
+    /// One layer per flag, so that the origin of a value names the flag itself.
+    pub(super) fn layers(&self) -> Result<Vec<Layer>, ConfigError> {
+        let path = |p: &PathBuf| p.to_string_lossy().into_owned();
+        let number = |n: usize| n.to_string();
+        let flags = [
+            ("--data", "data", self.data.as_ref().map(path)),
+            ("--model", "model", self.model.as_ref().map(path)),
+            ("--device", "device", self.device.clone()),
+            ("--dtype", "dtype", self.dtype.clone()),
+            ("--kv-dtype", "kv_dtype", self.kv_dtype.clone()),
+            ("--system", "system", self.system.clone()),
+            ("--chunk-tokens", "ingest.chunk_tokens", self.chunk_tokens.map(number)),
+            ("--max-prefill-tokens", "limits.max_prefill_tokens", self.max_prefill_tokens.map(number)),
+            ("--max-model-len", "limits.max_model_len", self.max_model_len.map(number)),
+            ("--allow-recompute", "allow_recompute", self.allow_recompute.then(|| "true".to_owned())),
+        ];
+        let mut layers = Vec::new();
+        for (flag, key, value) in flags {
+            if let Some(value) = value {
+                layers.push(one(format!("flag {flag}"), key, &value)?);
+            }
+        }
+        for setting in &self.settings {
+            let (key, value) = setting.split_once('=').ok_or_else(|| ConfigError::Value {
+                key: setting.clone(),
+                origin: "flag --set".to_owned(),
+                message: "expected KEY=VALUE".to_owned(),
+            })?;
+            layers.push(one("flag --set".to_owned(), key.trim(), value)?);
+        }
+        Ok(layers)
+    }
+}
+
+fn one(origin: String, key: &str, value: &str) -> Result<Layer, ConfigError> {
+    let mut layer = Layer::new(origin);
+    layer.set_text(key, value)?;
+    Ok(layer)
+}

@@ -1,0 +1,27 @@
+//! What can be wrong with a configuration. Every message names the key and where its value came from.
+
+use std::io;
+use std::path::PathBuf;
+
+/// A configuration that cannot be used; the command exits with 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error("read configuration {}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{origin} is not valid TOML: {message}")]
+    Syntax { origin: String, message: String },
+    #[error("unknown key {key} in {origin}{}", did_you_mean(suggestion))]
+    UnknownKey { key: String, origin: String, suggestion: Option<String> },
+    #[error("{key} in {origin}: {message}")]
+    Value { key: String, origin: String, message: String },
+    #[error("{} may set only system, [prompt] and [fusion], not {key}", path.display())]
+    NotForModels { key: String, path: PathBuf },
+    #[error("no {key} given: pass --{key} DIR, set {variable}, or write {key} = \"DIR\" in a configuration file")]
+    Missing { key: &'static str, variable: &'static str },
+    #[error("model directory {} does not exist", path.display())]
+    NoModelDirectory { path: PathBuf },
+}
+
+fn did_you_mean(suggestion: &Option<String>) -> String {
+    suggestion.as_ref().map(|s| format!("; did you mean {s}?")).unwrap_or_default()
+}

@@ -1,0 +1,319 @@
+//! The layers a configuration is made of, before they are merged: TOML text, the environment and flags, each
+//! checked against the list of known keys. The only module of the workspace that reads the environment.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use figment::providers::Serialized;
+use figment::value::{Dict, Map};
+use figment::{Metadata, Profile, Provider};
+use toml::{Table, Value};
+
+use super::ConfigError;
+
+/// How the text of a flag or an environment variable becomes a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Integer,
+    Float,
+    Bool,
+}
+
+/// Every key there is. `default.toml` documents them in this order; a test holds the two together.
+const KEYS: &[(&str, Kind)] = &[
+    ("data", Kind::Text),
+    ("model", Kind::Text),
+    ("device", Kind::Text),
+    ("dtype", Kind::Text),
+    ("kv_dtype", Kind::Text),
+    ("listen", Kind::Text),
+    ("allow_recompute", Kind::Bool),
+    ("system", Kind::Text),
+    ("limits.max_queue", Kind::Integer),
+    ("limits.max_top_k", Kind::Integer),
+    ("limits.max_output_tokens", Kind::Integer),
+    ("limits.max_question_bytes", Kind::Integer),
+    ("limits.max_prefill_tokens", Kind::Integer),
+    ("limits.max_model_len", Kind::Integer),
+    ("limits.max_deadline_s", Kind::Integer),
+    ("limits.max_message_bytes", Kind::Integer),
+    ("limits.max_document_bytes", Kind::Integer),
+    ("limits.max_prefix_entries", Kind::Integer),
+    ("limits.drain_s", Kind::Integer),
+    ("retrieval.top_k", Kind::Integer),
+    ("retrieval.order", Kind::Text),
+    ("fusion.mode", Kind::Text),
+    ("fusion.policy", Kind::Text),
+    ("fusion.ratio", Kind::Float),
+    ("fusion.check_layer", Kind::Integer),
+    ("fusion.deviation", Kind::Text),
+    ("fusion.schedule", Kind::Text),
+    ("fusion.seed", Kind::Integer),
+    ("ingest.chunk_tokens", Kind::Integer),
+    ("store.max_segment_bytes", Kind::Integer),
+    ("store.min_free_bytes", Kind::Integer),
+    ("prompt.prefix", Kind::Text),
+    ("prompt.chunk", Kind::Text),
+    ("prompt.question", Kind::Text),
+];
+
+const ENV_PREFIX: &str = "RAGWEAVE_";
+
+/// One source of settings: nested TOML values, and the words that name the source to a person.
+#[derive(Debug, Clone)]
+pub(super) struct Layer {
+    origin: String,
+    table: Table,
+}
+
+impl Layer {
+    pub(super) fn new(origin: impl Into<String>) -> Self {
+        Self { origin: origin.into(), table: Table::new() }
+    }
+
+    /// Parses TOML text; every key must be known.
+    pub(super) fn from_toml(origin: &str, text: &str) -> Result<Self, ConfigError> {
+        let table: Table = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+            origin: origin.to_owned(),
+            message: source.to_string().trim_end().to_owned(),
+        })?;
+        let layer = Self { origin: origin.to_owned(), table };
+        for key in layer.keys() {
+            known(&key, origin)?;
+        }
+        Ok(layer)
+    }
+
+    pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let text = fs_err::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::from_toml(&format!("file {}", path.display()), &text)
+    }
+
+    /// The model directory's `ragweave.toml`: what suits this model, never where data lies or who may connect.
+    pub(super) fn from_model_file(path: &Path) -> Result<Self, ConfigError> {
+        let layer = Self::from_file(path)?;
+        let foreign = |key: &String| {
+            key != "system" && !key.starts_with("prompt.") && !key.starts_with("fusion.")
+        };
+        match layer.keys().into_iter().find(foreign) {
+            Some(key) => Err(ConfigError::NotForModels { key, path: path.to_owned() }),
+            None => Ok(layer),
+        }
+    }
+
+    /// Sets `key` from text, as a flag or an environment variable gives it.
+    pub(super) fn set_text(&mut self, key: &str, text: &str) -> Result<(), ConfigError> {
+        let kind = known(key, &self.origin)?;
+        let value = parse(kind, text).ok_or_else(|| ConfigError::Value {
+            key: key.to_owned(),
+            origin: self.origin.clone(),
+            message: format!("expected {}, found {text:?}", kind.describe()),
+        })?;
+        self.insert(key, value);
+        Ok(())
+    }
+
+    fn insert(&mut self, key: &str, value: Value) {
+        match key.split_once('.') {
+            None => {
+                self.table.insert(key.to_owned(), value);
+            }
+            Some((section, name)) => {
+                let entry = self.table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+                if let Value::Table(section) = entry {
+                    section.insert(name.to_owned(), value);
+                }
+            }
+        }
+    }
+
+    /// The text at `key`, if this layer sets it to a string.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.table.get(key).and_then(Value::as_str)
+    }
+
+    /// All leaf keys, dotted.
+    fn keys(&self) -> Vec<String> {
+        let mut keys = Vec::new();
+        for (name, value) in &self.table {
+            match value {
+                Value::Table(section) => keys.extend(section.keys().map(|k| format!("{name}.{k}"))),
+                _ => keys.push(name.clone()),
+            }
+        }
+        keys
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.origin.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Serialized::defaults(&self.table).data()
+    }
+}
+
+impl Kind {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Integer => "a whole number",
+            Self::Float => "a number",
+            Self::Bool => "true or false",
+        }
+    }
+}
+
+fn parse(kind: Kind, text: &str) -> Option<Value> {
+    match kind {
+        Kind::Text => Some(Value::String(text.to_owned())),
+        Kind::Integer => text.trim().parse().ok().map(Value::Integer),
+        Kind::Float => text.trim().parse().ok().map(Value::Float),
+        Kind::Bool => text.trim().parse().ok().map(Value::Boolean),
+    }
+}
+
+/// All keys, in the order of `default.toml`.
+pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|(key, _)| *key)
+}
+
+/// The layer of the process environment.
+pub(super) fn environment() -> Result<Vec<Layer>, ConfigError> {
+    from_variables(std::env::vars_os().filter_map(|(name, value)| {
+        let name = name.into_string().ok()?;
+        let name = name.strip_prefix(ENV_PREFIX)?.to_owned();
+        Some((name, value.to_string_lossy().into_owned()))
+    }))
+}
+
+/// One layer per variable, so that `config print` can name the variable itself.
+fn from_variables(
+    variables: impl Iterator<Item = (String, String)>,
+) -> Result<Vec<Layer>, ConfigError> {
+    let by_variable: std::collections::BTreeMap<String, &str> =
+        all_keys().map(|key| (variable_of(key), key)).collect();
+    let mut layers = Vec::new();
+    for (name, value) in variables.filter(|(name, _)| !is_service_link(name)) {
+        let origin = format!("environment {ENV_PREFIX}{name}");
+        let Some(key) = by_variable.get(&name) else {
+            let dotted = name.to_lowercase().replacen('_', ".", 1);
+            let suggestion = nearest(&name, by_variable.keys().map(String::as_str))
+                .map(|variable| format!("{ENV_PREFIX}{variable}"));
+            return Err(ConfigError::UnknownKey { key: dotted, origin, suggestion });
+        };
+        let mut layer = Layer::new(origin);
+        layer.set_text(key, &value)?;
+        layers.push(layer);
+    }
+    Ok(layers)
+}
+
+fn variable_of(key: &str) -> String {
+    key.to_uppercase().replace('.', "_")
+}
+
+/// Kubernetes injects these for a Service that is called `ragweave`; they are not ours.
+fn is_service_link(name: &str) -> bool {
+    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
+}
+
+/// The filter directives of `RUST_LOG`, which belongs to the tracing ecosystem and has no key of ours.
+pub(super) fn log_filter() -> Option<String> {
+    std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned())
+}
+
+fn known(key: &str, origin: &str) -> Result<Kind, ConfigError> {
+    KEYS.iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind).ok_or_else(|| {
+        ConfigError::UnknownKey {
+            key: key.to_owned(),
+            origin: origin.to_owned(),
+            suggestion: nearest(key, all_keys()).map(str::to_owned),
+        }
+    })
+}
+
+/// The candidate a typing error or a forgotten section name away from `word`.
+fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut best: BTreeSet<(usize, &str)> = candidates
+        .map(|candidate| {
+            let bare = candidate.rsplit('.').next().unwrap_or(candidate);
+            (edit_distance(word, candidate).min(edit_distance(word, bare)), candidate)
+        })
+        .collect();
+    best.pop_first().filter(|(distance, _)| *distance <= 2 + word.len() / 8).map(|(_, c)| c)
+}
+
+/// Levenshtein distance in characters.
+fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_toml_documents_every_key_and_sets_only_known_ones() {
+        let text = super::super::DEFAULTS;
+        Layer::from_toml("built-in default", text).unwrap();
+        for key in all_keys() {
+            let name = key.rsplit('.').next().unwrap();
+            let documented = text.lines().any(|line| {
+                line.trim_start_matches(['#', ' ']).starts_with(&format!("{name} ="))
+            });
+            assert!(documented, "{key} is not in default.toml");
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_origin_and_the_nearest_known_one() {
+        let error = Layer::from_toml("file x.toml", "[limits]\nmax_queu = 3").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown key limits.max_queu in file x.toml; did you mean limits.max_queue?"
+        );
+        let far = Layer::from_toml("file x.toml", "colour = 3").unwrap_err();
+        assert_eq!(far.to_string(), "unknown key colour in file x.toml");
+    }
+
+    #[test]
+    fn variables_become_layers_and_kubernetes_service_links_are_not_ours() {
+        let given = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let variables = [given("PORT", "tcp://10.0.0.1:1"), given("LIMITS_MAX_QUEUE", "8")];
+        let layers = from_variables(variables.into_iter()).unwrap();
+        assert_eq!(layers.len(), 1);
+        assert_eq!(layers[0].keys(), ["limits.max_queue"]);
+        assert_eq!(layers[0].origin, "environment RAGWEAVE_LIMITS_MAX_QUEUE");
+
+        let wrong = from_variables([given("LIMITS_MAX_QUEUES", "8")].into_iter()).unwrap_err();
+        assert!(wrong.to_string().contains("did you mean RAGWEAVE_LIMITS_MAX_QUEUE?"), "{wrong}");
+        let no_number = from_variables([given("LIMITS_MAX_QUEUE", "many")].into_iter());
+        assert_eq!(
+            no_number.unwrap_err().to_string(),
+            "limits.max_queue in environment RAGWEAVE_LIMITS_MAX_QUEUE: expected a whole number, found \"many\""
+        );
+    }
+
+    #[test]
+    fn edit_distance_counts_insertions_deletions_and_substitutions() {
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("same", "same"), 0);
+    }
+}

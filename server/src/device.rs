@@ -1,0 +1,112 @@
+//! The device axis: the one place where a name chosen at run time becomes a backend type.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ragweave_engine::{EngineError, EngineHandle, EngineOptions};
+
+/// Where the model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Cpu,
+    /// CUDA device by index.
+    Cuda(usize),
+    /// Vulkan adapter by index.
+    Vulkan(usize),
+}
+
+/// A device name that is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown device {name:?}; write cpu, cuda:N or vulkan:N")]
+pub struct UnknownDevice {
+    name: String,
+}
+
+impl FromStr for Device {
+    type Err = UnknownDevice;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let unknown = || UnknownDevice { name: name.to_owned() };
+        let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
+        let index = index.parse().map_err(|_| unknown())?;
+        match kind {
+            "cpu" if name == "cpu" => Ok(Self::Cpu),
+            "cuda" => Ok(Self::Cuda(index)),
+            "vulkan" => Ok(Self::Vulkan(index)),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Vulkan(index) => write!(f, "vulkan:{index}"),
+        }
+    }
+}
+
+impl Device {
+    /// Loads the model on this device and starts its engine thread. Blocks until the model is loaded.
+    ///
+    /// # Errors
+    /// As `EngineHandle::spawn`; `Device` also where this build lacks the device's feature.
+    pub fn spawn_engine(self, options: EngineOptions) -> Result<EngineHandle, EngineError> {
+        match self {
+            Self::Cpu => EngineHandle::spawn::<burn_flex::Flex>(options, burn_flex::FlexDevice),
+            Self::Cuda(index) => spawn_cuda(options, index),
+            Self::Vulkan(index) => spawn_vulkan(options, index),
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn spawn_cuda(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    EngineHandle::spawn::<burn_cuda::Cuda>(options, burn_cuda::CudaDevice { index })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn spawn_cuda(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    Err(not_built(Device::Cuda(index), "cuda"))
+}
+
+/// Index 0 is the adapter the driver puts first, which may be a software one; others are discrete GPUs by index.
+#[cfg(feature = "vulkan")]
+fn spawn_vulkan(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    let device = match index {
+        0 => burn_wgpu::WgpuDevice::DefaultDevice,
+        _ => burn_wgpu::WgpuDevice::DiscreteGpu(index),
+    };
+    EngineHandle::spawn::<burn_wgpu::Vulkan>(options, device)
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn spawn_vulkan(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    Err(not_built(Device::Vulkan(index), "vulkan"))
+}
+
+#[cfg(not(all(feature = "cuda", feature = "vulkan")))]
+fn not_built(device: Device, feature: &str) -> EngineError {
+    let message = format!(
+        "{device} needs a build with its feature: cargo build --release --features {feature}; or use --device cpu"
+    );
+    EngineError::Device { message }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_others_are_refused() {
+        for name in ["cpu", "cuda:0", "cuda:3", "vulkan:1"] {
+            assert_eq!(name.parse::<Device>().unwrap().to_string(), name);
+        }
+        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
+        for name in ["", "gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:x"] {
+            assert!(name.parse::<Device>().is_err(), "{name}");
+        }
+    }
+}

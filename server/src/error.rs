@@ -1,0 +1,83 @@
+//! Why a component could not be opened, and the exit code each reason gets.
+
+use std::io;
+use std::path::PathBuf;
+
+use ragweave_engine::EngineError;
+use ragweave_store::StoreError;
+
+use crate::config::ConfigError;
+use crate::prompt::PromptError;
+
+/// Why `serve`, `ingest` or another command cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(
+        "data directory {} was made by another model: it holds {found}, this configuration makes {expected}; \
+         use the model it was made with, another --data directory, or --allow-recompute to serve it with every \
+         KV lookup a miss",
+        data.display()
+    )]
+    ForeignStore { data: PathBuf, found: String, expected: String },
+    #[error(
+        "data directory {} is in use by another ragweave process; stop it, or send documents through the running \
+         server with --addr",
+        path.display()
+    )]
+    Locked { path: PathBuf },
+    #[error(
+        "{} is not a ragweave data directory; name the right one with --data, or create one with `ragweave ingest`",
+        path.display()
+    )]
+    NotAStore { path: PathBuf },
+    #[error(
+        "model {} has no tokenizer.json, so it cannot read text; copy tokenizer.json into the model directory",
+        model.display()
+    )]
+    NoTokenizer { model: PathBuf },
+    #[error(
+        "ingest.chunk_tokens is {chunk_tokens}, but the model's context of {context} tokens has room for at most \
+         {room} after the prompt's prefix; pass --chunk-tokens {room} or less"
+    )]
+    ChunkTooLong { chunk_tokens: usize, context: usize, room: usize },
+    #[error(
+        "ingest.chunk_tokens is {chunk_tokens}, but the prompt's wrapper around each chunk alone takes {wrapper} \
+         tokens; raise --chunk-tokens"
+    )]
+    ChunkTooShort { chunk_tokens: usize, wrapper: usize },
+    #[error("splitter: {message}")]
+    Splitter { message: String },
+    #[error("index: {message}")]
+    Index { message: String },
+    #[error("{what}: {source}")]
+    Io { what: &'static str, source: io::Error },
+}
+
+impl ServerError {
+    /// 2 where the command line, the configuration or the choice of directory is at fault, else 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config(_)
+            | Self::ForeignStore { .. }
+            | Self::NotAStore { .. }
+            | Self::NoTokenizer { .. }
+            | Self::ChunkTooLong { .. }
+            | Self::ChunkTooShort { .. } => 2,
+            Self::Engine(_)
+            | Self::Prompt(_)
+            | Self::Store(_)
+            | Self::Locked { .. }
+            | Self::Splitter { .. }
+            | Self::Index { .. }
+            | Self::Io { .. } => 1,
+        }
+    }
+}
