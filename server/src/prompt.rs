@@ -1,0 +1,214 @@
+//! The one segmentation of a prompt: prefix | chunk 1 | ... | chunk n | question, in token ids.
+//!
+//! Ingest, serving and evaluation all call this module, and a full prefill runs the concatenation of these ids, never a
+//! re-tokenised string, so the ids a chunk's KV was made from are the ids it is used for. A format is three wrapped
+//! texts. Their wording comes from the model's chat template, cut at the places of the texts ([`chat`]), or from
+//! three strings (`[prompt]` in the model directory's `ragweave.toml` or the configuration).
+//!
+//! How wrapper and text meet ([`wrapped`]): a side of the wrapper that holds a special token is encoded by itself, with
+//! special tokens recognised; a side without any is joined with the text and both are encoded as one plain string, so
+//! that the model sees the merges it saw in training. Text from documents, questions and system texts is encoded
+//! only by the plain tokenizer, so no special token can come out of data.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ragweave_engine::{ChatTemplate, EngineError, ModelInfo, PromptSegments, TextCodec};
+
+use crate::config::PromptStrings;
+
+mod chat;
+mod wrapped;
+
+use wrapped::Wrapped;
+
+/// System text of a chat template where neither configuration nor request gives one.
+pub const DEFAULT_SYSTEM: &str =
+    "Answer the question from the passages. If they do not hold the answer, say so.";
+/// Date given to templates that print one. Fixed: a prefix that changed every day would turn all stored KV inexact.
+const TEMPLATE_DATE: &str = "26 Jul 2024";
+
+/// Why a prompt cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum PromptError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The request or the configuration gives a system text to a format that has no place for one.
+    #[error(
+        "this model's prompt format has no place for a system text; leave it out, or write {{system}} into \
+         prompt.prefix"
+    )]
+    NoSystemPlace,
+    /// The template drops, repeats or reorders what it is given, so that it cannot be cut.
+    #[error(
+        "the chat template of {model} cannot be cut at chunk borders: {problem}; write the three strings of [prompt] \
+         into {model}/ragweave.toml"
+    )]
+    Uncuttable { model: String, problem: String },
+    #[error("model {} has no tokenizer.json, so it cannot read text", dir.display())]
+    NoTokenizer { dir: PathBuf },
+}
+
+/// A model's prompt format. Immutable; share it in an `Arc`.
+#[derive(Debug)]
+pub struct PromptFormat {
+    codec: TextCodec,
+    prefix: Prefix,
+    chunk: Wrapped,
+    question: Wrapped,
+    /// Prefix ids with the default system text: what every chunk's KV is computed behind.
+    conditioning: Arc<[u32]>,
+}
+
+#[derive(Debug)]
+enum Prefix {
+    /// No place for a system text.
+    Fixed(Vec<u32>),
+    /// `{system}` inside.
+    WithSystem { wrapped: Wrapped, default_system: String },
+}
+
+impl PromptFormat {
+    /// The format of a loaded model: the three strings if given, else its chat template, else three plain strings.
+    ///
+    /// # Errors
+    /// [`PromptError`]; without a tokenizer there is no format.
+    pub fn from_model(
+        model: &ModelInfo,
+        strings: Option<&PromptStrings>,
+        system: Option<&str>,
+    ) -> Result<Self, PromptError> {
+        let codec = model
+            .tokenizer
+            .as_ref()
+            .ok_or_else(|| PromptError::NoTokenizer { dir: model.dir.clone() })?;
+        Self::new(codec.clone(), model.template.as_ref(), strings, system, &model.name)
+    }
+
+    /// The same from its parts; `name` is printed in errors.
+    ///
+    /// # Errors
+    /// [`PromptError`], also where `system` is given to a format without a place for it.
+    pub fn new(
+        codec: TextCodec,
+        template: Option<&ChatTemplate>,
+        strings: Option<&PromptStrings>,
+        system: Option<&str>,
+        name: &str,
+    ) -> Result<Self, PromptError> {
+        match (strings, template) {
+            (Some(strings), _) => Self::from_strings(codec, strings, system),
+            (None, Some(template)) => {
+                let cut = chat::cut(template, TEMPLATE_DATE, name)?;
+                let wrapped = Wrapped::new(&codec, &cut.before_system, &cut.after_system)?;
+                let default_system = system.unwrap_or(DEFAULT_SYSTEM).to_owned();
+                let prefix = Prefix::WithSystem { wrapped, default_system };
+                let chunk = Wrapped::new(&codec, chat::BEFORE_CHUNK, chat::AFTER_CHUNK)?;
+                let question = Wrapped::new(&codec, &cut.before_question, &cut.after_question)?;
+                Self::assemble(codec, prefix, chunk, question)
+            }
+            (None, None) => Self::from_strings(codec.clone(), &plain_strings(&codec), system),
+        }
+    }
+
+    fn from_strings(
+        codec: TextCodec,
+        strings: &PromptStrings,
+        system: Option<&str>,
+    ) -> Result<Self, PromptError> {
+        let prefix = match (strings.prefix.split_once("{system}"), system) {
+            (Some((before, after)), _) => Prefix::WithSystem {
+                wrapped: Wrapped::new(&codec, before, after)?,
+                default_system: system.unwrap_or(DEFAULT_SYSTEM).to_owned(),
+            },
+            (None, None) => Prefix::Fixed(codec.encode_template(&strings.prefix)?),
+            (None, Some(_)) => return Err(PromptError::NoSystemPlace),
+        };
+        let chunk = Wrapped::around(&codec, &strings.chunk, "{text}")?;
+        let question = Wrapped::around(&codec, &strings.question, "{question}")?;
+        Self::assemble(codec, prefix, chunk, question)
+    }
+
+    fn assemble(
+        codec: TextCodec,
+        prefix: Prefix,
+        chunk: Wrapped,
+        question: Wrapped,
+    ) -> Result<Self, PromptError> {
+        let conditioning = prefix.ids(&codec, None)?.into();
+        Ok(Self { codec, prefix, chunk, question, conditioning })
+    }
+
+    /// Ids of everything before the first chunk, with the default system text. Chunk KV is computed behind them.
+    pub fn conditioning_prefix(&self) -> Arc<[u32]> {
+        Arc::clone(&self.conditioning)
+    }
+
+    /// Ids of one chunk: its text in its wrapper.
+    ///
+    /// # Errors
+    /// Where the tokenizer refuses the text.
+    pub fn chunk_ids(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        Ok(self.chunk.ids(&self.codec, text)?)
+    }
+
+    /// Tokens to reserve for a chunk's wrapper: its own, and room for merges that fall apart where it meets the text.
+    pub fn wrapper_tokens(&self) -> usize {
+        self.chunk.reserved_tokens()
+    }
+
+    /// The segments of a prompt. `chunks` are ids made by [`Self::chunk_ids`]; `None` is the default system text.
+    ///
+    /// # Errors
+    /// [`PromptError::NoSystemPlace`], or where the tokenizer refuses a text.
+    pub fn segments(
+        &self,
+        system: Option<&str>,
+        chunks: &[&[u32]],
+        question: &str,
+    ) -> Result<PromptSegments, PromptError> {
+        let prefix = match system {
+            None => self.conditioning.to_vec(),
+            Some(_) => self.prefix.ids(&self.codec, system)?,
+        };
+        Ok(PromptSegments {
+            prefix,
+            chunks: chunks.iter().map(|ids| ids.to_vec()).collect(),
+            question: self.question.ids(&self.codec, question)?,
+        })
+    }
+
+    /// Hash over what stored chunks depend on: the conditioning prefix and the chunk wrapper.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"ragweave prompt format 1");
+        hasher.update(&(self.conditioning.len() as u64).to_le_bytes());
+        for id in self.conditioning.iter() {
+            hasher.update(&id.to_le_bytes());
+        }
+        self.chunk.hash(&mut hasher);
+        *hasher.finalize().as_bytes()
+    }
+}
+
+impl Prefix {
+    fn ids(&self, codec: &TextCodec, system: Option<&str>) -> Result<Vec<u32>, PromptError> {
+        match (self, system) {
+            (Self::Fixed(ids), None) => Ok(ids.clone()),
+            (Self::Fixed(_), Some(_)) => Err(PromptError::NoSystemPlace),
+            (Self::WithSystem { wrapped, default_system }, system) => {
+                Ok(wrapped.ids(codec, system.unwrap_or(default_system))?)
+            }
+        }
+    }
+}
+
+/// For a model with neither a chat template nor strings of its own: a base model that continues text.
+fn plain_strings(codec: &TextCodec) -> PromptStrings {
+    let bos = codec.bos_token().unwrap_or_default();
+    PromptStrings {
+        prefix: format!("{bos}{{system}}"),
+        chunk: "\n\n{text}".to_owned(),
+        question: "\n\nQuestion: {question}\nAnswer:".to_owned(),
+    }
+}
