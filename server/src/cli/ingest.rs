@@ -1,0 +1,118 @@
+//! `ragweave ingest PATH...`: documents into a data directory, resumable and idempotent.
+//!
+//! Exit codes: 0 done, 1 stopped by something that would stop every document, 2 usage, 3 finished with some documents
+//! failed (listed in `failures.jsonl` of the data directory), 130 interrupted after a whole document.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::components::{Components, OpenMode};
+use crate::config::{CommonArgs, Config};
+use crate::error::ServerError;
+use crate::ingest::{IngestOptions, Ingestor};
+use crate::telemetry;
+
+mod corpus;
+mod dry_run;
+mod failures;
+mod job;
+mod progress;
+
+use job::{Ending, Job};
+use progress::{Progress, ProgressKind};
+
+const SOME_FAILED: u8 = 3;
+const INTERRUPTED: u8 = 130;
+
+/// Arguments of `ragweave ingest`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Files or folders: .txt, .md, .jsonl ({"id", "text", "metadata"} per line)
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+    /// Text and vectors only; KV is computed when a chunk is first used
+    #[arg(long)]
+    no_kv: bool,
+    /// Show what would be done; opens no model and writes nothing
+    #[arg(long, conflicts_with = "prune")]
+    dry_run: bool,
+    /// Remove documents of the data directory that are not under the given paths any more
+    #[arg(long, conflicts_with = "limit")]
+    prune: bool,
+    /// Stop after this many documents
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// How progress is shown
+    #[arg(long, value_enum, default_value_t, value_name = "KIND")]
+    progress: ProgressKind,
+    /// Send the documents to a running server instead of opening the data directory
+    #[arg(long, value_name = "URL", conflicts_with_all = ["no_kv", "dry_run", "prune"])]
+    addr: Option<String>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// Where the runtime cannot start or progress cannot be written.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    telemetry::init(args.common.log_format);
+    let config = match Config::load(&args.common) {
+        Ok(config) => config,
+        Err(error) => return Ok(refused(&error, &args)),
+    };
+    if args.dry_run {
+        return match dry_run::run(&config, &args.paths, args.limit) {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(error) => Ok(refused(&error, &args)),
+        };
+    }
+    let components = match Components::open(config, OpenMode::Ingest) {
+        Ok(components) => components,
+        Err(error) => return Ok(refused(&error, &args)),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ending = runtime.block_on(work(&args, &components))?;
+    // The reader may wait in a file system that does not answer; its result is not needed any more.
+    runtime.shutdown_background();
+    Ok(exit_code(&ending))
+}
+
+async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
+    let ingestor = Ingestor::new(components);
+    let progress =
+        Progress::start(args.progress, ingestor.counters(), corpus::total_bytes(&args.paths));
+    let failures = failures::FailureLog::new(&components.config.data)?;
+    let limits = &components.config.limits;
+    let documents = corpus::read(&args.paths, limits.max_document_bytes, args.limit);
+    let options = IngestOptions { no_kv: args.no_kv };
+    let mut job = Job::new(&ingestor, &components.store, options, progress, failures);
+    let mut ending = job.run(documents, job::interrupt()).await?;
+    match (args.prune, ending) {
+        (true, Ending::Done) => ending = job.prune().await?,
+        (true, _) => eprintln!("ragweave: nothing was pruned, because not every document was read"),
+        (false, _) => {}
+    }
+    job.finish()?;
+    Ok(ending)
+}
+
+fn exit_code(ending: &Ending) -> ExitCode {
+    match ending {
+        Ending::Done => ExitCode::SUCCESS,
+        Ending::SomeFailed => ExitCode::from(SOME_FAILED),
+        Ending::Interrupted => ExitCode::from(INTERRUPTED),
+        Ending::Stopped => ExitCode::FAILURE,
+    }
+}
+
+/// Prints why the ingest cannot begin, and the command that works where a server holds the directory.
+fn refused(error: &ServerError, args: &Args) -> ExitCode {
+    eprintln!("ragweave: {error}");
+    if matches!(error, ServerError::Locked { .. }) {
+        let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
+        eprintln!("  ragweave ingest {} --addr http://127.0.0.1:50051", paths.join(" "));
+    }
+    ExitCode::from(error.exit_code())
+}

@@ -1,0 +1,178 @@
+//! The loop of an ingest: documents in, commits out, until there are no more, a signal, or an error that would
+//! stop every document.
+
+use std::collections::HashSet;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ragweave_retriever::SourceDocument;
+use ragweave_store::Store;
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+use super::corpus::{Item, Unreadable};
+use super::failures::FailureLog;
+use super::progress::{Progress, Totals};
+use crate::ingest::{Change, IngestError, IngestOptions, Ingestor};
+
+/// Documents listed at a time while pruning.
+const PAGE: usize = 256;
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Done,
+    /// Some documents failed; the others are in.
+    SomeFailed,
+    /// By a signal, after a whole document.
+    Interrupted,
+    /// By an error that every further document would meet.
+    Stopped,
+}
+
+/// One run over one corpus.
+pub(super) struct Job<'a> {
+    ingestor: &'a Ingestor,
+    store: &'a Arc<Store>,
+    options: IngestOptions,
+    progress: Progress,
+    failures: FailureLog,
+    totals: Totals,
+    /// Ids met in this run: what pruning keeps.
+    seen: HashSet<String>,
+}
+
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        ingestor: &'a Ingestor,
+        store: &'a Arc<Store>,
+        options: IngestOptions,
+        progress: Progress,
+        failures: FailureLog,
+    ) -> Self {
+        let (totals, seen) = (Totals::default(), HashSet::new());
+        Self { ingestor, store, options, progress, failures, totals, seen }
+    }
+
+    /// Ingests what arrives. The document under way is finished before an interrupt ends the loop.
+    pub(super) async fn run(
+        &mut self,
+        mut documents: Receiver<Item>,
+        interrupt: CancellationToken,
+    ) -> io::Result<Ending> {
+        loop {
+            let item = tokio::select! {
+                biased;
+                () = interrupt.cancelled() => return Ok(Ending::Interrupted),
+                item = documents.recv() => item,
+            };
+            match item {
+                None => break,
+                Some(Err(unreadable)) => self.fail(&unreadable)?,
+                Some(Ok(document)) => {
+                    if let Err(fatal) = self.one(document).await? {
+                        eprintln!("ragweave: {fatal}; what is committed stays, run the same command to go on");
+                        return Ok(Ending::Stopped);
+                    }
+                }
+            }
+        }
+        if self.seen.is_empty() && self.failures.len() == 0 {
+            eprintln!("ragweave: no documents under the given paths; .txt, .md, .markdown and .jsonl files are read");
+            return Ok(Ending::Stopped);
+        }
+        let failed = self.failures.len() > 0;
+        Ok(if failed { Ending::SomeFailed } else { Ending::Done })
+    }
+
+    /// Ingests one document; the inner error is one that ends the run.
+    async fn one(&mut self, document: SourceDocument) -> io::Result<Result<(), IngestError>> {
+        let (id, text_bytes) = (document.id.clone(), document.text.len());
+        self.seen.insert(id.clone());
+        match self.ingestor.ingest(document, &self.options).await {
+            Ok(outcome) => {
+                match outcome.change {
+                    Change::Added => self.totals.added += 1,
+                    Change::Replaced => self.totals.replaced += 1,
+                    Change::Unchanged => self.totals.unchanged += 1,
+                }
+                self.totals.chunks += outcome.chunk_ids.len();
+                self.progress.ingested(&outcome, text_bytes)?;
+            }
+            Err(error) if error.is_fatal() => return Ok(Err(error)),
+            Err(error) => {
+                let error = error.to_string();
+                self.fail(&Unreadable { path: PathBuf::from(id), line: None, error })?;
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    /// Removes the documents of the store that this run has not met.
+    pub(super) async fn prune(&mut self) -> anyhow::Result<Ending> {
+        for id in self.vanished()? {
+            if let Err(error) = self.ingestor.delete(&id).await {
+                eprintln!("ragweave: remove {id}: {error}");
+                return Ok(Ending::Stopped);
+            }
+            self.totals.removed += 1;
+            self.progress.removed(&id)?;
+        }
+        Ok(Ending::Done)
+    }
+
+    fn vanished(&self) -> anyhow::Result<Vec<String>> {
+        let mut vanished = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.list_documents(after.as_deref(), PAGE)?;
+            let Some(last) = page.last() else { return Ok(vanished) };
+            after = Some(last.id.clone());
+            let unseen = page.into_iter().map(|d| d.id).filter(|id| !self.seen.contains(id));
+            vanished.extend(unseen);
+        }
+    }
+
+    fn fail(&mut self, failure: &Unreadable) -> io::Result<()> {
+        self.totals.failed += 1;
+        self.failures.add(failure)?;
+        self.progress.failed(failure)
+    }
+
+    /// Says what the run came to.
+    pub(super) fn finish(&mut self) -> io::Result<()> {
+        self.progress.finish(&self.totals)?;
+        if self.failures.len() > 0 {
+            eprintln!("failures are listed in {}", self.failures.path().display());
+        }
+        Ok(())
+    }
+}
+
+/// Cancelled by the first SIGINT or SIGTERM. A second one ends the process at once, which loses the document under way
+/// and nothing that was committed.
+pub(super) fn interrupt() -> CancellationToken {
+    let token = CancellationToken::new();
+    let cancelled = token.clone();
+    tokio::spawn(async move {
+        signal().await;
+        eprintln!("ragweave: finishing the document under way; interrupt again to stop at once");
+        cancelled.cancel();
+        signal().await;
+        std::process::exit(i32::from(super::INTERRUPTED));
+    });
+    token
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    // Without a handler the default action applies: the process ends, which a store survives.
+    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminate.recv() => {}
+    }
+}

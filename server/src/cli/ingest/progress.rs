@@ -1,0 +1,169 @@
+//! What an ingest shows while it runs: a bar, plain lines, or JSON lines for programs.
+
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::corpus::Unreadable;
+use crate::ingest::{Change, IngestCounters, IngestOutcome};
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum ProgressKind {
+    /// A bar on a terminal, else plain lines
+    #[default]
+    Auto,
+    /// A bar
+    Bar,
+    /// A line every few seconds
+    Plain,
+    /// One JSON object per event on standard output
+    Jsonl,
+}
+
+/// Time between two plain lines.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows one run.
+pub(super) struct Progress {
+    display: Display,
+    counters: Arc<IngestCounters>,
+    begun: Instant,
+    read_bytes: u64,
+}
+
+enum Display {
+    Bar(ProgressBar),
+    Plain { latest: Instant },
+    Jsonl,
+}
+
+/// Documents by what became of them.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) added: usize,
+    pub(super) replaced: usize,
+    pub(super) unchanged: usize,
+    pub(super) failed: usize,
+    pub(super) removed: usize,
+    pub(super) chunks: usize,
+}
+
+impl Progress {
+    pub(super) fn start(kind: ProgressKind, counters: &Arc<IngestCounters>, total_bytes: u64) -> Self {
+        let begun = Instant::now();
+        let display = match kind {
+            ProgressKind::Jsonl => Display::Jsonl,
+            ProgressKind::Bar => Display::Bar(bar(total_bytes)),
+            ProgressKind::Auto if stderr().is_terminal() => Display::Bar(bar(total_bytes)),
+            ProgressKind::Auto | ProgressKind::Plain => Display::Plain { latest: begun },
+        };
+        Self { display, counters: Arc::clone(counters), begun, read_bytes: 0 }
+    }
+
+    /// A document is in the store, durably.
+    pub(super) fn ingested(&mut self, outcome: &IngestOutcome, text_bytes: usize) -> io::Result<()> {
+        self.read_bytes += text_bytes as u64;
+        self.event(|| match outcome.seq {
+            Some(seq) => json!({
+                "event": "committed",
+                "document": outcome.document_id,
+                "chunks": outcome.chunk_ids,
+                "tokens": outcome.n_tokens,
+                "kv_bytes": outcome.kv_bytes,
+                "replaced": outcome.change == Change::Replaced,
+                "seq": seq,
+            }),
+            None => json!({"event": "unchanged", "document": outcome.document_id}),
+        })?;
+        self.refresh()
+    }
+
+    /// A document or file was left out.
+    pub(super) fn failed(&mut self, failure: &Unreadable) -> io::Result<()> {
+        match &self.display {
+            Display::Bar(bar) => bar.suspend(|| eprintln!("failed: {failure}")),
+            Display::Plain { .. } => eprintln!("failed: {failure}"),
+            Display::Jsonl => {}
+        }
+        self.event(|| json!({"event": "failed", "path": failure.path, "line": failure.line, "error": failure.error}))
+    }
+
+    pub(super) fn removed(&mut self, document_id: &str) -> io::Result<()> {
+        self.event(|| json!({"event": "removed", "document": document_id}))
+    }
+
+    /// The last word of a run, whatever ended it.
+    pub(super) fn finish(&mut self, totals: &Totals) -> io::Result<()> {
+        if let Display::Bar(bar) = &self.display {
+            bar.finish_and_clear();
+        }
+        let (tokens, kv_bytes) = (self.counters.tokens(), self.counters.kv_bytes());
+        let seconds = self.begun.elapsed().as_secs_f64();
+        let Totals { added, replaced, unchanged, failed, removed, chunks } = *totals;
+        if !matches!(self.display, Display::Jsonl) {
+            eprintln!(
+                "{added} added, {replaced} replaced, {unchanged} unchanged, {removed} removed, {failed} failed; \
+                 {chunks} chunks, {}",
+                self.rates()
+            );
+        }
+        self.event(|| {
+            json!({
+                "event": "finished", "added": added, "replaced": replaced, "unchanged": unchanged,
+                "removed": removed, "failed": failed, "chunks": chunks, "tokens": tokens,
+                "kv_bytes": kv_bytes, "seconds": seconds,
+            })
+        })
+    }
+
+    /// One line on standard output, flushed: whoever reads it may rely on it even if we die next.
+    fn event(&self, event: impl FnOnce() -> Value) -> io::Result<()> {
+        if !matches!(self.display, Display::Jsonl) {
+            return Ok(());
+        }
+        let mut out = stdout().lock();
+        writeln!(out, "{}", event())?;
+        out.flush()
+    }
+
+    fn refresh(&mut self) -> io::Result<()> {
+        let rates = self.rates();
+        match &mut self.display {
+            Display::Bar(bar) => {
+                bar.set_position(self.read_bytes);
+                bar.set_message(rates);
+            }
+            Display::Plain { latest } if latest.elapsed() >= PLAIN_INTERVAL => {
+                *latest = Instant::now();
+                writeln!(stderr(), "{rates}")?;
+            }
+            Display::Plain { .. } | Display::Jsonl => {}
+        }
+        Ok(())
+    }
+
+    fn rates(&self) -> String {
+        let tokens = self.counters.tokens();
+        let per_second = tokens as f64 / self.begun.elapsed().as_secs_f64().max(1e-3);
+        format!(
+            "{} chunks with KV, {per_second:.0} tokens/s, {:.3} GB written",
+            self.counters.chunks(),
+            self.counters.kv_bytes() as f64 / 1e9,
+        )
+    }
+}
+
+/// `total_bytes` of input; the template is constant, so its syntax cannot fail at run time.
+fn bar(total_bytes: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template(
+        "{bar:30} {bytes}/{total_bytes} of text, {msg}, ETA {eta}",
+    )
+    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = ProgressBar::new(total_bytes).with_style(style);
+    bar.enable_steady_tick(Duration::from_millis(250));
+    bar
+}

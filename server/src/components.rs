@@ -1,0 +1,248 @@
+//! Opens what `serve`, `ingest` and evaluation share: engine, store, index, embedder, prompt format, splitter.
+//!
+//! The store's identity is made here: model and stored dtype, prompt format, embedder. A store of another identity is
+//! refused, because none of its KV and perhaps none of its vectors would fit. The chunk size is no part of it:
+//! it goes into each document's content hash, so another `--chunk-tokens` re-ingests instead of refusing.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use ragweave_engine::{ChunkKv, EngineHandle, EngineOptions, ModelInfo};
+use ragweave_retriever::{Embedder, Embedding, FlatIndex, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
+use ragweave_store::{
+    BlobGeometry, BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
+};
+
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::prompt::{PromptError, PromptFormat};
+
+/// What the caller is going to do with the data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Answer requests from an existing store; documents may come and go by RPC.
+    Serve,
+    /// Add documents; the store is created where there is none.
+    Ingest,
+    /// Read an existing store.
+    ReadOnly,
+}
+
+/// Everything a request or a document needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Components {
+    pub config: Arc<Config>,
+    pub engine: EngineHandle,
+    pub store: Arc<Store>,
+    pub index: Arc<RwLock<FlatIndex>>,
+    pub embedder: Arc<dyn Embedder>,
+    pub prompt: Arc<PromptFormat>,
+    pub splitter: Arc<Splitter>,
+    /// The store was made by another model, prompt format or embedder: its KV and token ids are not ours.
+    pub is_foreign: bool,
+}
+
+impl Components {
+    /// Loads the model and opens the data directory. Blocks, for seconds with a large model.
+    ///
+    /// # Errors
+    /// [`ServerError`]: each variant says what to do; [`ServerError::exit_code`] is the process's.
+    pub fn open(config: Config, mode: OpenMode) -> Result<Self, ServerError> {
+        // A mistyped directory is told before minutes go into loading a model.
+        if mode != OpenMode::Ingest && !config.data.is_dir() {
+            return Err(ServerError::NotAStore { path: config.data });
+        }
+        let engine = config.device.spawn_engine(engine_options(&config))?;
+        let model = engine.model();
+        let prompt = open_prompt(&config, model)?;
+        let splitter = open_splitter(&config, model, &prompt)?;
+        let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());
+        let identity = identity(model, &prompt, &*embedder);
+        let store = open_store(&config, mode, identity.clone())?;
+        if let Some(found) = store.foreign_identity() {
+            tracing::warn!(%found, expected = %identity, "foreign store: every KV lookup is a miss");
+        }
+        let is_foreign = store.foreign_identity().is_some();
+        let index = load_index(&store, &*embedder, is_foreign)?;
+        Ok(Self {
+            config: Arc::new(config),
+            engine,
+            store: Arc::new(store),
+            index: Arc::new(RwLock::new(index)),
+            embedder,
+            prompt: Arc::new(prompt),
+            splitter: Arc::new(splitter),
+            is_foreign,
+        })
+    }
+
+    /// Ids of a stored chunk in this prompt format. Those of a foreign store came from another tokenizer or wrapper
+    /// and are made again from the text.
+    ///
+    /// # Errors
+    /// Where the tokenizer refuses the text.
+    pub fn chunk_ids<'c>(&self, chunk: &'c StoredChunk) -> Result<Cow<'c, [u32]>, PromptError> {
+        if self.is_foreign {
+            self.prompt.chunk_ids(&chunk.text).map(Cow::Owned)
+        } else {
+            Ok(Cow::Borrowed(&chunk.record.token_ids))
+        }
+    }
+
+    /// Key of the KV of a chunk with these ids behind the conditioning prefix.
+    pub fn blob_key(&self, token_ids: &[u32]) -> BlobKey {
+        let identity = &self.engine.model().identity;
+        BlobKey(identity.chunk_key(&self.prompt.conditioning_prefix(), token_ids))
+    }
+
+    /// Writes the KV of a chunk to the store; it counts once committed. Blocks.
+    ///
+    /// # Errors
+    /// As `Store::append_blob`.
+    pub fn append_kv(&self, kv: &ChunkKv) -> Result<PendingBlob, StoreError> {
+        let key = self.blob_key(&kv.token_ids);
+        let too_large = || StoreError::InvalidBlob {
+            key,
+            what: format!("{} tokens are more than a record can hold", kv.token_ids.len()),
+        };
+        let identity = &self.engine.model().identity;
+        let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
+        let block_bytes = small(identity.block_bytes(kv.token_ids.len()))?;
+        let geometry = BlobGeometry {
+            n_layers: small(kv.layers.len())?,
+            n_tokens: small(kv.token_ids.len())?,
+            k_block_bytes: block_bytes,
+            v_block_bytes: block_bytes,
+            dtype: identity.dtype_tag(),
+        };
+        let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
+        self.store.append_blob(key, geometry, &kv.token_ids, layers)
+    }
+}
+
+pub(crate) fn engine_options(config: &Config) -> EngineOptions {
+    EngineOptions {
+        model_dir: config.model.clone(),
+        dtype: config.dtype,
+        kv_dtype: config.kv_dtype(),
+        max_prefill_tokens: config.limits.max_prefill_tokens,
+        max_model_len: config.limits.max_model_len,
+        max_queue: config.limits.max_queue,
+        prefix_cache_entries: config.limits.max_prefix_entries,
+        random_weights: None,
+    }
+}
+
+/// The prompt format that model directory and configuration describe.
+pub(crate) fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFormat, ServerError> {
+    PromptFormat::from_model(model, config.prompt.as_ref(), config.system.as_deref())
+        .map_err(|error| without_tokenizer(error, &config.model))
+}
+
+fn without_tokenizer(error: PromptError, model: &Path) -> ServerError {
+    match error {
+        PromptError::NoTokenizer { .. } => ServerError::NoTokenizer { model: model.to_owned() },
+        other => other.into(),
+    }
+}
+
+/// A splitter whose chunks, wrapper included, are within `ingest.chunk_tokens` and fit the model behind the prefix.
+pub(crate) fn open_splitter(
+    config: &Config,
+    model: &ModelInfo,
+    prompt: &PromptFormat,
+) -> Result<Splitter, ServerError> {
+    let chunk_tokens = config.ingest.chunk_tokens;
+    let room = model.max_model_len.saturating_sub(prompt.conditioning_prefix().len());
+    if chunk_tokens > room {
+        return Err(ServerError::ChunkTooLong { chunk_tokens, context: model.max_model_len, room });
+    }
+    let wrapper = prompt.wrapper_tokens();
+    let budget = chunk_tokens.saturating_sub(wrapper);
+    if budget < MIN_CHUNK_TOKENS {
+        return Err(ServerError::ChunkTooShort { chunk_tokens, wrapper });
+    }
+    let Some(codec) = &model.tokenizer else {
+        return Err(ServerError::NoTokenizer { model: config.model.clone() });
+    };
+    Splitter::new(codec.plain_tokenizer(), budget)
+        .map_err(|error| ServerError::Splitter { message: error.to_string() })
+}
+
+/// What a store of this model, prompt format and embedder is called.
+fn identity(model: &ModelInfo, prompt: &PromptFormat, embedder: &dyn Embedder) -> Identity {
+    let prompt = prompt.fingerprint();
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"ragweave store identity 1");
+    hasher.update(&model.identity.fingerprint());
+    hasher.update(&prompt);
+    hasher.update(embedder.id().as_bytes());
+    let description = format!(
+        "model {} ({} layers, KV in {}), prompt format {}, embedder {}",
+        model.name,
+        model.identity.n_layers,
+        model.identity.kv_dtype,
+        &blake3::Hash::from(prompt).to_hex()[..8],
+        embedder.id(),
+    );
+    Identity { fingerprint: *hasher.finalize().as_bytes(), description }
+}
+
+fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Store, ServerError> {
+    let options = StoreOptions {
+        identity,
+        create: mode == OpenMode::Ingest,
+        allow_foreign: config.allow_recompute,
+        max_segment_bytes: config.store.max_segment_bytes,
+        min_free_bytes: config.store.min_free_bytes,
+    };
+    Store::open(&config.data, options).map_err(|error| match error {
+        StoreError::Locked { path } => ServerError::Locked { path },
+        StoreError::NotAStore { path } => ServerError::NotAStore { path },
+        StoreError::ForeignIdentity { found, expected } => ServerError::ForeignStore {
+            data: config.data.clone(),
+            found: found.to_string(),
+            expected: expected.to_string(),
+        },
+        other => other.into(),
+    })
+}
+
+/// Builds the index from the stored vectors. A vector that cannot be read is made again from the chunk's text, and so
+/// is every vector of a foreign store, whose embedder may have been another.
+fn load_index(
+    store: &Store,
+    embedder: &dyn Embedder,
+    is_foreign: bool,
+) -> Result<FlatIndex, ServerError> {
+    let mut index = FlatIndex::new();
+    let mut damaged = Vec::new();
+    let mut failure = None;
+    store.for_each_vector(|row| {
+        // A chunk without a word has no vector and cannot be found.
+        if row.vector.is_empty() {
+            return Ok(());
+        }
+        let embedding = if is_foreign { None } else { Embedding::from_bytes(&row.vector).ok() };
+        let Some(embedding) = embedding else {
+            damaged.push(row);
+            return Ok(());
+        };
+        let added = index.insert(&row.chunk_id, &row.document_id, &row.metadata, embedding);
+        failure = failure.take().or(added.err());
+        Ok(())
+    })?;
+    for row in damaged {
+        let Some(chunk) = store.chunk(&row.chunk_id)? else { continue };
+        tracing::debug!(chunk = row.chunk_id, "embedding again from the text");
+        let added = embedder
+            .embed_document(&chunk.text)
+            .and_then(|e| index.insert(&row.chunk_id, &row.document_id, &row.metadata, e));
+        failure = failure.or(added.err());
+    }
+    match failure {
+        Some(error) => Err(ServerError::Index { message: error.to_string() }),
+        None => Ok(index),
+    }
+}

@@ -1,0 +1,47 @@
+//! Why a document was not ingested, and whether the next one has a chance.
+
+use ragweave_engine::EngineError;
+use ragweave_retriever::RetrieverError;
+use ragweave_store::StoreError;
+
+use crate::prompt::PromptError;
+
+/// A document that was not ingested. The store holds what it held before.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    #[error("the document is empty; nothing can be retrieved from it")]
+    Empty,
+    #[error("the document has {bytes} bytes, more than limits.max_document_bytes ({limit}); split it or raise the limit")]
+    TooLarge { bytes: usize, limit: usize },
+    #[error("split or embed: {0}")]
+    Retriever(#[from] RetrieverError),
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The data directory was opened with `--allow-recompute` and is another model's.
+    #[error("documents cannot be added to a store of another model; use another --data directory")]
+    ForeignStore,
+    #[error("a worker of the ingest panicked: {message}; this is a bug")]
+    Panicked { message: String },
+}
+
+impl IngestError {
+    /// Whether the next document would meet the same error, so that a run should stop.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Self::Empty | Self::TooLarge { .. } | Self::Retriever(_) | Self::Prompt(_) => false,
+            Self::Engine(error) => !matches!(
+                error,
+                EngineError::PromptTooLong { .. } | EngineError::InvalidRequest { .. }
+            ),
+            Self::Store(error) => !matches!(
+                error,
+                StoreError::InvalidDocument { .. } | StoreError::InvalidBlob { .. }
+            ),
+            Self::ForeignStore | Self::Panicked { .. } => true,
+        }
+    }
+}
