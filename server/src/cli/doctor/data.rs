@@ -1,0 +1,57 @@
+//! The data directory: there, free, made by this model, with room on its disk.
+
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use crate::cli::store;
+use crate::config::Config;
+use crate::error::ServerError;
+
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let mut findings = vec![disk(config)];
+    if !config.data.exists() {
+        let text = format!("{} does not exist yet; `ragweave ingest` creates it", config.data.display());
+        findings.push(Finding::warn("store", text));
+        return findings;
+    }
+    findings.push(match store::open(&config.data) {
+        Ok(store) => match store.stats() {
+            Ok(stats) if stats.quarantined > 0 => Finding::warn(
+                "store",
+                format!(
+                    "{} of {} blobs are quarantined; ingest their documents again, or let their next use compute them",
+                    stats.quarantined, stats.blobs
+                ),
+            ),
+            Ok(stats) => Finding::ok(
+                "store",
+                format!("{} documents, {} chunks, {} blobs, made by {}", stats.documents, stats.chunks, stats.blobs, store.identity()),
+            ),
+            Err(error) => Finding::fail("store", error.to_string()),
+        },
+        Err(error @ ServerError::Locked { .. }) => Finding::warn("store", error.to_string()),
+        Err(error) => Finding::fail("store", error.to_string()),
+    });
+    findings
+}
+
+/// Free space where the data directory is, or is going to be.
+fn disk(config: &Config) -> Finding {
+    let place = existing_ancestor(&config.data);
+    let free_bytes = match rustix::fs::statvfs(&place) {
+        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
+        Err(error) => return Finding::warn("disk", format!("{}: {error}", place.display())),
+    };
+    let said = format!("{:.1} GB free at {}", free_bytes as f64 / 1e9, place.display());
+    if free_bytes <= config.store.min_free_bytes {
+        let limit = config.store.min_free_bytes;
+        return Finding::fail("disk", format!("{said}, not more than store.min_free_bytes ({limit}): free some space"));
+    }
+    Finding::ok("disk", said)
+}
+
+fn existing_ancestor(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = absolute.ancestors().find(|ancestor| ancestor.exists());
+    existing.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+}

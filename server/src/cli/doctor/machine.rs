@@ -1,0 +1,74 @@
+//! Processor, memory and device.
+
+use super::Finding;
+use crate::config::Config;
+use crate::device::Device;
+
+/// Vector instructions the CPU kernels use.
+pub(super) fn processor() -> Finding {
+    let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let (has_avx512, has_avx2) = vector_instructions();
+    if has_avx512 {
+        Finding::ok("cpu", format!("{n_threads} threads, AVX-512"))
+    } else if has_avx2 {
+        Finding::warn("cpu", format!("{n_threads} threads, AVX2 without AVX-512: about half the prefill speed"))
+    } else {
+        Finding::warn("cpu", format!("{n_threads} threads, neither AVX2 nor AVX-512: prefill will be slow"))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vector_instructions() -> (bool, bool) {
+    let avx512 = std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw");
+    (avx512, std::is_x86_feature_detected!("avx2"))
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn vector_instructions() -> (bool, bool) {
+    (false, false)
+}
+
+/// Memory that can still be used, where the system says so.
+pub(super) fn memory() -> Option<Finding> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let gib = available_kib(&text)? as f64 / f64::from(1 << 20);
+    let said = format!("{gib:.1} GiB available");
+    Some(if gib < 1.0 {
+        Finding::warn("memory", format!("{said}; a model needs about its weights plus 1 GiB"))
+    } else {
+        Finding::ok("memory", said)
+    })
+}
+
+fn available_kib(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse().ok()
+}
+
+/// Whether this build can use the device that is configured.
+pub(super) fn device(config: &Config) -> Finding {
+    let device = config.device;
+    let feature = match device {
+        Device::Cpu => return Finding::ok("device", "cpu"),
+        Device::Cuda(_) if cfg!(feature = "cuda") => return Finding::ok("device", device.to_string()),
+        Device::Vulkan(_) if cfg!(feature = "vulkan") => return Finding::ok("device", device.to_string()),
+        Device::Cuda(_) => "cuda",
+        Device::Vulkan(_) => "vulkan",
+    };
+    Finding::fail(
+        "device",
+        format!("{device} needs a build with --features {feature}; or use --device cpu"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn available_memory_is_read_from_meminfo() {
+        let text = "MemTotal:       24599052 kB\nMemAvailable:   20971520 kB\nSwapFree: 0 kB\n";
+        assert_eq!(available_kib(text), Some(20_971_520));
+        assert_eq!(available_kib("MemTotal: 1 kB"), None);
+    }
+}

@@ -1,0 +1,51 @@
+//! The model directory: readable, supported, with a tokenizer and a prompt format.
+
+use ragweave_engine::ModelInfo;
+
+use super::Finding;
+use crate::components;
+use crate::config::Config;
+
+/// Reads everything but the weights' values; the weight files are opened and hashed.
+pub(super) fn check(config: &Config) -> Vec<Finding> {
+    let model = match ModelInfo::read(&components::engine_options(config)) {
+        Ok(model) => model,
+        Err(error) => return vec![Finding::fail("model", error.to_string())],
+    };
+    let mut findings = vec![Finding::ok(
+        "model",
+        format!(
+            "{}: {} layers, context {} tokens, KV in {}, {} KV bytes per token",
+            model.name,
+            model.config.num_hidden_layers,
+            model.max_model_len,
+            model.identity.kv_dtype,
+            2 * model.identity.n_layers * model.identity.block_bytes(1),
+        ),
+    )];
+    findings.push(prompt(config, &model));
+    findings
+}
+
+fn prompt(config: &Config, model: &ModelInfo) -> Finding {
+    let format = match components::open_prompt(config, model) {
+        Ok(format) => format,
+        Err(error) => return Finding::fail("prompt", error.to_string()),
+    };
+    if let Err(error) = components::open_splitter(config, model, &format) {
+        return Finding::fail("prompt", error.to_string());
+    }
+    let sizes = format!(
+        "prefix of {} tokens, {} reserved around each chunk",
+        format.conditioning_prefix().len(),
+        format.wrapper_tokens()
+    );
+    match (&config.prompt, &model.template) {
+        (Some(_), _) => Finding::ok("prompt", format!("three strings; {sizes}")),
+        (None, Some(_)) => Finding::ok("prompt", format!("the model's chat template; {sizes}")),
+        (None, None) => Finding::warn(
+            "prompt",
+            format!("no chat template and no [prompt] in {}/ragweave.toml: plain text is used; {sizes}", model.name),
+        ),
+    }
+}
