@@ -77,11 +77,6 @@ impl WeightFiles {
         }
     }
 
-    /// Whether a tensor of this name exists.
-    pub(crate) fn contains(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
-    }
-
     /// Reads tensor `name`, which must have `expected_shape`.
     ///
     /// # Errors
@@ -145,11 +140,6 @@ impl WeightFiles {
             hasher.update(name.as_bytes());
         }
         Ok(*hasher.finalize().as_bytes())
-    }
-
-    /// Names of all tensors, sorted.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.tensors.keys().map(String::as_str)
     }
 
     fn open_single(path: &Path) -> Result<Self, EngineError> {

@@ -8,3 +8,6 @@ mod template;
 pub use codec::TextCodec;
 pub use detokenize::Detokenizer;
 pub use template::{ChatMessage, ChatTemplate};
+
+#[cfg(test)]
+mod tests;

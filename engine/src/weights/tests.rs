@@ -67,8 +67,6 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, EngineError>, parts: &[&
 fn a_single_file_gives_its_tensors() {
     let dir = single();
     let files = WeightFiles::open(dir.path()).unwrap();
-    assert!(files.contains(NORM) && !files.contains("lm_head.weight"));
-    assert_eq!(files.names().collect::<Vec<_>>(), [EMBED, NORM]);
     let embed = files.tensor(EMBED, &[3, 2]).unwrap();
     assert_eq!(
         (embed.shape.as_slice(), embed.dtype),
