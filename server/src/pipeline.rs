@@ -1,0 +1,176 @@
+//! One request's life, on one screen: [`Pipeline::answer`]. The RPC handler and `ragweave-eval` call this very function,
+//! so what is measured is what is served. Nothing here knows gRPC.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use ragweave_engine::{
+    EngineError, EngineHandle, FinishReport, FuseReport, FuseRequest, Generation, TokenEvent,
+};
+
+mod backfill;
+mod desk;
+mod error;
+mod event;
+mod query;
+
+pub use backfill::FillCounts;
+pub use desk::{Layout, Passage};
+pub use error::AnswerError;
+pub use event::{
+    Answer, AnswerEvent, Delta, EventSender, Finished, StageTimes, Started, Usage, event_channel,
+};
+pub use query::{Context, DEFAULT_MAX_TOKENS, Query, Search};
+
+use crate::components::Components;
+use backfill::{Backfill, Fill};
+use desk::{Desk, Opened};
+
+/// Answers queries over one corpus with one model. Cheap to share in an `Arc`.
+pub struct Pipeline {
+    desk: Arc<Desk>,
+    engine: EngineHandle,
+    backfill: Backfill,
+}
+
+impl Pipeline {
+    /// A pipeline over opened components. Must be called within a tokio runtime: KV that was missing is
+    /// computed by a task of its own.
+    pub fn new(components: &Components) -> Self {
+        let desk = Arc::new(Desk::new(components));
+        let backfill = Backfill::start(Arc::clone(&desk));
+        Self {
+            desk,
+            engine: components.engine.clone(),
+            backfill,
+        }
+    }
+
+    /// Answers one query. This function is the system; everything else is a detail of one line of it.
+    ///
+    /// Dropping the future, or the receiver of `events`, stops the work within one decode step.
+    ///
+    /// # Errors
+    /// [`AnswerError`]. Missing, corrupt or foreign KV is never one: such a chunk is computed instead.
+    pub async fn answer(
+        &self,
+        query: Query,
+        events: &EventSender,
+    ) -> Result<Finished, AnswerError> {
+        let arrived = Instant::now();
+        let query = Arc::new(query);
+        let (layout, opened) = self
+            .off_thread(&query, |desk, query| {
+                let found = desk.find(query)?; // passages, best first; or the chunks that were named
+                let layout = desk.lay_out(query, found)?; // prefix | passages | question in token ids; the rest is dropped
+                let opened = desk.open(query, &layout)?; // each passage a hit or a miss; no KV has been read yet
+                Ok((layout, opened))
+            })
+            .await?;
+        let Opened {
+            plan,
+            sources,
+            mut misses,
+        } = opened;
+        let (sampling, deadline) = (query.sampling.clone(), query.deadline);
+        let request = FuseRequest {
+            plan,
+            sources,
+            sampling,
+            deadline,
+        };
+        let mut generation = self.engine.fuse(request).await?; // layer by layer: blend hits, compute misses; a bad block replans
+        let ttft = arrived.elapsed();
+        misses.extend(failed_fills(&layout, &generation.report));
+        let report = generation.report.clone();
+        let times = layout.times;
+        events
+            .send(AnswerEvent::started(&query, layout, report.clone()))
+            .await?;
+        self.backfill.offer(misses); // their KV is for the next request; this one has its first token
+        let end = relay(&mut generation, events).await?; // decode until a stop condition
+        let times = StageTimes::new(times, &report.timings, end.decode, ttft, arrived.elapsed());
+        let finished = Finished::new(&report, &end, times);
+        events.send(AnswerEvent::Finished(finished.clone())).await?;
+        Ok(finished)
+    }
+
+    /// Answers one query and collects the events: for callers that do not stream.
+    ///
+    /// # Errors
+    /// As [`Pipeline::answer`].
+    pub async fn answer_whole(&self, query: Query) -> Result<Answer, AnswerError> {
+        let (sender, receiver) = event_channel();
+        let answering = async {
+            let finished = self.answer(query, &sender).await;
+            drop(sender); // ends the collection below
+            finished
+        };
+        let (finished, answer) = tokio::join!(answering, Answer::collect(receiver));
+        finished?;
+        answer.ok_or_else(|| AnswerError::internal("an answer ended without its last event"))
+    }
+
+    /// The passages [`Pipeline::answer`] would start from, before any is dropped for length.
+    ///
+    /// # Errors
+    /// [`AnswerError`].
+    pub async fn retrieve(&self, query: Query) -> Result<Vec<Passage>, AnswerError> {
+        let find = |desk: &Desk, query: &Query| {
+            Ok(desk.in_prompt_order(query, desk.find(query)?.passages))
+        };
+        self.off_thread(&Arc::new(query), find).await
+    }
+
+    /// Counts of the KV computed in the background after misses; changes can be awaited.
+    pub fn fills(&self) -> tokio::sync::watch::Receiver<FillCounts> {
+        self.backfill.counts()
+    }
+
+    /// Runs what may block (embedding, index, RocksDB, tokenizer) on the blocking pool.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        query: &Arc<Query>,
+        work: impl FnOnce(&Desk, &Query) -> Result<T, AnswerError> + Send + 'static,
+    ) -> Result<T, AnswerError> {
+        let (desk, query) = (Arc::clone(&self.desk), Arc::clone(query));
+        let done = tokio::task::spawn_blocking(move || work(&desk, &query)).await;
+        done.unwrap_or_else(|panic| Err(AnswerError::internal(panic.to_string())))
+    }
+}
+
+/// Passes the answer's pieces on until the engine says why it ended.
+async fn relay(
+    generation: &mut Generation,
+    events: &EventSender,
+) -> Result<FinishReport, AnswerError> {
+    while let Some(event) = generation.next().await {
+        match event? {
+            TokenEvent::Delta {
+                text,
+                token_ids,
+                logprobs,
+            } => {
+                events
+                    .send(AnswerEvent::Delta(Delta {
+                        text,
+                        token_ids,
+                        logprobs,
+                    }))
+                    .await?;
+            }
+            TokenEvent::Finished(report) => return Ok(report),
+        }
+    }
+    let message = "the engine stopped in the middle of an answer".to_owned();
+    Err(EngineError::Unavailable { message }.into())
+}
+
+/// Hits whose stored KV turned out bad while it was loaded: misses after all.
+fn failed_fills(layout: &Layout, report: &FuseReport) -> Vec<Fill> {
+    let failed = report
+        .failed_chunks
+        .iter()
+        .filter_map(|&chunk| layout.passages.get(chunk));
+    failed.map(Fill::of).collect()
+}

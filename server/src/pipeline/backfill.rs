@@ -1,0 +1,138 @@
+//! KV that a request missed, computed afterwards for the next one: alone behind the conditioning prefix, one chunk at
+//! a time, from a bounded queue. A full queue drops and counts; nobody waits for it.
+
+use std::sync::Arc;
+
+use ragweave_engine::ChunkKv;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use super::AnswerError;
+use super::desk::{Desk, Passage};
+use crate::components::Components;
+
+/// Chunks that may wait for their KV.
+const MAX_WAITING_FILLS: usize = 256;
+
+/// A chunk without usable KV.
+#[derive(Debug, Clone)]
+pub(super) struct Fill {
+    chunk_id: String,
+    token_ids: Vec<u32>,
+}
+
+/// What became of the chunks that were missed, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FillCounts {
+    pub done: u64,
+    /// Not needed any more: there by now, or gone from the corpus.
+    pub skipped: u64,
+    /// The queue was full.
+    pub dropped: u64,
+    pub failed: u64,
+}
+
+/// The queue's entrance. The worker ends with the last sender.
+pub(super) struct Backfill {
+    queue: mpsc::Sender<Fill>,
+    counts: watch::Sender<FillCounts>,
+}
+
+impl Fill {
+    pub(super) fn of(passage: &Passage) -> Self {
+        Self {
+            chunk_id: passage.chunk_id.clone(),
+            token_ids: passage.token_ids.clone(),
+        }
+    }
+}
+
+impl Backfill {
+    /// Starts the worker on the current runtime.
+    pub(super) fn start(desk: Arc<Desk>) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING_FILLS);
+        let counts = watch::Sender::new(FillCounts::default());
+        tokio::spawn(work(desk, waiting, counts.clone()));
+        Self { queue, counts }
+    }
+
+    /// Queues what fits and counts the rest. Never waits.
+    pub(super) fn offer(&self, fills: Vec<Fill>) {
+        for fill in fills {
+            if self.queue.try_send(fill).is_err() {
+                self.counts.send_modify(|counts| counts.dropped += 1);
+            }
+        }
+    }
+
+    pub(super) fn counts(&self) -> watch::Receiver<FillCounts> {
+        self.counts.subscribe()
+    }
+}
+
+async fn work(
+    desk: Arc<Desk>,
+    mut waiting: mpsc::Receiver<Fill>,
+    counts: watch::Sender<FillCounts>,
+) {
+    while let Some(fill) = waiting.recv().await {
+        let chunk_id = fill.chunk_id.clone();
+        let outcome = compute(&desk.components, fill).await;
+        counts.send_modify(|counts| match outcome {
+            Ok(true) => counts.done += 1,
+            Ok(false) => counts.skipped += 1,
+            Err(_) => counts.failed += 1,
+        });
+        if let Err(error) = outcome {
+            tracing::warn!(chunk = chunk_id, %error, "computing missing KV failed");
+        }
+    }
+}
+
+/// Computes and commits the KV of one chunk; `false` if there was no need.
+async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerError> {
+    let Fill {
+        chunk_id,
+        token_ids,
+    } = fill;
+    let (components, ids) = (components.clone(), token_ids.clone());
+    let asking = components.clone();
+    if !blocking(move || is_wanted(&asking, &chunk_id, &ids)).await? {
+        return Ok(false);
+    }
+    let conditioning = components.prompt.conditioning_prefix();
+    let kv = components.engine.chunk_kv(conditioning, token_ids).await?;
+    blocking(move || commit(&components, &kv)).await?;
+    Ok(true)
+}
+
+/// Several requests may have missed the same chunk, and its document may have been replaced since.
+fn is_wanted(
+    components: &Components,
+    chunk_id: &str,
+    token_ids: &[u32],
+) -> Result<bool, AnswerError> {
+    // A foreign store's metadata names other keys: KV written under ours would never be reclaimed.
+    if components.is_foreign
+        || components
+            .store
+            .contains_blob(&components.blob_key(token_ids))?
+    {
+        return Ok(false);
+    }
+    let chunk = components.store.chunk(chunk_id)?;
+    Ok(chunk.is_some_and(|chunk| chunk.record.token_ids == token_ids))
+}
+
+fn commit(components: &Components, kv: &ChunkKv) -> Result<(), AnswerError> {
+    let blob = components.append_kv(kv)?;
+    components.store.commit_blobs(vec![blob])?;
+    Ok(())
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, AnswerError> + Send + 'static,
+) -> Result<T, AnswerError> {
+    let done = spawn_blocking(work).await;
+    done.unwrap_or_else(|panic| Err(AnswerError::internal(panic.to_string())))
+}

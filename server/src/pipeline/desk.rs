@@ -1,0 +1,330 @@
+//! Planning one prompt: find passages, lay them out, look up their KV. Blocking; the pipeline calls it off the
+//! async threads.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use ragweave_engine::{
+    ChunkState, EngineError, FusionPlan, LayerSource, Mode, Policy, PromptSegments,
+};
+use ragweave_retriever::Scored;
+use ragweave_store::{BlobKey, StoredChunk};
+
+use super::backfill::Fill;
+use super::{AnswerError, Context, Query, Search};
+use crate::components::Components;
+use crate::config::Order;
+use crate::sources::BlobSource;
+
+/// A chunk, where it comes from and what it is in this prompt format.
+#[derive(Debug, Clone)]
+pub struct Passage {
+    pub document_id: String,
+    pub chunk_id: String,
+    /// The chunk is bytes `start_byte..end_byte` of its document's text.
+    pub start_byte: u64,
+    pub end_byte: u64,
+    /// Higher is better; `None` for chunks named by id.
+    pub score: Option<f32>,
+    pub text: String,
+    pub metadata: BTreeMap<String, String>,
+    /// Wrapper included.
+    pub token_ids: Vec<u32>,
+    pub key: BlobKey,
+}
+
+/// Passages and how long finding them took.
+pub(super) struct Found {
+    /// Best first, or in the order in which they were named.
+    pub(super) passages: Vec<Passage>,
+    times: FindTimes,
+}
+
+/// Stage times of the search.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct FindTimes {
+    pub(super) embed: Duration,
+    pub(super) search: Duration,
+}
+
+/// The prompt: which passages it holds, in order, and its token ids.
+pub struct Layout {
+    /// In prompt order; one per chunk of the segments.
+    pub passages: Vec<Passage>,
+    /// Found but too long for the context window, best first.
+    pub dropped: Vec<Passage>,
+    segments: PromptSegments,
+    pub(super) times: FindTimes,
+}
+
+/// A plan with a source for every hit. No KV has been read yet.
+pub(super) struct Opened {
+    pub(super) plan: FusionPlan,
+    /// One per chunk, `None` for a miss.
+    pub(super) sources: Vec<Option<Box<dyn LayerSource>>>,
+    /// Chunks whose KV should be computed once there is time.
+    pub(super) misses: Vec<Fill>,
+}
+
+/// Everything that planning a prompt reads.
+pub(super) struct Desk {
+    pub(super) components: Components,
+}
+
+/// Whether a mode uses stored KV: full prefill neither looks it up nor counts misses.
+pub(super) fn reads_kv(mode: &Mode) -> bool {
+    match mode {
+        Mode::Full => false,
+        Mode::Reuse => true,
+        // Ratio 1 is planned as full prefill, except for the policy that means to force the fused path.
+        Mode::Blend { policy, ratio } => *ratio < 1.0 || *policy == Policy::All,
+    }
+}
+
+impl Desk {
+    pub(super) fn new(components: &Components) -> Self {
+        Self {
+            components: components.clone(),
+        }
+    }
+
+    /// The passages a query asks for: best first, or as named.
+    pub(super) fn find(&self, query: &Query) -> Result<Found, AnswerError> {
+        let start = Instant::now();
+        match &query.context {
+            Context::Search(search) => self.search(&query.text, search),
+            Context::Chunks(ids) => {
+                let passages = ids
+                    .iter()
+                    .map(|id| self.named(id))
+                    .collect::<Result<_, _>>()?;
+                let times = FindTimes {
+                    embed: Duration::ZERO,
+                    search: start.elapsed(),
+                };
+                Ok(Found { passages, times })
+            }
+        }
+    }
+
+    fn search(&self, question: &str, search: &Search) -> Result<Found, AnswerError> {
+        let start = Instant::now();
+        let embedding = self.components.embedder.embed_query(question)?;
+        let embed = start.elapsed();
+        let scored = {
+            let index = self
+                .components
+                .index
+                .read()
+                .unwrap_or_else(PoisonError::into_inner);
+            if index.is_empty() {
+                return Err(AnswerError::CorpusEmpty);
+            }
+            index.search(&embedding, search.top_k, &search.filter)?
+        };
+        let mut passages = Vec::with_capacity(scored.len());
+        for scored in scored {
+            passages.extend(self.scored(&scored)?);
+        }
+        let times = FindTimes {
+            embed,
+            search: start.elapsed() - embed,
+        };
+        Ok(Found { passages, times })
+    }
+
+    /// `None` where the document was removed between the search and this look at the store.
+    fn scored(&self, scored: &Scored) -> Result<Option<Passage>, AnswerError> {
+        let chunk = self.components.store.chunk(&scored.chunk_id)?;
+        chunk
+            .map(|chunk| self.passage(chunk, Some(scored.score)))
+            .transpose()
+    }
+
+    fn named(&self, id: &str) -> Result<Passage, AnswerError> {
+        let chunk = self.components.store.chunk(id)?;
+        let chunk = chunk.ok_or_else(|| AnswerError::ChunkNotFound { id: id.to_owned() })?;
+        self.passage(chunk, None)
+    }
+
+    fn passage(&self, chunk: StoredChunk, score: Option<f32>) -> Result<Passage, AnswerError> {
+        let token_ids = self.components.chunk_ids(&chunk)?.into_owned();
+        Ok(Passage {
+            document_id: chunk.document_id,
+            chunk_id: chunk.record.id,
+            start_byte: chunk.record.start_byte,
+            end_byte: chunk.record.end_byte,
+            score,
+            text: chunk.text,
+            metadata: chunk.metadata,
+            key: self.components.blob_key(&token_ids),
+            token_ids,
+        })
+    }
+
+    /// Fits the passages into the context window, with room for the answer, and makes the prompt's ids.
+    pub(super) fn lay_out(&self, query: &Query, found: Found) -> Result<Layout, AnswerError> {
+        let Found {
+            mut passages,
+            times,
+        } = found;
+        let components = &self.components;
+        let mut segments = components
+            .prompt
+            .segments(query.system.as_deref(), &[], &query.text)?;
+        let limit = components.engine.model().max_model_len;
+        // The engine wants room for one token more than the prompt even if none is asked for.
+        let fixed = segments.n_tokens() + query.sampling.max_tokens.max(1);
+        let kept = fitting(&passages, fixed, limit);
+        let may_drop = matches!(query.context, Context::Search(_));
+        if fixed > limit || (kept < passages.len() && !may_drop) {
+            let chunks: usize = passages.iter().map(|passage| passage.token_ids.len()).sum();
+            let tokens = fixed + if may_drop { 0 } else { chunks };
+            return Err(EngineError::PromptTooLong { tokens, limit }.into());
+        }
+        let dropped = passages.split_off(kept);
+        let passages = self.in_prompt_order(query, passages);
+        segments.chunks = passages
+            .iter()
+            .map(|passage| passage.token_ids.clone())
+            .collect();
+        Ok(Layout {
+            passages,
+            dropped,
+            segments,
+            times,
+        })
+    }
+
+    /// Reorders passages that are best first; named chunks stay as they are.
+    pub(super) fn in_prompt_order(&self, query: &Query, passages: Vec<Passage>) -> Vec<Passage> {
+        match &query.context {
+            Context::Search(Search {
+                order: Order::Document,
+                ..
+            }) => in_reading_order(passages),
+            Context::Search(_) | Context::Chunks(_) => passages,
+        }
+    }
+
+    /// Looks up the KV of each passage. What cannot be opened is a miss, never an error.
+    pub(super) fn open(&self, query: &Query, layout: &Layout) -> Result<Opened, AnswerError> {
+        let looks_up = reads_kv(&query.mode);
+        let (mut states, mut sources, mut misses) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, passage) in layout.passages.iter().enumerate() {
+            let source = if looks_up { self.source(passage) } else { None };
+            states.push(match source {
+                Some(_) => ChunkState::Hit {
+                    exact: position == 0 && self.is_exact(layout),
+                },
+                None => ChunkState::Miss,
+            });
+            if looks_up && source.is_none() {
+                misses.push(Fill::of(passage));
+            }
+            sources.push(source);
+        }
+        let model = self.components.engine.model();
+        let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?;
+        Ok(Opened {
+            plan,
+            sources,
+            misses,
+        })
+    }
+
+    fn source(&self, passage: &Passage) -> Option<Box<dyn LayerSource>> {
+        let store = &self.components.store;
+        match store.open_blob(&passage.key, &passage.token_ids) {
+            Ok(reader) => Some(Box::new(BlobSource::new(Arc::clone(store), reader?))),
+            Err(error) => {
+                tracing::warn!(chunk = passage.chunk_id, %error, "lookup of stored KV failed");
+                None
+            }
+        }
+    }
+
+    /// Whether a chunk right behind this prompt's prefix has exactly the KV that was stored for it: it was computed
+    /// behind the same ids and stored as computed.
+    fn is_exact(&self, layout: &Layout) -> bool {
+        let identity = &self.components.engine.model().identity;
+        identity.is_exact_dtype()
+            && layout.segments.prefix[..] == self.components.prompt.conditioning_prefix()[..]
+    }
+}
+
+/// How many passages, best first, fit behind `fixed` tokens.
+fn fitting(passages: &[Passage], fixed: usize, limit: usize) -> usize {
+    let mut total = fixed;
+    let fits = passages.iter().take_while(|passage| {
+        total += passage.token_ids.len();
+        total <= limit
+    });
+    fits.count()
+}
+
+/// Reading order within each document, documents by their best passage.
+fn in_reading_order(passages: Vec<Passage>) -> Vec<Passage> {
+    let mut rank_of = HashMap::new();
+    for passage in &passages {
+        let next = rank_of.len();
+        rank_of.entry(passage.document_id.clone()).or_insert(next);
+    }
+    let mut passages = passages;
+    passages.sort_by_key(|passage| (rank_of[&passage.document_id], passage.start_byte));
+    passages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn passage(document_id: &str, start_byte: u64, n_tokens: usize) -> Passage {
+        Passage {
+            document_id: document_id.to_owned(),
+            chunk_id: format!("{document_id}@{start_byte}"),
+            start_byte,
+            end_byte: start_byte + 1,
+            score: None,
+            text: String::new(),
+            metadata: BTreeMap::new(),
+            token_ids: vec![0; n_tokens],
+            key: BlobKey([0; 32]),
+        }
+    }
+
+    fn ids(passages: &[Passage]) -> Vec<&str> {
+        passages
+            .iter()
+            .map(|passage| passage.chunk_id.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn reading_order_keeps_documents_by_their_best_passage() {
+        let by_score = vec![passage("b", 9, 1), passage("a", 5, 1), passage("b", 2, 1)];
+        assert_eq!(ids(&in_reading_order(by_score)), ["b@2", "b@9", "a@5"]);
+    }
+
+    #[test]
+    fn passages_are_kept_up_to_the_first_that_does_not_fit() {
+        let passages = [passage("a", 0, 4), passage("a", 1, 8), passage("a", 2, 1)];
+        assert_eq!(fitting(&passages, 10, 30), 3);
+        assert_eq!(fitting(&passages, 10, 23), 3);
+        assert_eq!(fitting(&passages, 10, 22), 2);
+        // Lowest scores go first: the short last passage does not jump over the second.
+        assert_eq!(fitting(&passages, 10, 20), 1);
+        assert_eq!(fitting(&passages, 10, 13), 0);
+    }
+
+    #[test]
+    fn only_a_mode_that_uses_stored_kv_looks_it_up() {
+        let blend = |policy, ratio| Mode::Blend { policy, ratio };
+        assert!(!reads_kv(&Mode::Full));
+        assert!(!reads_kv(&blend(Policy::FirstK, 1.0)));
+        assert!(reads_kv(&blend(Policy::All, 1.0)));
+        assert!(reads_kv(&blend(Policy::FirstK, 0.0)));
+        assert!(reads_kv(&Mode::Reuse));
+    }
+}

@@ -1,0 +1,56 @@
+//! Why a query got no answer. `status.rs` turns each into a gRPC status.
+
+use ragweave_engine::EngineError;
+use ragweave_retriever::RetrieverError;
+use ragweave_store::StoreError;
+
+use crate::prompt::PromptError;
+
+/// Why a query got no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum AnswerError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Retriever(#[from] RetrieverError),
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// A request field that the engine does not check itself. `field` is its path in the API.
+    #[error("{field}: {message}")]
+    InvalidField {
+        field: &'static str,
+        message: String,
+    },
+    /// A chunk was named that the corpus does not hold.
+    #[error("chunk {id:?} is not in the corpus; GetDocument lists a document's chunk ids")]
+    ChunkNotFound { id: String },
+    /// There is nothing to search.
+    #[error("the corpus is empty; add documents with `ragweave ingest` or IngestDocuments")]
+    CorpusEmpty,
+    /// The reader of the answer went away, or took nothing for too long.
+    #[error("the caller stopped reading the answer")]
+    CallerGone,
+    /// The server's drain limit passed before the answer was complete.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// A bug of ours.
+    #[error("internal error: {message}")]
+    Internal { message: String },
+}
+
+impl AnswerError {
+    pub(crate) fn internal(message: impl Into<String>) -> Self {
+        Self::Internal {
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn invalid(field: &'static str, message: impl Into<String>) -> Self {
+        Self::InvalidField {
+            field,
+            message: message.into(),
+        }
+    }
+}

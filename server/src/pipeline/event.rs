@@ -1,0 +1,201 @@
+//! What a caller hears of an answer: started, deltas, finished; and the bounded channel they travel on.
+
+use std::time::Duration;
+
+use ragweave_engine::{FinishReason, FinishReport, FuseReport, FuseTimings, TokenLogprob};
+use tokio::sync::mpsc;
+
+use super::desk::{FindTimes, Layout, Passage};
+use super::{AnswerError, Query};
+
+/// Events a slow reader may leave unread before the sequence waits for it.
+const UNREAD_EVENTS: usize = 32;
+/// A reader that takes nothing for this long is given up.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// One step of an answer: one `Started`, any number of `Delta`s, one `Finished`.
+#[derive(Debug, Clone)]
+pub enum AnswerEvent {
+    Started(Box<Started>),
+    Delta(Delta),
+    Finished(Finished),
+}
+
+/// The first token exists; this is what it was made from.
+#[derive(Debug, Clone)]
+pub struct Started {
+    pub request_id: String,
+    /// In prompt order.
+    pub sources: Vec<Passage>,
+    /// Found, but too long for the context window; best first.
+    pub dropped: Vec<Passage>,
+    pub report: FuseReport,
+    /// Whether stored KV was looked up at all: full prefill does not.
+    pub looked_up: bool,
+}
+
+/// A piece of the answer.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    pub text: String,
+    pub token_ids: Vec<u32>,
+    pub logprobs: Vec<TokenLogprob>,
+}
+
+/// Why the answer ended, and what it cost.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    pub reason: FinishReason,
+    pub usage: Usage,
+    pub times: StageTimes,
+}
+
+/// Token counts of one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub prompt_tokens: usize,
+    /// Prompt tokens from stored KV or the prefix cache.
+    pub cached_tokens: usize,
+    pub completion_tokens: usize,
+}
+
+/// Where the time of one answer went. Loading overlaps with computing: of it only `load_wait` adds to `ttft`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StageTimes {
+    pub queue: Duration,
+    pub embed: Duration,
+    pub search: Duration,
+    pub load: Duration,
+    pub load_wait: Duration,
+    pub recompute: Duration,
+    pub first_decode: Duration,
+    pub decode: Duration,
+    /// From the call of `answer` to the first token.
+    pub ttft: Duration,
+    pub total: Duration,
+}
+
+/// A whole answer, for callers that do not stream.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub text: String,
+    pub token_ids: Vec<u32>,
+    pub started: Started,
+    pub finished: Finished,
+}
+
+/// The sending end of an answer's events.
+#[derive(Debug, Clone)]
+pub struct EventSender {
+    channel: mpsc::Sender<AnswerEvent>,
+}
+
+/// A bounded channel for one answer.
+pub fn event_channel() -> (EventSender, mpsc::Receiver<AnswerEvent>) {
+    let (channel, receiver) = mpsc::channel(UNREAD_EVENTS);
+    (EventSender { channel }, receiver)
+}
+
+impl EventSender {
+    pub(super) async fn send(&self, event: AnswerEvent) -> Result<(), AnswerError> {
+        self.channel
+            .send_timeout(event, STALL_LIMIT)
+            .await
+            .map_err(|_| AnswerError::CallerGone)
+    }
+
+    /// Resolves when the reader has gone away.
+    pub async fn closed(&self) {
+        self.channel.closed().await;
+    }
+}
+
+impl AnswerEvent {
+    pub(super) fn started(query: &Query, layout: Layout, report: FuseReport) -> Self {
+        Self::Started(Box::new(Started {
+            request_id: query.request_id.clone(),
+            sources: layout.passages,
+            dropped: layout.dropped,
+            report,
+            looked_up: super::desk::reads_kv(&query.mode),
+        }))
+    }
+}
+
+impl Finished {
+    pub(super) fn new(report: &FuseReport, end: &FinishReport, times: StageTimes) -> Self {
+        let usage = Usage {
+            prompt_tokens: report.prompt_tokens,
+            cached_tokens: report.tokens_loaded + report.prefix_tokens_cached,
+            completion_tokens: end.completion_tokens,
+        };
+        Self {
+            reason: end.reason,
+            usage,
+            times,
+        }
+    }
+}
+
+impl StageTimes {
+    pub(super) fn new(
+        find: FindTimes,
+        fuse: &FuseTimings,
+        decode: Duration,
+        ttft: Duration,
+        total: Duration,
+    ) -> Self {
+        Self {
+            queue: fuse.queue,
+            embed: find.embed,
+            search: find.search,
+            load: fuse.load,
+            load_wait: fuse.load_wait,
+            recompute: fuse.recompute,
+            first_decode: fuse.first_decode,
+            decode,
+            ttft,
+            total,
+        }
+    }
+
+    /// Each stage with its name, in the order in which they happen.
+    pub fn named(&self) -> [(&'static str, Duration); 10] {
+        [
+            ("queue", self.queue),
+            ("embed", self.embed),
+            ("search", self.search),
+            ("load", self.load),
+            ("load wait", self.load_wait),
+            ("recompute", self.recompute),
+            ("first decode", self.first_decode),
+            ("decode", self.decode),
+            ("ttft", self.ttft),
+            ("total", self.total),
+        ]
+    }
+}
+
+impl Answer {
+    /// Reads events to the end of the channel; `None` if the answer broke off.
+    pub(super) async fn collect(mut events: mpsc::Receiver<AnswerEvent>) -> Option<Self> {
+        let (mut text, mut token_ids) = (String::new(), Vec::new());
+        let (mut started, mut finished) = (None, None);
+        while let Some(event) = events.recv().await {
+            match event {
+                AnswerEvent::Started(event) => started = Some(*event),
+                AnswerEvent::Delta(delta) => {
+                    text.push_str(&delta.text);
+                    token_ids.extend(delta.token_ids);
+                }
+                AnswerEvent::Finished(event) => finished = Some(event),
+            }
+        }
+        Some(Self {
+            text,
+            token_ids,
+            started: started?,
+            finished: finished?,
+        })
+    }
+}
