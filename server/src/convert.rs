@@ -1,0 +1,8 @@
+//! Between wire messages and the pipeline's types. `request` is the one place where numbers, lengths and enums of
+//! a request are checked against the server's limits; `response` only translates.
+
+mod request;
+mod response;
+
+pub use request::{answer_query, document_format, page_size, search_query};
+pub use response::{document, document_summary, event, source};

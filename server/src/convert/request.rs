@@ -1,0 +1,276 @@
+//! Requests into queries. Every refusal names the field by its path in the API; nothing here allocates by a number
+//! that the request gives.
+
+use std::time::Instant;
+
+use ragweave_engine::{Mode, SamplingParams};
+use ragweave_proto::v1;
+use ragweave_proto::v1::generate_request::Context as WireContext;
+use ragweave_retriever::{DocumentFormat, Filter};
+
+use crate::config::{
+    Config, DeviationKind, FusionConfig, Limits, ModeKind, Order, PolicyKind, ScheduleKind,
+};
+use crate::pipeline::{AnswerError, Context, Query, Search};
+
+const MAX_REQUEST_ID_BYTES: usize = 128;
+const MAX_FILTER_PAIRS: usize = 64;
+const MAX_FILTER_DOCUMENTS: usize = 1000;
+const MAX_PAGE_SIZE: u32 = 1000;
+const DEFAULT_PAGE_SIZE: u32 = 100;
+
+type Checked<T> = Result<T, AnswerError>;
+
+/// The query of a Generate. `max_model_len` is the model's context in tokens.
+///
+/// # Errors
+/// `InvalidField`, or the engine's refusal of the sampling parameters.
+pub fn answer_query(
+    request: v1::GenerateRequest,
+    config: &Config,
+    max_model_len: usize,
+    deadline: Instant,
+) -> Checked<Query> {
+    let limits = &config.limits;
+    check_text("query", &request.query, limits)?;
+    if let Some(system) = &request.system {
+        check_length("system", system, limits.max_question_bytes)?;
+    }
+    let mut query = Query::new(request.query, config, max_model_len);
+    query.request_id = request.request_id.unwrap_or_default();
+    check_length("request_id", &query.request_id, MAX_REQUEST_ID_BYTES)?;
+    query.system = request.system;
+    query.deadline = Some(deadline);
+    query.context = context(request.context, config)?;
+    query.mode = mode(request.fusion.unwrap_or_default(), config.fusion.clone())?;
+    sample(request.sampling.unwrap_or_default(), &mut query.sampling);
+    stop(
+        request.stopping.unwrap_or_default(),
+        limits,
+        &mut query.sampling,
+    )?;
+    query.sampling.logprobs = request.output.and_then(|output| output.logprobs);
+    query.sampling.validate()?;
+    Ok(query)
+}
+
+/// The query of a Retrieve.
+///
+/// # Errors
+/// `InvalidField`.
+pub fn search_query(
+    request: v1::RetrieveRequest,
+    config: &Config,
+    max_model_len: usize,
+) -> Checked<Query> {
+    check_text("query", &request.query, &config.limits)?;
+    let mut query = Query::new(request.query, config, max_model_len);
+    query.context = Context::Search(search(request.retrieval.unwrap_or_default(), config)?);
+    Ok(query)
+}
+
+/// Format of a document; absent is plain text.
+///
+/// # Errors
+/// `InvalidField`.
+pub fn document_format(format: Option<i32>) -> Checked<DocumentFormat> {
+    let field = "header.format";
+    let Some(format) = format else {
+        return Ok(DocumentFormat::Text);
+    };
+    match known(field, format)? {
+        v1::DocumentFormat::Unspecified => Err(unspecified(field)),
+        v1::DocumentFormat::Text => Ok(DocumentFormat::Text),
+        v1::DocumentFormat::Markdown => Ok(DocumentFormat::Markdown),
+    }
+}
+
+/// Documents on one page.
+///
+/// # Errors
+/// `InvalidField`.
+pub fn page_size(asked: Option<u32>) -> Checked<usize> {
+    let size = asked.unwrap_or(DEFAULT_PAGE_SIZE);
+    in_range("page_size", size, 1, MAX_PAGE_SIZE as usize)
+}
+
+fn context(context: Option<WireContext>, config: &Config) -> Checked<Context> {
+    match context {
+        None => Ok(Context::Search(Search::new(config))),
+        Some(WireContext::Retrieval(options)) => search(options, config).map(Context::Search),
+        Some(WireContext::Chunks(chunks)) => {
+            let limit = config.limits.max_top_k;
+            check_count("chunks.ids", chunks.ids.len(), limit)?;
+            Ok(Context::Chunks(chunks.ids))
+        }
+    }
+}
+
+fn search(options: v1::RetrievalOptions, config: &Config) -> Checked<Search> {
+    let mut search = Search::new(config);
+    if let Some(top_k) = options.top_k {
+        search.top_k = in_range("retrieval.top_k", top_k, 1, config.limits.max_top_k)?;
+    }
+    if let Some(order) = options.order {
+        search.order = match known("retrieval.order", order)? {
+            v1::ChunkOrder::Unspecified => return Err(unspecified("retrieval.order")),
+            v1::ChunkOrder::Score => Order::Score,
+            v1::ChunkOrder::Document => Order::Document,
+        };
+    }
+    search.filter = filter(options.filter.unwrap_or_default())?;
+    Ok(search)
+}
+
+fn filter(filter: v1::Filter) -> Checked<Filter> {
+    check_count(
+        "retrieval.filter.metadata",
+        filter.metadata.len(),
+        MAX_FILTER_PAIRS,
+    )?;
+    check_count(
+        "retrieval.filter.document_ids",
+        filter.document_ids.len(),
+        MAX_FILTER_DOCUMENTS,
+    )?;
+    let document_ids = filter.document_ids;
+    Ok(Filter {
+        metadata: filter.metadata.into_iter().collect(),
+        document_ids: (!document_ids.is_empty()).then(|| document_ids.into_iter().collect()),
+    })
+}
+
+/// The configured fusion with what the request overrides.
+fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Checked<Mode> {
+    if let Some(mode) = options.mode {
+        fusion.mode = match known("fusion.mode", mode)? {
+            v1::FusionMode::Unspecified => return Err(unspecified("fusion.mode")),
+            v1::FusionMode::Full => ModeKind::Full,
+            v1::FusionMode::Reuse => ModeKind::Reuse,
+            v1::FusionMode::Blend => ModeKind::Blend,
+        };
+    }
+    if let Some(policy) = options.policy {
+        fusion.policy = match known("fusion.policy", policy)? {
+            v1::SelectionPolicy::Unspecified => return Err(unspecified("fusion.policy")),
+            v1::SelectionPolicy::Hkvd => PolicyKind::Hkvd,
+            v1::SelectionPolicy::FirstK => PolicyKind::FirstK,
+            v1::SelectionPolicy::Random => PolicyKind::Random,
+            v1::SelectionPolicy::All => PolicyKind::All,
+        };
+    }
+    if let Some(ratio) = options.ratio {
+        if !(0.0..=1.0).contains(&ratio) {
+            return Err(AnswerError::invalid(
+                "fusion.ratio",
+                format!("must lie in 0..=1, is {ratio}"),
+            ));
+        }
+        fusion.ratio = ratio;
+    }
+    comparison(&options, &mut fusion)?;
+    Ok(fusion.to_mode())
+}
+
+/// The settings of single policies.
+fn comparison(options: &v1::FusionOptions, fusion: &mut FusionConfig) -> Checked<()> {
+    if let Some(deviation) = options.deviation {
+        fusion.deviation = match known("fusion.deviation", deviation)? {
+            v1::Deviation::Unspecified => return Err(unspecified("fusion.deviation")),
+            v1::Deviation::K => DeviationKind::K,
+            v1::Deviation::V => DeviationKind::V,
+            v1::Deviation::Kv => DeviationKind::Kv,
+        };
+    }
+    if let Some(schedule) = options.schedule {
+        fusion.schedule = match known("fusion.schedule", schedule)? {
+            v1::Schedule::Unspecified => return Err(unspecified("fusion.schedule")),
+            v1::Schedule::Fixed => ScheduleKind::Fixed,
+            v1::Schedule::Gradual => ScheduleKind::Gradual,
+        };
+    }
+    fusion.check_layer = options
+        .check_layer
+        .map_or(fusion.check_layer, |layer| layer as usize);
+    fusion.seed = options.seed.unwrap_or(fusion.seed);
+    Ok(())
+}
+
+/// Overrides greedy sampling; the engine validates the outcome.
+fn sample(options: v1::SamplingOptions, params: &mut SamplingParams) {
+    let set = |value: Option<f32>, into: &mut f32| *into = value.unwrap_or(*into);
+    set(options.temperature, &mut params.temperature);
+    set(options.top_p, &mut params.top_p);
+    set(options.min_p, &mut params.min_p);
+    set(options.repetition_penalty, &mut params.repetition_penalty);
+    set(options.presence_penalty, &mut params.presence_penalty);
+    set(options.frequency_penalty, &mut params.frequency_penalty);
+    params.top_k = options.top_k.unwrap_or(params.top_k);
+    params.seed = options.seed;
+}
+
+fn stop(options: v1::StoppingOptions, limits: &Limits, params: &mut SamplingParams) -> Checked<()> {
+    if let Some(max_tokens) = options.max_tokens {
+        params.max_tokens = in_range(
+            "stopping.max_tokens",
+            max_tokens,
+            1,
+            limits.max_output_tokens,
+        )?;
+    }
+    params.stop = options.stop;
+    params.stop_token_ids = options.stop_token_ids;
+    params.ignore_eos = options.ignore_eos.unwrap_or(params.ignore_eos);
+    Ok(())
+}
+
+fn check_text(field: &'static str, text: &str, limits: &Limits) -> Checked<()> {
+    if text.trim().is_empty() {
+        return Err(AnswerError::invalid(field, "must not be blank"));
+    }
+    check_length(field, text, limits.max_question_bytes)
+}
+
+fn check_length(field: &'static str, text: &str, limit: usize) -> Checked<()> {
+    if text.len() <= limit {
+        return Ok(());
+    }
+    Err(AnswerError::invalid(
+        field,
+        format!("has {} bytes, the limit is {limit}", text.len()),
+    ))
+}
+
+fn check_count(field: &'static str, count: usize, limit: usize) -> Checked<()> {
+    if count <= limit {
+        return Ok(());
+    }
+    Err(AnswerError::invalid(
+        field,
+        format!("has {count} entries, the limit is {limit}"),
+    ))
+}
+
+fn in_range(field: &'static str, value: u32, least: usize, most: usize) -> Checked<usize> {
+    let value = value as usize;
+    if (least..=most).contains(&value) {
+        return Ok(value);
+    }
+    Err(AnswerError::invalid(
+        field,
+        format!("must lie in {least}..={most}, is {value}"),
+    ))
+}
+
+/// An enum value this version knows. proto3 enums are open: any number can arrive.
+fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<E> {
+    E::try_from(value)
+        .map_err(|_| AnswerError::invalid(field, format!("{value} is not a known value")))
+}
+
+fn unspecified(field: &'static str) -> AnswerError {
+    AnswerError::invalid(
+        field,
+        "must name a value; leave the field out to get the default",
+    )
+}

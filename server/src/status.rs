@@ -1,0 +1,276 @@
+//! The only mapping from our errors to gRPC: code, stable reason, field, and when to try again.
+//! The reasons are documented in `ragweave/v1/rag_service.proto`.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use ragweave_engine::EngineError;
+use ragweave_retriever::RetrieverError;
+use ragweave_store::StoreError;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::ingest::IngestError;
+use crate::pipeline::AnswerError;
+use crate::prompt::PromptError;
+
+/// Domain of every `ErrorInfo`.
+pub const DOMAIN: &str = "ragweave.v1";
+/// When a client that met a full queue should come back.
+const QUEUE_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// An error as a client gets it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub code: Code,
+    /// Stable; clients branch on it.
+    pub reason: &'static str,
+    pub message: String,
+    /// Path of the request field at fault.
+    pub field: Option<String>,
+    pub metadata: Vec<(&'static str, String)>,
+    pub retry_after: Option<Duration>,
+}
+
+impl Problem {
+    fn new(code: Code, reason: &'static str, message: impl ToString) -> Self {
+        let message = message.to_string();
+        Self {
+            code,
+            reason,
+            message,
+            field: None,
+            metadata: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.metadata.push((key, value.to_string()));
+        self
+    }
+
+    /// A request field that cannot be used. `field` is its path in the API.
+    pub fn invalid(field: impl Into<String>, message: impl ToString) -> Self {
+        let field = field.into();
+        let message = format!("{field}: {}", message.to_string());
+        let mut problem =
+            Self::new(Code::InvalidArgument, "INVALID_FIELD", message).with("field", &field);
+        problem.field = Some(field);
+        problem
+    }
+
+    /// More requests than the server takes at once.
+    pub fn queue_full(limit: usize) -> Self {
+        let message =
+            format!("{limit} requests are running or waiting already; try again in a moment");
+        let problem =
+            Self::new(Code::ResourceExhausted, "QUEUE_FULL", message).with("limit", limit);
+        Self {
+            retry_after: Some(QUEUE_RETRY_DELAY),
+            ..problem
+        }
+    }
+
+    /// The server has been told to stop.
+    pub fn shutting_down() -> Self {
+        Self::new(
+            Code::Unavailable,
+            "SHUTTING_DOWN",
+            "the server is shutting down; ask another one",
+        )
+    }
+
+    /// No document of this id.
+    pub fn document_not_found(id: &str) -> Self {
+        let message = format!("document {id:?} is not in the corpus");
+        Self::new(Code::NotFound, "DOCUMENT_NOT_FOUND", message).with("document_id", id)
+    }
+
+    /// A bug of ours, or a machine that fails. The client gets no details, the log does.
+    pub fn internal(error: impl ToString) -> Self {
+        tracing::error!(error = error.to_string(), "request failed");
+        let message = "internal error; the server's log has the details";
+        Self::new(Code::Internal, "INTERNAL", message)
+    }
+
+    /// The status with its google.rpc details.
+    pub fn into_status(self) -> Status {
+        let metadata: HashMap<String, String> = self
+            .metadata
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
+        if let Some(field) = self.field {
+            details.add_bad_request_violation(field, self.message.clone());
+        }
+        if let Some(delay) = self.retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(self.code, self.message, details)
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        problem.into_status()
+    }
+}
+
+impl From<AnswerError> for Problem {
+    fn from(error: AnswerError) -> Self {
+        match error {
+            AnswerError::Engine(error) => error.into(),
+            AnswerError::Store(error) => error.into(),
+            AnswerError::Retriever(error) => error.into(),
+            AnswerError::Prompt(error) => error.into(),
+            AnswerError::InvalidField { field, message } => Self::invalid(field, message),
+            AnswerError::ChunkNotFound { ref id } => {
+                Self::new(Code::NotFound, "CHUNK_NOT_FOUND", &error).with("chunk_id", id)
+            }
+            AnswerError::CorpusEmpty => Self::new(Code::FailedPrecondition, "CORPUS_EMPTY", error),
+            AnswerError::CallerGone => Self::new(Code::Cancelled, "CANCELLED", error),
+            AnswerError::ShuttingDown => Self::shutting_down(),
+            AnswerError::Internal { message } => Self::internal(message),
+        }
+    }
+}
+
+impl From<IngestError> for Problem {
+    fn from(error: IngestError) -> Self {
+        match error {
+            IngestError::Empty | IngestError::TooLarge { .. } => Self::invalid("text", error),
+            IngestError::Retriever(error) => error.into(),
+            IngestError::Prompt(error) => error.into(),
+            IngestError::Engine(error) => error.into(),
+            IngestError::Store(error) => error.into(),
+            IngestError::ForeignStore => {
+                Self::new(Code::FailedPrecondition, "STORE_READ_ONLY", error)
+            }
+            IngestError::Panicked { message } => Self::internal(message),
+        }
+    }
+}
+
+impl From<PromptError> for Problem {
+    fn from(error: PromptError) -> Self {
+        match error {
+            PromptError::Engine(error) => error.into(),
+            PromptError::NoSystemPlace => Self::invalid("system", error),
+            PromptError::Uncuttable { .. } | PromptError::NoTokenizer { .. } => {
+                Self::internal(error)
+            }
+        }
+    }
+}
+
+impl From<RetrieverError> for Problem {
+    fn from(error: RetrieverError) -> Self {
+        match error {
+            RetrieverError::BlankText => Self::invalid("query", error),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::PromptTooLong { tokens, limit } => {
+                let problem = Self::new(Code::InvalidArgument, "PROMPT_TOO_LONG", &error);
+                problem.with("tokens", tokens).with("limit", limit)
+            }
+            EngineError::InvalidRequest { field, message } => {
+                Self::invalid(request_path(field), message)
+            }
+            EngineError::InvalidSampling { field, message } => {
+                Self::invalid(sampling_path(field), message)
+            }
+            EngineError::QueueFull { limit } => Self::queue_full(limit),
+            EngineError::Unavailable { .. } => {
+                Self::new(Code::Unavailable, "ENGINE_UNAVAILABLE", error)
+            }
+            EngineError::DeadlineExceeded { .. } => {
+                Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", error)
+            }
+            EngineError::Cancelled => Self::new(Code::Cancelled, "CANCELLED", error),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::DiskFull { .. } => Self::new(Code::ResourceExhausted, "DISK_FULL", error),
+            StoreError::ReadOnly { .. } => {
+                Self::new(Code::FailedPrecondition, "STORE_READ_ONLY", error)
+            }
+            StoreError::InvalidDocument { .. } => Self::invalid("header", error),
+            other => Self::internal(other),
+        }
+    }
+}
+
+/// Path in the API of a request field as the engine names it.
+fn request_path(field: &'static str) -> String {
+    match field {
+        "ratio" | "check_layer" => format!("fusion.{field}"),
+        "question" => "query".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// Path in the API of a sampling parameter as the engine names it.
+fn sampling_path(field: &'static str) -> String {
+    let message = match field {
+        "max_tokens" | "stop" | "stop_token_ids" | "ignore_eos" => "stopping",
+        "logprobs" => "output",
+        _ => "sampling",
+    };
+    format!("{message}.{field}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_says_so_and_when_to_come_back() {
+        let status = Problem::from(EngineError::QueueFull { limit: 3 }).into_status();
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        let info = details.error_info().unwrap();
+        assert_eq!(
+            (info.reason.as_str(), info.domain.as_str()),
+            ("QUEUE_FULL", DOMAIN)
+        );
+        assert_eq!(info.metadata["limit"], "3");
+        assert_eq!(
+            details.retry_info().unwrap().retry_delay,
+            Some(QUEUE_RETRY_DELAY)
+        );
+    }
+
+    #[test]
+    fn a_field_is_named_by_its_path_in_the_api() {
+        let error = EngineError::InvalidSampling {
+            field: "temperature",
+            message: "is NaN".into(),
+        };
+        let status = Problem::from(AnswerError::from(error)).into_status();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(
+            details.bad_request().unwrap().field_violations[0].field,
+            "sampling.temperature"
+        );
+    }
+
+    #[test]
+    fn internal_errors_keep_their_details_to_the_log() {
+        let error = AnswerError::internal("secret path");
+        assert!(!Problem::from(error).message.contains("secret"));
+    }
+}
