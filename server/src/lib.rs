@@ -9,6 +9,7 @@ pub mod ingest;
 pub mod components;
 pub mod config;
 pub mod device;
+pub mod error;
 
 pub mod convert;
 pub mod status;

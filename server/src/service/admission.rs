@@ -1,0 +1,116 @@
+//! How many calls run at once: a call that does not fit is refused at the door, before any work is done for it.
+
+use tokio::sync::watch;
+
+/// What became of the calls since the server started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Now running or waiting for the engine.
+    pub running: usize,
+    pub answered: u64,
+    /// Refused at the door.
+    pub rejected: u64,
+    /// Ended because the client went away.
+    pub cancelled: u64,
+    pub failed: u64,
+}
+
+/// The door. At most `limit` permits are out.
+pub(super) struct Admission {
+    limit: usize,
+    activity: watch::Sender<Activity>,
+}
+
+/// The right to run; gives its place back when dropped.
+pub(super) struct Permit {
+    activity: watch::Sender<Activity>,
+}
+
+/// How an admitted call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Answered,
+    Cancelled,
+    Failed,
+}
+
+impl Admission {
+    pub(super) fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            activity: watch::Sender::new(Activity::default()),
+        }
+    }
+
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// A permit at once, or `None`.
+    pub(super) fn admit(&self) -> Option<Permit> {
+        let mut admitted = false;
+        self.activity.send_modify(|activity| {
+            admitted = activity.running < self.limit;
+            if admitted {
+                activity.running += 1;
+            } else {
+                activity.rejected += 1;
+            }
+        });
+        admitted.then(|| Permit {
+            activity: self.activity.clone(),
+        })
+    }
+
+    pub(super) fn activity(&self) -> watch::Receiver<Activity> {
+        self.activity.subscribe()
+    }
+
+    /// Resolves when no permit is out.
+    pub(super) async fn idle(&self) {
+        let mut activity = self.activity.subscribe();
+        // An error means that the sender is gone, and `self` holds it.
+        let _always_ok = activity.wait_for(|activity| activity.running == 0).await;
+    }
+}
+
+impl Permit {
+    /// Gives the place back and counts how the call ended.
+    pub(super) fn end(self, ending: Ending) {
+        self.activity.send_modify(|activity| match ending {
+            Ending::Answered => activity.answered += 1,
+            Ending::Cancelled => activity.cancelled += 1,
+            Ending::Failed => activity.failed += 1,
+        });
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.activity.send_modify(|activity| activity.running -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_permit_makes_room() {
+        let door = Admission::new(1);
+        let first = door.admit().unwrap();
+        assert!(door.admit().is_none());
+        first.end(Ending::Answered);
+        let second = door.admit().unwrap();
+        drop(second);
+        let activity = *door.activity().borrow();
+        assert_eq!(
+            activity,
+            Activity {
+                answered: 1,
+                rejected: 1,
+                ..Activity::default()
+            }
+        );
+    }
+}

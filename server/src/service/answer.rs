@@ -1,0 +1,83 @@
+//! The stream of one Generate: the pipeline runs as a task, the stream passes its events on. Dropping the stream
+//! drops the events' receiver, which ends the task, its engine work and its permit.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use ragweave_proto::v1;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tonic::Status;
+
+use super::Service;
+use super::admission::{Ending, Permit};
+use crate::convert;
+use crate::pipeline::{AnswerError, AnswerEvent, EventSender, Query, event_channel};
+use crate::status::Problem;
+
+/// Events of one answer, and at the end its error if it has one.
+pub struct AnswerStream {
+    events: mpsc::Receiver<AnswerEvent>,
+    /// `None` once its outcome was passed on.
+    task: Option<JoinHandle<Result<(), AnswerError>>>,
+}
+
+impl AnswerStream {
+    pub(super) fn start(service: Service, query: Query, permit: Permit) -> Self {
+        let (sender, events) = event_channel();
+        Self {
+            events,
+            task: Some(tokio::spawn(run(service, query, permit, sender))),
+        }
+    }
+
+    fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Option<Status>> {
+        let Some(task) = &mut self.task else {
+            return Poll::Ready(None);
+        };
+        let outcome = ready!(Pin::new(task).poll(context));
+        self.task = None;
+        let problem = match outcome {
+            Ok(Ok(())) => return Poll::Ready(None),
+            Ok(Err(error)) => Problem::from(error),
+            Err(panic) => Problem::internal(panic),
+        };
+        Poll::Ready(Some(problem.into_status()))
+    }
+}
+
+impl Stream for AnswerStream {
+    type Item = Result<v1::GenerateResponse, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        match ready!(self.events.poll_recv(context)) {
+            Some(event) => Poll::Ready(Some(Ok(convert::event(event)))),
+            None => self.poll_outcome(context).map(|status| status.map(Err)),
+        }
+    }
+}
+
+async fn run(
+    service: Service,
+    query: Query,
+    permit: Permit,
+    sender: EventSender,
+) -> Result<(), AnswerError> {
+    let request_id = query.request_id.clone();
+    let outcome = tokio::select! {
+        outcome = service.shared.pipeline.answer(query, &sender) => outcome.map(drop),
+        () = sender.closed() => Err(AnswerError::CallerGone),
+        () = service.shared.stopping.cancelled() => Err(AnswerError::ShuttingDown),
+    };
+    permit.end(match &outcome {
+        Ok(()) => Ending::Answered,
+        Err(AnswerError::CallerGone) => Ending::Cancelled,
+        Err(_) => Ending::Failed,
+    });
+    match &outcome {
+        Ok(()) => tracing::debug!(request_id, "answered"),
+        Err(error) => tracing::info!(request_id, %error, "no answer"),
+    }
+    outcome
+}

@@ -1,0 +1,140 @@
+//! IngestDocuments: headers and text parts of a stream become documents, one at a time in memory.
+
+use ragweave_proto::v1;
+use ragweave_proto::v1::ingest_documents_request::Part;
+use ragweave_retriever::SourceDocument;
+use tonic::{Status, Streaming};
+
+use crate::convert;
+use crate::ingest::{Change, IngestError, IngestOptions, IngestOutcome, Ingestor};
+use crate::status::Problem;
+
+/// Largest text part. Clients cut there, so that one message never holds a whole document.
+pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
+
+/// A document whose parts are still coming.
+struct Arriving {
+    document: SourceDocument,
+    options: IngestOptions,
+    /// All bytes announced so far, also those beyond the limit, which are not kept.
+    bytes: usize,
+}
+
+/// Reads the stream to its end. A document that fails is reported and the next one goes on; a stream that breaks the
+/// protocol, or an error that every further document would meet, ends the call. What was committed stays.
+///
+/// # Errors
+/// INVALID_ARGUMENT for a broken protocol; the error of the store or the engine where all must fail.
+pub(super) async fn documents(
+    ingestor: &Ingestor,
+    mut parts: Streaming<v1::IngestDocumentsRequest>,
+    max_bytes: usize,
+) -> Result<v1::IngestDocumentsResponse, Status> {
+    let mut response = v1::IngestDocumentsResponse::default();
+    let mut arriving: Option<Arriving> = None;
+    while let Some(message) = parts.message().await? {
+        match message.part {
+            Some(Part::Header(header)) => {
+                let next = Arriving::new(header)?;
+                if let Some(complete) = arriving.replace(next) {
+                    complete.ingest(ingestor, max_bytes, &mut response).await?;
+                }
+            }
+            Some(Part::Text(text)) => {
+                let Some(document) = &mut arriving else {
+                    return Err(Problem::invalid("part", "text came before any header").into());
+                };
+                document.take(&text, max_bytes)?;
+            }
+            None => return Err(Problem::invalid("part", "must be a header or text").into()),
+        }
+    }
+    if let Some(complete) = arriving {
+        complete.ingest(ingestor, max_bytes, &mut response).await?;
+    }
+    Ok(response)
+}
+
+impl Arriving {
+    fn new(header: v1::DocumentHeader) -> Result<Self, Problem> {
+        if header.id.trim().is_empty() {
+            return Err(Problem::invalid("header.id", "must not be blank"));
+        }
+        let document = SourceDocument {
+            id: header.id,
+            text: String::new(),
+            metadata: header.metadata.into_iter().collect(),
+            format: convert::document_format(header.format)?,
+        };
+        let options = IngestOptions {
+            no_kv: header.skip_kv.unwrap_or(false),
+        };
+        Ok(Self {
+            document,
+            options,
+            bytes: 0,
+        })
+    }
+
+    fn take(&mut self, text: &str, max_bytes: usize) -> Result<(), Problem> {
+        if text.len() > MAX_PART_BYTES {
+            let message = format!(
+                "has {} bytes, the limit of a part is {MAX_PART_BYTES}",
+                text.len()
+            );
+            return Err(Problem::invalid("text", message));
+        }
+        self.bytes = self.bytes.saturating_add(text.len());
+        if self.bytes <= max_bytes {
+            self.document.text.push_str(text);
+        }
+        Ok(())
+    }
+
+    async fn ingest(
+        self,
+        ingestor: &Ingestor,
+        max_bytes: usize,
+        response: &mut v1::IngestDocumentsResponse,
+    ) -> Result<(), Problem> {
+        let document_id = self.document.id.clone();
+        let outcome = if self.bytes > max_bytes {
+            Err(IngestError::TooLarge {
+                bytes: self.bytes,
+                limit: max_bytes,
+            })
+        } else {
+            ingestor.ingest(self.document, &self.options).await
+        };
+        match outcome {
+            Ok(outcome) => count(&outcome, response),
+            Err(error) if error.is_fatal() => return Err(error.into()),
+            Err(error) => {
+                let Problem {
+                    reason, message, ..
+                } = error.into();
+                let reason = reason.to_owned();
+                response.failures.push(v1::IngestFailure {
+                    document_id,
+                    reason,
+                    message,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn count(outcome: &IngestOutcome, response: &mut v1::IngestDocumentsResponse) {
+    match outcome.change {
+        Change::Added => response.added += 1,
+        Change::Replaced => response.replaced += 1,
+        Change::Unchanged => {
+            response.unchanged += 1;
+            return;
+        }
+    }
+    response.chunks += outcome.chunk_ids.len() as u64;
+    response.tokens += outcome.n_tokens as u64;
+    response.kv_bytes += outcome.kv_bytes;
+}

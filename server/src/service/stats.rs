@@ -1,0 +1,50 @@
+//! What GetStats tells: the model, the store, and what this server has done.
+
+use ragweave_proto::v1;
+
+use super::Shared;
+use crate::components::Components;
+use crate::status::Problem;
+
+pub(super) fn model(components: &Components) -> v1::ModelStats {
+    let model = components.engine.model();
+    v1::ModelStats {
+        name: model.name.clone(),
+        architecture: format!("{:?}", model.config.architecture).to_lowercase(),
+        fingerprint: blake3::Hash::from(model.identity.fingerprint())
+            .to_hex()
+            .to_string(),
+        max_model_len: u32::try_from(model.max_model_len).unwrap_or(u32::MAX),
+        device: components.config.device.to_string(),
+    }
+}
+
+/// Blocking.
+pub(super) fn store(components: &Components) -> Result<v1::StoreStats, Problem> {
+    let stats = components.store.stats()?;
+    Ok(v1::StoreStats {
+        documents: stats.documents,
+        chunks: stats.chunks,
+        blobs: stats.blobs,
+        live_bytes: stats.live_bytes,
+        dead_bytes: stats.dead_bytes,
+        json: serde_json::to_string(&stats).map_err(Problem::internal)?,
+    })
+}
+
+pub(super) fn server(shared: &Shared) -> v1::ServerStats {
+    let activity = *shared.answers.activity().borrow();
+    let fills = *shared.pipeline.fills().borrow();
+    v1::ServerStats {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        uptime_seconds: shared.started.elapsed().as_secs(),
+        requests_running: activity.running as u64,
+        requests_answered: activity.answered,
+        requests_rejected: activity.rejected,
+        requests_cancelled: activity.cancelled,
+        requests_failed: activity.failed,
+        kv_fills_done: fills.done,
+        kv_fills_dropped: fills.dropped,
+        kv_fills_failed: fills.failed,
+    }
+}
