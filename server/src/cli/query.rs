@@ -1,0 +1,74 @@
+//! `ragweave query "..."`: asks a running server and streams its answer, then shows where the answer came from and
+//! where the time went. `--compare` asks once with each mode and shows the times side by side.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+mod compare;
+mod options;
+mod show;
+
+pub(super) use options::{SearchArgs, ServerArgs};
+pub(super) use show::{print_sources, source_json};
+
+use options::AskArgs;
+
+/// Arguments of `ragweave query`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The question
+    question: String,
+    /// Ask with full prefill, plain reuse and blend in turn, and compare their times
+    #[arg(long)]
+    compare: bool,
+    /// With --compare: measured runs of each mode, after one that warms up
+    #[arg(long, value_name = "N", default_value_t = 5, requires = "compare",
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+    /// One JSON object instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    ask: AskArgs,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// The server cannot be reached, refuses, or breaks off.
+pub fn run(args: Args) -> anyhow::Result<ExitCode> {
+    super::block_on(async {
+        if args.compare {
+            compare::run(&args).await
+        } else {
+            ask(&args).await
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn ask(args: &Args) -> anyhow::Result<()> {
+    let mut client = args.server.connect().await?;
+    let request = args.ask.request(&args.question);
+    let is_json = args.json;
+    let reply = client.generate(request, args.server.timeout(), |text| {
+        if !is_json {
+            print!("{text}");
+            // A closed pipe shows at the next line that is printed whole.
+            let _unflushed = std::io::stdout().flush();
+        }
+    });
+    let reply = reply.await?;
+    if args.json {
+        println!(
+            "{}",
+            serde_json::to_string_pretty(&show::reply_json(&reply))?
+        );
+    } else {
+        println!();
+        show::print_reply(&reply);
+    }
+    Ok(())
+}

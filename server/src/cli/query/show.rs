@@ -1,0 +1,195 @@
+//! Replies as text for people and as JSON for programs.
+
+use ragweave_proto::v1;
+use serde_json::{Value, json};
+
+use crate::client::Reply;
+
+/// Characters of a source's text that are shown.
+const EXCERPT_CHARS: usize = 100;
+
+/// Sources, tokens and stage times, below the answer.
+pub(super) fn print_reply(reply: &Reply) {
+    println!("\nsources:");
+    print_sources(&reply.started.sources);
+    for source in &reply.started.dropped {
+        println!("  left out, no room in the context: {}", source.chunk_id);
+    }
+    let finished = &reply.finished;
+    let cache = reply.started.cache.unwrap_or_default();
+    let usage = finished.usage.unwrap_or_default();
+    println!(
+        "\nmode {}; finished: {}",
+        choice(&reply.started),
+        reason(finished)
+    );
+    println!(
+        "chunks: {} from stored KV, {} computed; tokens: {} prompt ({} cached), {} loaded, {} recomputed, \
+         {} prefilled, {} answer",
+        cache.chunks_hit,
+        cache.chunks_missed,
+        usage.prompt_tokens,
+        usage.cached_tokens,
+        cache.tokens_loaded,
+        cache.tokens_recomputed,
+        cache.tokens_prefilled,
+        usage.completion_tokens,
+    );
+    println!("\nstage          ms");
+    for (name, ms) in stages(&finished.timings.unwrap_or_default()) {
+        println!("{name:<12} {ms:>8.2}");
+    }
+}
+
+/// Each source on one line, with the beginning of its text.
+pub(crate) fn print_sources(sources: &[v1::Source]) {
+    for (position, source) in sources.iter().enumerate() {
+        let score = source
+            .score
+            .map_or_else(String::new, |score| format!(" score {score:.3}"));
+        println!(
+            "  [{}] {} bytes {}..{}{score}: {}",
+            position + 1,
+            source.chunk_id,
+            source.start_byte,
+            source.end_byte,
+            excerpt(&source.text),
+        );
+    }
+}
+
+/// The whole reply as one object.
+pub(super) fn reply_json(reply: &Reply) -> Value {
+    let cache = reply.started.cache.unwrap_or_default();
+    let usage = reply.finished.usage.unwrap_or_default();
+    let timings = stages(&reply.finished.timings.unwrap_or_default());
+    let timings: serde_json::Map<String, Value> = timings
+        .into_iter()
+        .map(|(name, ms)| (name.replace(' ', "_"), json!(ms)))
+        .collect();
+    json!({
+        "request_id": reply.started.request_id,
+        "answer": reply.text,
+        "finish_reason": reason(&reply.finished),
+        "fusion": fusion_json(&reply.started),
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "completion_tokens": usage.completion_tokens,
+        },
+        "cache": {
+            "chunks_hit": cache.chunks_hit,
+            "chunks_missed": cache.chunks_missed,
+            "prefix_tokens_cached": cache.prefix_tokens_cached,
+            "tokens_loaded": cache.tokens_loaded,
+            "tokens_recomputed": cache.tokens_recomputed,
+            "tokens_prefilled": cache.tokens_prefilled,
+            "bytes_loaded": cache.bytes_loaded,
+        },
+        "timings_ms": timings,
+        "client_ttft_ms": reply.client_ttft.as_secs_f64() * 1e3,
+        "sources": reply.started.sources.iter().map(source_json).collect::<Vec<_>>(),
+        "dropped": reply.started.dropped.iter().map(source_json).collect::<Vec<_>>(),
+    })
+}
+
+/// One source as an object.
+pub(crate) fn source_json(source: &v1::Source) -> Value {
+    json!({
+        "document_id": source.document_id,
+        "chunk_id": source.chunk_id,
+        "start_byte": source.start_byte,
+        "end_byte": source.end_byte,
+        "score": source.score,
+        "text": source.text,
+        "metadata": source.metadata,
+        "tokens": source.tokens,
+    })
+}
+
+/// Mode, policy and ratio as planned.
+pub(super) fn fusion_json(started: &v1::Started) -> Value {
+    let fusion = started.fusion.unwrap_or_default();
+    let policy = fusion.policy.map(|_| policy_name(fusion.policy()));
+    json!({ "mode": mode_name(fusion.mode()), "policy": policy, "ratio": fusion.ratio, "check_layer": fusion.check_layer })
+}
+
+/// `full`, `reuse`, or `blend hkvd 0.15, check layer 2`.
+pub(super) fn choice(started: &v1::Started) -> String {
+    let fusion = started.fusion.unwrap_or_default();
+    let mut text = mode_name(fusion.mode()).to_owned();
+    if fusion.policy.is_some() {
+        text.push(' ');
+        text.push_str(policy_name(fusion.policy()));
+    }
+    if let Some(ratio) = fusion.ratio {
+        text.push_str(&format!(" {ratio}"));
+    }
+    if let Some(layer) = fusion.check_layer {
+        text.push_str(&format!(", check layer {layer}"));
+    }
+    text
+}
+
+/// Stage names and milliseconds, in the order in which they happen.
+pub(super) fn stages(times: &v1::StageTimes) -> [(&'static str, f64); 10] {
+    [
+        ("queue", ms(times.queue)),
+        ("embed", ms(times.embed)),
+        ("search", ms(times.search)),
+        ("load", ms(times.load)),
+        ("load wait", ms(times.load_wait)),
+        ("recompute", ms(times.recompute)),
+        ("first decode", ms(times.first_decode)),
+        ("ttft", ms(times.ttft)),
+        ("decode", ms(times.decode)),
+        ("total", ms(times.total)),
+    ]
+}
+
+/// The server's time to first token in milliseconds.
+pub(super) fn ttft_ms(reply: &Reply) -> f64 {
+    ms(reply.finished.timings.unwrap_or_default().ttft)
+}
+
+fn ms(duration: Option<prost_types::Duration>) -> f64 {
+    duration.map_or(0.0, |d| d.seconds as f64 * 1e3 + f64::from(d.nanos) / 1e6)
+}
+
+fn reason(finished: &v1::Finished) -> &'static str {
+    match finished.reason() {
+        v1::FinishReason::Unspecified => "unknown",
+        v1::FinishReason::Eos => "eos",
+        v1::FinishReason::StopString => "stop_string",
+        v1::FinishReason::Length => "length",
+        v1::FinishReason::Deadline => "deadline",
+        v1::FinishReason::Cancelled => "cancelled",
+    }
+}
+
+fn mode_name(mode: v1::FusionMode) -> &'static str {
+    match mode {
+        v1::FusionMode::Unspecified => "unknown",
+        v1::FusionMode::Full => "full",
+        v1::FusionMode::Reuse => "reuse",
+        v1::FusionMode::Blend => "blend",
+    }
+}
+
+fn policy_name(policy: v1::SelectionPolicy) -> &'static str {
+    match policy {
+        v1::SelectionPolicy::Unspecified => "unknown",
+        v1::SelectionPolicy::Hkvd => "hkvd",
+        v1::SelectionPolicy::FirstK => "first-k",
+        v1::SelectionPolicy::Random => "random",
+        v1::SelectionPolicy::All => "all",
+    }
+}
+
+fn excerpt(text: &str) -> String {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(EXCERPT_CHARS) {
+        Some((end, _)) => format!("{}...", &line[..end]),
+        None => line,
+    }
+}

@@ -1,0 +1,114 @@
+//! `ragweave serve`: answers over gRPC until SIGTERM or Ctrl-C, then drains.
+//!
+//! Exit codes: 0 stopped by a signal, 1 the engine or the socket failed, 2 the configuration or the store does not fit.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::components::{Components, OpenMode};
+use crate::config::{CommonArgs, Config};
+use crate::run;
+use crate::service::Service;
+use crate::telemetry;
+
+/// For tasks that still hold the store when the server has ended.
+const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(2);
+
+/// Arguments of `ragweave serve`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Address to listen on; port 0 takes a free one [env: RAGWEAVE_LISTEN]
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<SocketAddr>,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// The address cannot be listened on, the engine died, or the transport failed.
+pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
+    telemetry::init(args.common.log_format);
+    args.common
+        .settings
+        .extend(args.listen.map(|listen| format!("listen={listen}")));
+    let config = match Config::load(&args.common) {
+        Ok(config) => config,
+        Err(error) => return Ok(refused(&error)),
+    };
+    // A port in use is told before time goes into loading the model.
+    let listener = bind(config.listen)?;
+    let components = match Components::open(config, OpenMode::Serve) {
+        Ok(components) => components,
+        Err(error) => return Ok(refused(&error)),
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve(listener, &components));
+    runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(listener: TcpListener, components: &Components) -> anyhow::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let shutdown = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: running requests may finish, new ones are refused");
+    };
+    announce(&listener, components)?;
+    run::run(listener, Service::new(components), shutdown).await?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// One line on standard output, for people and for scripts that wait for it.
+fn announce(listener: &tokio::net::TcpListener, components: &Components) -> anyhow::Result<()> {
+    let stats = components
+        .store
+        .stats()
+        .context("read the store's figures")?;
+    println!(
+        "listening on http://{} ({} on {}; {} documents, {} chunks)",
+        listener.local_addr()?,
+        components.engine.model().name,
+        components.config.device,
+        stats.documents,
+        stats.chunks,
+    );
+    if stats.chunks == 0 {
+        tracing::warn!("the corpus is empty; add documents with `ragweave ingest PATH --addr URL`");
+    }
+    Ok(())
+}
+
+fn bind(listen: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(listen).map_err(|error| match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            anyhow!("{listen} is in use by another process; stop it, or choose a free one: --listen 127.0.0.1:0")
+        }
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("no permission to listen on {listen}; choose a port above 1023 with --listen")
+        }
+        _ => anyhow!("cannot listen on {listen}: {error}"),
+    })
+}
+
+fn refused(error: &crate::error::ServerError) -> ExitCode {
+    eprintln!("ragweave: {error}");
+    ExitCode::from(error.exit_code())
+}

@@ -1,0 +1,230 @@
+//! The remote client of the command line: connects, calls, and says in plain words what went wrong.
+
+use std::time::{Duration, Instant};
+
+use ragweave_proto::v1;
+use ragweave_proto::v1::generate_response::Event;
+use ragweave_proto::v1::ingest_documents_request::Part;
+use ragweave_proto::v1::rag_service_client::RagServiceClient;
+use ragweave_retriever::{DocumentFormat, SourceDocument};
+use tokio_stream::Stream;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+use tonic_types::StatusExt;
+
+use crate::service::MAX_PART_BYTES;
+
+/// Where `ragweave serve` listens unless told otherwise.
+pub const DEFAULT_ADDR: &str = "http://127.0.0.1:50051";
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Largest message taken from a server: its own limit is what counts.
+const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+/// Why a call gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    #[error("{addr:?} is not an address; write http://HOST:PORT")]
+    BadAddress { addr: String },
+    #[error(
+        "no ragweave server answers at {addr}: {cause}; start one with `ragweave serve`, or name \
+         another with --addr"
+    )]
+    Unreachable { addr: String, cause: String },
+    /// The server's own words and its stable reason.
+    #[error("{message} [{reason}]")]
+    Refused { reason: String, message: String },
+    #[error("the server's answer broke off: {message}")]
+    BrokenOff { message: &'static str },
+}
+
+/// One connection to a server.
+pub struct Client {
+    service: RagServiceClient<Channel>,
+}
+
+/// A whole answer as the client saw it.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub text: String,
+    pub started: v1::Started,
+    pub finished: v1::Finished,
+    /// From sending the request to the arrival of the first token.
+    pub client_ttft: Duration,
+}
+
+impl Client {
+    /// Connects to `http://HOST:PORT`; the scheme may be left out.
+    ///
+    /// # Errors
+    /// `BadAddress`, `Unreachable`.
+    pub async fn connect(addr: &str) -> Result<Self, ClientError> {
+        let url = if addr.contains("://") {
+            addr.to_owned()
+        } else {
+            format!("http://{addr}")
+        };
+        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| ClientError::BadAddress {
+            addr: addr.to_owned(),
+        })?;
+        let channel = endpoint.connect_timeout(CONNECT_LIMIT).connect().await;
+        let channel = channel.map_err(|error| ClientError::Unreachable {
+            addr: url,
+            cause: root_cause(&error),
+        })?;
+        let service = RagServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        Ok(Self { service })
+    }
+
+    /// Streams one answer; `on_text` gets each piece as it arrives. `timeout` is the call's deadline.
+    ///
+    /// # Errors
+    /// `Refused`, `BrokenOff`.
+    pub async fn generate(
+        &mut self,
+        request: v1::GenerateRequest,
+        timeout: Option<Duration>,
+        mut on_text: impl FnMut(&str),
+    ) -> Result<Reply, ClientError> {
+        let mut request = Request::new(request);
+        if let Some(timeout) = timeout {
+            request.set_timeout(timeout);
+        }
+        let sent = Instant::now();
+        let mut events = self.service.generate(request).await?.into_inner();
+        let (mut text, mut started, mut first_token) = (String::new(), None, None);
+        while let Some(message) = events.message().await? {
+            match message.event {
+                Some(Event::Started(event)) => started = Some(event),
+                Some(Event::Delta(delta)) => {
+                    first_token.get_or_insert_with(|| sent.elapsed());
+                    on_text(&delta.text);
+                    text.push_str(&delta.text);
+                }
+                Some(Event::Finished(finished)) => {
+                    let broken = ClientError::BrokenOff {
+                        message: "it finished without a start",
+                    };
+                    let client_ttft = first_token.unwrap_or_else(|| sent.elapsed());
+                    return Ok(Reply {
+                        text,
+                        started: started.ok_or(broken)?,
+                        finished,
+                        client_ttft,
+                    });
+                }
+                None => {} // an event of a later version
+            }
+        }
+        Err(ClientError::BrokenOff {
+            message: "the stream ended before it was finished",
+        })
+    }
+
+    /// Finds chunks without answering.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub async fn retrieve(
+        &mut self,
+        request: v1::RetrieveRequest,
+    ) -> Result<Vec<v1::Source>, ClientError> {
+        Ok(self.service.retrieve(request).await?.into_inner().sources)
+    }
+
+    /// Sends documents; [`document_parts`] cuts them.
+    ///
+    /// # Errors
+    /// `Refused`. What was committed before stays.
+    pub async fn ingest(
+        &mut self,
+        parts: impl Stream<Item = v1::IngestDocumentsRequest> + Send + 'static,
+    ) -> Result<v1::IngestDocumentsResponse, ClientError> {
+        Ok(self.service.ingest_documents(parts).await?.into_inner())
+    }
+}
+
+/// The messages that carry one document: its header, then its text in parts.
+pub fn document_parts(
+    document: SourceDocument,
+    skip_kv: bool,
+) -> impl Iterator<Item = v1::IngestDocumentsRequest> {
+    let format = match document.format {
+        DocumentFormat::Text => v1::DocumentFormat::Text,
+        DocumentFormat::Markdown => v1::DocumentFormat::Markdown,
+    };
+    let header = v1::DocumentHeader {
+        id: document.id,
+        metadata: document.metadata.into_iter().collect(),
+        format: Some(format.into()),
+        skip_kv: Some(skip_kv),
+    };
+    let texts = cut(document.text).into_iter().map(Part::Text);
+    let parts = std::iter::once(Part::Header(header)).chain(texts);
+    parts.map(|part| v1::IngestDocumentsRequest { part: Some(part) })
+}
+
+/// Cuts between characters, into pieces that one message may carry.
+fn cut(mut text: String) -> Vec<String> {
+    let mut pieces = Vec::new();
+    while text.len() > MAX_PART_BYTES {
+        let rest = text.split_off(text.floor_char_boundary(MAX_PART_BYTES));
+        pieces.push(std::mem::replace(&mut text, rest));
+    }
+    pieces.push(text);
+    pieces
+}
+
+impl From<Status> for ClientError {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let reason = details.error_info().map(|info| info.reason.clone());
+        let message = match (status.code(), status.message()) {
+            (Code::DeadlineExceeded, "") => "the deadline passed".to_owned(),
+            (_, message) => message.to_owned(),
+        };
+        Self::Refused {
+            reason: reason.unwrap_or_else(|| format!("{:?}", status.code())),
+            message,
+        }
+    }
+}
+
+/// The innermost error: "connection refused" rather than "transport error".
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_cut_between_characters_and_comes_back_whole() {
+        let text = "é".repeat(MAX_PART_BYTES); // 2 bytes each
+        let pieces = cut(format!("x{text}"));
+        assert!(pieces.iter().all(|piece| piece.len() <= MAX_PART_BYTES));
+        assert_eq!(pieces.concat(), format!("x{text}"));
+        assert_eq!(cut(String::new()), [""]);
+    }
+
+    #[tokio::test]
+    async fn an_absent_server_is_told_in_plain_words() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let error = Client::connect(&free.to_string())
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains("ragweave serve") && error.contains("refused"),
+            "{error}"
+        );
+    }
+}
