@@ -1,0 +1,186 @@
+//! Documents over RPC: they can be found once IngestDocuments has answered, and not once DeleteDocument has.
+
+use ragweave_proto::v1;
+use ragweave_proto::v1::ingest_documents_request::Part;
+use ragweave_server::client::document_parts;
+use tonic::Code;
+
+use crate::site::{FOX, NETS, SWORD, Site, document, question};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_come_change_and_go() {
+    let mut site = Site::empty(&[]).await;
+    let first = site.ingest(&[("fox", FOX), ("nets", NETS)], false).await;
+    assert_eq!((first.added, first.chunks, first.failures.len()), (2, 2, 0));
+    assert!(first.kv_bytes > 0 && first.tokens > 0);
+    assert_eq!(found(&mut site, "the fox of Brindle").await, ["fox"]);
+
+    let again = site.ingest(&[("fox", FOX), ("nets", SWORD)], false).await;
+    assert_eq!((again.added, again.replaced, again.unchanged), (0, 1, 1));
+    assert_eq!(
+        found(&mut site, "Who keeps a sword in Esterwick?").await,
+        ["nets"]
+    );
+    site.ask(question("Who keeps a sword in Esterwick?", 4))
+        .await
+        .unwrap();
+
+    delete(&mut site, "nets").await.unwrap();
+    assert!(
+        found(&mut site, "Who keeps a sword in Esterwick?")
+            .await
+            .is_empty()
+    );
+    assert_eq!(
+        delete(&mut site, "nets").await.unwrap_err().code(),
+        Code::NotFound
+    );
+    let stats = site
+        .client
+        .get_stats(v1::GetStatsRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(stats.store.unwrap().documents, 1);
+    assert_eq!(stats.server.unwrap().requests_answered, 1);
+}
+
+async fn found(site: &mut Site, query: &str) -> Vec<String> {
+    let request = v1::RetrieveRequest {
+        query: query.to_owned(),
+        retrieval: None,
+    };
+    let response = site.client.retrieve(request).await.unwrap().into_inner();
+    response
+        .sources
+        .into_iter()
+        .map(|source| source.document_id)
+        .collect()
+}
+
+async fn delete(site: &mut Site, id: &str) -> Result<(), tonic::Status> {
+    let request = v1::DeleteDocumentRequest {
+        document_id: id.to_owned(),
+    };
+    site.client.delete_document(request).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_bad_document_does_not_stop_the_others() {
+    let mut site = Site::empty(&["limits.max_document_bytes=4096"]).await;
+    let long = "word ".repeat(2000);
+    let response = site
+        .ingest(
+            &[
+                ("empty", " "),
+                ("fox", FOX),
+                ("long", &long),
+                ("nets", NETS),
+            ],
+            false,
+        )
+        .await;
+    assert_eq!(response.added, 2);
+    let failed: Vec<_> = response
+        .failures
+        .iter()
+        .map(|failure| failure.document_id.as_str())
+        .collect();
+    assert_eq!(failed, ["empty", "long"]);
+    assert!(
+        response
+            .failures
+            .iter()
+            .all(|failure| failure.reason == "INVALID_FIELD")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_the_protocol_is_refused() {
+    let mut site = Site::empty(&[]).await;
+    let part = |part| v1::IngestDocumentsRequest { part: Some(part) };
+    let header = |format| {
+        Part::Header(v1::DocumentHeader {
+            id: "a".into(),
+            format: Some(format),
+            ..Default::default()
+        })
+    };
+    let streams = [
+        vec![part(Part::Text("no header".into()))],
+        vec![v1::IngestDocumentsRequest { part: None }],
+        vec![part(header(7))],
+        vec![part(header(0))],
+        vec![part(header(1)), part(Part::Text("x".repeat((1 << 20) + 1)))],
+        vec![part(Part::Header(v1::DocumentHeader::default()))],
+    ];
+    for stream in streams {
+        let status = site.send(stream).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_listed_in_pages_and_shown_with_their_chunks() {
+    let mut site = Site::start().await;
+    let (mut ids, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = v1::ListDocumentsRequest {
+            page_size: Some(2),
+            page_token: token,
+        };
+        let page = site
+            .client
+            .list_documents(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(page.documents.len() <= 2);
+        ids.extend(page.documents.into_iter().map(|document| document.id));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(ids, ["fox", "nets", "sword"]);
+
+    let request = v1::GetDocumentRequest {
+        document_id: "nets".into(),
+    };
+    let shown = site
+        .client
+        .get_document(request)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (shown.text.as_str(), shown.metadata["name"].as_str()),
+        (NETS, "nets")
+    );
+    assert_eq!(shown.chunks[0].id, "nets#0");
+    assert!(shown.chunks[0].has_kv);
+    let absent = v1::GetDocumentRequest {
+        document_id: "ghost".into(),
+    };
+    assert_eq!(
+        site.client.get_document(absent).await.unwrap_err().code(),
+        Code::NotFound
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_text_arrives_whole_through_its_parts() {
+    let mut site = Site::empty(&[]).await;
+    let text = format!("{}é", "The harbour of Brindle is small. ".repeat(40_000));
+    let parts: Vec<_> = document_parts(document("long", &text), true).collect();
+    assert!(parts.len() > 2);
+    site.send(parts).await.unwrap();
+    let stored = site
+        .service
+        .components()
+        .store
+        .document("long")
+        .unwrap()
+        .unwrap();
+    assert!(stored.text == text);
+}
