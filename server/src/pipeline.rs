@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ragweave_engine::{
-    EngineError, EngineHandle, FinishReport, FuseReport, FuseRequest, Generation, TokenEvent,
+    EngineError, EngineHandle, FinishReport, FuseReport, Generation, TokenEvent,
 };
 
 mod backfill;
@@ -59,37 +59,42 @@ impl Pipeline {
     ) -> Result<Finished, AnswerError> {
         let arrived = Instant::now();
         let query = Arc::new(query);
-        let (layout, opened) = self
-            .off_thread(&query, |desk, query| {
-                let found = desk.find(query)?; // passages, best first; or the chunks that were named
-                let layout = desk.lay_out(query, found)?; // prefix | passages | question in token ids; the rest is dropped
-                let opened = desk.open(query, &layout)?; // each passage a hit or a miss; no KV has been read yet
-                Ok((layout, opened))
-            })
-            .await?;
-        let Opened {
-            plan,
-            sources,
-            mut misses,
-        } = opened;
-        let (sampling, deadline) = (query.sampling.clone(), query.deadline);
-        let request = FuseRequest {
-            plan,
-            sources,
-            sampling,
-            deadline,
+        let plan = |desk: &Desk, query: &Query| {
+            // Passages, best first; or the chunks that were named.
+            let found = desk.find(query)?;
+            // Prefix | passages | question in token ids; what does not fit is dropped.
+            let layout = desk.lay_out(query, found)?;
+            // Each passage a hit or a miss. No KV has been read yet.
+            let opened = desk.open(query, &layout)?;
+            Ok((layout, opened))
         };
-        let mut generation = self.engine.fuse(request).await?; // layer by layer: blend hits, compute misses; a bad block replans
+        let (
+            layout,
+            Opened {
+                request,
+                mut misses,
+            },
+        ) = self.off_thread(&query, plan).await?;
+        // Layer by layer: blend hits, compute misses; a bad block replans.
+        let mut generation = self.engine.fuse(request).await?;
         let ttft = arrived.elapsed();
-        misses.extend(failed_fills(&layout, &generation.report));
         let report = generation.report.clone();
-        let times = layout.times;
+        let find_times = layout.times;
+        misses.extend(failed_fills(&layout, &report));
         events
             .send(AnswerEvent::started(&query, layout, report.clone()))
             .await?;
-        self.backfill.offer(misses); // their KV is for the next request; this one has its first token
-        let end = relay(&mut generation, events).await?; // decode until a stop condition
-        let times = StageTimes::new(times, &report.timings, end.decode, ttft, arrived.elapsed());
+        // The KV of misses is for the next request: this one has its first token.
+        self.backfill.offer(misses);
+        // Decode until a stop condition.
+        let end = relay(&mut generation, events).await?;
+        let times = StageTimes::new(
+            find_times,
+            &report.timings,
+            end.decode,
+            ttft,
+            arrived.elapsed(),
+        );
         let finished = Finished::new(&report, &end, times);
         events.send(AnswerEvent::Finished(finished.clone())).await?;
         Ok(finished)

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ragweave_engine::{
-    ChunkState, EngineError, FusionPlan, LayerSource, Mode, Policy, PromptSegments,
+    ChunkState, EngineError, FuseRequest, FusionPlan, LayerSource, Mode, Policy, PromptSegments,
 };
 use ragweave_retriever::Scored;
 use ragweave_store::{BlobKey, StoredChunk};
@@ -58,11 +58,9 @@ pub struct Layout {
     pub(super) times: FindTimes,
 }
 
-/// A plan with a source for every hit. No KV has been read yet.
+/// What the engine is asked. Its sources, one for every hit, have read no KV yet.
 pub(super) struct Opened {
-    pub(super) plan: FusionPlan,
-    /// One per chunk, `None` for a miss.
-    pub(super) sources: Vec<Option<Box<dyn LayerSource>>>,
+    pub(super) request: FuseRequest,
     /// Chunks whose KV should be computed once there is time.
     pub(super) misses: Vec<Fill>,
 }
@@ -227,11 +225,14 @@ impl Desk {
         }
         let model = self.components.engine.model();
         let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?;
-        Ok(Opened {
+        let (sampling, deadline) = (query.sampling.clone(), query.deadline);
+        let request = FuseRequest {
             plan,
             sources,
-            misses,
-        })
+            sampling,
+            deadline,
+        };
+        Ok(Opened { request, misses })
     }
 
     fn source(&self, passage: &Passage) -> Option<Box<dyn LayerSource>> {

@@ -1,6 +1,8 @@
 //! The whole path over the network: an in-process server on a free port, the tiny Qwen3 of the fixtures, the lexical
 //! embedder, and the generated client.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod answers;
 mod documents;
 mod limits;
