@@ -193,19 +193,21 @@ fn a_dead_segment_is_unlinked_and_its_readers_go_on() {
 #[test]
 fn a_segment_with_an_uncommitted_blob_is_not_reclaimed() {
     let dir = tempfile::tempdir().unwrap();
+    let max_segment_bytes = 4096 + 3 * RECORD_BYTES;
     let options = ragweave_store::StoreOptions {
-        max_segment_bytes: 4096,
+        max_segment_bytes,
         ..options()
     };
     let store = Store::open(dir.path(), options).unwrap();
     put(&store, "a", &[1]);
-    let pending = append(&store, 2).unwrap(); // alone in segment 2
-    let last = append(&store, 3).unwrap(); // seals it
+    let pending = append(&store, 2).unwrap();
+    let next = append(&store, 3).unwrap(); // starts a segment and so seals that of 1 and 2
     store
         .commit_document(&document("c", &[2]), Vec::new())
         .unwrap();
-    store.remove_document("a").unwrap(); // reclaims segment 1
+    store.remove_document("a").unwrap(); // the last live blob there
     store.commit_blobs(vec![pending]).unwrap();
+    assert_eq!(segment_files(dir.path()).len(), 2);
     assert_hit(&store, 2);
-    drop(last);
+    drop(next);
 }

@@ -20,6 +20,9 @@ pub(crate) const GEOMETRY: BlobGeometry = BlobGeometry {
 /// Head, three layers of one page of K and two of V, footer.
 pub(crate) const RECORD_BYTES: u64 = (1 + 3 * 3 + 1) * 4096;
 
+/// K block and V block of each layer.
+pub(crate) type Layers = Vec<(Vec<u8>, Vec<u8>)>;
+
 pub(crate) fn identity(tag: u8) -> Identity {
     Identity {
         fingerprint: [tag; 32],
@@ -67,8 +70,8 @@ pub(crate) fn pattern(seed: u32, layer: usize, kind: u8, len: usize) -> Vec<u8> 
     std::iter::repeat_with(next).take(len).collect()
 }
 
-/// K block and V block of each layer.
-pub(crate) fn layers(seed: u32, geometry: &BlobGeometry) -> Vec<(Vec<u8>, Vec<u8>)> {
+/// The blocks of blob `seed`.
+pub(crate) fn layers(seed: u32, geometry: &BlobGeometry) -> Layers {
     let block = |layer, kind, len| pattern(seed, layer, kind, len as usize);
     (0..geometry.n_layers as usize)
         .map(|layer| {
@@ -127,7 +130,7 @@ pub(crate) fn open_blob(store: &Store, seed: u32) -> Option<BlobReader> {
 }
 
 /// Reads every layer; `Err` is the first layer that cannot be read.
-pub(crate) fn read_all(reader: &BlobReader) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub(crate) fn read_all(reader: &BlobReader) -> Result<Layers, StoreError> {
     let geometry = reader.geometry();
     (0..geometry.n_layers as usize)
         .map(|layer| {
