@@ -249,6 +249,11 @@ impl<B: FusionBackend> Engine<B> {
     ) -> Result<ChunkKv, EngineError> {
         let kv_dtype = self.info.identity.kv_dtype;
         let start = conditioning.len();
+        // The rounding of a product depends on how many rows it has: with the prefix cached before
+        // the first chunk, a chunk's bytes do not depend on what was computed before it.
+        if self.prefixes.is_missing(conditioning) {
+            self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut |_, _, _| {})?;
+        }
         let mut layers = Vec::with_capacity(self.info.config.num_hidden_layers);
         let mut observe = |positions: &[usize], k: &Tensor<B, 3>, v: &Tensor<B, 3>| {
             let first = positions.partition_point(|&position| position < start);

@@ -27,7 +27,10 @@ pub use fusion::{
 };
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
-pub use kernel::{FusionBackend, overwrite_rows, overwrite_rows_reference};
+pub use kernel::{
+    FusionBackend, masked_softmax, masked_softmax_reference, overwrite_rows,
+    overwrite_rows_reference,
+};
 pub use kv::{
     ChunkKv, ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity, LayerSource, MemorySource,
     SourceError,

@@ -7,6 +7,7 @@ mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -112,7 +113,8 @@ impl EngineHandle {
         let info = Arc::new(ModelInfo::read(&options)?);
         let queue = Arc::new(JobQueue::new(options.max_queue));
         let (health_sender, health) = watch::channel(EngineHealth::Serving);
-        let (loaded_sender, loaded) = oneshot::channel();
+        // Not a tokio channel: callers may be on a runtime's thread, where those refuse to block.
+        let (loaded_sender, loaded) = std::sync::mpsc::sync_channel(1);
         let thread = Thread::<B> {
             options,
             device,
@@ -124,7 +126,7 @@ impl EngineHandle {
             .name("ragweave-engine".into())
             .spawn(move || thread.run(loaded_sender))
             .map_err(|error| EngineError::Device { message: error.to_string() })?;
-        let loaded = loaded.blocking_recv().map_err(|_| EngineError::Device {
+        let loaded = loaded.recv().map_err(|_| EngineError::Device {
             message: "the device could not be opened or the model did not load".into(),
         })?;
         loaded?;
@@ -210,7 +212,7 @@ struct Thread<B: FusionBackend> {
 }
 
 impl<B: FusionBackend> Thread<B> {
-    fn run(self, loaded: oneshot::Sender<Result<(), EngineError>>) {
+    fn run(self, loaded: SyncSender<Result<(), EngineError>>) {
         let mut engine = match self.load() {
             Ok(engine) => engine,
             Err(error) => {

@@ -136,12 +136,12 @@ async fn after_one_panic_the_model_is_reloaded_and_after_two_the_engine_is_dead(
 }
 
 #[tokio::test]
-async fn chunk_kv_waits_behind_requests_and_is_the_same_each_time() {
+async fn chunk_kv_is_the_same_each_time() {
     let engine = spawn(4);
     let conditioning: Arc<[u32]> = Arc::from([1u32, 2, 3]);
     let first = engine.chunk_kv(conditioning.clone(), vec![10, 11, 12]).await.unwrap();
     let again = engine.chunk_kv(conditioning, vec![10, 11, 12]).await.unwrap();
-    assert_eq!(first, again);
+    assert!(first == again, "the same chunk must give the same bytes");
     let bytes = engine.model().identity.block_bytes(3);
     assert!(first.layers.iter().all(|(k, v)| (k.len(), v.len()) == (bytes, bytes)));
 }

@@ -3,7 +3,13 @@
 //! Every operation has a body in plain tensor code, which is its reference; a backend overrides it
 //! where a profile or a missing Burn operation asks for that. Only this folder names backends.
 
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod cube;
+mod flex;
+mod masked_softmax;
 mod overwrite_rows;
+
+use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -27,6 +33,40 @@ pub trait FusionBackend: Backend {
     ) -> FloatTensor<Self> {
         overwrite_rows::reference::<Self>(buffer, rows, values)
     }
+
+    /// Softmax over the keys each row sees; 0 for the others.
+    ///
+    /// A row sees one contiguous range of keys: causal, and inside a sliding window where there is
+    /// one. Masking and normalising in one pass spares a `[heads, m, n]` mask.
+    ///
+    /// # Shapes
+    /// - scores: `[heads, group * m, n]`, row `i` belonging to `visible[i % m]`
+    /// - visible: `m` ranges of keys below `n`, none empty
+    /// - result: as `scores`, in its dtype, computed in f32
+    fn masked_softmax(
+        scores: FloatTensor<Self>,
+        visible: &[Range<usize>],
+    ) -> FloatTensor<Self> {
+        masked_softmax::reference::<Self>(scores, visible)
+    }
+}
+
+/// Tensor-level form of [`FusionBackend::masked_softmax`].
+pub fn masked_softmax<B: FusionBackend>(
+    scores: Tensor<B, 3>,
+    visible: &[Range<usize>],
+) -> Tensor<B, 3> {
+    let out = B::masked_softmax(scores.into_primitive().tensor(), visible);
+    Tensor::from_primitive(TensorPrimitive::Float(out))
+}
+
+/// The plain-tensor reference of [`masked_softmax`], for tests of the other implementations.
+pub fn masked_softmax_reference<B: Backend>(
+    scores: Tensor<B, 3>,
+    visible: &[Range<usize>],
+) -> Tensor<B, 3> {
+    let out = masked_softmax::reference::<B>(scores.into_primitive().tensor(), visible);
+    Tensor::from_primitive(TensorPrimitive::Float(out))
 }
 
 /// Tensor-level form of [`FusionBackend::overwrite_rows`].

@@ -3,10 +3,10 @@
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive};
-use burn_flex::{Flex, FlexTensor};
+use burn_flex::FlexTensor;
 use half::{bf16, f16};
 
-use super::FusionBackend;
+use super::flex::whole;
 
 /// Plain tensor code: clear the rows, then add the values scattered into zeros.
 pub(super) fn reference<B: Backend>(
@@ -27,28 +27,18 @@ pub(super) fn reference<B: Backend>(
     buffer.mask_where(touched, scattered).into_primitive().tensor()
 }
 
-impl FusionBackend for Flex {
-    fn overwrite_rows(buffer: FlexTensor, rows: FlexTensor, values: FlexTensor) -> FlexTensor {
-        let mut buffer = whole(buffer);
-        let (rows, values) = (whole(rows), whole(values));
-        let rows: &[i32] = rows.storage();
-        match buffer.dtype() {
-            DType::F32 => copy_rows::<f32>(&mut buffer, rows, &values),
-            DType::F16 => copy_rows::<f16>(&mut buffer, rows, &values),
-            DType::BF16 => copy_rows::<bf16>(&mut buffer, rows, &values),
-            other => panic!("overwrite_rows: KV buffers are f32, f16 or bf16, not {other:?}"),
-        }
-        buffer
+/// The Flex version: in place unless the buffer is shared.
+pub(super) fn on_flex(buffer: FlexTensor, rows: FlexTensor, values: FlexTensor) -> FlexTensor {
+    let mut buffer = whole(buffer);
+    let (rows, values) = (whole(rows), whole(values));
+    let rows: &[i32] = rows.storage();
+    match buffer.dtype() {
+        DType::F32 => copy_rows::<f32>(&mut buffer, rows, &values),
+        DType::F16 => copy_rows::<f16>(&mut buffer, rows, &values),
+        DType::BF16 => copy_rows::<bf16>(&mut buffer, rows, &values),
+        other => panic!("overwrite_rows: KV buffers are f32, f16 or bf16, not {other:?}"),
     }
-}
-
-/// The tensor as one dense buffer. A dense tensor is moved, not cloned: a second reference would
-/// turn the in-place write into a copy.
-fn whole(tensor: FlexTensor) -> FlexTensor {
-    let dense = tensor.is_contiguous()
-        && tensor.layout().start_offset() == 0
-        && tensor.bytes().len() == tensor.layout().num_elements() * tensor.dtype().size();
-    if dense { tensor } else { tensor.to_contiguous() }
+    buffer
 }
 
 /// Copies each row of `values` to its place; `buffer` is copied first only if it is shared.
@@ -67,16 +57,13 @@ fn copy_rows<E: burn::tensor::Element + bytemuck::Pod>(
 }
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
-mod cube {
+pub(super) mod cube {
     //! The CubeCL kernel and its launcher: one unit per element of `values`.
 
-    use burn_cubecl::element::BoolElement;
+    use burn_cubecl::CubeRuntime;
     use burn_cubecl::tensor::CubeTensor;
-    use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
     use cubecl::prelude::*;
     use cubecl::{CubeDim, calculate_cube_count_elemwise};
-
-    use crate::kernel::FusionBackend;
 
     #[cube(launch)]
     fn overwrite_rows_kernel<F: Numeric>(
@@ -94,44 +81,36 @@ mod cube {
         buffer[row * width + ABSOLUTE_POS % width] = values[ABSOLUTE_POS];
     }
 
-    impl<R, F, I, BT> FusionBackend for CubeBackend<R, F, I, BT>
-    where
-        R: CubeRuntime,
-        F: FloatElement,
-        I: IntElement,
-        BT: BoolElement,
-    {
-        fn overwrite_rows(
-            buffer: CubeTensor<R>,
-            rows: CubeTensor<R>,
-            values: CubeTensor<R>,
-        ) -> CubeTensor<R> {
-            let buffer = burn_cubecl::kernel::into_contiguous(buffer);
-            let buffer = if buffer.can_mut() { buffer } else { buffer.copy() };
-            let rows = burn_cubecl::kernel::into_contiguous(rows);
-            let values = burn_cubecl::kernel::into_contiguous(values);
-            let shape = values.meta.shape();
-            let width = shape[1] * shape[2];
-            let n_elements = shape[0] * width;
-            if n_elements == 0 {
-                return buffer;
-            }
-            let cube_dim = CubeDim::new(&buffer.client, n_elements);
-            let cube_count = calculate_cube_count_elemwise(&buffer.client, n_elements, cube_dim);
-            let client = buffer.client.clone();
-            let dtype = buffer.dtype;
-            overwrite_rows_kernel::launch::<R>(
-                &client,
-                cube_count,
-                cube_dim,
-                buffer.clone().into_tensor_arg(),
-                rows.into_tensor_arg(),
-                values.into_tensor_arg(),
-                width,
-                n_elements,
-                dtype.into(),
-            );
-            buffer
+    pub(in crate::kernel) fn launch<R: CubeRuntime>(
+        buffer: CubeTensor<R>,
+        rows: CubeTensor<R>,
+        values: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let buffer = burn_cubecl::kernel::into_contiguous(buffer);
+        let buffer = if buffer.can_mut() { buffer } else { buffer.copy() };
+        let rows = burn_cubecl::kernel::into_contiguous(rows);
+        let values = burn_cubecl::kernel::into_contiguous(values);
+        let shape = values.meta.shape();
+        let width = shape[1] * shape[2];
+        let n_elements = shape[0] * width;
+        if n_elements == 0 {
+            return buffer;
         }
+        let cube_dim = CubeDim::new(&buffer.client, n_elements);
+        let cube_count = calculate_cube_count_elemwise(&buffer.client, n_elements, cube_dim);
+        let client = buffer.client.clone();
+        let dtype = buffer.dtype;
+        overwrite_rows_kernel::launch::<R>(
+            &client,
+            cube_count,
+            cube_dim,
+            buffer.clone().into_tensor_arg(),
+            rows.into_tensor_arg(),
+            values.into_tensor_arg(),
+            width,
+            n_elements,
+            dtype.into(),
+        );
+        buffer
     }
 }

@@ -26,6 +26,11 @@ impl<B: FusionBackend> PrefixCache<B> {
         self.entries.first().map(|(_, kv)| kv)
     }
 
+    /// Whether these ids could be in the cache and are not.
+    pub(crate) fn is_missing(&self, ids: &[u32]) -> bool {
+        self.max_entries > 0 && !ids.is_empty() && self.entries.iter().all(|(key, _)| key != ids)
+    }
+
     pub(crate) fn insert(&mut self, ids: &[u32], kv: PrefixKv<B>) {
         self.entries.retain(|(key, _)| key != ids);
         self.entries.insert(0, (ids.to_vec(), kv));

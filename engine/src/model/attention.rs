@@ -4,10 +4,11 @@
 //! `0..=p`, and of them only the last `window` where the layer has a sliding window: exactly what
 //! full prefill allows it (design invariant 4).
 
-use burn::tensor::activation::softmax;
-use burn::tensor::{DType, Tensor, TensorData};
+use std::ops::Range;
 
-use crate::kernel::FusionBackend;
+use burn::tensor::Tensor;
+
+use crate::kernel::{FusionBackend, masked_softmax};
 
 /// The keys and values one layer attends to.
 pub(super) struct Keys<B: FusionBackend> {
@@ -46,7 +47,6 @@ fn attend_tile<B: FusionBackend>(
     let [m, heads, head_dim] = q.dims();
     let kv_heads = keys.k.dims()[1];
     let group = heads / kv_heads;
-    let dtype = q.dtype();
     // Keys no row of this tile can see are left out.
     let first = match (keys.window, positions.first()) {
         (Some(window), Some(&p)) => (p + 1).saturating_sub(window),
@@ -66,12 +66,8 @@ fn attend_tile<B: FusionBackend>(
         .reshape([m, kv_heads, group, head_dim])
         .permute([1, 2, 0, 3]) // [kv_heads, group, m, head_dim]
         .reshape([kv_heads, group * m, head_dim]);
-    let scores = q.matmul(k).cast(DType::F32).reshape([kv_heads, group, m, n]);
-    let scores = match row_mask(positions, first, n, keys.window) {
-        Some(bias) => scores + Tensor::from_data(bias, (&keys.k.device(), DType::F32)),
-        None => scores,
-    };
-    let weights = softmax(scores, 3).cast(dtype).reshape([kv_heads, group * m, n]);
+    let scores = q.matmul(k); // [kv_heads, group * m, n]
+    let weights = masked_softmax(scores, &visible_keys(positions, first, keys.window));
     weights
         .matmul(v) // [kv_heads, group * m, head_dim]
         .reshape([kv_heads, group, m, head_dim])
@@ -79,21 +75,30 @@ fn attend_tile<B: FusionBackend>(
         .reshape([m, heads * head_dim])
 }
 
-/// The additive mask `[1, 1, m, n]` over keys `first..first + n`: 0 where a row sees the key,
-/// `-inf` elsewhere. `None` where every row sees every key, as in decoding.
-fn row_mask(
+/// The keys each row sees, counted from key `first`.
+fn visible_keys(
     positions: &[usize],
     first: usize,
-    n: usize,
     window: Option<usize>,
-) -> Option<TensorData> {
-    if positions.len() == 1 {
-        return None;
+) -> Vec<Range<usize>> {
+    let of_row = |&position: &usize| {
+        let from = window.map_or(0, |window| (position + 1).saturating_sub(window)).max(first);
+        from - first..position + 1 - first
+    };
+    positions.iter().map(of_row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::visible_keys;
+
+    #[test]
+    fn a_row_sees_itself_and_what_is_before_it() {
+        assert_eq!(visible_keys(&[0, 5, 6], 0, None), [0..1, 0..6, 0..7]);
     }
-    let mut bias = vec![f32::NEG_INFINITY; positions.len() * n];
-    for (row, &position) in bias.chunks_exact_mut(n).zip(positions) {
-        let from = window.map_or(0, |w| (position + 1).saturating_sub(w)).max(first) - first;
-        row[from..=position - first].fill(0.0);
+
+    #[test]
+    fn a_window_counts_the_row_itself() {
+        assert_eq!(visible_keys(&[5, 9], 3, Some(3)), [0..3, 4..7]);
     }
-    Some(TensorData::new(bias, [1, 1, positions.len(), n]))
 }

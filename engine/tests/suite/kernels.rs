@@ -1,7 +1,10 @@
 //! Each custom operation equals its plain-tensor reference.
 
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
-use ragweave_engine::{FusionBackend, overwrite_rows, overwrite_rows_reference};
+use ragweave_engine::{
+    FusionBackend, masked_softmax, masked_softmax_reference, overwrite_rows,
+    overwrite_rows_reference,
+};
 
 use super::fixtures::assert_close;
 
@@ -27,6 +30,25 @@ pub fn overwrite_rows_leaves_a_shared_buffer_alone<B: FusionBackend>(device: &B:
     let written = overwrite_rows(buffer.clone(), rows, values);
     assert_close("the shared buffer", &floats(buffer), &before, 0.0);
     assert_ne!(floats(written), before);
+}
+
+pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 6);
+    // heads, group, keys, and the rows' visible keys: causal, scattered, windowed, one row.
+    let cases = [
+        (2, 3, 17, (0..17).map(|p| 0..p + 1).collect::<Vec<_>>()),
+        (1, 1, 600, vec![0..1, 0..77, 0..599, 0..600]),
+        (4, 2, 33, (0..33usize).map(|p| p.saturating_sub(7)..p + 1).collect()),
+        (3, 5, 9, vec![0..9]),
+    ];
+    for (heads, group, n, visible) in cases {
+        let shape = [heads, group * visible.len(), n];
+        let uniform = Distribution::Uniform(-30.0, 30.0);
+        let scores = Tensor::<B, 3>::random(shape, uniform, (device, DType::F32));
+        let expected = masked_softmax_reference(scores.clone(), &visible);
+        let actual = masked_softmax(scores, &visible);
+        assert_close(&format!("{shape:?}"), &floats(actual), &floats(expected), 1e-6);
+    }
 }
 
 /// A random buffer, distinct rows in no order, and random values.

@@ -31,6 +31,11 @@ macro_rules! backend_suite {
             fn overwrite_rows_leaves_a_shared_buffer_alone() {
                 suite::kernels::overwrite_rows_leaves_a_shared_buffer_alone::<$backend>(&$device);
             }
+
+            #[test]
+            fn masked_softmax_equals_its_reference() {
+                suite::kernels::masked_softmax_equals_its_reference::<$backend>(&$device);
+            }
         }
     };
     (@variants $backend:ty, $device:expr, $($module:ident $variant:literal),+) => {
