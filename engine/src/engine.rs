@@ -97,8 +97,13 @@ impl ModelInfo {
             None => WeightFiles::open(dir)?.hash()?,
         };
         let tokenizer_hash = tokenizer.as_ref().map_or([0; 32], TextCodec::hash);
-        let identity =
-            KvIdentity::new(&config, weights_hash, tokenizer_hash, options.dtype, options.kv_dtype);
+        let identity = KvIdentity::new(
+            &config,
+            weights_hash,
+            tokenizer_hash,
+            options.dtype,
+            options.kv_dtype,
+        );
         let limit = options.max_model_len.unwrap_or(usize::MAX);
         Ok(Self {
             max_model_len: limit.min(config.max_position_embeddings),
@@ -115,7 +120,9 @@ impl ModelInfo {
 
 fn directory_name(dir: &Path) -> String {
     let resolved = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-    resolved.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    resolved
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
 /// Logits at every position and K (before RoPE) and V of every layer of one full prefill.
@@ -201,7 +208,12 @@ impl<B: FusionBackend> Engine<B> {
         let logits = self.read_logits(hidden)?;
         let mut report = fused.report;
         report.timings.first_decode = start.elapsed();
-        Ok(Sequence { cache: fused.cache, n_tokens: report.prompt_tokens, logits, report })
+        Ok(Sequence {
+            cache: fused.cache,
+            n_tokens: report.prompt_tokens,
+            logits,
+            report,
+        })
     }
 
     fn fuse_or_replan(
@@ -223,13 +235,16 @@ impl<B: FusionBackend> Engine<B> {
                     return Ok(fused);
                 }
                 Err(FuseError::Stopped(error)) => return Err(error),
-                Err(FuseError::BadBlock { block, sources: returned }) => {
+                Err(FuseError::BadBlock {
+                    block,
+                    sources: returned,
+                }) => {
                     let (chunk, layer) = (block.chunk, block.layer);
                     tracing::warn!(chunk, layer, error = %block.error, "stored KV is bad: replan");
                     failed_chunks.push(chunk);
                     plan = plan.with_miss(chunk);
                     if failed_chunks.len() > 1 {
-                        plan = plan.as_full();
+                        plan = plan.into_full();
                     }
                     sources = returned;
                 }
@@ -261,7 +276,10 @@ impl<B: FusionBackend> Engine<B> {
             layers.push((block(k), block(v)));
         };
         self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut observe)?;
-        Ok(ChunkKv { token_ids: chunk_ids.to_vec(), layers })
+        Ok(ChunkKv {
+            token_ids: chunk_ids.to_vec(),
+            layers,
+        })
     }
 
     /// A plain forward pass over `ids`, for parity tests and fidelity measurements.
@@ -279,7 +297,10 @@ impl<B: FusionBackend> Engine<B> {
         let logits = self.decoder.logits(hidden).into_data();
         let flat: Vec<f32> = logits.iter::<f32>().collect();
         let vocab = self.info.config.vocab_size;
-        Ok(ForwardTrace { logits: flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect(), layers })
+        Ok(ForwardTrace {
+            logits: flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect(),
+            layers,
+        })
     }
 
     /// Logits of a plan's last position, with the report of its prefill.
@@ -316,9 +337,9 @@ impl<B: FusionBackend> Engine<B> {
         match context.prefill(&plan, Vec::new(), capacity, window, observe) {
             Ok(fused) => Ok(fused),
             Err(FuseError::Stopped(error)) => Err(error),
-            Err(FuseError::BadBlock { block, .. }) => {
-                Err(EngineError::Device { message: block.error.to_string() })
-            }
+            Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Device {
+                message: block.error.to_string(),
+            }),
         }
     }
 
@@ -339,7 +360,10 @@ impl<B: FusionBackend> Engine<B> {
             let layer = self.decoder.layer(layer_idx);
             let normed = layer.pre_attention(hidden.clone());
             let (k, v) = layer.keys_values(normed.clone()); // [1, kv_heads, head_dim]
-            sequence.cache.layer_mut(layer_idx).write(&index, rope.rotate(k), v);
+            sequence
+                .cache
+                .layer_mut(layer_idx)
+                .write(&index, rope.rotate(k), v);
             let cache = sequence.cache.layer(layer_idx);
             hidden = layer.forward_rows(hidden, normed, &[position], &rope, cache);
         }
@@ -350,7 +374,9 @@ impl<B: FusionBackend> Engine<B> {
 
     fn read_logits(&self, hidden: Tensor<B, 2>) -> Result<Vec<f32>, EngineError> {
         let data = self.decoder.logits(hidden).try_into_data();
-        let data = data.map_err(|error| EngineError::Device { message: format!("{error:?}") })?;
+        let data = data.map_err(|error| EngineError::Device {
+            message: format!("{error:?}"),
+        })?;
         Ok(data.iter::<f32>().collect())
     }
 

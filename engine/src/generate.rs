@@ -14,7 +14,11 @@ use crate::text::Detokenizer;
 pub enum TokenEvent {
     /// Text that is final, with the tokens it came from. Text may be empty while a character or a
     /// possible stop string is incomplete.
-    Delta { text: String, token_ids: Vec<u32>, logprobs: Vec<TokenLogprob> },
+    Delta {
+        text: String,
+        token_ids: Vec<u32>,
+        logprobs: Vec<TokenLogprob>,
+    },
     /// The last event.
     Finished(FinishReport),
 }
@@ -81,8 +85,11 @@ pub(crate) fn generate<B: FusionBackend>(
     };
     let rest = answer.flush(reason)?;
     if !rest.is_empty() {
-        let delta =
-            TokenEvent::Delta { text: rest, token_ids: Vec::new(), logprobs: Vec::new() };
+        let delta = TokenEvent::Delta {
+            text: rest,
+            token_ids: Vec::new(),
+            logprobs: Vec::new(),
+        };
         let _ = emit(delta); // a caller that is gone misses nothing
     }
     let _ = emit(TokenEvent::Finished(report));
@@ -115,7 +122,10 @@ impl<'a> Answer<'a> {
             params,
             sampler: Sampler::new(params, info.config.vocab_size),
             history: TokenHistory::new(prompt_ids),
-            detokenizer: info.tokenizer.as_ref().map(|tokenizer| tokenizer.detokenizer()),
+            detokenizer: info
+                .tokenizer
+                .as_ref()
+                .map(|tokenizer| tokenizer.detokenizer()),
             stops: StopMatcher::new(&params.stop),
             stop_ids,
             n_tokens: 0,
@@ -139,8 +149,11 @@ impl<'a> Answer<'a> {
         };
         let matched = self.stops.push(&text);
         let logprobs = sampled.logprobs.into_iter().collect();
-        let delta =
-            TokenEvent::Delta { text: matched.emit, token_ids: vec![sampled.token], logprobs };
+        let delta = TokenEvent::Delta {
+            text: matched.emit,
+            token_ids: vec![sampled.token],
+            logprobs,
+        };
         if emit(delta).is_err() {
             return Ok(Some(FinishReason::Cancelled));
         }

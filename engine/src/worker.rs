@@ -125,13 +125,20 @@ impl EngineHandle {
         std::thread::Builder::new()
             .name("ragweave-engine".into())
             .spawn(move || thread.run(loaded_sender))
-            .map_err(|error| EngineError::Device { message: error.to_string() })?;
+            .map_err(|error| EngineError::Device {
+                message: error.to_string(),
+            })?;
         let loaded = loaded.recv().map_err(|_| EngineError::Device {
             message: "the device could not be opened or the model did not load".into(),
         })?;
         loaded?;
         let closer = Arc::new(Closer(queue.clone()));
-        Ok(Self { queue, info, health, _closer: closer })
+        Ok(Self {
+            queue,
+            info,
+            health,
+            _closer: closer,
+        })
     }
 
     /// What is known of the loaded model.
@@ -158,7 +165,12 @@ impl EngineHandle {
         let (started, report) = oneshot::channel();
         let (sender, events) = mpsc::channel(EVENT_BUFFER);
         let submitted = Instant::now();
-        self.queue.push_request(Job::Generate { request, submitted, started, events: sender })?;
+        self.queue.push_request(Job::Generate {
+            request,
+            submitted,
+            started,
+            events: sender,
+        })?;
         let report = report.await.map_err(|_| engine_failed())??;
         Ok(Generation { report, events })
     }
@@ -173,7 +185,11 @@ impl EngineHandle {
     ) -> Result<(Vec<f32>, FuseReport), EngineError> {
         let (reply, result) = oneshot::channel();
         let submitted = Instant::now();
-        self.queue.push_request(Job::Logits { request, submitted, reply })?;
+        self.queue.push_request(Job::Logits {
+            request,
+            submitted,
+            reply,
+        })?;
         result.await.map_err(|_| engine_failed())?
     }
 
@@ -187,7 +203,11 @@ impl EngineHandle {
         chunk_ids: Vec<u32>,
     ) -> Result<ChunkKv, EngineError> {
         let (reply, result) = oneshot::channel();
-        self.queue.push_background(Job::ChunkKv { conditioning, chunk_ids, reply })?;
+        self.queue.push_background(Job::ChunkKv {
+            conditioning,
+            chunk_ids,
+            reply,
+        })?;
         result.await.map_err(|_| engine_failed())?
     }
 
@@ -199,7 +219,9 @@ impl EngineHandle {
 }
 
 fn engine_failed() -> EngineError {
-    EngineError::Unavailable { message: "the engine failed on this request; try again".into() }
+    EngineError::Unavailable {
+        message: "the engine failed on this request; try again".into(),
+    }
 }
 
 /// The engine thread's own state.
@@ -258,16 +280,29 @@ impl<B: FusionBackend> Thread<B> {
 
 fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
     match job {
-        Job::Generate { request, submitted, started, events } => {
+        Job::Generate {
+            request,
+            submitted,
+            started,
+            events,
+        } => {
             answer(engine, request, submitted, started, &events);
         }
-        Job::Logits { request, submitted, reply } => {
+        Job::Logits {
+            request,
+            submitted,
+            reply,
+        } => {
             let deadline = request.deadline;
             let stop = || stop_reason(deadline, submitted, reply.is_closed());
             let result = prefill(engine, request, submitted, &stop);
             let _ = reply.send(result.map(|sequence| (sequence.logits, sequence.report)));
         }
-        Job::ChunkKv { conditioning, chunk_ids, reply } => {
+        Job::ChunkKv {
+            conditioning,
+            chunk_ids,
+            reply,
+        } => {
             if !reply.is_closed() {
                 let _ = reply.send(engine.chunk_kv(&conditioning, &chunk_ids));
             }
@@ -300,7 +335,14 @@ fn answer<B: FusionBackend>(
     }
     let stop = || stop_reason(deadline, submitted, events.is_closed());
     let mut emit = |event| send(events, Ok(event));
-    let done = generate(engine, &mut sequence, &prompt_ids, &sampling, &stop, &mut emit);
+    let done = generate(
+        engine,
+        &mut sequence,
+        &prompt_ids,
+        &sampling,
+        &stop,
+        &mut emit,
+    );
     if let Err(error) = done {
         let _ = send(events, Err(error));
     }
@@ -332,7 +374,9 @@ fn stop_reason(
         return Some(EngineError::Cancelled);
     }
     let expired = deadline.is_some_and(|deadline| Instant::now() >= deadline);
-    expired.then(|| EngineError::DeadlineExceeded { waited: submitted.elapsed() })
+    expired.then(|| EngineError::DeadlineExceeded {
+        waited: submitted.elapsed(),
+    })
 }
 
 /// Sends an event, pausing while the caller's buffer is full.

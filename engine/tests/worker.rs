@@ -16,17 +16,32 @@ use ragweave_engine::{
 const VARIANT: &str = "qwen3";
 
 fn spawn(max_queue: usize) -> EngineHandle {
-    let options = EngineOptions { max_queue, ..fixtures::options(VARIANT) };
+    let options = EngineOptions {
+        max_queue,
+        ..fixtures::options(VARIANT)
+    };
     EngineHandle::spawn::<Flex>(options, FlexDevice).expect("the fixture loads")
 }
 
 /// A request without chunks that ignores end tokens.
 fn request(engine: &EngineHandle, question: &[u32], max_tokens: usize) -> FuseRequest {
-    let segments =
-        PromptSegments { prefix: vec![1], chunks: Vec::new(), question: question.to_vec() };
-    let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, engine.model()).unwrap();
-    let sampling = SamplingParams { ignore_eos: true, ..SamplingParams::greedy(max_tokens) };
-    FuseRequest { plan, sources: Vec::new(), sampling, deadline: None }
+    let segments = PromptSegments {
+        prefix: vec![1],
+        chunks: Vec::new(),
+        question: question.to_vec(),
+    };
+    let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, engine.model())
+        .expect("the plan is valid");
+    let sampling = SamplingParams {
+        ignore_eos: true,
+        ..SamplingParams::greedy(max_tokens)
+    };
+    FuseRequest {
+        plan,
+        sources: Vec::new(),
+        sampling,
+        deadline: None,
+    }
 }
 
 /// All tokens of an answer and why it ended.
@@ -46,13 +61,19 @@ async fn collect(mut generation: Generation) -> (Vec<u32>, FinishReason) {
 
 /// An answer nobody reads: the engine thread pauses in it until it is dropped.
 async fn unread(engine: &EngineHandle) -> Generation {
-    engine.fuse(request(engine, &[5, 6, 7], 400)).await.expect("the first request runs")
+    engine
+        .fuse(request(engine, &[5, 6, 7], 400))
+        .await
+        .expect("the first request runs")
 }
 
 #[tokio::test]
 async fn cached_decode_equals_repeated_prefill() {
     let engine = spawn(4);
-    let generation = engine.fuse(request(&engine, &[9, 23, 77, 4], 12)).await.unwrap();
+    let generation = engine
+        .fuse(request(&engine, &[9, 23, 77, 4], 12))
+        .await
+        .unwrap();
     let (tokens, reason) = collect(generation).await;
     assert_eq!((tokens.len(), reason), (12, FinishReason::Length));
 
@@ -63,7 +84,9 @@ async fn cached_decode_equals_repeated_prefill() {
     for token in tokens {
         let trace = oracle.forward(&ids).unwrap();
         let last = trace.logits.last().unwrap();
-        let best = (0..last.len()).max_by(|&a, &b| last[a].total_cmp(&last[b])).unwrap();
+        let best = (0..last.len())
+            .max_by(|&a, &b| last[a].total_cmp(&last[b]))
+            .unwrap();
         assert_eq!(token as usize, best, "after {} tokens", ids.len());
         ids.push(token);
     }
@@ -85,7 +108,10 @@ async fn beyond_the_queue_a_request_is_refused_at_once() {
     assert!(matches!(refused, Err(EngineError::QueueFull { limit: 1 })));
 
     drop(running);
-    let waited = waiting.await.unwrap().expect("the queue moves on after a cancelled answer");
+    let waited = waiting
+        .await
+        .unwrap()
+        .expect("the queue moves on after a cancelled answer");
     assert_eq!(collect(waited).await.1, FinishReason::Length);
 }
 
@@ -124,13 +150,22 @@ async fn after_one_panic_the_model_is_reloaded_and_after_two_the_engine_is_dead(
     let before = collect(engine.fuse(request(&engine, &[5, 6], 4)).await.unwrap()).await;
 
     engine.panic_for_test().unwrap();
-    health.wait_for(|health| *health == EngineHealth::Reloading).await.unwrap();
-    health.wait_for(|health| *health == EngineHealth::Serving).await.unwrap();
+    health
+        .wait_for(|health| *health == EngineHealth::Reloading)
+        .await
+        .unwrap();
+    health
+        .wait_for(|health| *health == EngineHealth::Serving)
+        .await
+        .unwrap();
     let after = collect(engine.fuse(request(&engine, &[5, 6], 4)).await.unwrap()).await;
     assert_eq!(after, before);
 
     engine.panic_for_test().unwrap();
-    health.wait_for(|health| *health == EngineHealth::Dead).await.unwrap();
+    health
+        .wait_for(|health| *health == EngineHealth::Dead)
+        .await
+        .unwrap();
     let refused = engine.fuse(request(&engine, &[5], 1)).await;
     assert!(matches!(refused, Err(EngineError::Unavailable { .. })));
 }
@@ -139,11 +174,22 @@ async fn after_one_panic_the_model_is_reloaded_and_after_two_the_engine_is_dead(
 async fn chunk_kv_is_the_same_each_time() {
     let engine = spawn(4);
     let conditioning: Arc<[u32]> = Arc::from([1u32, 2, 3]);
-    let first = engine.chunk_kv(conditioning.clone(), vec![10, 11, 12]).await.unwrap();
-    let again = engine.chunk_kv(conditioning, vec![10, 11, 12]).await.unwrap();
+    let first = engine
+        .chunk_kv(conditioning.clone(), vec![10, 11, 12])
+        .await
+        .unwrap();
+    let again = engine
+        .chunk_kv(conditioning, vec![10, 11, 12])
+        .await
+        .unwrap();
     assert!(first == again, "the same chunk must give the same bytes");
     let bytes = engine.model().identity.block_bytes(3);
-    assert!(first.layers.iter().all(|(k, v)| (k.len(), v.len()) == (bytes, bytes)));
+    assert!(
+        first
+            .layers
+            .iter()
+            .all(|(k, v)| (k.len(), v.len()) == (bytes, bytes))
+    );
 }
 
 #[tokio::test]
@@ -159,11 +205,20 @@ async fn bad_requests_name_their_field() {
         Err(EngineError::InvalidRequest { field, .. }) => field,
         other => panic!("expected an invalid request, got {other:?}"),
     };
-    let blend = |ratio| Mode::Blend { policy: ragweave_engine::Policy::FirstK, ratio };
+    let blend = |ratio| Mode::Blend {
+        policy: ragweave_engine::Policy::FirstK,
+        ratio,
+    };
     assert_eq!(field(segments(vec![]), Mode::Full), "question");
     assert_eq!(field(segments(vec![5000]), Mode::Full), "tokens");
     assert_eq!(field(segments(vec![5]), blend(f64::NAN)), "ratio");
     assert_eq!(field(segments(vec![5]), blend(1.5)), "ratio");
     let long = FusionPlan::new(segments(vec![5; 512]), Vec::new(), Mode::Full, model);
-    assert!(matches!(long, Err(EngineError::PromptTooLong { tokens: 513, limit: 512 })));
+    assert!(matches!(
+        long,
+        Err(EngineError::PromptTooLong {
+            tokens: 513,
+            limit: 512
+        })
+    ));
 }

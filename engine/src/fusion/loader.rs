@@ -49,7 +49,11 @@ impl Loader {
     pub(crate) fn start(reads: Vec<LayerReads>, sources: Sources, identity: KvIdentity) -> Self {
         let (sender, layers) = sync_channel(READ_AHEAD_LAYERS);
         let thread = std::thread::spawn(move || read_layers(&reads, sources, &identity, &sender));
-        Self { layers, thread, wait: Duration::ZERO }
+        Self {
+            layers,
+            thread,
+            wait: Duration::ZERO,
+        }
     }
 
     /// The next layer of the list.
@@ -62,8 +66,14 @@ impl Loader {
         self.wait += start.elapsed();
         layer.unwrap_or_else(|_| {
             // The thread died without a word: a panic inside a source.
-            let error = SourceError { message: "reading stored KV panicked".into() };
-            Err(BadBlock { chunk: 0, layer: 0, error })
+            let error = SourceError {
+                message: "reading stored KV panicked".into(),
+            };
+            Err(BadBlock {
+                chunk: 0,
+                layer: 0,
+                error,
+            })
         })
     }
 
@@ -100,23 +110,40 @@ fn read_layer(
     sources: &mut Sources,
     identity: &KvIdentity,
 ) -> Result<LoadedLayer, BadBlock> {
-    let rows: Vec<usize> = read.chunks.iter().flat_map(|(_, rows)| rows.clone()).collect();
+    let rows: Vec<usize> = read
+        .chunks
+        .iter()
+        .flat_map(|(_, rows)| rows.clone())
+        .collect();
     let total = identity.block_bytes(rows.len());
     let mut k = vec![0u32; block_words(total)];
     let mut v = vec![0u32; block_words(total)];
-    let (k_bytes, v_bytes) =
-        (bytemuck::cast_slice_mut::<u32, u8>(&mut k), bytemuck::cast_slice_mut(&mut v));
+    let (k_bytes, v_bytes) = (
+        bytemuck::cast_slice_mut::<u32, u8>(&mut k),
+        bytemuck::cast_slice_mut(&mut v),
+    );
     let mut start = 0;
     for (chunk, chunk_rows) in &read.chunks {
         let block = start..start + identity.block_bytes(chunk_rows.len());
         start = block.end;
-        let bad = |error| BadBlock { chunk: *chunk, layer: read.layer, error };
+        let bad = |error| BadBlock {
+            chunk: *chunk,
+            layer: read.layer,
+            error,
+        };
         let Some(source) = sources.get_mut(*chunk).and_then(Option::as_mut) else {
-            return Err(bad(SourceError { message: "the chunk has no source".into() }));
+            return Err(bad(SourceError {
+                message: "the chunk has no source".into(),
+            }));
         };
         source
             .read_layer(read.layer, &mut k_bytes[block.clone()], &mut v_bytes[block])
             .map_err(bad)?;
     }
-    Ok(LoadedLayer { rows, k, v, bytes: 2 * total as u64 })
+    Ok(LoadedLayer {
+        rows,
+        k,
+        v,
+        bytes: 2 * total as u64,
+    })
 }

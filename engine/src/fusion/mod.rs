@@ -7,14 +7,16 @@
 //! [p2, p3)  chunk 3     cached; K rotated to its positions; the policy picks rows to recompute
 //! [p3, end) question    always computed
 //! ```
-//! 1. `plan` fixes token ids, positions and what each chunk is. 2. `loader` reads ahead, layer by
-//! layer. 3. `recompute` runs the layers on the rows that are alive, with rows chosen by `policy`.
+//! 1. `plan` fixes token ids, positions and what each chunk is.
+//! 2. `loader` reads ahead, layer by layer.
+//! 3. `recompute` runs the layers on the rows that are alive, with rows chosen by `policy`.
 
 mod loader;
 mod plan;
 mod policy;
 mod recompute;
 mod report;
+mod rows;
 
 pub use plan::{ChunkState, FusionPlan, Mode, PromptSegments};
 pub use policy::{Deviation, Policy, Schedule};

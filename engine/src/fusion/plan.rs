@@ -23,7 +23,9 @@ impl PromptSegments {
 
     /// All token ids: what full prefill computes.
     pub fn token_ids(&self) -> Vec<u32> {
-        let parts = std::iter::once(&self.prefix).chain(&self.chunks).chain([&self.question]);
+        let parts = std::iter::once(&self.prefix)
+            .chain(&self.chunks)
+            .chain([&self.question]);
         parts.flatten().copied().collect()
     }
 }
@@ -71,7 +73,11 @@ impl FusionPlan {
     ) -> Result<Self, EngineError> {
         check_segments(&segments, chunks.len(), model)?;
         let mode = normalise(mode, model.config.num_hidden_layers)?;
-        Ok(Self { segments, chunks, mode })
+        Ok(Self {
+            segments,
+            chunks,
+            mode,
+        })
     }
 
     /// The mode as planned.
@@ -99,7 +105,7 @@ impl FusionPlan {
     }
 
     /// The same prompt as a full prefill.
-    pub(crate) fn as_full(mut self) -> Self {
+    pub(crate) fn into_full(mut self) -> Self {
         self.mode = Mode::Full;
         self
     }
@@ -134,14 +140,24 @@ fn check_segments(
         return invalid("chunks", "one state per chunk is needed".into());
     }
     if segments.question.is_empty() {
-        return invalid("question", "the question has no tokens; give a non-empty one".into());
+        return invalid(
+            "question",
+            "the question has no tokens; give a non-empty one".into(),
+        );
     }
     if let Some(i) = segments.chunks.iter().position(Vec::is_empty) {
         return invalid("chunks", format!("chunk {i} has no tokens"));
     }
     let vocab = model.config.vocab_size;
-    if let Some(id) = segments.token_ids().into_iter().find(|&id| id as usize >= vocab) {
-        return invalid("tokens", format!("token id {id} is outside the vocabulary of {vocab}"));
+    if let Some(id) = segments
+        .token_ids()
+        .into_iter()
+        .find(|&id| id as usize >= vocab)
+    {
+        return invalid(
+            "tokens",
+            format!("token id {id} is outside the vocabulary of {vocab}"),
+        );
     }
     let (tokens, limit) = (segments.n_tokens(), model.max_model_len);
     if tokens >= limit {
@@ -151,7 +167,9 @@ fn check_segments(
 }
 
 fn normalise(mode: Mode, n_layers: usize) -> Result<Mode, EngineError> {
-    let Mode::Blend { policy, ratio } = mode else { return Ok(mode) };
+    let Mode::Blend { policy, ratio } = mode else {
+        return Ok(mode);
+    };
     if !(0.0..=1.0).contains(&ratio) {
         return Err(EngineError::InvalidRequest {
             field: "ratio",

@@ -8,11 +8,12 @@ use std::time::Instant;
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader};
 pub(crate) use super::loader::Sources;
+use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader};
 use super::plan::{ChunkState, FusionPlan, Mode};
-use super::policy::{self, Candidates, Deviation, RowSelector};
+use super::policy::{self, Deviation, RowSelector};
 use super::report::{FuseReport, FuseTimings};
+use super::rows::{always_rows, candidates, indices, layer_reads};
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, KvIdentity, PrefixCache, tensor_from_block};
@@ -88,7 +89,12 @@ impl<B: FusionBackend> FusionContext<'_, B> {
         // 3. Keep an exact prefix; report.
         run.keep_prefix(self, plan);
         let recompute = start.elapsed().saturating_sub(load_wait);
-        let timings = FuseTimings { load, load_wait, recompute, ..FuseTimings::default() };
+        let timings = FuseTimings {
+            load,
+            load_wait,
+            recompute,
+            ..FuseTimings::default()
+        };
         Ok(run.finish(plan, timings))
     }
 }
@@ -109,7 +115,11 @@ impl<B: FusionBackend> Rows<B> {
     fn new(ctx: &mut FusionContext<'_, B>, positions: Vec<usize>) -> Self {
         let index = row_tensor(&positions, ctx.decoder.device());
         let rope = ctx.rope.rows(&positions);
-        Self { positions, index, rope }
+        Self {
+            positions,
+            index,
+            rope,
+        }
     }
 }
 
@@ -141,8 +151,12 @@ impl<B: FusionBackend> Run<B> {
     fn start(ctx: &mut FusionContext<'_, B>, plan: &FusionPlan, capacity: usize) -> Self {
         let decoder = ctx.decoder;
         let n_layers = decoder.config().num_hidden_layers;
-        let mut cache =
-            KvCache::new(decoder.config(), capacity, decoder.dtype(), decoder.device());
+        let mut cache = KvCache::new(
+            decoder.config(),
+            capacity,
+            decoder.dtype(),
+            decoder.device(),
+        );
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
 
         let candidates = candidates(plan, n_layers);
@@ -153,8 +167,11 @@ impl<B: FusionBackend> Run<B> {
         };
         let always = always_rows(plan, prefix_cached);
         let reads = layer_reads(plan, selector.first_loaded_layer(), n_layers);
-        let alive: BTreeSet<usize> =
-            always.iter().copied().chain(selector.initial_rows()).collect();
+        let alive: BTreeSet<usize> = always
+            .iter()
+            .copied()
+            .chain(selector.initial_rows())
+            .collect();
         let alive: Vec<usize> = alive.into_iter().collect();
         let ids = plan.segments().token_ids();
         let alive_ids: Vec<u32> = alive.iter().map(|&row| ids[row]).collect();
@@ -193,7 +210,9 @@ impl<B: FusionBackend> Run<B> {
             let (k, v) = layer.keys_values(normed.clone()); // [alive, kv_heads, head_dim]
             observe(&self.alive.positions, &k, &v);
             let rotated = self.alive.rope.rotate(k.clone());
-            self.cache.layer_mut(layer_idx).write(&self.alive.index, rotated, v.clone());
+            self.cache
+                .layer_mut(layer_idx)
+                .write(&self.alive.index, rotated, v.clone());
             // 3. The policy chooses which rows go on.
             if let (Some(placed), Some(wanted)) = (placed, self.selector.deviation_at(layer_idx)) {
                 let kept = self.choose(layer_idx, wanted, &placed, (k, v));
@@ -233,12 +252,18 @@ impl<B: FusionBackend> Run<B> {
         let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
         let k = tensor_from_block::<B>(k, shape, ctx.identity, device);
         let v = tensor_from_block::<B>(v, shape, ctx.identity, device);
-        if self.loaded.as_ref().is_none_or(|loaded| loaded.positions != rows) {
+        if self
+            .loaded
+            .as_ref()
+            .is_none_or(|loaded| loaded.positions != rows)
+        {
             self.loaded = Some(Rows::new(ctx, rows.clone()));
         }
         if let Some(loaded) = &self.loaded {
             let rotated = loaded.rope.rotate(k.clone());
-            self.cache.layer_mut(layer_idx).write(&loaded.index, rotated, v.clone());
+            self.cache
+                .layer_mut(layer_idx)
+                .write(&loaded.index, rotated, v.clone());
         }
         Ok(Some(Placed { rows, k, v }))
     }
@@ -258,8 +283,10 @@ impl<B: FusionBackend> Run<B> {
         let of_fresh = indices(&compared, &self.alive.positions);
         let of_placed = indices(&compared, &placed.rows);
         let device = placed.k.device();
-        let (of_fresh, of_placed) =
-            (row_tensor::<B>(&of_fresh, &device), row_tensor::<B>(&of_placed, &device));
+        let (of_fresh, of_placed) = (
+            row_tensor::<B>(&of_fresh, &device),
+            row_tensor::<B>(&of_placed, &device),
+        );
         let distance = |fresh: Tensor<B, 3>, stored: Tensor<B, 3>| {
             squared_distance(
                 fresh.select(0, of_fresh.clone()),
@@ -270,9 +297,7 @@ impl<B: FusionBackend> Run<B> {
         let deviation = match wanted {
             Deviation::K => distance(k, placed.k.clone()),
             Deviation::V => distance(v, placed.v.clone()),
-            Deviation::Kv => {
-                distance(k, placed.k.clone()) + distance(v, placed.v.clone())
-            }
+            Deviation::Kv => distance(k, placed.k.clone()) + distance(v, placed.v.clone()),
         };
         let deviation = deviation.into_data().iter::<f32>().collect::<Vec<f32>>();
         let kept = self.selector.keep(layer_idx, &compared, &deviation);
@@ -316,14 +341,19 @@ impl<B: FusionBackend> Run<B> {
             layer.forward_rows(cut(&self.hidden), cut(&normed), positions, &rope, cache)
         });
         let mut tiles: Vec<Tensor<B, 2>> = tiles.collect();
-        self.hidden = if tiles.len() == 1 { tiles.remove(0) } else { Tensor::cat(tiles, 0) };
+        self.hidden = if tiles.len() == 1 {
+            tiles.remove(0)
+        } else {
+            Tensor::cat(tiles, 0)
+        };
     }
 
     /// Puts the KV of a prefix computed here into the prefix cache: it is exact.
     fn keep_prefix(&self, ctx: &mut FusionContext<'_, B>, plan: &FusionPlan) {
         let prefix = &plan.segments().prefix;
         if !self.prefix_cached && !prefix.is_empty() {
-            ctx.prefixes.insert(prefix, self.cache.rows(0..prefix.len()));
+            ctx.prefixes
+                .insert(prefix, self.cache.rows(0..prefix.len()));
         }
     }
 
@@ -335,7 +365,11 @@ impl<B: FusionBackend> Run<B> {
         let report = FuseReport {
             mode: plan.mode().clone(),
             prompt_tokens: plan.n_tokens(),
-            prefix_tokens_cached: if self.prefix_cached { plan.segments().prefix.len() } else { 0 },
+            prefix_tokens_cached: if self.prefix_cached {
+                plan.segments().prefix.len()
+            } else {
+                0
+            },
             tokens_loaded: self.loaded.map_or(0, |loaded| loaded.positions.len()),
             tokens_recomputed: self.recomputed.len(),
             tokens_prefilled: self.always.len(),
@@ -347,7 +381,11 @@ impl<B: FusionBackend> Run<B> {
             recomputed_rows: self.recomputed,
             timings,
         };
-        FusedPrefill { cache: self.cache, hidden: Some(self.hidden), report }
+        FusedPrefill {
+            cache: self.cache,
+            hidden: Some(self.hidden),
+            report,
+        }
     }
 }
 
@@ -360,67 +398,24 @@ fn place_prefix<B: FusionBackend>(
     let prefix = &plan.segments().prefix;
     let rows: Vec<usize> = (0..prefix.len()).collect();
     let index = row_tensor::<B>(&rows, ctx.decoder.device());
-    let Some(kv) = ctx.prefixes.get(prefix) else { return false };
+    let Some(kv) = ctx.prefixes.get(prefix) else {
+        return false;
+    };
     for (layer_idx, (k, v)) in kv.iter().enumerate() {
-        cache.layer_mut(layer_idx).write(&index, k.clone(), v.clone());
+        cache
+            .layer_mut(layer_idx)
+            .write(&index, k.clone(), v.clone());
     }
     true
-}
-
-/// Rows no policy decides about, computed at every layer: all of them in full prefill.
-fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> BTreeSet<usize> {
-    let prefix_len = plan.segments().prefix.len();
-    let mut rows: BTreeSet<usize> = plan.question_rows().collect();
-    if !prefix_cached {
-        rows.extend(0..prefix_len);
-    }
-    let full = *plan.mode() == Mode::Full;
-    rows.extend(plan.rows_of(|state| full || state == ChunkState::Miss));
-    rows
-}
-
-fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
-    let states = plan.chunk_states();
-    let loads = *plan.mode() != Mode::Full;
-    let loose =
-        (0..states.len()).filter(|&i| loads && states[i] == ChunkState::Hit { exact: false });
-    let ratio = match plan.mode() {
-        Mode::Blend { ratio, .. } => *ratio,
-        Mode::Full | Mode::Reuse => 0.0,
-    };
-    Candidates {
-        chunks: loose.map(|i| plan.chunk_rows(i)).collect(),
-        prompt_tokens: plan.n_tokens(),
-        n_layers,
-        ratio,
-    }
-}
-
-/// Exact chunks are read from layer 0, the others from the first layer the policy places them at.
-fn layer_reads(plan: &FusionPlan, first_loose: usize, n_layers: usize) -> Vec<LayerReads> {
-    if *plan.mode() == Mode::Full {
-        return Vec::new();
-    }
-    let states = plan.chunk_states();
-    let reads = (0..n_layers).map(|layer| {
-        let wanted = |&i: &usize| match states[i] {
-            ChunkState::Miss => false,
-            ChunkState::Hit { exact } => exact || layer >= first_loose,
-        };
-        let chunks = (0..states.len()).filter(wanted).map(|i| (i, plan.chunk_rows(i)));
-        LayerReads { layer, chunks: chunks.collect() }
-    });
-    reads.filter(|read| !read.chunks.is_empty()).collect()
-}
-
-/// Where each of `rows` stands in `all`; both ascending, `rows` a part of `all`.
-fn indices(rows: &[usize], all: &[usize]) -> Vec<usize> {
-    rows.iter().filter_map(|row| all.binary_search(row).ok()).collect()
 }
 
 /// Squared L2 distance per row, in f32: `[m, heads, head_dim]` twice to `[m]`.
 fn squared_distance<B: FusionBackend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 1> {
     let [m, heads, head_dim] = a.dims();
     let difference = a.cast(DType::F32) - b.cast(DType::F32);
-    difference.square().reshape([m, heads * head_dim]).sum_dim(1).reshape([m])
+    difference
+        .square()
+        .reshape([m, heads * head_dim])
+        .sum_dim(1)
+        .reshape([m])
 }

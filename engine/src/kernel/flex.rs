@@ -22,5 +22,9 @@ pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
     let dense = tensor.is_contiguous()
         && tensor.layout().start_offset() == 0
         && tensor.bytes().len() == tensor.layout().num_elements() * tensor.dtype().size();
-    if dense { tensor } else { tensor.to_contiguous() }
+    if dense {
+        tensor
+    } else {
+        tensor.to_contiguous()
+    }
 }

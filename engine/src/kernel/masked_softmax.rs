@@ -48,17 +48,19 @@ pub(super) fn on_flex(scores: FlexTensor, visible: &[Range<usize>]) -> FlexTenso
 fn normalise_rows<E: Element + Pod + Float>(scores: &mut FlexTensor, visible: &[Range<usize>]) {
     let n = scores.shape()[2];
     let rows: &mut [E] = scores.storage_mut();
-    rows.par_chunks_exact_mut(n).enumerate().for_each_init(Vec::new, |buffer, (i, row)| {
-        let keys = visible[i % visible.len()].clone();
-        buffer.clear();
-        buffer.extend(row[keys.clone()].iter().map(|&x| x.widen()));
-        normalise(buffer);
-        row[..keys.start].fill(E::narrow(0.0));
-        row[keys.end..].fill(E::narrow(0.0));
-        for (out, &weight) in row[keys].iter_mut().zip(buffer.iter()) {
-            *out = E::narrow(weight);
-        }
-    });
+    rows.par_chunks_exact_mut(n)
+        .enumerate()
+        .for_each_init(Vec::new, |buffer, (i, row)| {
+            let keys = visible[i % visible.len()].clone();
+            buffer.clear();
+            buffer.extend(row[keys.clone()].iter().map(|&x| x.widen()));
+            normalise(buffer);
+            row[..keys.start].fill(E::narrow(0.0));
+            row[keys.end..].fill(E::narrow(0.0));
+            for (out, &weight) in row[keys].iter_mut().zip(buffer.iter()) {
+                *out = E::narrow(weight);
+            }
+        });
 }
 
 /// Softmax of one row. Scores that are not finite make NaN of it, so that they are noticed.
@@ -89,8 +91,7 @@ fn exp(x: f32) -> f32 {
     let x = x.max(LOWEST);
     let n = (x * std::f32::consts::LOG2_E + ROUND) - ROUND;
     let r = (x - n * 0.693_359_4) + n * 2.121_944_4e-4;
-    let p = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2)
-        * r
+    let p = ((((1.987_569_1e-4 * r + 1.398_199_9e-3) * r + 8.333_452e-3) * r + 4.166_579_6e-2) * r
         + 1.666_666_5e-1)
         * r
         + 0.5;
@@ -144,7 +145,10 @@ mod tests {
             let x = -(i as f32) / 1000.0;
             let (actual, expected) = (exp(x), x.exp());
             let error = ((actual - expected) / expected).abs();
-            assert!(error <= 2e-7, "exp({x}) = {actual}, not {expected}: {error}");
+            assert!(
+                error <= 2e-7,
+                "exp({x}) = {actual}, not {expected}: {error}"
+            );
         }
         assert_eq!(exp(0.0), 1.0);
         assert!(exp(f32::NEG_INFINITY) < 1e-37);

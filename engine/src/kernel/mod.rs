@@ -43,10 +43,7 @@ pub trait FusionBackend: Backend {
     /// - scores: `[heads, group * m, n]`, row `i` belonging to `visible[i % m]`
     /// - visible: `m` ranges of keys below `n`, none empty
     /// - result: as `scores`, in its dtype, computed in f32
-    fn masked_softmax(
-        scores: FloatTensor<Self>,
-        visible: &[Range<usize>],
-    ) -> FloatTensor<Self> {
+    fn masked_softmax(scores: FloatTensor<Self>, visible: &[Range<usize>]) -> FloatTensor<Self> {
         masked_softmax::reference::<Self>(scores, visible)
     }
 }

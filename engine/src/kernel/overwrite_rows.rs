@@ -19,12 +19,17 @@ pub(super) fn reference<B: Backend>(
     let rows = Tensor::<B, 1, Int>::from_primitive(rows);
 
     let scattered =
-        buffer.zeros_like().select_assign(0, rows.clone(), values.clone(), IndexingUpdateOp::Add);
+        buffer
+            .zeros_like()
+            .select_assign(0, rows.clone(), values.clone(), IndexingUpdateOp::Add);
     let touched: Tensor<B, 3, Bool> = buffer
         .zeros_like()
         .select_assign(0, rows, values.ones_like(), IndexingUpdateOp::Add)
         .greater_elem(0.5); // [n_rows, heads, head_dim]
-    buffer.mask_where(touched, scattered).into_primitive().tensor()
+    buffer
+        .mask_where(touched, scattered)
+        .into_primitive()
+        .tensor()
 }
 
 /// The Flex version: in place unless the buffer is shared.
@@ -87,7 +92,11 @@ pub(super) mod cube {
         values: CubeTensor<R>,
     ) -> CubeTensor<R> {
         let buffer = burn_cubecl::kernel::into_contiguous(buffer);
-        let buffer = if buffer.can_mut() { buffer } else { buffer.copy() };
+        let buffer = if buffer.can_mut() {
+            buffer
+        } else {
+            buffer.copy()
+        };
         let rows = burn_cubecl::kernel::into_contiguous(rows);
         let values = burn_cubecl::kernel::into_contiguous(values);
         let shape = values.meta.shape();

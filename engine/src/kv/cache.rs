@@ -36,12 +36,19 @@ impl<B: FusionBackend> LayerCache<B> {
     /// - rows: `[m]`, distinct
     /// - k (rotated), v: `[m, kv_heads, head_dim]`
     pub fn write(&mut self, rows: &Tensor<B, 1, Int>, k: Tensor<B, 3>, v: Tensor<B, 3>) {
-        self.k = self.k.take().map(|buffer| overwrite_rows(buffer, rows.clone(), k));
-        self.v = self.v.take().map(|buffer| overwrite_rows(buffer, rows.clone(), v));
+        self.k = self
+            .k
+            .take()
+            .map(|buffer| overwrite_rows(buffer, rows.clone(), k));
+        self.v = self
+            .v
+            .take()
+            .map(|buffer| overwrite_rows(buffer, rows.clone(), v));
     }
 
     fn buffer(&self, side: &Option<Tensor<B, 3>>) -> Tensor<B, 3> {
-        side.clone().expect("a buffer is absent only inside `write`")
+        side.clone()
+            .expect("a buffer is absent only inside `write`")
     }
 }
 
@@ -56,7 +63,10 @@ impl<B: FusionBackend> KvCache<B> {
     pub fn new(config: &ModelConfig, capacity: usize, dtype: DType, device: &B::Device) -> Self {
         let shape = [capacity, config.num_key_value_heads, config.head_dim];
         let layer = |_| LayerCache::new(shape, (device, dtype));
-        Self { layers: (0..config.num_hidden_layers).map(layer).collect(), capacity }
+        Self {
+            layers: (0..config.num_hidden_layers).map(layer).collect(),
+            capacity,
+        }
     }
 
     pub fn capacity(&self) -> usize {
@@ -76,7 +86,9 @@ impl<B: FusionBackend> KvCache<B> {
         let cut = |buffer: Tensor<B, 3>| {
             let [_, heads, head_dim] = buffer.dims();
             // Multiplying makes a tensor of its own: a slice would keep the whole buffer alive.
-            buffer.slice([rows.clone(), 0..heads, 0..head_dim]).mul_scalar(1.0)
+            buffer
+                .slice([rows.clone(), 0..heads, 0..head_dim])
+                .mul_scalar(1.0)
         };
         let layers = self.layers.iter().map(LayerCache::tensors);
         layers.map(|(k, v)| (cut(k), cut(v))).collect()

@@ -166,8 +166,14 @@ fn model_fingerprint(config: &ModelConfig, weights_hash: [u8; 32]) -> [u8; 32] {
     // Debug output of these plain enums is a complete, stable description of their values.
     field(&mut hasher, format!("{:?}", config.architecture).as_bytes());
     field(&mut hasher, format!("{:?}", config.rope).as_bytes());
-    field(&mut hasher, format!("{:?}", config.sliding_windows).as_bytes());
-    field(&mut hasher, &[u8::from(config.attention_bias), u8::from(config.mlp_bias)]);
+    field(
+        &mut hasher,
+        format!("{:?}", config.sliding_windows).as_bytes(),
+    );
+    field(
+        &mut hasher,
+        &[u8::from(config.attention_bias), u8::from(config.mlp_bias)],
+    );
     field(&mut hasher, &weights_hash);
     *hasher.finalize().as_bytes()
 }

@@ -16,7 +16,10 @@ pub(crate) struct PrefixCache<B: FusionBackend> {
 impl<B: FusionBackend> PrefixCache<B> {
     /// A cache of at most `max_entries` prefixes; 0 turns it off.
     pub(crate) fn new(max_entries: usize) -> Self {
-        Self { entries: Vec::new(), max_entries }
+        Self {
+            entries: Vec::new(),
+            max_entries,
+        }
     }
 
     /// KV of exactly these ids.

@@ -36,7 +36,11 @@ pub(super) fn attend<B: FusionBackend>(
         attend_tile(tile, &positions[start..end], keys)
     });
     let mut tiles: Vec<_> = tiles.collect();
-    if tiles.len() == 1 { tiles.remove(0) } else { Tensor::cat(tiles, 0) }
+    if tiles.len() == 1 {
+        tiles.remove(0)
+    } else {
+        Tensor::cat(tiles, 0)
+    }
 }
 
 fn attend_tile<B: FusionBackend>(
@@ -53,11 +57,16 @@ fn attend_tile<B: FusionBackend>(
         _ => 0,
     };
     let last = positions.last().map_or(0, |&p| p + 1);
-    let n = last - first;
 
-    let k = keys.k.clone().slice([first..last, 0..kv_heads, 0..head_dim]);
-    let v = keys.v.clone().slice([first..last, 0..kv_heads, 0..head_dim]);
-    let k = k.permute([1, 2, 0]); // [kv_heads, head_dim, n]
+    let k = keys
+        .k
+        .clone()
+        .slice([first..last, 0..kv_heads, 0..head_dim]);
+    let v = keys
+        .v
+        .clone()
+        .slice([first..last, 0..kv_heads, 0..head_dim]);
+    let k = k.permute([1, 2, 0]); // [kv_heads, head_dim, n], n = last - first
     let v = v.permute([1, 0, 2]); // [kv_heads, n, head_dim]
 
     let scale = 1.0 / (head_dim as f64).sqrt();
@@ -76,13 +85,11 @@ fn attend_tile<B: FusionBackend>(
 }
 
 /// The keys each row sees, counted from key `first`.
-fn visible_keys(
-    positions: &[usize],
-    first: usize,
-    window: Option<usize>,
-) -> Vec<Range<usize>> {
+fn visible_keys(positions: &[usize], first: usize, window: Option<usize>) -> Vec<Range<usize>> {
     let of_row = |&position: &usize| {
-        let from = window.map_or(0, |window| (position + 1).saturating_sub(window)).max(first);
+        let from = window
+            .map_or(0, |window| (position + 1).saturating_sub(window))
+            .max(first);
         from - first..position + 1 - first
     };
     positions.iter().map(of_row).collect()

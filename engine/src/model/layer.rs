@@ -1,7 +1,7 @@
 //! One decoder layer, cut where fusion needs it: K/V of rows, Q of rows, attention, the rest.
 
-use burn::tensor::activation::silu;
 use burn::tensor::Tensor;
+use burn::tensor::activation::silu;
 
 use super::attention::{self, Keys};
 use super::{Linear, RmsNorm, RopeRows};
@@ -69,7 +69,11 @@ impl<B: FusionBackend> DecoderLayer<B> {
         let q = rope.rotate(q);
         // 2. Attention over the fused cache.
         let (k, v) = cache.tensors();
-        let keys = Keys { k, v, window: self.sliding_window };
+        let keys = Keys {
+            k,
+            v,
+            window: self.sliding_window,
+        };
         let attended = attention::attend(q, positions, &keys); // [m, heads * head_dim]
         let hidden = hidden + self.o_proj.forward(attended); // [m, hidden_size]
         // 3. MLP.

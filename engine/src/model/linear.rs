@@ -6,7 +6,7 @@ use crate::kernel::FusionBackend;
 
 /// `y = x W^T + b`.
 pub struct Linear<B: FusionBackend> {
-    weight: Tensor<B, 2>, // [out_features, in_features]
+    weight: Tensor<B, 2>,       // [out_features, in_features]
     bias: Option<Tensor<B, 1>>, // [out_features]
 }
 

@@ -44,9 +44,16 @@ impl<B: FusionBackend> Decoder<B> {
         if let WeightSource::Random { seed } = source {
             B::seed(device, *seed);
         }
-        let loader = Loader::<B> { config, source, dtype, device };
-        let embed_tokens =
-            loader.matrix("model.embed_tokens.weight", [config.vocab_size, config.hidden_size])?;
+        let loader = Loader::<B> {
+            config,
+            source,
+            dtype,
+            device,
+        };
+        let embed_tokens = loader.matrix(
+            "model.embed_tokens.weight",
+            [config.vocab_size, config.hidden_size],
+        )?;
         let lm_head = if config.tie_word_embeddings {
             Linear::new(embed_tokens.clone(), None)
         } else {
@@ -85,10 +92,26 @@ impl<B: FusionBackend> Loader<'_, B> {
         };
         Ok(DecoderLayer {
             input_layernorm: self.norm(&name("input_layernorm"), hidden)?,
-            q_proj: self.linear(&name("self_attn.q_proj"), [q_width, hidden], c.attention_bias)?,
-            k_proj: self.linear(&name("self_attn.k_proj"), [kv_width, hidden], c.attention_bias)?,
-            v_proj: self.linear(&name("self_attn.v_proj"), [kv_width, hidden], c.attention_bias)?,
-            o_proj: self.linear(&name("self_attn.o_proj"), [hidden, q_width], c.attention_bias)?,
+            q_proj: self.linear(
+                &name("self_attn.q_proj"),
+                [q_width, hidden],
+                c.attention_bias,
+            )?,
+            k_proj: self.linear(
+                &name("self_attn.k_proj"),
+                [kv_width, hidden],
+                c.attention_bias,
+            )?,
+            v_proj: self.linear(
+                &name("self_attn.v_proj"),
+                [kv_width, hidden],
+                c.attention_bias,
+            )?,
+            o_proj: self.linear(
+                &name("self_attn.o_proj"),
+                [hidden, q_width],
+                c.attention_bias,
+            )?,
             q_norm: head_norm("self_attn.q_norm")?,
             k_norm: head_norm("self_attn.k_norm")?,
             post_attention_layernorm: self.norm(&name("post_attention_layernorm"), hidden)?,
@@ -115,7 +138,9 @@ impl<B: FusionBackend> Loader<'_, B> {
 
     fn norm(&self, name: &str, width: usize) -> Result<RmsNorm<B>, EngineError> {
         let weight = match self.source {
-            WeightSource::Files(_) => self.tensor(&format!("{name}.weight"), [width], DType::F32)?,
+            WeightSource::Files(_) => {
+                self.tensor(&format!("{name}.weight"), [width], DType::F32)?
+            }
             WeightSource::Random { .. } => Tensor::ones([width], (self.device, DType::F32)),
         };
         Ok(RmsNorm::new(weight, self.config.rms_norm_eps))

@@ -53,7 +53,9 @@ impl<B: FusionBackend> Decoder<B> {
     /// - ids: `n` token ids, all below `vocab_size` (the plan checks that)
     /// - result: `[n, hidden_size]`
     pub fn embed(&self, ids: &[u32]) -> Tensor<B, 2> {
-        self.embed_tokens.clone().select(0, index_tensor(ids.iter().copied(), &self.device))
+        self.embed_tokens
+            .clone()
+            .select(0, index_tensor(ids.iter().copied(), &self.device))
     }
 
     /// Final norm and output projection, in f32.
@@ -74,7 +76,10 @@ pub(crate) fn index_tensor<B: FusionBackend>(
 ) -> Tensor<B, 1, Int> {
     let ids: Vec<i32> = ids.into_iter().map(|id| id as i32).collect();
     let n = ids.len();
-    Tensor::from_data(burn::tensor::TensorData::new(ids, [n]), (device, DType::I32))
+    Tensor::from_data(
+        burn::tensor::TensorData::new(ids, [n]),
+        (device, DType::I32),
+    )
 }
 
 /// [`index_tensor`] of prompt positions.

@@ -13,7 +13,10 @@ pub struct RmsNorm<B: FusionBackend> {
 impl<B: FusionBackend> RmsNorm<B> {
     /// `weight` is kept in f32.
     pub fn new(weight: Tensor<B, 1>, eps: f64) -> Self {
-        Self { weight: weight.cast(DType::F32), eps }
+        Self {
+            weight: weight.cast(DType::F32),
+            eps,
+        }
     }
 
     /// # Shapes

@@ -24,7 +24,11 @@ struct State {
 
 impl JobQueue {
     pub(super) fn new(max_requests: usize) -> Self {
-        Self { state: Mutex::default(), changed: Condvar::new(), max_requests }
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            max_requests,
+        }
     }
 
     /// Adds a request, or says at once that there is no room.
@@ -45,7 +49,9 @@ impl JobQueue {
     ) -> Result<(), EngineError> {
         let mut state = self.lock();
         if state.is_closed {
-            return Err(EngineError::Unavailable { message: "the engine has stopped".into() });
+            return Err(EngineError::Unavailable {
+                message: "the engine has stopped".into(),
+            });
         }
         if lane(&mut state).len() >= limit {
             return Err(EngineError::QueueFull { limit });
@@ -70,14 +76,20 @@ impl JobQueue {
             if let Some(job) = state.background.pop_front() {
                 return Some(job);
             }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self
+                .changed
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner);
         }
     }
 
     /// Refuses all further work and drops what waits.
     pub(super) fn close(&self) {
         let mut state = self.lock();
-        *state = State { is_closed: true, ..State::default() };
+        *state = State {
+            is_closed: true,
+            ..State::default()
+        };
         drop(state);
         self.changed.notify_all();
     }

@@ -35,7 +35,13 @@ pub fn load_with_kv<B: FusionBackend>(
     kv_dtype: KvDtype,
     device: &B::Device,
 ) -> Engine<B> {
-    load(&EngineOptions { kv_dtype, ..options(variant) }, device)
+    load(
+        &EngineOptions {
+            kv_dtype,
+            ..options(variant)
+        },
+        device,
+    )
 }
 
 /// The file of expected values of a variant, kept open.
@@ -45,8 +51,13 @@ pub struct Expected {
 
 impl Expected {
     pub fn read(variant: &str) -> Self {
-        let path = fixtures_dir().join("models").join(variant).join("expected.safetensors");
-        Self { bytes: fs_err::read(path).expect("expected values are committed") }
+        let path = fixtures_dir()
+            .join("models")
+            .join(variant)
+            .join("expected.safetensors");
+        Self {
+            bytes: fs_err::read(path).expect("expected values are committed"),
+        }
     }
 
     /// A tensor's floats, row-major.
@@ -63,7 +74,9 @@ impl Expected {
         let file = SafeTensors::deserialize(&self.bytes).expect("a safetensors file");
         let tensor: TensorView<'_> = file.tensor(name).expect("the tensor is in the fixture");
         let bytes = tensor.data().to_vec();
-        let words = bytes.chunks_exact(4).map(|word| [word[0], word[1], word[2], word[3]]);
+        let words = bytes
+            .chunks_exact(4)
+            .map(|word| [word[0], word[1], word[2], word[3]]);
         words.collect::<Vec<_>>().into_iter()
     }
 }
@@ -104,9 +117,17 @@ impl Prompt {
         conditioning: Vec<u32>,
     ) -> Self {
         let kv = segments.chunks.iter().map(|ids| {
-            Arc::new(engine.chunk_kv(&conditioning, ids).expect("chunk KV is computed"))
+            Arc::new(
+                engine
+                    .chunk_kv(&conditioning, ids)
+                    .expect("chunk KV is computed"),
+            )
         });
-        Self { kv: kv.collect(), segments, conditioning }
+        Self {
+            kv: kv.collect(),
+            segments,
+            conditioning,
+        }
     }
 
     /// States of all chunks, with the given ones missed.
@@ -114,7 +135,9 @@ impl Prompt {
         let exact_first = exact_dtype && self.conditioning == self.segments.prefix;
         let state = |i| match misses.contains(&i) {
             true => ChunkState::Miss,
-            false => ChunkState::Hit { exact: i == 0 && exact_first },
+            false => ChunkState::Hit {
+                exact: i == 0 && exact_first,
+            },
         };
         (0..self.kv.len()).map(state).collect()
     }
@@ -129,14 +152,15 @@ impl Prompt {
         let states = self.states(misses, engine.info().identity.is_exact_dtype());
         let plan = FusionPlan::new(self.segments.clone(), states, mode, engine.info());
         let plan = plan.expect("the plan is valid");
-        engine.plan_logits(plan, self.sources()).expect("the prefill succeeds")
+        engine
+            .plan_logits(plan, self.sources())
+            .expect("the prefill succeeds")
     }
 
     /// One source per chunk.
     pub fn sources(&self) -> Vec<Option<Box<dyn LayerSource>>> {
-        let source = |kv: &Arc<ChunkKv>| {
-            Some(Box::new(MemorySource(kv.clone())) as Box<dyn LayerSource>)
-        };
+        let source =
+            |kv: &Arc<ChunkKv>| Some(Box::new(MemorySource(kv.clone())) as Box<dyn LayerSource>);
         self.kv.iter().map(source).collect()
     }
 }

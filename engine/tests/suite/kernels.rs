@@ -11,8 +11,12 @@ use super::fixtures::assert_close;
 type Shape = [usize; 3];
 
 /// `[rows, heads, head_dim]` of the buffer and how many rows are written.
-const SHAPES: [(Shape, usize); 4] =
-    [([1, 1, 2], 1), ([7, 3, 4], 3), ([33, 2, 64], 33), ([513, 5, 6], 100)];
+const SHAPES: [(Shape, usize); 4] = [
+    ([1, 1, 2], 1),
+    ([7, 3, 4], 3),
+    ([33, 2, 64], 33),
+    ([513, 5, 6], 100),
+];
 
 pub fn overwrite_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 5);
@@ -20,7 +24,12 @@ pub fn overwrite_rows_equals_its_reference<B: FusionBackend>(device: &B::Device)
         let (buffer, rows, values) = inputs::<B>(shape, n_written, device);
         let expected = overwrite_rows_reference(buffer.clone(), rows.clone(), values.clone());
         let actual = overwrite_rows(buffer, rows, values);
-        assert_close(&format!("{shape:?}"), &floats(actual), &floats(expected), 0.0);
+        assert_close(
+            &format!("{shape:?}"),
+            &floats(actual),
+            &floats(expected),
+            0.0,
+        );
     }
 }
 
@@ -38,8 +47,13 @@ pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device)
     let cases = [
         (2, 3, 17, (0..17).map(|p| 0..p + 1).collect::<Vec<_>>()),
         (1, 1, 600, vec![0..1, 0..77, 0..599, 0..600]),
-        (4, 2, 33, (0..33usize).map(|p| p.saturating_sub(7)..p + 1).collect()),
-        (3, 5, 9, vec![0..9]),
+        (
+            4,
+            2,
+            33,
+            (0..33usize).map(|p| p.saturating_sub(7)..p + 1).collect(),
+        ),
+        (3, 5, 9, std::iter::once(0..9).collect()),
     ];
     for (heads, group, n, visible) in cases {
         let shape = [heads, group * visible.len(), n];
@@ -47,7 +61,12 @@ pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device)
         let scores = Tensor::<B, 3>::random(shape, uniform, (device, DType::F32));
         let expected = masked_softmax_reference(scores.clone(), &visible);
         let actual = masked_softmax(scores, &visible);
-        assert_close(&format!("{shape:?}"), &floats(actual), &floats(expected), 1e-6);
+        assert_close(
+            &format!("{shape:?}"),
+            &floats(actual),
+            &floats(expected),
+            1e-6,
+        );
     }
 }
 

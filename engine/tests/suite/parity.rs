@@ -13,12 +13,24 @@ pub fn equals_transformers<B: FusionBackend>(variant: &str, device: &B::Device) 
     let expected = Expected::read(variant);
     let mut engine = load::<B>(&options(variant), device);
 
-    let trace = engine.forward(&expected.ids("ids")).expect("a forward pass");
+    let trace = engine
+        .forward(&expected.ids("ids"))
+        .expect("a forward pass");
 
-    assert_close("logits", &trace.logits.concat(), &expected.floats("logits"), TOLERANCE);
+    assert_close(
+        "logits",
+        &trace.logits.concat(),
+        &expected.floats("logits"),
+        TOLERANCE,
+    );
     for (layer, (k, v)) in trace.layers.iter().enumerate() {
         let expected_k = expected.floats(&format!("k_unrotated.{layer}"));
         assert_close(&format!("K of layer {layer}"), k, &expected_k, TOLERANCE);
-        assert_close(&format!("V of layer {layer}"), v, &expected.floats(&format!("v.{layer}")), TOLERANCE);
+        assert_close(
+            &format!("V of layer {layer}"),
+            v,
+            &expected.floats(&format!("v.{layer}")),
+            TOLERANCE,
+        );
     }
 }

@@ -19,7 +19,12 @@ impl Hkvd {
         schedule: Schedule,
         candidates: Candidates,
     ) -> Self {
-        Self { check_layer, deviation, schedule, candidates }
+        Self {
+            check_layer,
+            deviation,
+            schedule,
+            candidates,
+        }
     }
 
     /// Rows alive after `layer`: `k`, or linear from 1.5 k at the check layer to 0.5 k at the last.
@@ -58,8 +63,11 @@ impl RowSelector for Hkvd {
         // Most deviating first; a stable sort leaves ties in ascending position. NaN sorts first,
         // so that a broken comparison recomputes the row rather than trusting the stored one.
         order.sort_by(|&a, &b| deviation[b].total_cmp(&deviation[a]));
-        let mut kept: Vec<usize> =
-            order.into_iter().take(self.n_rows(layer)).map(|i| rows[i]).collect();
+        let mut kept: Vec<usize> = order
+            .into_iter()
+            .take(self.n_rows(layer))
+            .map(|i| rows[i])
+            .collect();
         kept.sort_unstable();
         kept
     }

@@ -16,7 +16,11 @@ use crate::error::EngineError;
 pub enum Policy {
     /// High KV deviation (CacheBlend): all rows run below `check_layer`; there fresh and stored KV
     /// are compared and the rows that deviate most go on.
-    Hkvd { check_layer: usize, deviation: Deviation, schedule: Schedule },
+    Hkvd {
+        check_layer: usize,
+        deviation: Deviation,
+        schedule: Schedule,
+    },
     /// The first tokens of each chunk (EPIC, arXiv 2410.15332). No check layer.
     FirstK,
     /// Uniformly random rows: the baseline any policy has to beat.
@@ -106,9 +110,16 @@ pub(crate) trait RowSelector {
 
 pub(crate) fn selector(policy: &Policy, candidates: Candidates) -> Box<dyn RowSelector> {
     match policy {
-        Policy::Hkvd { check_layer, deviation, schedule } => {
-            Box::new(hkvd::Hkvd::new(*check_layer, *deviation, *schedule, candidates))
-        }
+        Policy::Hkvd {
+            check_layer,
+            deviation,
+            schedule,
+        } => Box::new(hkvd::Hkvd::new(
+            *check_layer,
+            *deviation,
+            *schedule,
+            candidates,
+        )),
         Policy::FirstK => Box::new(Fixed::new(first_k::rows(&candidates))),
         Policy::Random { seed } => Box::new(Fixed::new(random::rows(&candidates, *seed))),
         Policy::All => Box::new(Fixed::new(all::rows(&candidates))),
@@ -159,7 +170,12 @@ mod tests {
     use super::*;
 
     fn candidates(ratio: f64) -> Candidates {
-        Candidates { chunks: vec![10..20, 30..35], prompt_tokens: 40, n_layers: 4, ratio }
+        Candidates {
+            chunks: vec![10..20, 30..35],
+            prompt_tokens: 40,
+            n_layers: 4,
+            ratio,
+        }
     }
 
     #[test]
@@ -181,15 +197,21 @@ mod tests {
         let rows = random::rows(&candidates(0.4), 7);
         assert_eq!(rows.len(), 6);
         assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "{rows:?}");
-        assert!(rows.iter().all(|row| (10..20).contains(row) || (30..35).contains(row)));
+        assert!(
+            rows.iter()
+                .all(|row| (10..20).contains(row) || (30..35).contains(row))
+        );
         assert_eq!(rows, random::rows(&candidates(0.4), 7));
         assert_ne!(rows, random::rows(&candidates(0.4), 8));
     }
 
     #[test]
     fn hkvd_keeps_the_most_deviating_and_breaks_ties_downwards() {
-        let policy =
-            Policy::Hkvd { check_layer: 1, deviation: Deviation::Kv, schedule: Schedule::Fixed };
+        let policy = Policy::Hkvd {
+            check_layer: 1,
+            deviation: Deviation::Kv,
+            schedule: Schedule::Fixed,
+        };
         let selector = selector(&policy, candidates(0.2));
         let rows = candidates(0.2).rows();
         let mut deviation = vec![0.0; rows.len()];
@@ -204,8 +226,11 @@ mod tests {
 
     #[test]
     fn gradual_runs_from_one_and_a_half_k_to_half_k() {
-        let policy =
-            Policy::Hkvd { check_layer: 1, deviation: Deviation::K, schedule: Schedule::Gradual };
+        let policy = Policy::Hkvd {
+            check_layer: 1,
+            deviation: Deviation::K,
+            schedule: Schedule::Gradual,
+        };
         let selector = selector(&policy, candidates(0.25)); // k = 4
         let mut rows = candidates(0.25).rows();
         let counts: Vec<usize> = (1..4)
