@@ -13,6 +13,8 @@ use crate::error::StoreError;
 pub const STORE_VERSION: u32 = 1;
 const LOCK_FILE: &str = "LOCK";
 const FORMAT_FILE: &str = "FORMAT";
+/// A configuration somebody put beside the store to be. The store itself never reads it.
+const CONFIG_FILE: &str = "ragweave.toml";
 const FORMAT_WORD: &str = "ragweave-store";
 
 /// Operations of the store on segment files and their directory. [`OsDisk`] is the real one.
@@ -149,7 +151,7 @@ fn check_marker(dir: &Path, text: &str) -> Result<DirState, StoreError> {
 }
 
 /// A directory without the marker is ours to fill only when it holds nothing but what a creation
-/// cut short may have left.
+/// cut short may have left, or a configuration.
 fn check_new(dir: &Path) -> Result<DirState, StoreError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
@@ -168,6 +170,7 @@ fn check_new(dir: &Path) -> Result<DirState, StoreError> {
             META_DIR,
             SEGMENT_DIR,
             &temporary_name(FORMAT_FILE),
+            CONFIG_FILE,
         ];
         if !ours.iter().any(|known| name == *known) {
             return Err(not_a_store(dir));
