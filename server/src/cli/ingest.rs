@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::client::DEFAULT_ADDR;
 use crate::components::{Components, OpenMode};
 use crate::config::{CommonArgs, Config};
 use crate::error::ServerError;
@@ -17,10 +18,13 @@ mod dry_run;
 mod failures;
 mod job;
 mod progress;
+mod remote;
 
 use job::{Ending, Job};
 use progress::{Progress, ProgressKind};
 
+const NO_DOCUMENTS: &str =
+    "no documents under the given paths; .txt, .md, .markdown and .jsonl files are read";
 const SOME_FAILED: u8 = 3;
 const INTERRUPTED: u8 = 130;
 
@@ -46,7 +50,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     progress: ProgressKind,
     /// Send the documents to a running server instead of opening the data directory
-    #[arg(long, value_name = "URL", conflicts_with_all = ["no_kv", "dry_run", "prune"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["dry_run", "prune"])]
     addr: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
@@ -58,6 +62,10 @@ pub struct Args {
 /// Where the runtime cannot start or progress cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
+    if let Some(addr) = &args.addr {
+        let sending = remote::run(addr, &args.paths, args.limit, args.no_kv);
+        return Ok(exit_code(&runtime()?.block_on(sending)?));
+    }
     let config = match Config::load(&args.common) {
         Ok(config) => config,
         Err(error) => return Ok(refused(&error, &args)),
@@ -72,17 +80,26 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok(components) => components,
         Err(error) => return Ok(refused(&error, &args)),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = runtime()?;
     let ending = runtime.block_on(work(&args, &components))?;
     // The reader may wait in a file system that does not answer; its result is not needed any more.
     runtime.shutdown_background();
     Ok(exit_code(&ending))
 }
 
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}
+
 async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
     let ingestor = Ingestor::new(components);
-    let progress =
-        Progress::start(args.progress, ingestor.counters(), corpus::total_bytes(&args.paths));
+    let progress = Progress::start(
+        args.progress,
+        ingestor.counters(),
+        corpus::total_bytes(&args.paths),
+    );
     let failures = failures::FailureLog::new(&components.config.data)?;
     let limits = &components.config.limits;
     let documents = corpus::read(&args.paths, limits.max_document_bytes, args.limit);
@@ -112,7 +129,10 @@ fn refused(error: &ServerError, args: &Args) -> ExitCode {
     eprintln!("ragweave: {error}");
     if matches!(error, ServerError::Locked { .. }) {
         let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
-        eprintln!("  ragweave ingest {} --addr http://127.0.0.1:50051", paths.join(" "));
+        eprintln!(
+            "  ragweave ingest {} --addr {DEFAULT_ADDR}",
+            paths.join(" ")
+        );
     }
     ExitCode::from(error.exit_code())
 }

@@ -57,14 +57,19 @@ pub(super) fn documents(
     max_bytes: usize,
     limit: Option<usize>,
 ) -> impl Iterator<Item = Item> {
-    let limits = ReadLimits { max_document_bytes: max_bytes as u64 };
+    let limits = ReadLimits {
+        max_document_bytes: max_bytes as u64,
+    };
     let mut seen = HashSet::new();
     let mut taken = 0;
-    paths.iter().flat_map(move |root| read_root(root, limits)).map_while(move |(root, item)| {
-        let item = item.and_then(|document| once(&mut seen, root, document));
-        taken += usize::from(item.is_ok());
-        (taken <= limit.unwrap_or(usize::MAX)).then_some(item)
-    })
+    paths
+        .iter()
+        .flat_map(move |root| read_root(root, limits))
+        .map_while(move |(root, item)| {
+            let item = item.and_then(|document| once(&mut seen, root, document));
+            taken += usize::from(item.is_ok());
+            (taken <= limit.unwrap_or(usize::MAX)).then_some(item)
+        })
 }
 
 fn read_root(root: &Path, limits: ReadLimits) -> impl Iterator<Item = (PathBuf, Item)> {
@@ -88,7 +93,11 @@ fn once(seen: &mut HashSet<String>, root: PathBuf, document: SourceDocument) -> 
         "the document id `{}` is already taken under another path; give each document its own id",
         document.id
     );
-    Err(Unreadable { path: root, line: None, error })
+    Err(Unreadable {
+        path: root,
+        line: None,
+        error,
+    })
 }
 
 /// Bytes of all files under `paths`, for the estimate of the remaining time; what cannot be read counts nothing.
@@ -97,10 +106,17 @@ pub(super) fn total_bytes(paths: &[PathBuf]) -> u64 {
 }
 
 fn bytes_under(path: &Path) -> u64 {
-    let Ok(metadata) = fs_err::symlink_metadata(path) else { return 0 };
+    let Ok(metadata) = fs_err::symlink_metadata(path) else {
+        return 0;
+    };
     if metadata.is_file() {
         return metadata.len();
     }
-    let Ok(entries) = fs_err::read_dir(path) else { return 0 };
-    entries.filter_map(Result::ok).map(|entry| bytes_under(&entry.path())).sum()
+    let Ok(entries) = fs_err::read_dir(path) else {
+        return 0;
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| bytes_under(&entry.path()))
+        .sum()
 }

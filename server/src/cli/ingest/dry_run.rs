@@ -24,13 +24,21 @@ pub(super) fn run(
     let model = ModelInfo::read(&components::engine_options(config))?;
     let prompt = components::open_prompt(config, &model)?;
     let splitter = components::open_splitter(config, &model, &prompt)?;
-    let (mut n_documents, mut n_chunks, mut n_tokens, mut n_bytes) = (0usize, 0usize, 0usize, 0usize);
+    let (mut n_documents, mut n_chunks, mut n_tokens, mut n_bytes) =
+        (0usize, 0usize, 0usize, 0usize);
     for item in corpus::documents(paths, config.limits.max_document_bytes, limit) {
-        let counted = item.map_err(|failure| failure.to_string()).and_then(|document| {
-            let tokens = chunk_lens(&splitter, &prompt, &document)?;
-            println!("{}: {} chunks, {} tokens", document.id, tokens.len(), tokens.iter().sum::<usize>());
-            Ok(tokens)
-        });
+        let counted = item
+            .map_err(|failure| failure.to_string())
+            .and_then(|document| {
+                let tokens = chunk_lens(&splitter, &prompt, &document)?;
+                println!(
+                    "{}: {} chunks, {} tokens",
+                    document.id,
+                    tokens.len(),
+                    tokens.iter().sum::<usize>()
+                );
+                Ok(tokens)
+            });
         match counted {
             Ok(tokens) => {
                 n_documents += 1;
@@ -56,9 +64,20 @@ fn chunk_lens(
     document: &ragweave_retriever::SourceDocument,
 ) -> Result<Vec<usize>, String> {
     let said = |error: &dyn std::fmt::Display| format!("{}: {error}", document.id);
-    let spans = splitter.split(&document.text, document.format).map_err(|e| said(&e))?;
-    let texts = spans.iter().map(|span| &document.text[span.start..span.end]);
-    texts.map(|text| prompt.chunk_ids(text).map(|ids| ids.len()).map_err(|e| said(&e))).collect()
+    let spans = splitter
+        .split(&document.text, document.format)
+        .map_err(|e| said(&e))?;
+    let texts = spans
+        .iter()
+        .map(|span| &document.text[span.start..span.end]);
+    texts
+        .map(|text| {
+            prompt
+                .chunk_ids(text)
+                .map(|ids| ids.len())
+                .map_err(|e| said(&e))
+        })
+        .collect()
 }
 
 /// KV bytes of a chunk over all layers, without the padding of the record.

@@ -22,7 +22,11 @@ impl FailureLog {
         if path.exists() {
             fs_err::remove_file(&path)?;
         }
-        Ok(Self { path, file: None, n_failures: 0 })
+        Ok(Self {
+            path,
+            file: None,
+            n_failures: 0,
+        })
     }
 
     /// Adds a line and hands it to the operating system, so that it survives a kill of this process.

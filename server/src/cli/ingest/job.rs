@@ -52,7 +52,15 @@ impl<'a> Job<'a> {
         failures: FailureLog,
     ) -> Self {
         let (totals, seen) = (Totals::default(), HashSet::new());
-        Self { ingestor, store, options, progress, failures, totals, seen }
+        Self {
+            ingestor,
+            store,
+            options,
+            progress,
+            failures,
+            totals,
+            seen,
+        }
     }
 
     /// Ingests what arrives. The document under way is finished before an interrupt ends the loop.
@@ -72,18 +80,24 @@ impl<'a> Job<'a> {
                 Some(Err(unreadable)) => self.fail(&unreadable)?,
                 Some(Ok(document)) => {
                     if let Err(fatal) = self.one(document).await? {
-                        eprintln!("ragweave: {fatal}; what is committed stays, run the same command to go on");
+                        eprintln!(
+                            "ragweave: {fatal}; what is committed stays, run the same command to go on"
+                        );
                         return Ok(Ending::Stopped);
                     }
                 }
             }
         }
         if self.seen.is_empty() && self.failures.len() == 0 {
-            eprintln!("ragweave: no documents under the given paths; .txt, .md, .markdown and .jsonl files are read");
+            eprintln!("ragweave: {}", super::NO_DOCUMENTS);
             return Ok(Ending::Stopped);
         }
         let failed = self.failures.len() > 0;
-        Ok(if failed { Ending::SomeFailed } else { Ending::Done })
+        Ok(if failed {
+            Ending::SomeFailed
+        } else {
+            Ending::Done
+        })
     }
 
     /// Ingests one document; the inner error is one that ends the run.
@@ -103,7 +117,11 @@ impl<'a> Job<'a> {
             Err(error) if error.is_fatal() => return Ok(Err(error)),
             Err(error) => {
                 let error = error.to_string();
-                self.fail(&Unreadable { path: PathBuf::from(id), line: None, error })?;
+                self.fail(&Unreadable {
+                    path: PathBuf::from(id),
+                    line: None,
+                    error,
+                })?;
             }
         }
         Ok(Ok(()))
@@ -127,9 +145,14 @@ impl<'a> Job<'a> {
         let mut after: Option<String> = None;
         loop {
             let page = self.store.list_documents(after.as_deref(), PAGE)?;
-            let Some(last) = page.last() else { return Ok(vanished) };
+            let Some(last) = page.last() else {
+                return Ok(vanished);
+            };
             after = Some(last.id.clone());
-            let unseen = page.into_iter().map(|d| d.id).filter(|id| !self.seen.contains(id));
+            let unseen = page
+                .into_iter()
+                .map(|d| d.id)
+                .filter(|id| !self.seen.contains(id));
             vanished.extend(unseen);
         }
     }

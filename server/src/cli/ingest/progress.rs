@@ -53,7 +53,11 @@ pub(super) struct Totals {
 }
 
 impl Progress {
-    pub(super) fn start(kind: ProgressKind, counters: &Arc<IngestCounters>, total_bytes: u64) -> Self {
+    pub(super) fn start(
+        kind: ProgressKind,
+        counters: &Arc<IngestCounters>,
+        total_bytes: u64,
+    ) -> Self {
         let begun = Instant::now();
         let display = match kind {
             ProgressKind::Jsonl => Display::Jsonl,
@@ -61,11 +65,20 @@ impl Progress {
             ProgressKind::Auto if stderr().is_terminal() => Display::Bar(bar(total_bytes)),
             ProgressKind::Auto | ProgressKind::Plain => Display::Plain { latest: begun },
         };
-        Self { display, counters: Arc::clone(counters), begun, read_bytes: 0 }
+        Self {
+            display,
+            counters: Arc::clone(counters),
+            begun,
+            read_bytes: 0,
+        }
     }
 
     /// A document is in the store, durably.
-    pub(super) fn ingested(&mut self, outcome: &IngestOutcome, text_bytes: usize) -> io::Result<()> {
+    pub(super) fn ingested(
+        &mut self,
+        outcome: &IngestOutcome,
+        text_bytes: usize,
+    ) -> io::Result<()> {
         self.read_bytes += text_bytes as u64;
         self.event(|| match outcome.seq {
             Some(seq) => json!({
@@ -103,7 +116,14 @@ impl Progress {
         }
         let (tokens, kv_bytes) = (self.counters.tokens(), self.counters.kv_bytes());
         let seconds = self.begun.elapsed().as_secs_f64();
-        let Totals { added, replaced, unchanged, failed, removed, chunks } = *totals;
+        let Totals {
+            added,
+            replaced,
+            unchanged,
+            failed,
+            removed,
+            chunks,
+        } = *totals;
         if !matches!(self.display, Display::Jsonl) {
             eprintln!(
                 "{added} added, {replaced} replaced, {unchanged} unchanged, {removed} removed, {failed} failed; \
@@ -159,10 +179,9 @@ impl Progress {
 
 /// `total_bytes` of input; the template is constant, so its syntax cannot fail at run time.
 fn bar(total_bytes: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template(
-        "{bar:30} {bytes}/{total_bytes} of text, {msg}, ETA {eta}",
-    )
-    .unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} of text, {msg}, ETA {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(total_bytes).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
