@@ -9,7 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use ragweave_engine::{ChunkKv, EngineHandle, EngineOptions, ModelInfo};
-use ragweave_retriever::{Embedder, Embedding, FlatIndex, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
+use ragweave_retriever::{
+    Embedder, Embedding, FlatIndex, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter,
+};
 use ragweave_store::{
     BlobGeometry, BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
 };
@@ -104,7 +106,10 @@ impl Components {
         let key = self.blob_key(&kv.token_ids);
         let too_large = || StoreError::InvalidBlob {
             key,
-            what: format!("{} tokens are more than a record can hold", kv.token_ids.len()),
+            what: format!(
+                "{} tokens are more than a record can hold",
+                kv.token_ids.len()
+            ),
         };
         let identity = &self.engine.model().identity;
         let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
@@ -142,7 +147,9 @@ pub(crate) fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFo
 
 fn without_tokenizer(error: PromptError, model: &Path) -> ServerError {
     match error {
-        PromptError::NoTokenizer { .. } => ServerError::NoTokenizer { model: model.to_owned() },
+        PromptError::NoTokenizer { .. } => ServerError::NoTokenizer {
+            model: model.to_owned(),
+        },
         other => other.into(),
     }
 }
@@ -154,20 +161,32 @@ pub(crate) fn open_splitter(
     prompt: &PromptFormat,
 ) -> Result<Splitter, ServerError> {
     let chunk_tokens = config.ingest.chunk_tokens;
-    let room = model.max_model_len.saturating_sub(prompt.conditioning_prefix().len());
+    let room = model
+        .max_model_len
+        .saturating_sub(prompt.conditioning_prefix().len());
     if chunk_tokens > room {
-        return Err(ServerError::ChunkTooLong { chunk_tokens, context: model.max_model_len, room });
+        return Err(ServerError::ChunkTooLong {
+            chunk_tokens,
+            context: model.max_model_len,
+            room,
+        });
     }
     let wrapper = prompt.wrapper_tokens();
     let budget = chunk_tokens.saturating_sub(wrapper);
     if budget < MIN_CHUNK_TOKENS {
-        return Err(ServerError::ChunkTooShort { chunk_tokens, wrapper });
+        return Err(ServerError::ChunkTooShort {
+            chunk_tokens,
+            wrapper,
+        });
     }
     let Some(codec) = &model.tokenizer else {
-        return Err(ServerError::NoTokenizer { model: config.model.clone() });
+        return Err(ServerError::NoTokenizer {
+            model: config.model.clone(),
+        });
     };
-    Splitter::new(codec.plain_tokenizer(), budget)
-        .map_err(|error| ServerError::Splitter { message: error.to_string() })
+    Splitter::new(codec.plain_tokenizer(), budget).map_err(|error| ServerError::Splitter {
+        message: error.to_string(),
+    })
 }
 
 /// What a store of this model, prompt format and embedder is called.
@@ -186,7 +205,10 @@ fn identity(model: &ModelInfo, prompt: &PromptFormat, embedder: &dyn Embedder) -
         &blake3::Hash::from(prompt).to_hex()[..8],
         embedder.id(),
     );
-    Identity { fingerprint: *hasher.finalize().as_bytes(), description }
+    Identity {
+        fingerprint: *hasher.finalize().as_bytes(),
+        description,
+    }
 }
 
 fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Store, ServerError> {
@@ -224,7 +246,11 @@ fn load_index(
         if row.vector.is_empty() {
             return Ok(());
         }
-        let embedding = if is_foreign { None } else { Embedding::from_bytes(&row.vector).ok() };
+        let embedding = if is_foreign {
+            None
+        } else {
+            Embedding::from_bytes(&row.vector).ok()
+        };
         let Some(embedding) = embedding else {
             damaged.push(row);
             return Ok(());
@@ -234,7 +260,9 @@ fn load_index(
         Ok(())
     })?;
     for row in damaged {
-        let Some(chunk) = store.chunk(&row.chunk_id)? else { continue };
+        let Some(chunk) = store.chunk(&row.chunk_id)? else {
+            continue;
+        };
         tracing::debug!(chunk = row.chunk_id, "embedding again from the text");
         let added = embedder
             .embed_document(&chunk.text)
@@ -242,7 +270,9 @@ fn load_index(
         failure = failure.or(added.err());
     }
     match failure {
-        Some(error) => Err(ServerError::Index { message: error.to_string() }),
+        Some(error) => Err(ServerError::Index {
+            message: error.to_string(),
+        }),
         None => Ok(index),
     }
 }

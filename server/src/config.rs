@@ -42,7 +42,11 @@ pub struct Config {
     #[serde(deserialize_with = "parse::from_text")]
     pub dtype: ComputeDtype,
     /// Stored type of chunk KV. The compute dtype unless set.
-    #[serde(default, rename = "kv_dtype", deserialize_with = "parse::optional_from_text")]
+    #[serde(
+        default,
+        rename = "kv_dtype",
+        deserialize_with = "parse::optional_from_text"
+    )]
     kv_dtype_setting: Option<KvDtype>,
     pub listen: SocketAddr,
     pub allow_recompute: bool,
@@ -139,7 +143,9 @@ impl Config {
         require(&merged, "data", "RAGWEAVE_DATA")?;
         require(&merged, "model", "RAGWEAVE_MODEL")?;
         let config: Self = merged.extract().map_err(|error| value_error(&error))?;
-        config.validate().map_err(|(key, message)| origin_error(&merged, key, message))?;
+        config
+            .validate()
+            .map_err(|(key, message)| origin_error(&merged, key, message))?;
         if !config.model.is_dir() {
             return Err(ConfigError::NoModelDirectory { path: config.model }.into());
         }
@@ -179,10 +185,16 @@ impl Config {
         }
         if self.retrieval.top_k > limits.max_top_k {
             let limit = limits.max_top_k;
-            return Err(("retrieval.top_k", format!("is above limits.max_top_k, {limit}")));
+            return Err((
+                "retrieval.top_k",
+                format!("is above limits.max_top_k, {limit}"),
+            ));
         }
         if !(0.0..=1.0).contains(&self.fusion.ratio) {
-            return Err(("fusion.ratio", format!("must lie in 0..=1, is {}", self.fusion.ratio)));
+            return Err((
+                "fusion.ratio",
+                format!("must lie in 0..=1, is {}", self.fusion.ratio),
+            ));
         }
         self.prompt.as_ref().map_or(Ok(()), PromptStrings::validate)
     }
@@ -213,7 +225,9 @@ impl PromptStrings {
 pub fn data_dir(args: &CommonArgs) -> Result<PathBuf, ServerError> {
     let merged = merge(args)?;
     require(&merged, "data", "RAGWEAVE_DATA")?;
-    merged.extract_inner("data").map_err(|error| value_error(&error).into())
+    merged
+        .extract_inner("data")
+        .map_err(|error| value_error(&error).into())
 }
 
 /// Every key with its value and origin, in the order of `default.toml`.
@@ -225,9 +239,10 @@ pub fn explain(args: &CommonArgs) -> Result<Vec<Setting>, ServerError> {
     let setting = |key: &'static str| Setting {
         key,
         value: merged.extract_inner(key).ok(),
-        origin: merged
-            .find_metadata(key)
-            .map_or_else(|| "not set".to_owned(), |metadata| metadata.name.to_string()),
+        origin: merged.find_metadata(key).map_or_else(
+            || "not set".to_owned(),
+            |metadata| metadata.name.to_string(),
+        ),
     };
     Ok(layers::all_keys().map(setting).collect())
 }
@@ -255,14 +270,22 @@ fn merge(args: &CommonArgs) -> Result<Figment, ConfigError> {
     };
 
     let mut merged = Figment::from(Layer::from_toml("built-in default", DEFAULTS)?);
-    for layer in of_model.into_iter().chain(file).chain(environment).chain(flags) {
+    for layer in of_model
+        .into_iter()
+        .chain(file)
+        .chain(environment)
+        .chain(flags)
+    {
         merged = merged.merge(layer);
     }
     Ok(merged)
 }
 
 fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Option<String> {
-    layers.filter_map(|layer| layer.text(key)).next().map(str::to_owned)
+    layers
+        .filter_map(|layer| layer.text(key))
+        .next()
+        .map(str::to_owned)
 }
 
 /// Reads `ragweave.toml` in `dir` and says so, because nobody named that file on the command line.
@@ -278,23 +301,36 @@ fn optional_file(
     read(&path).map(Some)
 }
 
-fn require(
-    merged: &Figment,
-    key: &'static str,
-    variable: &'static str,
-) -> Result<(), ConfigError> {
-    if merged.contains(key) { Ok(()) } else { Err(ConfigError::Missing { key, variable }) }
+fn require(merged: &Figment, key: &'static str, variable: &'static str) -> Result<(), ConfigError> {
+    if merged.contains(key) {
+        Ok(())
+    } else {
+        Err(ConfigError::Missing { key, variable })
+    }
 }
 
 fn value_error(error: &figment::Error) -> ConfigError {
     let key = error.path.join(".");
-    let origin = error.metadata.as_ref().map_or("configuration", |metadata| &metadata.name);
-    ConfigError::Value { key, origin: origin.to_owned(), message: error.kind.to_string() }
+    let origin = error
+        .metadata
+        .as_ref()
+        .map_or("configuration", |metadata| &metadata.name);
+    ConfigError::Value {
+        key,
+        origin: origin.to_owned(),
+        message: error.kind.to_string(),
+    }
 }
 
 fn origin_error(merged: &Figment, key: &str, message: String) -> ConfigError {
-    let origin = merged.find_metadata(key).map_or("configuration", |metadata| &metadata.name);
-    ConfigError::Value { key: key.to_owned(), origin: origin.to_owned(), message }
+    let origin = merged
+        .find_metadata(key)
+        .map_or("configuration", |metadata| &metadata.name);
+    ConfigError::Value {
+        key: key.to_owned(),
+        origin: origin.to_owned(),
+        message,
+    }
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ impl FromStr for Device {
     type Err = UnknownDevice;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        let unknown = || UnknownDevice { name: name.to_owned() };
+        let unknown = || UnknownDevice {
+            name: name.to_owned(),
+        };
         let (kind, index) = name.split_once(':').unwrap_or((name, "0"));
         let index = index.parse().map_err(|_| unknown())?;
         match kind {

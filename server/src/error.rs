@@ -26,7 +26,11 @@ pub enum ServerError {
          KV lookup a miss",
         data.display()
     )]
-    ForeignStore { data: PathBuf, found: String, expected: String },
+    ForeignStore {
+        data: PathBuf,
+        found: String,
+        expected: String,
+    },
     #[error(
         "data directory {} is in use by another ragweave process; stop it, or send documents through the running \
          server with --addr",
@@ -47,7 +51,11 @@ pub enum ServerError {
         "ingest.chunk_tokens is {chunk_tokens}, but the model's context of {context} tokens has room for at most \
          {room} after the prompt's prefix; pass --chunk-tokens {room} or less"
     )]
-    ChunkTooLong { chunk_tokens: usize, context: usize, room: usize },
+    ChunkTooLong {
+        chunk_tokens: usize,
+        context: usize,
+        room: usize,
+    },
     #[error(
         "ingest.chunk_tokens is {chunk_tokens}, but the prompt's wrapper around each chunk alone takes {wrapper} \
          tokens; raise --chunk-tokens"
@@ -58,7 +66,10 @@ pub enum ServerError {
     #[error("index: {message}")]
     Index { message: String },
     #[error("{what}: {source}")]
-    Io { what: &'static str, source: io::Error },
+    Io {
+        what: &'static str,
+        source: io::Error,
+    },
 }
 
 impl ServerError {

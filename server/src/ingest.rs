@@ -105,12 +105,20 @@ impl Ingestor {
         if let Some(prepare::Known::Unchanged(document)) = known {
             return Ok(outcome(Change::Unchanged, &document, 0, None));
         }
-        let change = if known.is_some() { Change::Replaced } else { Change::Added };
+        let change = if known.is_some() {
+            Change::Replaced
+        } else {
+            Change::Added
+        };
 
         let components = self.components.clone();
         let prepared = blocking(move || prepare::prepare(&components, source)).await?;
         let before = self.counters.kv_bytes();
-        let blobs = if no_kv { Vec::new() } else { self.compute_kv(&prepared.document).await? };
+        let blobs = if no_kv {
+            Vec::new()
+        } else {
+            self.compute_kv(&prepared.document).await?
+        };
         let kv_bytes = self.counters.kv_bytes() - before;
         let (document, seq) = self.commit(prepared, blobs).await?;
         Ok(outcome(change, &document, kv_bytes, Some(seq)))
@@ -126,7 +134,10 @@ impl Ingestor {
         let id = document_id.to_owned();
         blocking(move || {
             let was_there = components.store.remove_document(&id)?;
-            let mut index = components.index.write().unwrap_or_else(PoisonError::into_inner);
+            let mut index = components
+                .index
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             index.remove_document(&id);
             Ok(was_there)
         })
@@ -144,7 +155,11 @@ impl Ingestor {
                 continue;
             }
             let conditioning = self.components.prompt.conditioning_prefix();
-            let kv = self.components.engine.chunk_kv(conditioning, chunk.token_ids.clone()).await?;
+            let kv = self
+                .components
+                .engine
+                .chunk_kv(conditioning, chunk.token_ids.clone())
+                .await?;
             if let Some(previous) = writing.replace(self.write(kv)) {
                 pending.push(joined(previous).await?);
             }
@@ -179,9 +194,15 @@ impl Ingestor {
     ) -> Result<(Document, u64), IngestError> {
         let components = self.components.clone();
         blocking(move || {
-            let Prepared { document, embeddings } = prepared;
+            let Prepared {
+                document,
+                embeddings,
+            } = prepared;
             let seq = components.store.commit_document(&document, blobs)?;
-            let mut index = components.index.write().unwrap_or_else(PoisonError::into_inner);
+            let mut index = components
+                .index
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
             index.remove_document(&document.id);
             for (chunk, embedding) in document.chunks.iter().zip(embeddings) {
                 let Some(embedding) = embedding else { continue };
@@ -198,7 +219,11 @@ fn outcome(change: Change, document: &Document, kv_bytes: u64, seq: Option<u64>)
     IngestOutcome {
         change,
         document_id: document.id.clone(),
-        chunk_ids: document.chunks.iter().map(|chunk| chunk.id.clone()).collect(),
+        chunk_ids: document
+            .chunks
+            .iter()
+            .map(|chunk| chunk.id.clone())
+            .collect(),
         n_tokens: document.chunks.iter().map(n_tokens).sum(),
         kv_bytes,
         seq,
@@ -213,5 +238,9 @@ async fn blocking<T: Send + 'static>(
 }
 
 async fn joined<T>(task: JoinHandle<Result<T, IngestError>>) -> Result<T, IngestError> {
-    task.await.unwrap_or_else(|error| Err(IngestError::Panicked { message: error.to_string() }))
+    task.await.unwrap_or_else(|error| {
+        Err(IngestError::Panicked {
+            message: error.to_string(),
+        })
+    })
 }

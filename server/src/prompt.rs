@@ -65,7 +65,10 @@ enum Prefix {
     /// No place for a system text.
     Fixed(Vec<u32>),
     /// `{system}` inside.
-    WithSystem { wrapped: Wrapped, default_system: String },
+    WithSystem {
+        wrapped: Wrapped,
+        default_system: String,
+    },
 }
 
 impl PromptFormat {
@@ -81,8 +84,16 @@ impl PromptFormat {
         let codec = model
             .tokenizer
             .as_ref()
-            .ok_or_else(|| PromptError::NoTokenizer { dir: model.dir.clone() })?;
-        Self::new(codec.clone(), model.template.as_ref(), strings, system, &model.name)
+            .ok_or_else(|| PromptError::NoTokenizer {
+                dir: model.dir.clone(),
+            })?;
+        Self::new(
+            codec.clone(),
+            model.template.as_ref(),
+            strings,
+            system,
+            &model.name,
+        )
     }
 
     /// The same from its parts; `name` is printed in errors.
@@ -102,7 +113,10 @@ impl PromptFormat {
                 let cut = chat::cut(template, TEMPLATE_DATE, name)?;
                 let wrapped = Wrapped::new(&codec, &cut.before_system, &cut.after_system)?;
                 let default_system = system.unwrap_or(DEFAULT_SYSTEM).to_owned();
-                let prefix = Prefix::WithSystem { wrapped, default_system };
+                let prefix = Prefix::WithSystem {
+                    wrapped,
+                    default_system,
+                };
                 let chunk = Wrapped::new(&codec, chat::BEFORE_CHUNK, chat::AFTER_CHUNK)?;
                 let question = Wrapped::new(&codec, &cut.before_question, &cut.after_question)?;
                 Self::assemble(codec, prefix, chunk, question)
@@ -136,7 +150,13 @@ impl PromptFormat {
         question: Wrapped,
     ) -> Result<Self, PromptError> {
         let conditioning = prefix.ids(&codec, None)?.into();
-        Ok(Self { codec, prefix, chunk, question, conditioning })
+        Ok(Self {
+            codec,
+            prefix,
+            chunk,
+            question,
+            conditioning,
+        })
     }
 
     /// Ids of everything before the first chunk, with the default system text. Chunk KV is computed behind them.
@@ -196,9 +216,13 @@ impl Prefix {
         match (self, system) {
             (Self::Fixed(ids), None) => Ok(ids.clone()),
             (Self::Fixed(_), Some(_)) => Err(PromptError::NoSystemPlace),
-            (Self::WithSystem { wrapped, default_system }, system) => {
-                Ok(wrapped.ids(codec, system.unwrap_or(default_system))?)
-            }
+            (
+                Self::WithSystem {
+                    wrapped,
+                    default_system,
+                },
+                system,
+            ) => Ok(wrapped.ids(codec, system.unwrap_or(default_system))?),
         }
     }
 }

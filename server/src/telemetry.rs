@@ -26,7 +26,9 @@ pub fn init(format: LogFormat) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),
     };
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr);
     // `try_init` fails only where a subscriber exists already, as in tests that start two servers.
     let _already_set = match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),

@@ -38,15 +38,27 @@ struct Finding {
 
 impl Finding {
     fn ok(subject: &'static str, text: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, subject, text: text.into() }
+        Self {
+            verdict: Verdict::Ok,
+            subject,
+            text: text.into(),
+        }
     }
 
     fn warn(subject: &'static str, text: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Warn, subject, text: text.into() }
+        Self {
+            verdict: Verdict::Warn,
+            subject,
+            text: text.into(),
+        }
     }
 
     fn fail(subject: &'static str, text: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Fail, subject, text: text.into() }
+        Self {
+            verdict: Verdict::Fail,
+            subject,
+            text: text.into(),
+        }
     }
 }
 
@@ -71,7 +83,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     findings.extend(machine::memory());
     match Config::load(&args.common) {
         Ok(config) => {
-            findings.push(Finding::ok("config", "valid; `ragweave config print` shows each value's origin"));
+            findings.push(Finding::ok(
+                "config",
+                "valid; `ragweave config print` shows each value's origin",
+            ));
             findings.push(machine::device(&config));
             findings.extend(model::check(&config));
             findings.extend(data::check(&config));
@@ -81,6 +96,12 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for finding in &findings {
         println!("{finding}");
     }
-    let failed = findings.iter().any(|finding| finding.verdict == Verdict::Fail);
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let failed = findings
+        .iter()
+        .any(|finding| finding.verdict == Verdict::Fail);
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }

@@ -88,17 +88,27 @@ fn print_stats(store: &Store, stats: &StoreStats) {
     println!("made by      {}", store.identity());
     println!("documents    {}", stats.documents);
     println!("chunks       {}", stats.chunks);
-    println!("blobs        {} ({} quarantined)", stats.blobs, stats.quarantined);
+    println!(
+        "blobs        {} ({} quarantined)",
+        stats.blobs, stats.quarantined
+    );
     println!(
         "bytes        {} live, {} dead, {} in all, in {} segments",
         stats.live_bytes, stats.dead_bytes, stats.total_bytes, stats.segments
     );
     println!("free on disk {} bytes", stats.free_bytes);
-    println!("commits      {} ({} lost)", stats.commit_seq, stats.lost_commits);
+    println!(
+        "commits      {} ({} lost)",
+        stats.commit_seq, stats.lost_commits
+    );
 }
 
 fn verify(store: &Store, json: bool) -> anyhow::Result<ExitCode> {
-    let bar = if stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let bar = if stderr().is_terminal() {
+        ProgressBar::new(0)
+    } else {
+        ProgressBar::hidden()
+    };
     let report = store
         .verify(|progress| {
             bar.set_length(progress.total);
@@ -111,11 +121,20 @@ fn verify(store: &Store, json: bool) -> anyhow::Result<ExitCode> {
     } else {
         print_report(&report);
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::from(DAMAGED) })
+    Ok(if report.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(DAMAGED)
+    })
 }
 
 fn print_report(report: &VerifyReport) {
-    println!("{} blobs read, {} bytes, {} bad", report.blobs, report.bytes, report.bad.len());
+    println!(
+        "{} blobs read, {} bytes, {} bad",
+        report.blobs,
+        report.bytes,
+        report.bad.len()
+    );
     for bad in &report.bad {
         println!("bad blob {}: {}", bad.key, bad.what);
     }
@@ -123,6 +142,8 @@ fn print_report(report: &VerifyReport) {
         println!("damaged segment: {segment}");
     }
     if !report.bad.is_empty() {
-        println!("bad blobs are set aside; `ragweave ingest` of their documents, or their next use, computes them again");
+        println!(
+            "bad blobs are set aside; `ragweave ingest` of their documents, or their next use, computes them again"
+        );
     }
 }

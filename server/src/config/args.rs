@@ -65,10 +65,26 @@ impl CommonArgs {
             ("--dtype", "dtype", self.dtype.clone()),
             ("--kv-dtype", "kv_dtype", self.kv_dtype.clone()),
             ("--system", "system", self.system.clone()),
-            ("--chunk-tokens", "ingest.chunk_tokens", self.chunk_tokens.map(number)),
-            ("--max-prefill-tokens", "limits.max_prefill_tokens", self.max_prefill_tokens.map(number)),
-            ("--max-model-len", "limits.max_model_len", self.max_model_len.map(number)),
-            ("--allow-recompute", "allow_recompute", self.allow_recompute.then(|| "true".to_owned())),
+            (
+                "--chunk-tokens",
+                "ingest.chunk_tokens",
+                self.chunk_tokens.map(number),
+            ),
+            (
+                "--max-prefill-tokens",
+                "limits.max_prefill_tokens",
+                self.max_prefill_tokens.map(number),
+            ),
+            (
+                "--max-model-len",
+                "limits.max_model_len",
+                self.max_model_len.map(number),
+            ),
+            (
+                "--allow-recompute",
+                "allow_recompute",
+                self.allow_recompute.then(|| "true".to_owned()),
+            ),
         ];
         let mut layers = Vec::new();
         for (flag, key, value) in flags {

@@ -11,17 +11,33 @@ pub enum ConfigError {
     #[error("{origin} is not valid TOML: {message}")]
     Syntax { origin: String, message: String },
     #[error("unknown key {key} in {origin}{}", did_you_mean(suggestion))]
-    UnknownKey { key: String, origin: String, suggestion: Option<String> },
+    UnknownKey {
+        key: String,
+        origin: String,
+        suggestion: Option<String>,
+    },
     #[error("{key} in {origin}: {message}")]
-    Value { key: String, origin: String, message: String },
+    Value {
+        key: String,
+        origin: String,
+        message: String,
+    },
     #[error("{} may set only system, [prompt] and [fusion], not {key}", path.display())]
     NotForModels { key: String, path: PathBuf },
-    #[error("no {key} given: pass --{key} DIR, set {variable}, or write {key} = \"DIR\" in a configuration file")]
-    Missing { key: &'static str, variable: &'static str },
+    #[error(
+        "no {key} given: pass --{key} DIR, set {variable}, or write {key} = \"DIR\" in a configuration file"
+    )]
+    Missing {
+        key: &'static str,
+        variable: &'static str,
+    },
     #[error("model directory {} does not exist", path.display())]
     NoModelDirectory { path: PathBuf },
 }
 
 fn did_you_mean(suggestion: &Option<String>) -> String {
-    suggestion.as_ref().map(|s| format!("; did you mean {s}?")).unwrap_or_default()
+    suggestion
+        .as_ref()
+        .map(|s| format!("; did you mean {s}?"))
+        .unwrap_or_default()
 }

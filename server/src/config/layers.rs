@@ -69,7 +69,10 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn new(origin: impl Into<String>) -> Self {
-        Self { origin: origin.into(), table: Table::new() }
+        Self {
+            origin: origin.into(),
+            table: Table::new(),
+        }
     }
 
     /// Parses TOML text; every key must be known.
@@ -78,7 +81,10 @@ impl Layer {
             origin: origin.to_owned(),
             message: source.to_string().trim_end().to_owned(),
         })?;
-        let layer = Self { origin: origin.to_owned(), table };
+        let layer = Self {
+            origin: origin.to_owned(),
+            table,
+        };
         for key in layer.keys() {
             known(&key, origin)?;
         }
@@ -86,8 +92,10 @@ impl Layer {
     }
 
     pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
-        let text = fs_err::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = fs_err::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::from_toml(&format!("file {}", path.display()), &text)
     }
 
@@ -98,7 +106,10 @@ impl Layer {
             key != "system" && !key.starts_with("prompt.") && !key.starts_with("fusion.")
         };
         match layer.keys().into_iter().find(foreign) {
-            Some(key) => Err(ConfigError::NotForModels { key, path: path.to_owned() }),
+            Some(key) => Err(ConfigError::NotForModels {
+                key,
+                path: path.to_owned(),
+            }),
             None => Ok(layer),
         }
     }
@@ -121,7 +132,10 @@ impl Layer {
                 self.table.insert(key.to_owned(), value);
             }
             Some((section, name)) => {
-                let entry = self.table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+                let entry = self
+                    .table
+                    .entry(section)
+                    .or_insert_with(|| Value::Table(Table::new()));
                 if let Value::Table(section) = entry {
                     section.insert(name.to_owned(), value);
                 }
@@ -204,7 +218,11 @@ fn from_variables(
             let dotted = name.to_lowercase().replacen('_', ".", 1);
             let suggestion = nearest(&name, by_variable.keys().map(String::as_str))
                 .map(|variable| format!("{ENV_PREFIX}{variable}"));
-            return Err(ConfigError::UnknownKey { key: dotted, origin, suggestion });
+            return Err(ConfigError::UnknownKey {
+                key: dotted,
+                origin,
+                suggestion,
+            });
         };
         let mut layer = Layer::new(origin);
         layer.set_text(key, &value)?;
@@ -228,13 +246,14 @@ pub(super) fn log_filter() -> Option<String> {
 }
 
 fn known(key: &str, origin: &str) -> Result<Kind, ConfigError> {
-    KEYS.iter().find(|(name, _)| *name == key).map(|(_, kind)| *kind).ok_or_else(|| {
-        ConfigError::UnknownKey {
+    KEYS.iter()
+        .find(|(name, _)| *name == key)
+        .map(|(_, kind)| *kind)
+        .ok_or_else(|| ConfigError::UnknownKey {
             key: key.to_owned(),
             origin: origin.to_owned(),
             suggestion: nearest(key, all_keys()).map(str::to_owned),
-        }
-    })
+        })
 }
 
 /// The candidate a typing error or a forgotten section name away from `word`.
@@ -242,10 +261,15 @@ fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<
     let mut best: BTreeSet<(usize, &str)> = candidates
         .map(|candidate| {
             let bare = candidate.rsplit('.').next().unwrap_or(candidate);
-            (edit_distance(word, candidate).min(edit_distance(word, bare)), candidate)
+            (
+                edit_distance(word, candidate).min(edit_distance(word, bare)),
+                candidate,
+            )
         })
         .collect();
-    best.pop_first().filter(|(distance, _)| *distance <= 2 + word.len() / 8).map(|(_, c)| c)
+    best.pop_first()
+        .filter(|(distance, _)| *distance <= 2 + word.len() / 8)
+        .map(|(_, c)| c)
 }
 
 /// Levenshtein distance in characters.
@@ -275,7 +299,8 @@ mod tests {
         for key in all_keys() {
             let name = key.rsplit('.').next().unwrap();
             let documented = text.lines().any(|line| {
-                line.trim_start_matches(['#', ' ']).starts_with(&format!("{name} ="))
+                line.trim_start_matches(['#', ' '])
+                    .starts_with(&format!("{name} ="))
             });
             assert!(documented, "{key} is not in default.toml");
         }
@@ -295,14 +320,22 @@ mod tests {
     #[test]
     fn variables_become_layers_and_kubernetes_service_links_are_not_ours() {
         let given = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let variables = [given("PORT", "tcp://10.0.0.1:1"), given("LIMITS_MAX_QUEUE", "8")];
+        let variables = [
+            given("PORT", "tcp://10.0.0.1:1"),
+            given("LIMITS_MAX_QUEUE", "8"),
+        ];
         let layers = from_variables(variables.into_iter()).unwrap();
         assert_eq!(layers.len(), 1);
         assert_eq!(layers[0].keys(), ["limits.max_queue"]);
         assert_eq!(layers[0].origin, "environment RAGWEAVE_LIMITS_MAX_QUEUE");
 
         let wrong = from_variables([given("LIMITS_MAX_QUEUES", "8")].into_iter()).unwrap_err();
-        assert!(wrong.to_string().contains("did you mean RAGWEAVE_LIMITS_MAX_QUEUE?"), "{wrong}");
+        assert!(
+            wrong
+                .to_string()
+                .contains("did you mean RAGWEAVE_LIMITS_MAX_QUEUE?"),
+            "{wrong}"
+        );
         let no_number = from_variables([given("LIMITS_MAX_QUEUE", "many")].into_iter());
         assert_eq!(
             no_number.unwrap_err().to_string(),

@@ -13,7 +13,9 @@ where
     T: FromStr,
     T::Err: Display,
 {
-    String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    String::deserialize(deserializer)?
+        .parse()
+        .map_err(D::Error::custom)
 }
 
 /// The same where the key may be absent (`#[serde(default)]` covers that case).

@@ -32,14 +32,17 @@ fn the_built_in_defaults_are_valid() {
     assert_eq!(config.ingest.chunk_tokens, 512);
     assert_eq!(config.limits.max_deadline, Duration::from_secs(300));
     assert_eq!(config.kv_dtype(), KvDtype::F32);
-    assert_eq!(config.fusion.to_mode(), Mode::Blend {
-        policy: Policy::Hkvd {
-            check_layer: 1,
-            deviation: Deviation::Kv,
-            schedule: Schedule::Fixed,
-        },
-        ratio: 0.15,
-    });
+    assert_eq!(
+        config.fusion.to_mode(),
+        Mode::Blend {
+            policy: Policy::Hkvd {
+                check_layer: 1,
+                deviation: Deviation::Kv,
+                schedule: Schedule::Fixed,
+            },
+            ratio: 0.15,
+        }
+    );
 }
 
 #[test]
@@ -53,12 +56,20 @@ fn a_flag_beats_the_file_which_beats_the_model_which_beats_the_default() {
     let given = args(dir.path(), &["limits.max_queue=5"]);
     let config = Config::load(&given).unwrap();
     assert_eq!(config.fusion.check_layer, 2, "from the model directory");
-    assert!((config.fusion.ratio - 0.2).abs() < 1e-12, "the file beats the model directory");
+    assert!(
+        (config.fusion.ratio - 0.2).abs() < 1e-12,
+        "the file beats the model directory"
+    );
     assert_eq!(config.limits.max_queue, 5, "the flag beats the file");
     assert_eq!(config.retrieval.top_k, 6, "the default remains");
 
     let origin = |key: &str| {
-        explain(&given).unwrap().into_iter().find(|s| s.key == key).unwrap().origin
+        explain(&given)
+            .unwrap()
+            .into_iter()
+            .find(|s| s.key == key)
+            .unwrap()
+            .origin
     };
     assert_eq!(origin("limits.max_queue"), "flag --set");
     assert_eq!(origin("retrieval.top_k"), "built-in default");
@@ -75,15 +86,26 @@ fn errors_name_the_key_and_its_origin() {
         load(&["fusion.ratio=NaN"]),
         "fusion.ratio in flag --set: must lie in 0..=1, is NaN"
     );
-    assert_eq!(load(&["limits.max_queue=0"]), "limits.max_queue in flag --set: must be at least 1");
+    assert_eq!(
+        load(&["limits.max_queue=0"]),
+        "limits.max_queue in flag --set: must be at least 1"
+    );
     assert!(load(&["fusion.mode=fast"]).starts_with("fusion.mode in flag --set: unknown variant"));
-    assert!(load(&["device=tpu"]).contains("device in flag --set"), "{}", load(&["device=tpu"]));
+    assert!(
+        load(&["device=tpu"]).contains("device in flag --set"),
+        "{}",
+        load(&["device=tpu"])
+    );
     assert_eq!(
         load(&["fusion.ration=1"]),
         "unknown key fusion.ration in flag --set; did you mean fusion.ratio?"
     );
     assert_eq!(
-        load(&["prompt.prefix=a", "prompt.chunk=no place", "prompt.question={question}"]),
+        load(&[
+            "prompt.prefix=a",
+            "prompt.chunk=no place",
+            "prompt.question={question}"
+        ]),
         "prompt.chunk in flag --set: must contain {text} exactly once"
     );
 }
@@ -93,15 +115,24 @@ fn a_model_directory_may_not_set_where_data_lies() {
     let dir = directories();
     fs_err::write(dir.path().join("model/ragweave.toml"), "data = \"/tmp\"").unwrap();
     let said = message(Config::load(&args(dir.path(), &[])));
-    assert!(said.ends_with("may set only system, [prompt] and [fusion], not data"), "{said}");
+    assert!(
+        said.ends_with("may set only system, [prompt] and [fusion], not data"),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_missing_model_says_how_to_name_one() {
     let dir = directories();
-    let nothing = CommonArgs { model: None, ..args(dir.path(), &[]) };
+    let nothing = CommonArgs {
+        model: None,
+        ..args(dir.path(), &[])
+    };
     assert!(message(Config::load(&nothing)).starts_with("no model given: pass --model DIR"));
-    let absent = CommonArgs { model: Some(dir.path().join("absent")), ..nothing };
+    let absent = CommonArgs {
+        model: Some(dir.path().join("absent")),
+        ..nothing
+    };
     assert!(message(Config::load(&absent)).ends_with("absent does not exist"));
 }
 
@@ -110,5 +141,8 @@ fn a_broken_file_is_named_with_the_place_of_the_error() {
     let dir = directories();
     fs_err::write(dir.path().join("data/ragweave.toml"), "limits = [").unwrap();
     let said = message(Config::load(&args(dir.path(), &[])));
-    assert!(said.contains("data/ragweave.toml is not valid TOML"), "{said}");
+    assert!(
+        said.contains("data/ragweave.toml is not valid TOML"),
+        "{said}"
+    );
 }

@@ -11,7 +11,9 @@ use crate::prompt::PromptError;
 pub enum IngestError {
     #[error("the document is empty; nothing can be retrieved from it")]
     Empty,
-    #[error("the document has {bytes} bytes, more than limits.max_document_bytes ({limit}); split it or raise the limit")]
+    #[error(
+        "the document has {bytes} bytes, more than limits.max_document_bytes ({limit}); split it or raise the limit"
+    )]
     TooLarge { bytes: usize, limit: usize },
     #[error("split or embed: {0}")]
     Retriever(#[from] RetrieverError),

@@ -18,11 +18,18 @@ pub(super) fn check(components: &Components, source: &SourceDocument) -> Result<
     if components.is_foreign {
         return Err(IngestError::ForeignStore);
     }
-    let (bytes, limit) = (source.text.len(), components.config.limits.max_document_bytes);
+    let (bytes, limit) = (
+        source.text.len(),
+        components.config.limits.max_document_bytes,
+    );
     if bytes > limit {
         return Err(IngestError::TooLarge { bytes, limit });
     }
-    if source.text.trim().is_empty() { Err(IngestError::Empty) } else { Ok(()) }
+    if source.text.trim().is_empty() {
+        Err(IngestError::Empty)
+    } else {
+        Ok(())
+    }
 }
 
 /// The stored version of the document, if any.
@@ -38,12 +45,18 @@ pub(super) fn known_version(
         Some(stored) if stored != hash => return Ok(Some(Known::Outdated)),
         Some(_) => {}
     }
-    let Some(document) = store.document(&source.id)? else { return Ok(None) };
+    let Some(document) = store.document(&source.id)? else {
+        return Ok(None);
+    };
     let mut is_complete = true;
     for chunk in document.chunks.iter().take_while(|_| !no_kv) {
         is_complete &= store.contains_blob(&chunk.key)?;
     }
-    Ok(Some(if is_complete { Known::Unchanged(document) } else { Known::Outdated }))
+    Ok(Some(if is_complete {
+        Known::Unchanged(document)
+    } else {
+        Known::Outdated
+    }))
 }
 
 /// Splits and embeds.
@@ -57,7 +70,9 @@ pub(super) fn prepare(
     for (start, end) in fitting_spans(components, &source)? {
         let text = &source.text[start..end];
         let embedding = embed(components, text)?;
-        let vector = embedding.as_ref().map_or(Ok(Vec::new()), Embedding::to_bytes)?;
+        let vector = embedding
+            .as_ref()
+            .map_or(Ok(Vec::new()), Embedding::to_bytes)?;
         let token_ids = components.prompt.chunk_ids(text)?;
         chunks.push(ChunkRecord {
             id: format!("{}#{}", source.id, chunks.len()),
@@ -69,9 +84,23 @@ pub(super) fn prepare(
         });
         embeddings.push(embedding);
     }
-    let SourceDocument { id, text, metadata, format: _ } = source;
-    let document = Document { id, text, metadata, content_hash, chunks };
-    Ok(Prepared { document, embeddings })
+    let SourceDocument {
+        id,
+        text,
+        metadata,
+        format: _,
+    } = source;
+    let document = Document {
+        id,
+        text,
+        metadata,
+        content_hash,
+        chunks,
+    };
+    Ok(Prepared {
+        document,
+        embeddings,
+    })
 }
 
 /// The embedding of a chunk; `None` for one without a word, such as a line of dashes: it is stored, never found.
@@ -105,7 +134,10 @@ fn fitting_spans(
             continue;
         }
         let Some(middle) = middle(text) else {
-            return Err(IngestError::TooLarge { bytes: text.len(), limit });
+            return Err(IngestError::TooLarge {
+                bytes: text.len(),
+                limit,
+            });
         };
         open.push((start + middle, end));
         open.push((start, start + middle));
@@ -118,7 +150,10 @@ fn middle(text: &str) -> Option<usize> {
     let half = text.len() / 2;
     let distance = |at: &usize| at.abs_diff(half);
     let inner = |at: &usize| *at > 0 && *at < text.len();
-    let blanks = text.char_indices().filter(|(_, c)| c.is_whitespace()).map(|(at, _)| at);
+    let blanks = text
+        .char_indices()
+        .filter(|(_, c)| c.is_whitespace())
+        .map(|(at, _)| at);
     let borders = || text.char_indices().map(|(at, _)| at);
     blanks
         .filter(|at| inner(at) && !text[..*at].trim().is_empty() && !text[*at..].trim().is_empty())
@@ -154,7 +189,9 @@ mod tests {
     use super::*;
 
     fn document(text: &str, metadata: &[(&str, &str)]) -> SourceDocument {
-        let pairs = metadata.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let pairs = metadata
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         SourceDocument {
             id: "a".to_owned(),
             text: text.to_owned(),
@@ -168,7 +205,10 @@ mod tests {
         let base = document("one", &[("k", "v")]);
         let hash = content_hash(&base, 64);
         assert_eq!(hash, content_hash(&base.clone(), 64));
-        let markdown = SourceDocument { format: DocumentFormat::Markdown, ..base.clone() };
+        let markdown = SourceDocument {
+            format: DocumentFormat::Markdown,
+            ..base.clone()
+        };
         let others = [
             content_hash(&base, 65),
             content_hash(&markdown, 64),

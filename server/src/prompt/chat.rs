@@ -28,24 +28,38 @@ pub(super) struct Cut {
 /// Renders the template with markers and cuts the result at them.
 pub(super) fn cut(template: &ChatTemplate, date: &str, model: &str) -> Result<Cut, PromptError> {
     let rendered = render(template, date)?;
-    cut_rendered(&rendered)
-        .map_err(|problem| PromptError::Uncuttable { model: model.to_owned(), problem })
+    cut_rendered(&rendered).map_err(|problem| PromptError::Uncuttable {
+        model: model.to_owned(),
+        problem,
+    })
 }
 
 /// Renders system and user message; a template that refuses the role `system` gets its text in the user message.
 fn render(template: &ChatTemplate, date: &str) -> Result<String, EngineError> {
     let user = format!("{INTRODUCTION}{CHUNKS}{BEFORE_QUESTION}{QUESTION}");
-    let message = |role: &str, content: String| ChatMessage { role: role.to_owned(), content };
-    let messages = [message("system", SYSTEM.to_owned()), message("user", user.clone())];
+    let message = |role: &str, content: String| ChatMessage {
+        role: role.to_owned(),
+        content,
+    };
+    let messages = [
+        message("system", SYSTEM.to_owned()),
+        message("user", user.clone()),
+    ];
     template.render(&messages, true, date).or_else(|_refused| {
-        template.render(&[message("user", format!("{SYSTEM}\n\n{user}"))], true, date)
+        template.render(
+            &[message("user", format!("{SYSTEM}\n\n{user}"))],
+            true,
+            date,
+        )
     })
 }
 
 fn cut_rendered(rendered: &str) -> Result<Cut, String> {
-    for (what, marker) in
-        [("system text", SYSTEM), ("chunks", CHUNKS), ("question", QUESTION)]
-    {
+    for (what, marker) in [
+        ("system text", SYSTEM),
+        ("chunks", CHUNKS),
+        ("question", QUESTION),
+    ] {
         match rendered.matches(marker).count() {
             1 => {}
             0 => return Err(format!("it does not print the {what} it is given")),
@@ -58,9 +72,15 @@ fn cut_rendered(rendered: &str) -> Result<Cut, String> {
         let (before_question, after_question) = rest.split_once(QUESTION)?;
         Some([before_system, after_system, before_question, after_question])
     };
-    let parts = in_order().ok_or("it does not print system text, chunks and question in this order")?;
+    let parts =
+        in_order().ok_or("it does not print system text, chunks and question in this order")?;
     let [before_system, after_system, before_question, after_question] = parts.map(str::to_owned);
-    Ok(Cut { before_system, after_system, before_question, after_question })
+    Ok(Cut {
+        before_system,
+        after_system,
+        before_question,
+        after_question,
+    })
 }
 
 #[cfg(test)]

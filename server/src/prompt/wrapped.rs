@@ -26,13 +26,21 @@ enum Side {
 impl Wrapped {
     pub(super) fn new(codec: &TextCodec, before: &str, after: &str) -> Result<Self, EngineError> {
         let sides = (Side::new(codec, before)?, Side::new(codec, after)?);
-        let mut wrapped = Self { before: sides.0, after: sides.1, n_tokens: 0 };
+        let mut wrapped = Self {
+            before: sides.0,
+            after: sides.1,
+            n_tokens: 0,
+        };
         wrapped.n_tokens = wrapped.ids(codec, "")?.len();
         Ok(wrapped)
     }
 
     /// Cuts `pattern` at `place`; without the place the text comes last.
-    pub(super) fn around(codec: &TextCodec, pattern: &str, place: &str) -> Result<Self, EngineError> {
+    pub(super) fn around(
+        codec: &TextCodec,
+        pattern: &str,
+        place: &str,
+    ) -> Result<Self, EngineError> {
         let (before, after) = pattern.split_once(place).unwrap_or((pattern, ""));
         Self::new(codec, before, after)
     }
@@ -81,6 +89,10 @@ impl Side {
     fn new(codec: &TextCodec, text: &str) -> Result<Self, EngineError> {
         let ids = codec.encode_template(text)?;
         let plain = codec.encode_plain(text)?;
-        Ok(if ids == plain { Self::Joined(text.to_owned()) } else { Self::Apart(ids) })
+        Ok(if ids == plain {
+            Self::Joined(text.to_owned())
+        } else {
+            Self::Apart(ids)
+        })
     }
 }

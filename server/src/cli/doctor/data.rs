@@ -10,7 +10,10 @@ use crate::error::ServerError;
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![disk(config)];
     if !config.data.exists() {
-        let text = format!("{} does not exist yet; `ragweave ingest` creates it", config.data.display());
+        let text = format!(
+            "{} does not exist yet; `ragweave ingest` creates it",
+            config.data.display()
+        );
         findings.push(Finding::warn("store", text));
         return findings;
     }
@@ -42,10 +45,17 @@ fn disk(config: &Config) -> Finding {
         Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
         Err(error) => return Finding::warn("disk", format!("{}: {error}", place.display())),
     };
-    let said = format!("{:.1} GB free at {}", free_bytes as f64 / 1e9, place.display());
+    let said = format!(
+        "{:.1} GB free at {}",
+        free_bytes as f64 / 1e9,
+        place.display()
+    );
     if free_bytes <= config.store.min_free_bytes {
         let limit = config.store.min_free_bytes;
-        return Finding::fail("disk", format!("{said}, not more than store.min_free_bytes ({limit}): free some space"));
+        return Finding::fail(
+            "disk",
+            format!("{said}, not more than store.min_free_bytes ({limit}): free some space"),
+        );
     }
     Finding::ok("disk", said)
 }

@@ -11,15 +11,22 @@ pub(super) fn processor() -> Finding {
     if has_avx512 {
         Finding::ok("cpu", format!("{n_threads} threads, AVX-512"))
     } else if has_avx2 {
-        Finding::warn("cpu", format!("{n_threads} threads, AVX2 without AVX-512: about half the prefill speed"))
+        Finding::warn(
+            "cpu",
+            format!("{n_threads} threads, AVX2 without AVX-512: about half the prefill speed"),
+        )
     } else {
-        Finding::warn("cpu", format!("{n_threads} threads, neither AVX2 nor AVX-512: prefill will be slow"))
+        Finding::warn(
+            "cpu",
+            format!("{n_threads} threads, neither AVX2 nor AVX-512: prefill will be slow"),
+        )
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 fn vector_instructions() -> (bool, bool) {
-    let avx512 = std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw");
+    let avx512 =
+        std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw");
     (avx512, std::is_x86_feature_detected!("avx2"))
 }
 
@@ -34,14 +41,19 @@ pub(super) fn memory() -> Option<Finding> {
     let gib = available_kib(&text)? as f64 / f64::from(1 << 20);
     let said = format!("{gib:.1} GiB available");
     Some(if gib < 1.0 {
-        Finding::warn("memory", format!("{said}; a model needs about its weights plus 1 GiB"))
+        Finding::warn(
+            "memory",
+            format!("{said}; a model needs about its weights plus 1 GiB"),
+        )
     } else {
         Finding::ok("memory", said)
     })
 }
 
 fn available_kib(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
@@ -50,8 +62,12 @@ pub(super) fn device(config: &Config) -> Finding {
     let device = config.device;
     let feature = match device {
         Device::Cpu => return Finding::ok("device", "cpu"),
-        Device::Cuda(_) if cfg!(feature = "cuda") => return Finding::ok("device", device.to_string()),
-        Device::Vulkan(_) if cfg!(feature = "vulkan") => return Finding::ok("device", device.to_string()),
+        Device::Cuda(_) if cfg!(feature = "cuda") => {
+            return Finding::ok("device", device.to_string());
+        }
+        Device::Vulkan(_) if cfg!(feature = "vulkan") => {
+            return Finding::ok("device", device.to_string());
+        }
         Device::Cuda(_) => "cuda",
         Device::Vulkan(_) => "vulkan",
     };

@@ -45,7 +45,10 @@ fn prompt(config: &Config, model: &ModelInfo) -> Finding {
         (None, Some(_)) => Finding::ok("prompt", format!("the model's chat template; {sizes}")),
         (None, None) => Finding::warn(
             "prompt",
-            format!("no chat template and no [prompt] in {}/ragweave.toml: plain text is used; {sizes}", model.name),
+            format!(
+                "no chat template and no [prompt] in {}/ragweave.toml: plain text is used; {sizes}",
+                model.name
+            ),
         ),
     }
 }
