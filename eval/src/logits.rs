@@ -1,0 +1,173 @@
+//! `ragweave-eval logits`: the logits of a prompt's last position, to hold against any other
+//! implementation. `scripts/fixtures/fusion_reference.py` takes the same plan and flags.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use clap::ArgGroup;
+use ragweave_engine::{
+    EngineHandle, FuseReport, FuseRequest, FusionPlan, LayerSource, MemorySource, Mode,
+    PromptSegments, SamplingParams,
+};
+use serde::Serialize;
+
+use crate::cli::{parse_id, print_json, runtime};
+use crate::engine_args::EngineArgs;
+
+mod flags;
+mod prompt;
+
+use flags::FusionArgs;
+use prompt::Prompt;
+
+/// Arguments of `ragweave-eval logits`.
+#[derive(Debug, clap::Args)]
+#[command(group = ArgGroup::new("prompt").required(true).args(["tokens", "plan"]))]
+pub(crate) struct Args {
+    /// Model directory in Hugging Face layout; a tokenizer is not needed
+    #[arg(long, value_name = "DIR")]
+    model: PathBuf,
+    /// The prompt's token ids
+    #[arg(
+        long,
+        value_name = "IDS",
+        value_delimiter = ',',
+        value_parser = parse_id
+    )]
+    tokens: Vec<u32>,
+    /// A prompt in segments: {"prefix": [ids], "chunks": [[ids], ...], "question": [ids]}
+    #[arg(long, value_name = "FILE")]
+    plan: Option<PathBuf>,
+    #[command(flatten)]
+    fusion: FusionArgs,
+    #[command(flatten)]
+    engine: EngineArgs,
+    /// The object on one line instead of indented
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is printed.
+#[derive(Debug, Serialize)]
+struct Output {
+    /// Of the last position, `[vocab_size]`.
+    logits: Vec<f32>,
+    #[serde(flatten)]
+    fusion: Option<FusionOutput>,
+}
+
+/// What a plan's prefill did.
+#[derive(Debug, Serialize)]
+struct FusionOutput {
+    /// Prompt positions recomputed among the loaded ones, ascending.
+    selected: Vec<usize>,
+    report: Counts,
+}
+
+#[derive(Debug, Serialize)]
+struct Counts {
+    /// As planned: ratio 0 is `reuse`, ratio 1 is `full`.
+    mode: &'static str,
+    prompt_tokens: usize,
+    tokens_loaded: usize,
+    tokens_recomputed: usize,
+    tokens_prefilled: usize,
+    bytes_loaded: u64,
+    chunks_hit: usize,
+    chunks_missed: usize,
+}
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// Names the flag, file or field at fault.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let prompt = args.prompt()?;
+    let engine = args
+        .engine
+        .device
+        .spawn_engine(args.engine.options(&args.model))?;
+    let (logits, report) = runtime()?.block_on(prefill(&engine, &prompt))?;
+    if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
+        bail!(
+            "the logit of token {id} is {}; try another --dtype",
+            logits[id]
+        );
+    }
+    let fusion = args.plan.is_some().then(|| FusionOutput::of(report));
+    print_json(&Output { logits, fusion }, args.json)
+}
+
+impl Args {
+    fn prompt(&self) -> anyhow::Result<Prompt> {
+        let segments = match &self.plan {
+            Some(path) => prompt::read_segments(path)?,
+            None => PromptSegments {
+                prefix: Vec::new(),
+                chunks: Vec::new(),
+                question: self.tokens.clone(),
+            },
+        };
+        Prompt::new(segments, &self.fusion)
+    }
+}
+
+impl FusionOutput {
+    fn of(report: FuseReport) -> Self {
+        let counts = Counts {
+            mode: match report.mode {
+                Mode::Full => "full",
+                Mode::Reuse => "reuse",
+                Mode::Blend { .. } => "blend",
+            },
+            prompt_tokens: report.prompt_tokens,
+            tokens_loaded: report.tokens_loaded,
+            tokens_recomputed: report.tokens_recomputed,
+            tokens_prefilled: report.tokens_prefilled,
+            bytes_loaded: report.bytes_loaded,
+            chunks_hit: report.chunks_hit,
+            chunks_missed: report.chunks_missed,
+        };
+        Self {
+            selected: report.recomputed_rows,
+            report: counts,
+        }
+    }
+}
+
+async fn prefill(engine: &EngineHandle, prompt: &Prompt) -> anyhow::Result<(Vec<f32>, FuseReport)> {
+    // Planned before any KV is computed, so that bad input is told at once.
+    let plan = prompt.plan(engine.model())?;
+    let sources = sources(engine, prompt, &plan).await?;
+    let request = FuseRequest {
+        plan,
+        sources,
+        sampling: SamplingParams::greedy(1),
+        deadline: None,
+    };
+    Ok(engine.logits(request).await?)
+}
+
+/// KV of the chunks that are no misses, each computed alone behind the conditioning ids.
+async fn sources(
+    engine: &EngineHandle,
+    prompt: &Prompt,
+    plan: &FusionPlan,
+) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
+    let conditioning: Arc<[u32]> = prompt.conditioning().into();
+    let reads_kv = *plan.mode() != Mode::Full;
+    let mut sources = Vec::new();
+    for (index, ids) in prompt.chunks().iter().enumerate() {
+        let source = match reads_kv && !prompt.is_missed(index) {
+            true => {
+                let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await;
+                let kv = kv.with_context(|| format!("compute the KV of chunk {index}"))?;
+                Some(Box::new(MemorySource(Arc::new(kv))) as Box<dyn LayerSource>)
+            }
+            false => None,
+        };
+        sources.push(source);
+    }
+    Ok(sources)
+}
