@@ -1,0 +1,133 @@
+//! Interleaved runs of one prompt under several modes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use ragweave_engine::{
+    ChunkState, EngineHandle, FuseReport, FuseRequest, FusionPlan, Generation, Mode, ModelInfo,
+    PromptSegments, SamplingParams, TokenEvent,
+};
+
+use super::stock::Stock;
+use crate::rounds::rotated;
+
+/// What every run does, whatever its mode.
+pub(super) struct Workload<'a> {
+    pub(super) engine: &'a EngineHandle,
+    pub(super) segments: PromptSegments,
+    pub(super) stock: Stock,
+    pub(super) decode_tokens: usize,
+}
+
+/// One measured run.
+#[derive(Debug)]
+pub(super) struct Sample {
+    /// From before the stored KV is opened to the first token sampled.
+    pub(super) ttft: Duration,
+    pub(super) report: FuseReport,
+    /// Of the tokens after the first; `None` where there is only one.
+    pub(super) decode_tokens_per_s: Option<f64>,
+}
+
+/// The plan of a mode with every chunk stored behind the prompt's own prefix.
+///
+/// # Errors
+/// As [`FusionPlan::new`].
+pub(super) fn plan(
+    segments: &PromptSegments,
+    mode: &Mode,
+    model: &ModelInfo,
+) -> anyhow::Result<FusionPlan> {
+    let exact_dtype = model.identity.is_exact_dtype();
+    let state = |chunk| ChunkState::Hit {
+        exact: exact_dtype && chunk == 0,
+    };
+    let states = (0..segments.chunks.len()).map(state).collect();
+    Ok(FusionPlan::new(
+        segments.clone(),
+        states,
+        mode.clone(),
+        model,
+    )?)
+}
+
+impl Workload<'_> {
+    /// Runs every mode once a round. The first round warms up and is not among the samples, of
+    /// which there is one list per mode.
+    ///
+    /// # Errors
+    /// Where the engine fails, or had to compute KV that should have been loaded.
+    pub(super) async fn run(
+        &self,
+        modes: &[Mode],
+        rounds: usize,
+        mut done: impl FnMut(),
+    ) -> anyhow::Result<Vec<Vec<Sample>>> {
+        let mut samples: Vec<Vec<Sample>> = modes.iter().map(|_| Vec::new()).collect();
+        for round in 0..rounds {
+            for index in rotated(modes.len(), round) {
+                let sample = self.once(&modes[index]).await?;
+                if round > 0 {
+                    samples[index].push(sample);
+                }
+                done();
+            }
+        }
+        Ok(samples)
+    }
+
+    async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {
+        let start = Instant::now();
+        let plan = plan(&self.segments, mode, self.engine.model())?;
+        let sources = match plan.mode() {
+            Mode::Full => self.segments.chunks.iter().map(|_| None).collect(),
+            Mode::Reuse | Mode::Blend { .. } => self.stock.sources()?,
+        };
+        let sampling = SamplingParams {
+            ignore_eos: true,
+            ..SamplingParams::greedy(self.decode_tokens)
+        };
+        let request = FuseRequest {
+            plan,
+            sources,
+            sampling,
+            deadline: None,
+        };
+        let mut generation = self.engine.fuse(request).await?;
+        ensure!(
+            generation.report.replans == 0,
+            "stored KV could not be read; see the log"
+        );
+        expect_delta(&mut generation).await?;
+        let ttft = start.elapsed();
+        let decode_tokens_per_s = decode_rate(&mut generation).await?;
+        Ok(Sample {
+            ttft,
+            report: generation.report,
+            decode_tokens_per_s,
+        })
+    }
+}
+
+/// Waits for the first token.
+async fn expect_delta(generation: &mut Generation) -> anyhow::Result<()> {
+    match generation
+        .next()
+        .await
+        .context("the engine stopped before the first token")??
+    {
+        TokenEvent::Delta { .. } => Ok(()),
+        TokenEvent::Finished(report) => bail!("no token was generated: {:?}", report.reason),
+    }
+}
+
+/// Reads the answer to its end. Tokens per second after the first, whose logits are the prefill's.
+async fn decode_rate(generation: &mut Generation) -> anyhow::Result<Option<f64>> {
+    while let Some(event) = generation.next().await {
+        if let TokenEvent::Finished(report) = event? {
+            let steps = report.completion_tokens.saturating_sub(1);
+            return Ok((steps > 0).then(|| steps as f64 / report.decode.as_secs_f64()));
+        }
+    }
+    bail!("the engine stopped in the middle of an answer")
+}

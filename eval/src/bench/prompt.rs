@@ -1,0 +1,77 @@
+//! A prompt of random ids in a given shape.
+
+use clap::Args;
+use ragweave_engine::PromptSegments;
+use serde::Serialize;
+
+use crate::cli::parse_count;
+
+/// Lengths of a prompt's segments, in tokens.
+#[derive(Debug, Clone, Args, Serialize)]
+#[command(next_help_heading = "Prompt")]
+pub(super) struct PromptShape {
+    /// Chunks in the prompt
+    #[arg(long, value_name = "N", default_value = "6", value_parser = parse_count)]
+    pub(super) chunks: usize,
+    /// Tokens of each chunk
+    #[arg(long, value_name = "N", default_value = "512", value_parser = parse_count)]
+    pub(super) chunk_tokens: usize,
+    /// Tokens of the question
+    #[arg(long, value_name = "N", default_value = "64", value_parser = parse_count)]
+    pub(super) question_tokens: usize,
+    /// Tokens before the first chunk: system text, whose KV is kept on the device
+    #[arg(long, value_name = "N", default_value = "32")]
+    pub(super) prefix_tokens: usize,
+    /// Seed of the token ids
+    #[arg(long, value_name = "SEED", default_value = "0")]
+    pub(super) seed: u64,
+}
+
+impl PromptShape {
+    /// The prompt, with ids below `vocab_size`.
+    pub(super) fn segments(&self, vocab_size: usize) -> PromptSegments {
+        let mut state = self.seed;
+        let mut ids = |n| {
+            (0..n)
+                .map(|_| (split_mix(&mut state) % vocab_size as u64) as u32)
+                .collect()
+        };
+        PromptSegments {
+            prefix: ids(self.prefix_tokens),
+            chunks: (0..self.chunks).map(|_| ids(self.chunk_tokens)).collect(),
+            question: ids(self.question_tokens),
+        }
+    }
+}
+
+/// SplitMix64 (Steele et al. 2014): the same seed means the same prompt on every machine.
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prompt_has_its_shape_and_depends_on_its_seed() {
+        let shape = PromptShape {
+            chunks: 3,
+            chunk_tokens: 7,
+            question_tokens: 2,
+            prefix_tokens: 0,
+            seed: 5,
+        };
+        let segments = shape.segments(11);
+        assert_eq!(segments.n_tokens(), 23);
+        assert_eq!(segments.chunks.len(), 3);
+        assert!(segments.token_ids().iter().all(|&id| id < 11));
+        assert_ne!(segments.chunks[0], segments.chunks[1]);
+        assert_eq!(segments, shape.segments(11));
+        assert_ne!(segments, PromptShape { seed: 6, ..shape }.segments(11));
+    }
+}

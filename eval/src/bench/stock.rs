@@ -1,0 +1,180 @@
+//! The chunks' KV, made as ingest makes it and kept where the requests will read it.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use ragweave_engine::{
+    ChunkKv, EngineHandle, KvIdentity, LayerSource, MemorySource, PromptSegments,
+};
+use ragweave_server::sources::BlobSource;
+use ragweave_store::{BlobGeometry, BlobKey, ChunkRecord, Document, Identity, Store, StoreOptions};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::progress;
+
+/// Id of the one document the chunks belong to.
+const DOCUMENT_ID: &str = "bench";
+
+/// Where requests read chunk KV from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum KvPlace {
+    /// Segment files of a ragweave store
+    #[default]
+    Store,
+    /// Host memory
+    Memory,
+}
+
+/// KV of every chunk of one prompt.
+pub(super) enum Stock {
+    /// The files go with this value.
+    Store {
+        store: Arc<Store>,
+        chunks: Vec<(BlobKey, Vec<u32>)>,
+        _dir: TempDir,
+    },
+    Memory(Vec<Arc<ChunkKv>>),
+}
+
+impl Stock {
+    /// Computes the KV of each chunk behind the prompt's prefix and puts it in its place.
+    ///
+    /// # Errors
+    /// Where KV cannot be computed or written.
+    pub(super) async fn fill(
+        place: KvPlace,
+        scratch: Option<&Path>,
+        engine: &EngineHandle,
+        segments: &PromptSegments,
+    ) -> anyhow::Result<Self> {
+        match place {
+            KvPlace::Memory => Ok(Self::Memory(compute(engine, segments).await?)),
+            KvPlace::Store => {
+                let dir = make_dir(scratch)?; // before minutes go into computing
+                let chunks = compute(engine, segments).await?;
+                let store = write(dir.path(), engine, &segments.prefix, &chunks)?;
+                let identity = &engine.model().identity;
+                let keyed = segments.chunks.iter().map(|ids| {
+                    (
+                        BlobKey(identity.chunk_key(&segments.prefix, ids)),
+                        ids.clone(),
+                    )
+                });
+                Ok(Self::Store {
+                    store: Arc::new(store),
+                    chunks: keyed.collect(),
+                    _dir: dir,
+                })
+            }
+        }
+    }
+
+    /// One source per chunk, opened anew.
+    ///
+    /// # Errors
+    /// Where the store has lost a chunk.
+    pub(super) fn sources(&self) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
+        match self {
+            Self::Memory(chunks) => {
+                let source = |kv: &Arc<ChunkKv>| MemorySource(Arc::clone(kv));
+                Ok(chunks
+                    .iter()
+                    .map(|kv| Some(Box::new(source(kv)) as _))
+                    .collect())
+            }
+            Self::Store { store, chunks, .. } => chunks
+                .iter()
+                .map(|(key, ids)| {
+                    let reader = store
+                        .open_blob(key, ids)?
+                        .context("the store lost a chunk")?;
+                    Ok(Some(
+                        Box::new(BlobSource::new(Arc::clone(store), reader)) as _
+                    ))
+                })
+                .collect(),
+        }
+    }
+}
+
+fn make_dir(scratch: Option<&Path>) -> anyhow::Result<TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix("ragweave-bench.");
+    let dir = match scratch {
+        Some(scratch) => builder.tempdir_in(scratch),
+        None => builder.tempdir(),
+    };
+    dir.context("make a directory for the store; see --scratch")
+}
+
+/// KV of each chunk, alone behind the prefix.
+async fn compute(
+    engine: &EngineHandle,
+    segments: &PromptSegments,
+) -> anyhow::Result<Vec<Arc<ChunkKv>>> {
+    let conditioning: Arc<[u32]> = segments.prefix.as_slice().into();
+    let bar = progress::bar(segments.chunks.len(), "chunks of KV computed");
+    let mut chunks = Vec::new();
+    for ids in &segments.chunks {
+        let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await?;
+        chunks.push(Arc::new(kv));
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(chunks)
+}
+
+/// A store that holds the chunks' KV as those of one document, durably.
+fn write(
+    dir: &Path,
+    engine: &EngineHandle,
+    prefix: &[u32],
+    chunks: &[Arc<ChunkKv>],
+) -> anyhow::Result<Store> {
+    let model = engine.model();
+    let identity = Identity {
+        fingerprint: model.identity.fingerprint(),
+        description: format!("random weights of {}", model.name),
+    };
+    let store = Store::open(dir, StoreOptions::new(identity))?;
+    let (mut records, mut blobs) = (Vec::new(), Vec::new());
+    for (position, kv) in chunks.iter().enumerate() {
+        let record = ChunkRecord {
+            id: format!("{DOCUMENT_ID}#{position}"),
+            start_byte: 0,
+            end_byte: 0,
+            token_ids: kv.token_ids.clone(),
+            key: BlobKey(model.identity.chunk_key(prefix, &kv.token_ids)),
+            vector: Vec::new(),
+        };
+        let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
+        let geometry = geometry(&model.identity, kv)?;
+        blobs.push(store.append_blob(record.key, geometry, &record.token_ids, layers)?);
+        records.push(record);
+    }
+    let document = Document {
+        id: DOCUMENT_ID.to_owned(),
+        text: String::new(),
+        metadata: BTreeMap::new(),
+        content_hash: [0; 32],
+        chunks: records,
+    };
+    store.commit_document(&document, blobs)?;
+    Ok(store)
+}
+
+fn geometry(identity: &KvIdentity, kv: &ChunkKv) -> anyhow::Result<BlobGeometry> {
+    let n_tokens = kv.token_ids.len();
+    let block_bytes = u32::try_from(identity.block_bytes(n_tokens))?;
+    Ok(BlobGeometry {
+        n_layers: u32::try_from(kv.layers.len())?,
+        n_tokens: u32::try_from(n_tokens)?,
+        k_block_bytes: block_bytes,
+        v_block_bytes: block_bytes,
+        dtype: identity.dtype_tag(),
+    })
+}

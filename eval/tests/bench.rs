@@ -1,0 +1,108 @@
+//! `ragweave-eval bench` on a tiny shape: every mode does the work its name says, from either place.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use serde_json::Value;
+use support::{Outcome, checkout, ragweave_eval};
+
+const SHAPE: &str = "--chunks 3 --chunk-tokens 20 --question-tokens 4 --prefix-tokens 5";
+
+/// Runs a bench of the tiny shape; `flags` are separated by blanks.
+fn bench(flags: &str) -> Outcome {
+    let mut command = ragweave_eval();
+    let config = checkout("engine/tests/fixtures/models/qwen3/config.json");
+    command.arg("bench").arg("--random-weights").arg(config);
+    Outcome::of(
+        command
+            .args("--decode-tokens 3".split(' '))
+            .args(flags.split(' ')),
+    )
+}
+
+#[track_caller]
+fn expect_counts(row: &Value, spec: &str, [loaded, recomputed, prefilled]: [u64; 3]) {
+    assert_eq!(row["spec"], spec);
+    let counts = ["tokens_loaded", "tokens_recomputed", "tokens_prefilled"];
+    assert_eq!(
+        counts.map(|name| row[name].as_u64().unwrap()),
+        [loaded, recomputed, prefilled]
+    );
+    assert_eq!(row["n"], 2);
+    assert!(row["ttft_ms_p50"].as_f64().unwrap() > 0.0);
+    assert!(row["decode_tokens_per_s"].as_f64().unwrap() > 0.0);
+}
+
+/// The prefix is cached by the chunks' own computation; of the chunks the first is exact.
+#[track_caller]
+fn expect_rows(report: &Value) {
+    let rows = report["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 4);
+    let full = &rows[0];
+    assert_eq!(full["speedup"], 1.0);
+    let prefilled = full["tokens_prefilled"].as_u64().unwrap();
+    expect_counts(full, "full", [0, 0, prefilled]);
+    assert!((64..=69).contains(&prefilled), "{prefilled}");
+    expect_counts(&rows[1], "reuse", [60, 0, 4]);
+    expect_counts(&rows[2], "hkvd@1:0.2", [60, 8, 4]);
+    expect_counts(&rows[3], "first-k:0.2", [60, 8, 4]);
+}
+
+#[test]
+fn every_mode_does_its_work_from_a_store_and_from_memory() {
+    for place in ["store", "memory"] {
+        let flags = format!("{SHAPE} --json --repeats 2 --ratios 0.2 --kv {place}");
+        let report = bench(&flags).json();
+        expect_rows(&report);
+        assert_eq!(report["kv"], place);
+        assert_eq!(report["prompt_tokens"], 69);
+        assert_eq!(report["model"]["name"], "config");
+        // K and V of 4 layers, 2 heads of 16, 4 bytes, 60 tokens; reuse reads them all.
+        assert_eq!(report["rows"][1]["bytes_loaded"], 2 * 4 * 2 * 16 * 4 * 60);
+    }
+}
+
+#[test]
+fn text_output_has_a_line_per_mode() {
+    let outcome = bench(&format!(
+        "{SHAPE} --repeats 1 --ratios 0.1,0.3 --policies first-k"
+    ));
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    let is_above = |line: &&str| !line.starts_with("mode");
+    let rows: Vec<&str> = outcome.stdout.lines().skip_while(is_above).collect();
+    assert_eq!(rows.len(), 1 + 2 + 2, "{}", outcome.stdout);
+    assert!(
+        rows[1].starts_with("full") && rows[4].starts_with("blend"),
+        "{}",
+        outcome.stdout
+    );
+    assert!(outcome.stdout.contains("parameters") && outcome.stdout.contains("cpu with"));
+}
+
+#[test]
+fn bad_input_is_refused_by_name() {
+    bench(&format!("{SHAPE} --ratios 0.1,NaN")).expect_error(&["--ratios", "NaN"]);
+    bench(&format!("{SHAPE} --repeats 0")).expect_error(&["--repeats", "at least 1"]);
+    bench(&format!("{SHAPE} --check-layer 7")).expect_error(&["check_layer", "7"]);
+    bench("--chunks 3 --chunk-tokens 100000 --question-tokens 4 --prefix-tokens 5")
+        .expect_error(&["prompt of 300009 tokens", "limit"]);
+    bench(&format!("{SHAPE} --scratch /nowhere/at/all")).expect_error(&["--scratch"]);
+    let mut command = ragweave_eval();
+    command.args(["bench", "--random-weights", "/nowhere/config.json"]);
+    Outcome::of(&mut command).expect_error(&["--random-weights", "/nowhere/config.json"]);
+}
+
+#[test]
+fn the_committed_shapes_are_those_of_the_published_models() {
+    for (name, parameters) in [
+        ("smollm2-135m", 134_515_008),
+        ("llama-3.2-1b", 1_235_814_400),
+    ] {
+        let dir = checkout("eval/configs").join(format!("{name}.json"));
+        let text = fs_err::read_to_string(&dir).unwrap();
+        let value: Value = serde_json::from_str(&text).unwrap();
+        let config = ragweave_engine::ModelConfig::from_json(&value, &dir).unwrap();
+        assert_eq!(config.n_parameters(), parameters, "{name}");
+    }
+}
