@@ -10,10 +10,10 @@ use ragweave_proto::v1::rag_service_server::{RagServiceServer, SERVICE_NAME};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
-use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
@@ -70,7 +70,8 @@ pub async fn run(
     }
     let closing = CancellationToken::new();
     let router = transport().add_routes(routes);
-    let incoming = TcpListenerStream::new(listener);
+    // Without this each small event waits for the client's delayed acknowledgement, 40 ms on Linux.
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     let mut serving =
         pin!(router.serve_with_incoming_shutdown(incoming, closing.clone().cancelled_owned()));
 
@@ -130,7 +131,6 @@ fn transport() -> Server {
         .load_shed(true)
         .max_connection_age(MAX_CONNECTION_AGE)
         .max_connection_age_grace(MAX_CONNECTION_AGE_GRACE)
-        .tcp_nodelay(true)
 }
 
 /// Passes the engine's health on to the health service. Resolves when the engine is dead.

@@ -55,8 +55,8 @@ struct Shared {
 impl Service {
     /// Must be called within a tokio runtime, as [`Pipeline::new`].
     pub fn new(components: &Components) -> Self {
-        // One request decodes, `max_queue` wait.
-        let max_answers = components.config.limits.max_queue.saturating_add(1);
+        // As many as the engine's queue holds, so that what is admitted here never finds it full.
+        let max_answers = components.config.limits.max_queue;
         let shared = Shared {
             pipeline: Pipeline::new(components),
             ingestor: Ingestor::new(components),

@@ -158,22 +158,6 @@ impl StageTimes {
             total,
         }
     }
-
-    /// Each stage with its name, in the order in which they happen.
-    pub fn named(&self) -> [(&'static str, Duration); 10] {
-        [
-            ("queue", self.queue),
-            ("embed", self.embed),
-            ("search", self.search),
-            ("load", self.load),
-            ("load wait", self.load_wait),
-            ("recompute", self.recompute),
-            ("first decode", self.first_decode),
-            ("decode", self.decode),
-            ("ttft", self.ttft),
-            ("total", self.total),
-        ]
-    }
 }
 
 impl Answer {

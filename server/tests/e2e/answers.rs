@@ -186,7 +186,7 @@ async fn flip_last_layer(site: &Site, chunk_id: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn passages_that_do_not_fit_are_dropped_and_named_ones_are_an_error() {
-    let mut site = Site::empty(&["limits.max_model_len=160", "ingest.chunk_tokens=64"]).await;
+    let mut site = Site::empty(&["limits.max_model_len=215", "ingest.chunk_tokens=64"]).await;
     site.ingest(&[("fox", FOX), ("nets", NETS), ("sword", SWORD)], false)
         .await;
     let mut wide = question("the fox, the nets of Corin, the sword of Tor", 16);
@@ -213,5 +213,5 @@ async fn passages_that_do_not_fit_are_dropped_and_named_ones_are_an_error() {
     wide.context = about(&["fox#0", "nets#0", "sword#0"], FusionMode::Full, 1).context;
     let status = site.ask(wide).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
-    assert!(status.message().contains("160"), "{status:?}");
+    assert!(status.message().contains("215"), "{status:?}");
 }

@@ -113,7 +113,7 @@ async fn what_is_not_there_has_its_own_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overload_is_refused_at_once_and_cancelled_calls_make_room() {
-    let mut site = Site::empty(&["limits.max_queue=1", "limits.max_output_tokens=4000"]).await;
+    let mut site = Site::empty(&["limits.max_queue=2", "limits.max_output_tokens=4000"]).await;
     site.ingest(&[("fox", FOX)], false).await;
     let endless = question("Where does the fox live?", ENDLESS);
     // One decodes, one waits: both places are taken when `generate` has returned.
