@@ -1,5 +1,7 @@
 //! `ragweave ingest` as a user meets it: idempotent, replacing, pruning, resumable, and honest about failures.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,7 @@
 //! `ragweave store`, `doctor` and `config` over a data directory made by `ingest`.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use serde_json::{Value, json};

@@ -4,10 +4,13 @@
 //! blob as written, every start a success. A kill leaves the page cache alone, so this shows the order of writes within
 //! the process, not the syncs; those are the store's own tests.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod support;
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
 use ragweave_store::Store;
@@ -42,13 +45,14 @@ fn name(i: usize) -> String {
 }
 
 /// Runs one ingest, kills it after `n_commits` commits and some more work, and adds what it printed to `committed`.
+/// Whether the kill met a living process.
 fn run_and_kill(
     site: &Site,
     versions: &[u64],
     n_commits: u64,
     rng: &mut Lcg,
     committed: &mut BTreeMap<String, (usize, u64)>,
-) {
+) -> bool {
     let mut child = site
         .ingest_command(&["--progress", "jsonl", "--chunk-tokens", "64"])
         .stdout(Stdio::piped())
@@ -73,7 +77,7 @@ fn run_and_kill(
             note(&event, versions, committed);
         }
     }
-    child.wait().unwrap();
+    child.wait().unwrap().signal().is_some()
 }
 
 /// Remembers a commit; how many it was.
@@ -97,10 +101,11 @@ fn fifty_kills_lose_nothing_that_was_printed_as_committed() {
     for (i, version) in versions.iter().enumerate() {
         site.write(&name(i), text(i, *version));
     }
-    let mut committed = BTreeMap::new();
+    let (mut committed, mut n_kills) = (BTreeMap::new(), 0);
     for _ in 0..KILLS {
         let n_commits = 1 + rng.below(4);
-        run_and_kill(&site, &versions, n_commits, &mut rng, &mut committed);
+        let was_killed = run_and_kill(&site, &versions, n_commits, &mut rng, &mut committed);
+        n_kills += usize::from(was_killed);
         check(&site, &versions, &committed);
         // Some documents change, so that kills fall into replacements too.
         for _ in 0..2 {
@@ -109,6 +114,10 @@ fn fifty_kills_lose_nothing_that_was_printed_as_committed() {
             site.write(&name(i), text(i, versions[i]));
         }
     }
+    assert!(
+        n_kills >= KILLS * 3 / 4,
+        "most runs were killed at work: {n_kills}"
+    );
     assert!(
         committed.len() >= DOCUMENTS / 2,
         "the kills let some work through: {}",

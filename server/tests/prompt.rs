@@ -3,6 +3,8 @@
 //! The expected ids were made with the Python packages `tokenizers` and `jinja2` from the fixtures' own
 //! `tokenizer.json` and chat template, encoding each segment of the rendered text by itself.
 
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 use std::path::{Path, PathBuf};
 
 use ragweave_engine::{ChatMessage, ChatTemplate, TextCodec};

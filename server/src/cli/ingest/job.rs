@@ -164,7 +164,7 @@ impl<'a> Job<'a> {
     }
 
     /// Says what the run came to.
-    pub(super) fn finish(&mut self) -> io::Result<()> {
+    pub(super) fn finish(&self) -> io::Result<()> {
         self.progress.finish(&self.totals)?;
         if self.failures.len() > 0 {
             eprintln!("failures are listed in {}", self.failures.path().display());

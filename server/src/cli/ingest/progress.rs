@@ -96,7 +96,7 @@ impl Progress {
     }
 
     /// A document or file was left out.
-    pub(super) fn failed(&mut self, failure: &Unreadable) -> io::Result<()> {
+    pub(super) fn failed(&self, failure: &Unreadable) -> io::Result<()> {
         match &self.display {
             Display::Bar(bar) => bar.suspend(|| eprintln!("failed: {failure}")),
             Display::Plain { .. } => eprintln!("failed: {failure}"),
@@ -105,12 +105,12 @@ impl Progress {
         self.event(|| json!({"event": "failed", "path": failure.path, "line": failure.line, "error": failure.error}))
     }
 
-    pub(super) fn removed(&mut self, document_id: &str) -> io::Result<()> {
+    pub(super) fn removed(&self, document_id: &str) -> io::Result<()> {
         self.event(|| json!({"event": "removed", "document": document_id}))
     }
 
     /// The last word of a run, whatever ended it.
-    pub(super) fn finish(&mut self, totals: &Totals) -> io::Result<()> {
+    pub(super) fn finish(&self, totals: &Totals) -> io::Result<()> {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
         }
