@@ -137,16 +137,13 @@ fn check_segments(
 ) -> Result<(), EngineError> {
     let invalid = |field, message| Err(EngineError::InvalidRequest { field, message });
     if segments.chunks.len() != n_states {
-        return invalid("chunks", "one state per chunk is needed".into());
+        return invalid("chunks", "need one state each".into());
     }
     if segments.question.is_empty() {
-        return invalid(
-            "question",
-            "the question has no tokens; give a non-empty one".into(),
-        );
+        return invalid("question", "has no tokens; give a non-empty one".into());
     }
     if let Some(i) = segments.chunks.iter().position(Vec::is_empty) {
-        return invalid("chunks", format!("chunk {i} has no tokens"));
+        return invalid("chunks", format!("hold an empty one at index {i}"));
     }
     let vocab = model.config.vocab_size;
     if let Some(id) = segments
@@ -156,7 +153,7 @@ fn check_segments(
     {
         return invalid(
             "tokens",
-            format!("token id {id} is outside the vocabulary of {vocab}"),
+            format!("hold id {id}, which is outside the vocabulary of {vocab}"),
         );
     }
     let (tokens, limit) = (segments.n_tokens(), model.max_model_len);
