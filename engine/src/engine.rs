@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
@@ -160,13 +160,16 @@ impl<B: FusionBackend> Engine<B> {
     /// Loads the weights onto `device`.
     ///
     /// # Errors
-    /// As [`ModelInfo::read`], and for missing or malformed tensors.
+    /// As [`ModelInfo::read`], for missing or malformed tensors, and `InvalidRequest` for a dtype the
+    /// device cannot compute in.
     pub fn load(
         options: &EngineOptions,
         info: Arc<ModelInfo>,
         device: &B::Device,
     ) -> Result<Self, EngineError> {
         let dtype = options.dtype.dtype();
+        check_dtype::<B>("dtype", dtype, device)?;
+        check_dtype::<B>("kv_dtype", options.kv_dtype.dtype(), device)?;
         let decoder = match options.random_weights {
             Some(seed) => {
                 Decoder::load(&info.config, &WeightSource::Random { seed }, dtype, device)?
@@ -390,6 +393,22 @@ impl<B: FusionBackend> Engine<B> {
             stop,
         }
     }
+}
+
+/// Refuses a dtype before the device does, which it does by panicking.
+fn check_dtype<B: FusionBackend>(
+    field: &'static str,
+    dtype: DType,
+    device: &B::Device,
+) -> Result<(), EngineError> {
+    if B::supports_dtype(device, dtype) {
+        return Ok(());
+    }
+    let message = format!(
+        "{} is not supported by device {device:?}; use f32 or f16",
+        dtype.name()
+    );
+    Err(EngineError::InvalidRequest { field, message })
 }
 
 /// Rows `first..` of `[m, heads, head_dim]`.

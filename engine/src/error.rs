@@ -10,7 +10,6 @@ use thiserror::Error;
 ///
 /// It is `Clone` because one failure of the engine thread may have to be told to several waiters.
 #[derive(Debug, Clone, PartialEq, Error)]
-#[non_exhaustive]
 pub enum EngineError {
     /// The prompt and the tokens to generate do not fit: shorten the prompt or raise the limit.
     #[error(

@@ -169,7 +169,16 @@ impl From<RetrieverError> for Problem {
     fn from(error: RetrieverError) -> Self {
         match error {
             RetrieverError::BlankText => Self::invalid("query", error),
-            other => Self::internal(other),
+            RetrieverError::ChunkBudgetTooSmall { .. }
+            | RetrieverError::Tokenizer { .. }
+            | RetrieverError::CharacterTooLong { .. }
+            | RetrieverError::BadEmbedding { .. }
+            | RetrieverError::DamagedBytes { .. }
+            | RetrieverError::UnsupportedVersion { .. }
+            | RetrieverError::WrongKind { .. }
+            | RetrieverError::WrongDimension { .. }
+            | RetrieverError::DuplicateChunk { .. }
+            | RetrieverError::IndexFull { .. } => Self::internal(error),
         }
     }
 }
@@ -195,7 +204,12 @@ impl From<EngineError> for Problem {
                 Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", error)
             }
             EngineError::Cancelled => Self::new(Code::Cancelled, "CANCELLED", error),
-            other => Self::internal(other),
+            EngineError::UnsupportedModel { .. }
+            | EngineError::ModelFile { .. }
+            | EngineError::Tokenizer { .. }
+            | EngineError::Template { .. }
+            | EngineError::BadLogits { .. }
+            | EngineError::Device { .. } => Self::internal(error),
         }
     }
 }
@@ -208,7 +222,14 @@ impl From<StoreError> for Problem {
                 Self::new(Code::FailedPrecondition, "STORE_READ_ONLY", error)
             }
             StoreError::InvalidDocument { .. } => Self::invalid("header", error),
-            other => Self::internal(other),
+            StoreError::Locked { .. }
+            | StoreError::NotAStore { .. }
+            | StoreError::ForeignIdentity { .. }
+            | StoreError::UnsupportedVersion { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::InvalidBlob { .. }
+            | StoreError::Metadata { .. }
+            | StoreError::Io { .. } => Self::internal(error),
         }
     }
 }

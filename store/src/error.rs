@@ -9,7 +9,6 @@ use crate::options::Identity;
 
 /// An error of the store. `Display` is one sentence that names the file or field concerned.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum StoreError {
     /// Another process, or another `Store` in this one, holds the directory.
     #[error("data directory {} is in use by another process", path.display())]
