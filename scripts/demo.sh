@@ -29,7 +29,14 @@ start_limit_s=120
 headline() { printf '\n== %s\n' "$*"; }
 fail() { printf 'demo: %s\n' "$*" >&2; exit 1; }
 # Prints a command, then runs it.
-show() { printf '$ %s\n' "$(printf '%q ' "$@")"; "$@"; }
+show() {
+    local line='$' word
+    for word in "$@"; do
+        if [[ "$word" == *' '* ]]; then line+=" \"$word\""; else line+=" $word"; fi
+    done
+    printf '%s\n' "$line"
+    "$@"
+}
 
 # The demo shows the defaults, not the settings of whoever runs it.
 for variable in "${!RAGWEAVE_@}"; do unset "$variable"; done
@@ -68,28 +75,28 @@ trap stop_server EXIT
 # The server's one line on standard output says where it listens, once it is ready; end of file says that it died.
 if ! read -r -t "$start_limit_s" listening <&"${SERVER[0]}"; then
     cat "$dir/serve.log" >&2
-    fail "the server was not ready within $start_limit_s s; its log is above"
+    fail "the server ended, or was not ready within $start_limit_s s; its log is above"
 fi
 echo "$listening"
 address=$(grep -oE 'http://[^ ]+' <<<"$listening")
 
 headline "5. Ask: the answer streams; below it where it came from, what was loaded and what was computed"
-show "$bin/ragweave" query "$question" --addr "$address" --order document
+show "$bin/ragweave" query "$question" --addr "$address"
 
 headline "6. The same question with full prefill, plain reuse of stored KV, and fusion"
-show "$bin/ragweave" query "$question" --addr "$address" --order document --compare
+show "$bin/ragweave" query "$question" --addr "$address" --compare
 cat <<'NOTE'
 The demo model is tiny: what this table shows is that plain reuse can answer wrongly, that fusion repairs it, and how
 many tokens each mode computes. With so small a model prefill is nearly free, so it says nothing about time saved.
 NOTE
 
-if [ "$bench" = yes ]; then
-    headline "7. Where time shows: a model in the shape of SmolLM2-135M with random weights, 6 chunks of 512 tokens"
-    show "$bin/ragweave-eval" bench --random-weights eval/configs/smollm2-135m.json --repeats 3
-fi
-
 stop_server
 trap - EXIT
+
+if [ "$bench" = yes ]; then
+    headline "7. Where time shows: the shape of SmolLM2-135M with random weights, 6 chunks of 512 tokens (takes minutes)"
+    show "$bin/ragweave-eval" bench --random-weights eval/configs/smollm2-135m.json --repeats 3
+fi
 
 headline "Done"
 cat <<NEXT
