@@ -34,7 +34,7 @@ pub enum FinishReason {
     Length,
     /// The deadline passed while decoding.
     Deadline,
-    /// The caller went away or read too slowly.
+    /// The caller went away.
     Cancelled,
 }
 

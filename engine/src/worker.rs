@@ -8,7 +8,7 @@ mod queue;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -21,12 +21,8 @@ use crate::kernel::FusionBackend;
 use crate::kv::{ChunkKv, LayerSource};
 use crate::sampling::SamplingParams;
 
-/// Events a caller may leave unread before decoding pauses.
-const EVENT_BUFFER: usize = 256;
-/// How long decoding pauses for a caller that does not read before it is cancelled.
-const SLOW_READER_LIMIT: Duration = Duration::from_secs(30);
-/// How often a paused decode looks again.
-const SLOW_READER_POLL: Duration = Duration::from_millis(5);
+/// Events of an answer beside one per token: held-back text, and `Finished` or an error.
+const EXTRA_EVENTS: usize = 3;
 
 /// One prompt to answer.
 pub struct FuseRequest {
@@ -81,6 +77,18 @@ enum Job {
     },
     /// Panics on the engine thread, for tests of the recovery.
     Panic,
+}
+
+impl Job {
+    /// Whether somebody still waits for it.
+    fn is_wanted(&self) -> bool {
+        match self {
+            Self::Generate { started, .. } => !started.is_closed(),
+            Self::Logits { reply, .. } => !reply.is_closed(),
+            Self::ChunkKv { reply, .. } => !reply.is_closed(),
+            Self::Panic => true,
+        }
+    }
 }
 
 /// A cheap handle to the engine thread. The thread ends when the last handle is dropped.
@@ -163,15 +171,25 @@ impl EngineHandle {
     pub async fn fuse(&self, request: FuseRequest) -> Result<Generation, EngineError> {
         request.sampling.validate()?;
         let (started, report) = oneshot::channel();
-        let (sender, events) = mpsc::channel(EVENT_BUFFER);
-        let submitted = Instant::now();
+        // Room for every event there can be: the engine never waits for a caller that reads slowly.
+        let n_events = request.sampling.max_tokens.min(self.info.max_model_len) + EXTRA_EVENTS;
+        let (sender, events) = mpsc::channel(n_events);
+        let (submitted, deadline) = (Instant::now(), request.deadline);
         self.queue.push_request(Job::Generate {
             request,
             submitted,
             started,
             events: sender,
         })?;
-        let report = report.await.map_err(|_| engine_failed())??;
+        let report = match deadline {
+            None => report.await,
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), report)
+                .await
+                .map_err(|_| EngineError::DeadlineExceeded {
+                    waited: submitted.elapsed(),
+                })?,
+        };
+        let report = report.map_err(|_| engine_failed())??;
         Ok(Generation { report, events })
     }
 
@@ -258,8 +276,6 @@ impl<B: FusionBackend> Thread<B> {
             }
         }
         tracing::error!("the engine failed twice; giving up");
-        self.queue.close();
-        self.health.send_replace(EngineHealth::Dead);
     }
 
     fn load(&self) -> Result<Engine<B>, EngineError> {
@@ -275,6 +291,14 @@ impl<B: FusionBackend> Thread<B> {
             }
         }
         true
+    }
+}
+
+/// However the thread ends, by a panic of the device while loading too, nobody waits for it.
+impl<B: FusionBackend> Drop for Thread<B> {
+    fn drop(&mut self) {
+        self.queue.close();
+        self.health.send_replace(EngineHealth::Dead);
     }
 }
 
@@ -379,24 +403,10 @@ fn stop_reason(
     })
 }
 
-/// Sends an event, pausing while the caller's buffer is full.
+/// Hands an event over; the channel has room for all of an answer's events.
 fn send(
     events: &mpsc::Sender<Result<TokenEvent, EngineError>>,
     event: Result<TokenEvent, EngineError>,
 ) -> Result<(), Closed> {
-    let start = Instant::now();
-    let mut event = event;
-    loop {
-        match events.try_send(event) {
-            Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Closed),
-            Err(mpsc::error::TrySendError::Full(_)) if start.elapsed() > SLOW_READER_LIMIT => {
-                return Err(Closed);
-            }
-            Err(mpsc::error::TrySendError::Full(back)) => {
-                event = back;
-                std::thread::sleep(SLOW_READER_POLL);
-            }
-        }
-    }
+    events.try_send(event).map_err(|_| Closed)
 }

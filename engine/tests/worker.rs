@@ -5,13 +5,17 @@
 mod fixtures;
 
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use burn_flex::{Flex, FlexDevice};
 use ragweave_engine::{
-    Engine, EngineError, EngineHandle, EngineHealth, EngineOptions, FinishReason, FuseRequest,
-    FusionPlan, Generation, Mode, ModelInfo, PromptSegments, SamplingParams, TokenEvent,
+    ChunkState, Engine, EngineError, EngineHandle, EngineHealth, EngineOptions, FinishReason,
+    FuseRequest, FusionPlan, Generation, LayerSource, Mode, ModelInfo, PromptSegments,
+    SamplingParams, SourceError, TokenEvent,
 };
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 const VARIANT: &str = "qwen3";
 
@@ -59,12 +63,65 @@ async fn collect(mut generation: Generation) -> (Vec<u32>, FinishReason) {
     panic!("the answer ended without `Finished`");
 }
 
-/// An answer nobody reads: the engine thread pauses in it until it is dropped.
-async fn unread(engine: &EngineHandle) -> Generation {
-    engine
-        .fuse(request(engine, &[5, 6, 7], 400))
-        .await
-        .expect("the first request runs")
+/// A chunk whose layers come when the test says so: until then the engine is busy.
+struct Gate {
+    reached: Option<oneshot::Sender<()>>,
+    open: Receiver<()>,
+}
+
+impl LayerSource for Gate {
+    fn read_layer(&mut self, _: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError> {
+        if let Some(reached) = self.reached.take() {
+            reached.send(()).expect("the test waits for it");
+        }
+        let _ = self.open.recv(); // an error says that the gate is open for good
+        k.fill(0);
+        v.fill(0);
+        Ok(())
+    }
+}
+
+/// Starts a request that occupies the engine until the sender is dropped.
+async fn occupy(
+    engine: &EngineHandle,
+) -> (Sender<()>, JoinHandle<Result<Generation, EngineError>>) {
+    let (sender, open) = channel();
+    let (reached, is_reached) = oneshot::channel();
+    let segments = PromptSegments {
+        prefix: vec![1],
+        chunks: vec![vec![2, 3]],
+        question: vec![4],
+    };
+    let states = vec![ChunkState::Hit { exact: false }];
+    let plan = FusionPlan::new(segments, states, Mode::Reuse, engine.model()).expect("valid");
+    let gate = Gate {
+        reached: Some(reached),
+        open,
+    };
+    let request = FuseRequest {
+        plan,
+        sources: vec![Some(Box::new(gate))],
+        sampling: SamplingParams::greedy(1),
+        deadline: None,
+    };
+    let running = spawn_fuse(engine, request);
+    is_reached.await.expect("the engine starts on it");
+    (sender, running)
+}
+
+fn spawn_fuse(
+    engine: &EngineHandle,
+    request: FuseRequest,
+) -> JoinHandle<Result<Generation, EngineError>> {
+    let engine = engine.clone();
+    tokio::spawn(async move { engine.fuse(request).await })
+}
+
+/// Waits until so many requests stand in the queue.
+async fn queued(engine: &EngineHandle, n: usize) {
+    while engine.queue_depth() != n {
+        tokio::task::yield_now().await;
+    }
 }
 
 #[tokio::test]
@@ -95,24 +152,46 @@ async fn cached_decode_equals_repeated_prefill() {
 #[tokio::test]
 async fn beyond_the_queue_a_request_is_refused_at_once() {
     let engine = spawn(1);
-    let running = unread(&engine).await;
-    let waiting = {
-        let engine = engine.clone();
-        tokio::spawn(async move { engine.fuse(request(&engine, &[5], 1)).await })
-    };
-    while engine.queue_depth() == 0 {
-        tokio::task::yield_now().await;
-    }
+    let (gate, running) = occupy(&engine).await;
+    let waiting = spawn_fuse(&engine, request(&engine, &[5], 1));
+    queued(&engine, 1).await;
 
     let refused = engine.fuse(request(&engine, &[5], 1)).await;
     assert!(matches!(refused, Err(EngineError::QueueFull { limit: 1 })));
 
-    drop(running);
-    let waited = waiting
+    drop(gate);
+    running.await.unwrap().expect("the first request ends");
+    let waited = waiting.await.unwrap().expect("the queue moves on");
+    assert_eq!(collect(waited).await.1, FinishReason::Length);
+}
+
+#[tokio::test]
+async fn a_cancelled_request_gives_its_place_up() {
+    let engine = spawn(1);
+    let (gate, running) = occupy(&engine).await;
+    let cancelled = spawn_fuse(&engine, request(&engine, &[5], 1));
+    queued(&engine, 1).await;
+    cancelled.abort();
+    assert!(cancelled.await.is_err());
+
+    let waiting = spawn_fuse(&engine, request(&engine, &[5], 1));
+    tokio::task::yield_now().await;
+    drop(gate);
+    running.await.unwrap().expect("the first request ends");
+    waiting
         .await
         .unwrap()
-        .expect("the queue moves on after a cancelled answer");
-    assert_eq!(collect(waited).await.1, FinishReason::Length);
+        .expect("the cancelled one is not in its way");
+}
+
+#[tokio::test]
+async fn a_deadline_holds_in_the_queue() {
+    let engine = spawn(2);
+    let (_gate, _running) = occupy(&engine).await;
+    let mut late = request(&engine, &[5], 1);
+    late.deadline = Some(Instant::now() + Duration::from_millis(20));
+    let refused = engine.fuse(late).await;
+    assert!(matches!(refused, Err(EngineError::DeadlineExceeded { .. })));
 }
 
 #[tokio::test]
@@ -124,23 +203,66 @@ async fn an_expired_request_never_reaches_the_device() {
     assert!(matches!(refused, Err(EngineError::DeadlineExceeded { .. })));
 }
 
+/// A model large enough that 500 tokens take far longer than the test's deadline.
+fn spawn_slow() -> (EngineHandle, tempfile::TempDir) {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let config = serde_json::json!({
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
+        "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 1024,
+        "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+    });
+    fs_err::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+    let options = EngineOptions {
+        random_weights: Some(1),
+        ..EngineOptions::new(dir.path())
+    };
+    (
+        EngineHandle::spawn::<Flex>(options, FlexDevice).expect("loads"),
+        dir,
+    )
+}
+
 #[tokio::test]
 async fn a_deadline_ends_the_decode() {
-    let engine = spawn(4);
-    let mut request = request(&engine, &[5, 6], 500);
-    request.deadline = Some(Instant::now() + Duration::from_millis(300));
-    // Unread events pause the decode, so the deadline passes whatever the machine's speed.
-    let mut generation = engine.fuse(request).await.expect("the prefill is in time");
-    let (mut last, mut n_tokens) = (None, 0);
-    tokio::time::sleep(Duration::from_millis(400)).await;
-    while let Some(event) = generation.next().await {
-        match event.unwrap() {
-            TokenEvent::Delta { .. } => n_tokens += 1,
-            TokenEvent::Finished(report) => last = Some(report.reason),
-        }
+    let (engine, _dir) = spawn_slow();
+    let mut request = request(&engine, &[5, 6], 1000);
+    request.deadline = Some(Instant::now() + Duration::from_millis(700));
+    let generation = engine.fuse(request).await.expect("the prefill is in time");
+    let (tokens, reason) = collect(generation).await;
+    assert_eq!(reason, FinishReason::Deadline);
+    assert!(tokens.len() < 1000);
+}
+
+#[tokio::test]
+async fn dropping_an_answer_frees_the_engine() {
+    let (engine, _dir) = spawn_slow();
+    let generation = engine.fuse(request(&engine, &[5, 6], 1000)).await.unwrap();
+    drop(generation);
+    // The rest of that answer would outlast this deadline many times over.
+    let mut next = request(&engine, &[5], 1);
+    next.deadline = Some(Instant::now() + Duration::from_secs(5));
+    engine.fuse(next).await.expect("the engine is free");
+}
+
+#[tokio::test]
+async fn an_engine_that_cannot_reload_is_dead() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for entry in fs_err::read_dir(fixtures::options(VARIANT).model_dir).expect("committed") {
+        let path = entry.expect("readable").path();
+        fs_err::copy(&path, dir.path().join(path.file_name().expect("a file"))).expect("copied");
     }
-    assert_eq!(last, Some(FinishReason::Deadline));
-    assert!(n_tokens < 500);
+    let options = EngineOptions::new(dir.path());
+    let engine = EngineHandle::spawn::<Flex>(options, FlexDevice).expect("the copy loads");
+    let mut health = engine.health();
+    drop(dir); // with the weights
+    engine.panic_for_test().unwrap();
+    health
+        .wait_for(|health| *health == EngineHealth::Dead)
+        .await
+        .unwrap();
+    let refused = engine.fuse(request(&engine, &[5], 1)).await;
+    assert!(matches!(refused, Err(EngineError::Unavailable { .. })));
 }
 
 #[tokio::test]

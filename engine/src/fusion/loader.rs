@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::kv::{KvIdentity, LayerSource, SourceError, block_words};
 
-/// Layers read ahead of the one being computed: bounds host memory to this many plus one.
+/// Layers that may wait in the channel. With the one being read and the one in use, host memory is
+/// bounded to two more than this.
 const READ_AHEAD_LAYERS: usize = 2;
 
 /// One source per chunk of the prompt; `None` where the chunk is missed.

@@ -86,8 +86,13 @@ impl<B: FusionBackend> FusionContext<'_, B> {
             }
             Err(Interrupt::Stopped(error)) => return Err(FuseError::Stopped(error)),
         }
-        // 3. Keep an exact prefix; report.
+        // 3. Keep an exact prefix; report, once the device has done what it was asked.
         run.keep_prefix(self, plan);
+        let synced = B::sync(self.decoder.device());
+        synced.map_err(|error| {
+            let message = format!("{error:?}");
+            FuseError::Stopped(EngineError::Device { message })
+        })?;
         let recompute = start.elapsed().saturating_sub(load_wait);
         let timings = FuseTimings {
             load,

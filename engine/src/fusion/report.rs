@@ -40,6 +40,6 @@ pub struct FuseTimings {
     pub load_wait: Duration,
     /// Placing and computing, without `load_wait`.
     pub recompute: Duration,
-    /// Output projection and sampling of the first token.
+    /// Output projection of the last position, until its logits are on the host.
     pub first_decode: Duration,
 }

@@ -108,7 +108,7 @@ impl KvIdentity {
         }
     }
 
-    /// Hash over model, tokenizer, layout and stored dtype: what a store is made for.
+    /// Hash over model, tokenizer, layout and dtypes: what a store is made for.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         field(&mut hasher, b"ragweave kv identity");
@@ -116,6 +116,9 @@ impl KvIdentity {
         field(&mut hasher, &self.tokenizer_hash);
         field(&mut hasher, &KV_LAYOUT_VERSION.to_le_bytes());
         field(&mut hasher, self.kv_dtype.to_string().as_bytes());
+        // Rounding while computing is part of what was stored: without this, KV computed in f16 and
+        // stored in f32 would pass for exact in f32.
+        field(&mut hasher, self.compute_dtype.to_string().as_bytes());
         *hasher.finalize().as_bytes()
     }
 

@@ -7,6 +7,9 @@ use crate::kernel::FusionBackend;
 /// Per layer K (rotated at positions `0..s`) and V: `[s, kv_heads, head_dim]`.
 pub(crate) type PrefixKv<B> = Vec<(Tensor<B, 3>, Tensor<B, 3>)>;
 
+/// Tokens of all cached prefixes together: bounds device memory whatever system texts are sent.
+const MAX_CACHED_TOKENS: usize = 8192;
+
 /// A small least-recently-used cache, most recent first.
 pub(crate) struct PrefixCache<B: FusionBackend> {
     entries: Vec<(Vec<u32>, PrefixKv<B>)>,
@@ -31,12 +34,27 @@ impl<B: FusionBackend> PrefixCache<B> {
 
     /// Whether these ids could be in the cache and are not.
     pub(crate) fn is_missing(&self, ids: &[u32]) -> bool {
-        self.max_entries > 0 && !ids.is_empty() && self.entries.iter().all(|(key, _)| key != ids)
+        self.takes(ids) && self.entries.iter().all(|(key, _)| key != ids)
     }
 
+    /// Keeps the KV of a prefix, unless it alone is over the bound.
     pub(crate) fn insert(&mut self, ids: &[u32], kv: PrefixKv<B>) {
+        if !self.takes(ids) {
+            return;
+        }
         self.entries.retain(|(key, _)| key != ids);
         self.entries.insert(0, (ids.to_vec(), kv));
         self.entries.truncate(self.max_entries);
+        while self.n_tokens() > MAX_CACHED_TOKENS {
+            self.entries.pop();
+        }
+    }
+
+    fn takes(&self, ids: &[u32]) -> bool {
+        self.max_entries > 0 && (1..=MAX_CACHED_TOKENS).contains(&ids.len())
+    }
+
+    fn n_tokens(&self) -> usize {
+        self.entries.iter().map(|(ids, _)| ids.len()).sum()
     }
 }

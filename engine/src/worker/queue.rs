@@ -54,6 +54,10 @@ impl JobQueue {
             });
         }
         if lane(&mut state).len() >= limit {
+            // Only then is it worth looking for places that nobody waits in any more.
+            lane(&mut state).retain(Job::is_wanted);
+        }
+        if lane(&mut state).len() >= limit {
             return Err(EngineError::QueueFull { limit });
         }
         lane(&mut state).push_back(job);

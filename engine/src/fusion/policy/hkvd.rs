@@ -59,10 +59,14 @@ impl RowSelector for Hkvd {
     }
 
     fn keep(&self, layer: usize, rows: &[usize], deviation: &[f32]) -> Vec<usize> {
+        // A comparison that gave NaN (an overflow in f16) recomputes the row: it is not trusted.
+        let rank = |i: usize| match deviation[i] {
+            deviation if deviation.is_nan() => f32::INFINITY,
+            deviation => deviation,
+        };
         let mut order: Vec<usize> = (0..rows.len()).collect();
-        // Most deviating first; a stable sort leaves ties in ascending position. NaN sorts first,
-        // so that a broken comparison recomputes the row rather than trusting the stored one.
-        order.sort_by(|&a, &b| deviation[b].total_cmp(&deviation[a]));
+        // Most deviating first; a stable sort leaves ties in ascending position.
+        order.sort_by(|&a, &b| rank(b).total_cmp(&rank(a)));
         let mut kept: Vec<usize> = order
             .into_iter()
             .take(self.n_rows(layer))

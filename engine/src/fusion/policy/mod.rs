@@ -220,6 +220,8 @@ mod tests {
         deviation[7] = 2.0; // row 17
         deviation[9] = 2.0; // row 19
         assert_eq!(selector.keep(1, &rows, &deviation), [13, 17, 32]);
+        deviation[0] = -f32::NAN; // row 10
+        assert_eq!(selector.keep(1, &rows, &deviation), [10, 13, 32]);
         assert_eq!(selector.initial_rows(), rows);
         assert_eq!(selector.first_loaded_layer(), 1);
     }
