@@ -63,17 +63,21 @@ show "$bin/ragweave" ingest demo/corpus --data "$dir/store" --model demo/model
 show "$bin/ragweave" store stats --data "$dir/store"
 
 headline "4. Serve over gRPC, on a free port of this machine"
-coproc SERVER {
-    exec "$bin/ragweave" serve --listen 127.0.0.1:0 --data "$dir/store" --model demo/model 2>"$dir/serve.log"
-}
-server_pid=${SERVER_PID:?}
+# A fifo and not a coprocess: of a coprocess that has died bash forgets the variables, and the log would not be shown.
+says=$dir/serve.says
+rm -f "$says"
+mkfifo "$says"
+"$bin/ragweave" serve --listen 127.0.0.1:0 --data "$dir/store" --model demo/model >"$says" 2>"$dir/serve.log" &
+server_pid=$!
 stop_server() {
     kill -TERM "$server_pid" 2>/dev/null || return 0
     wait "$server_pid" 2>/dev/null || true
 }
 trap stop_server EXIT
 # The server's one line on standard output says where it listens, once it is ready; end of file says that it died.
-if ! read -r -t "$start_limit_s" listening <&"${SERVER[0]}"; then
+exec {server_says}<"$says"
+rm "$says"
+if ! read -r -t "$start_limit_s" listening <&"$server_says"; then
     cat "$dir/serve.log" >&2
     fail "the server ended, or was not ready within $start_limit_s s; its log is above"
 fi
