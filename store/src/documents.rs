@@ -1,4 +1,7 @@
 //! Reading documents, chunks and vectors: plain lookups in the metadata.
+//!
+//! Invariant: what one call returns comes from one view of the metadata, so that a document replaced
+//! or removed meanwhile is seen as before or as after, never as a mixture.
 
 use std::sync::Arc;
 
@@ -7,20 +10,23 @@ use crate::document::{
     text_of,
 };
 use crate::error::StoreError;
-use crate::meta::{ChunkRow, Chunks, Column, DocumentRow, Documents, Texts, Vectors, chunk_prefix};
+use crate::meta::{
+    ChunkRow, Chunks, Column, DocumentRow, Documents, Texts, Vectors, View, chunk_prefix,
+};
 use crate::store::Store;
 
 impl Store {
     /// A document with its text and chunks.
     pub fn document(&self, id: &str) -> Result<Option<Document>, StoreError> {
-        let Some(row) = self.meta.get::<Documents>(id)? else {
+        let view = self.meta.view();
+        let Some(row) = view.get::<Documents>(id)? else {
             return Ok(None);
         };
-        let text = self.text(id)?;
-        let rows = self.meta.rows_with_prefix::<Chunks>(chunk_prefix(id));
+        let text = self.text(&view, id)?;
+        let rows = view.rows_with_prefix::<Chunks>(chunk_prefix(id));
         let chunks = (0..).zip(rows).map(|(position, row)| {
             let (_, chunk) = row?;
-            self.chunk_record(id, position, chunk)
+            self.chunk_record(&view, id, position, chunk)
         });
         Ok(Some(Document {
             id: id.to_owned(),
@@ -77,15 +83,13 @@ impl Store {
         let Some((document_id, position)) = parse_chunk_id(chunk_id) else {
             return Ok(None);
         };
-        let Some(row) = self.meta.get::<Chunks>((document_id, position))? else {
+        let view = self.meta.view();
+        let Some(row) = view.get::<Chunks>((document_id, position))? else {
             return Ok(None);
         };
-        // A chunk without its document has been removed since the line above.
-        let Some(document) = self.meta.get::<Documents>(document_id)? else {
-            return Ok(None);
-        };
-        let record = self.chunk_record(document_id, position, row)?;
-        let document_text = self.text(document_id)?;
+        let document = self.document_row(&view, document_id)?;
+        let record = self.chunk_record(&view, document_id, position, row)?;
+        let document_text = self.text(&view, document_id)?;
         let text = text_of(&document_text, &record).ok_or_else(|| self.bad_row("chunk border"))?;
         Ok(Some(StoredChunk {
             document_id: document_id.to_owned(),
@@ -96,22 +100,21 @@ impl Store {
     }
 
     /// Calls `f` with the vector of every chunk; the chunks of one document follow each other in
-    /// order. An error of `f` ends the walk and is returned.
+    /// order. Commits made during the walk do not show. An error of `f` ends the walk and is
+    /// returned.
     pub fn for_each_vector(
         &self,
         mut f: impl FnMut(VectorRow) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        let view = self.meta.view();
         let mut current: Option<(String, Arc<DocumentRow>)> = None;
-        for row in self.meta.rows_from::<Vectors>(&[]) {
+        for row in view.rows_from::<Vectors>(&[]) {
             let (key, vector) = row?;
             let (document_id, position) =
                 Vectors::parse_key(&key).ok_or_else(|| self.bad_row("vector key"))?;
             let document = match current.take() {
                 Some((id, document)) if id == document_id => document,
-                _ => match self.meta.get::<Documents>(&document_id)? {
-                    Some(document) => Arc::new(document),
-                    None => continue, // removed since the walk began
-                },
+                _ => Arc::new(self.document_row(&view, &document_id)?),
             };
             current = Some((document_id.clone(), Arc::clone(&document)));
             let chunk_id = chunk_id(&document_id, position);
@@ -126,19 +129,25 @@ impl Store {
         Ok(())
     }
 
-    fn text(&self, document_id: &str) -> Result<String, StoreError> {
-        self.meta
-            .get::<Texts>(document_id)?
+    /// The row of a document that other rows of the view belong to.
+    fn document_row(&self, view: &View<'_>, id: &str) -> Result<DocumentRow, StoreError> {
+        view.get::<Documents>(id)?
+            .ok_or_else(|| self.bad_row("missing document"))
+    }
+
+    fn text(&self, view: &View<'_>, document_id: &str) -> Result<String, StoreError> {
+        view.get::<Texts>(document_id)?
             .ok_or_else(|| self.bad_row("missing text"))
     }
 
     fn chunk_record(
         &self,
+        view: &View<'_>,
         document_id: &str,
         position: u32,
         row: ChunkRow,
     ) -> Result<ChunkRecord, StoreError> {
-        let vector = self.meta.get::<Vectors>((document_id, position))?;
+        let vector = view.get::<Vectors>((document_id, position))?;
         let ChunkRow {
             start_byte,
             end_byte,

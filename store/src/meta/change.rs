@@ -84,11 +84,12 @@ impl<'m> Change<'m> {
 
     /// Removes a document with its chunks and their references; `false` when there is none.
     pub(crate) fn remove_document(&mut self, id: &str) -> Result<bool, StoreError> {
-        if self.meta.get::<Documents>(id)?.is_none() {
+        let meta = self.meta;
+        let view = meta.view();
+        if view.get::<Documents>(id)?.is_none() {
             return Ok(false);
         }
-        let meta = self.meta;
-        for (position, row) in (0..).zip(meta.rows_with_prefix::<Chunks>(chunk_prefix(id))) {
+        for (position, row) in (0..).zip(view.rows_with_prefix::<Chunks>(chunk_prefix(id))) {
             let (_, chunk) = row?;
             self.release(&chunk.key)?;
             meta.delete::<Chunks>(&mut self.batch, (id, position));

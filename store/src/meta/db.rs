@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::{
     ColumnFamily, ColumnFamilyDescriptor, DB, DBRecoveryMode, Direction, IteratorMode, LogLevel,
-    Options, WriteBatch, WriteOptions,
+    Options, Snapshot, WriteBatch, WriteOptions,
 };
 
 use super::columns::{
@@ -29,6 +29,11 @@ const COLUMNS: [&str; 8] = [
     IdentityRow::NAME,
     State::NAME,
 ];
+
+/// A key's bytes and the value.
+pub(crate) type Row<C> = (Box<[u8]>, <C as Column>::Value);
+/// A row as RocksDB's iterators give it.
+type RawRow = Result<(Box<[u8]>, Box<[u8]>), rocksdb::Error>;
 
 /// The open metadata database.
 pub(crate) struct Meta {
@@ -68,29 +73,22 @@ impl Meta {
         Ok(Some(self.decode::<C>(&bytes)?))
     }
 
-    /// Rows from `start` on in key order, with the key's bytes.
+    /// Rows from `start` on in key order, with the key's bytes, as they are now.
     pub(crate) fn rows_from<C: Column>(
         &self,
         start: &[u8],
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, C::Value), StoreError>> + use<'_, C> {
+    ) -> impl Iterator<Item = Result<Row<C>, StoreError>> + use<'_, C> {
         let mode = IteratorMode::From(start, Direction::Forward);
         let rows = self.db.iterator_cf(self.column::<C>(), mode);
-        rows.map(|row| {
-            let (key, value) = row?;
-            Ok((key, self.decode::<C>(&value)?))
-        })
+        rows.map(|row| self.decode_row::<C>(row))
     }
 
-    /// Rows whose key begins with `prefix`, in key order.
-    pub(crate) fn rows_with_prefix<C: Column>(
-        &self,
-        prefix: Vec<u8>,
-    ) -> impl Iterator<Item = Result<(Box<[u8]>, C::Value), StoreError>> + use<'_, C> {
-        let rows = self.rows_from::<C>(&prefix);
-        rows.take_while(move |row| {
-            row.as_ref()
-                .map_or(true, |(key, _)| key.starts_with(&prefix))
-        })
+    /// The database as it is now, for reads that must agree with each other.
+    pub(crate) fn view(&self) -> View<'_> {
+        View {
+            meta: self,
+            snapshot: self.db.snapshot(),
+        }
     }
 
     pub(crate) fn put<C: Column>(&self, batch: &mut WriteBatch, key: C::Key<'_>, value: &C::Value) {
@@ -112,6 +110,11 @@ impl Meta {
         Ok(self.db.write_opt(batch, &options)?)
     }
 
+    fn decode_row<C: Column>(&self, row: RawRow) -> Result<Row<C>, StoreError> {
+        let (key, value) = row?;
+        Ok((key, self.decode::<C>(&value)?))
+    }
+
     fn decode<C: Column>(&self, bytes: &[u8]) -> Result<C::Value, StoreError> {
         let what = || format!("a row of column family {} cannot be decoded", C::NAME);
         C::decode(bytes).ok_or_else(|| StoreError::corrupt(&self.path, 0, what()))
@@ -121,6 +124,46 @@ impl Meta {
         self.db
             .cf_handle(C::NAME)
             .expect("open() opens every column family of COLUMNS")
+    }
+}
+
+/// The database as it was when the view was made: commits since then do not show. RocksDB keeps
+/// the overwritten rows while the view lives, so it is for one answer, not to be held.
+pub(crate) struct View<'m> {
+    meta: &'m Meta,
+    snapshot: Snapshot<'m>,
+}
+
+impl<'m> View<'m> {
+    /// The value of `key`. Errors: `Corrupt` for a row this version did not write.
+    pub(crate) fn get<C: Column>(&self, key: C::Key<'_>) -> Result<Option<C::Value>, StoreError> {
+        let column = self.meta.column::<C>();
+        let Some(bytes) = self.snapshot.get_pinned_cf(column, C::key(key))? else {
+            return Ok(None);
+        };
+        Ok(Some(self.meta.decode::<C>(&bytes)?))
+    }
+
+    /// Rows from `start` on in key order, with the key's bytes.
+    pub(crate) fn rows_from<C: Column>(
+        &self,
+        start: &[u8],
+    ) -> impl Iterator<Item = Result<Row<C>, StoreError>> + use<'_, 'm, C> {
+        let mode = IteratorMode::From(start, Direction::Forward);
+        let rows = self.snapshot.iterator_cf(self.meta.column::<C>(), mode);
+        rows.map(|row| self.meta.decode_row::<C>(row))
+    }
+
+    /// Rows whose key begins with `prefix`, in key order.
+    pub(crate) fn rows_with_prefix<C: Column>(
+        &self,
+        prefix: Vec<u8>,
+    ) -> impl Iterator<Item = Result<Row<C>, StoreError>> + use<'_, 'm, C> {
+        let rows = self.rows_from::<C>(&prefix);
+        rows.take_while(move |row| {
+            row.as_ref()
+                .map_or(true, |(key, _)| key.starts_with(&prefix))
+        })
     }
 }
 

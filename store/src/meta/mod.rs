@@ -10,4 +10,4 @@ pub(crate) use columns::{
     BlobState, Blobs, ChunkRow, Chunks, Column, DocumentRow, Documents, IdentityRow, SegmentTable,
     State, StoreState, Texts, Vectors, chunk_prefix,
 };
-pub(crate) use db::{Durability, Meta};
+pub(crate) use db::{Durability, Meta, View};

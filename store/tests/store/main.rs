@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod compat;
+mod concurrent;
 mod corruption;
 mod crash;
 mod disks;
