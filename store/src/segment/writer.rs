@@ -2,7 +2,7 @@
 //!
 //! Invariant: a file in which a write failed is never written again, so no byte is written twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +21,8 @@ pub(crate) struct SegmentWriter {
     max_segment_bytes: u64,
     next_segment: u64,
     active: Option<Active>,
+    /// Segments that were started and that no commit is known to have reached.
+    uncommitted: BTreeSet<u64>,
 }
 
 struct Active {
@@ -59,12 +61,19 @@ impl SegmentWriter {
             max_segment_bytes,
             next_segment,
             active: None,
+            uncommitted: BTreeSet::new(),
         }
     }
 
     /// Id of the segment that is still written, if there is one.
     pub(crate) fn active_id(&self) -> Option<u64> {
         self.active.as_ref().map(|active| active.file.id)
+    }
+
+    /// Segments started by this writer and not taken out since: without a commit, no row of the
+    /// metadata tells that they exist.
+    pub(crate) fn uncommitted(&mut self) -> &mut BTreeSet<u64> {
+        &mut self.uncommitted
     }
 
     /// Id that the next new segment will have.
@@ -123,6 +132,7 @@ impl SegmentWriter {
             source,
         };
         let file = self.segments.create(id).map_err(failure)?;
+        self.uncommitted.insert(id);
         let header = SegmentHeader {
             segment: id,
             commit_seq,

@@ -211,3 +211,32 @@ fn a_segment_with_an_uncommitted_blob_is_not_reclaimed() {
     assert_hit(&store, 2);
     drop(next);
 }
+
+#[test]
+fn segments_of_a_document_given_up_are_unlinked_by_the_next_commit() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ragweave_store::StoreOptions {
+        max_segment_bytes: 4096 + RECORD_BYTES,
+        ..options()
+    };
+    let store = Store::open(dir.path(), options).unwrap();
+    let mut pending: Vec<_> = (1..4).map(|seed| append(&store, seed).unwrap()).collect();
+    put(&store, "a", &[4]);
+    assert_eq!(segment_files(dir.path()).len(), 4, "all are still pending");
+    pending.truncate(1);
+    // Nothing dies by this commit; that there is one is enough.
+    assert!(!store.remove_document("absent").unwrap());
+    assert_eq!(segment_files(dir.path()).len(), 2, "1 is pending, 4 live");
+    store
+        .commit_document(&document("b", &[1]), pending)
+        .unwrap();
+    assert_eq!(store.stats().unwrap().segments, 2);
+    assert_hit(&store, 1);
+    assert_hit(&store, 4);
+    store.remove_document("b").unwrap();
+    assert_eq!(store.stats().unwrap().segments, 1);
+    drop(store);
+    let store = open(dir.path());
+    assert_hit(&store, 4);
+    assert_eq!(store.stats().unwrap().lost_commits, 0);
+}

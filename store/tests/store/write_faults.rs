@@ -139,6 +139,25 @@ fn an_io_error_at_any_write_makes_the_store_read_only_until_reopened() {
 }
 
 #[test]
+fn what_a_failed_document_wrote_is_unlinked_by_the_next_commit() {
+    // 0: marker; then create, header, directory, head, 6 blocks, footer, mark, sync.
+    for nth in 1..=13 {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = Arc::new(FaultyDisk::failing(nth, ENOSPC));
+        let store = open_on(dir.path(), &disk);
+        let refused = try_put(&store, "a", &[1]);
+        assert!(
+            matches!(refused, Err(StoreError::DiskFull { .. })),
+            "{nth}: {refused:?}"
+        );
+        assert!(segment_files(dir.path()).len() == usize::from(nth > 1));
+        put(&store, "a", &[1]);
+        assert_eq!(segment_files(dir.path()).len(), 1, "operation {nth}");
+        assert_hit(&store, 1);
+    }
+}
+
+#[test]
 fn a_failed_sync_is_not_retried_for_another_commit() {
     // 0: marker; then create, header, directory; then twice head, 6 blocks, footer; then the mark.
     let nth_sync = 4 + 2 * 8 + 1;
