@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError};
 use ragweave_engine::ChunkKv;
 use ragweave_retriever::{Embedding, SourceDocument};
 use ragweave_store::{BlobKey, ChunkRecord, Document, PendingBlob};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::components::Components;
@@ -59,8 +59,9 @@ pub struct Ingestor {
     components: Components,
     counters: Arc<IngestCounters>,
     /// Documents take turns: the engine computes one chunk at a time anyway, and two versions of one document must not
-    /// interleave between commit and index.
-    turn: Mutex<()>,
+    /// interleave between commit and index. Whoever writes takes the turn along to the blocking thread, where it is
+    /// kept although the caller may have gone.
+    turn: Arc<Mutex<()>>,
 }
 
 /// A document that is split and embedded.
@@ -75,7 +76,7 @@ impl Ingestor {
         Self {
             components: components.clone(),
             counters: Arc::default(),
-            turn: Mutex::new(()),
+            turn: Arc::default(),
         }
     }
 
@@ -84,7 +85,8 @@ impl Ingestor {
         &self.counters
     }
 
-    /// Ingests one document; returns after its commit is durable and the index shows it.
+    /// Ingests one document; returns after its commit is durable and the index shows it. Dropping the future before
+    /// the commit has begun leaves the store as it was; a commit that has begun is finished, its index entries too.
     ///
     /// # Errors
     /// [`IngestError`]; the store then holds what it held before.
@@ -93,7 +95,7 @@ impl Ingestor {
         source: SourceDocument,
         options: &IngestOptions,
     ) -> Result<IngestOutcome, IngestError> {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let no_kv = options.no_kv;
         let components = self.components.clone();
         let (source, known) = blocking(move || {
@@ -120,7 +122,7 @@ impl Ingestor {
             self.compute_kv(&prepared.document).await?
         };
         let kv_bytes = self.counters.kv_bytes() - before;
-        let (document, seq) = self.commit(prepared, blobs).await?;
+        let (document, seq) = self.commit(turn, prepared, blobs).await?;
         Ok(outcome(change, &document, kv_bytes, Some(seq)))
     }
 
@@ -129,10 +131,11 @@ impl Ingestor {
     /// # Errors
     /// [`IngestError::Store`]; the document is then still there.
     pub async fn delete(&self, document_id: &str) -> Result<bool, IngestError> {
-        let _turn = self.turn.lock().await;
+        let turn = Arc::clone(&self.turn).lock_owned().await;
         let components = self.components.clone();
         let id = document_id.to_owned();
         blocking(move || {
+            let _turn = turn;
             let was_there = components.store.remove_document(&id)?;
             let mut index = components
                 .index
@@ -189,11 +192,13 @@ impl Ingestor {
     /// Commits the document, then shows it in the index.
     async fn commit(
         &self,
+        turn: OwnedMutexGuard<()>,
         prepared: Prepared,
         blobs: Vec<PendingBlob>,
     ) -> Result<(Document, u64), IngestError> {
         let components = self.components.clone();
         blocking(move || {
+            let _turn = turn;
             let Prepared {
                 document,
                 embeddings,
