@@ -4,6 +4,8 @@
 
 mod support;
 
+use std::process::Stdio;
+
 use serde_json::{Value, json};
 use support::{Outcome, Site, ragweave};
 
@@ -49,6 +51,22 @@ fn verify_finds_a_flipped_byte_and_ingest_repairs_it() {
     );
     let again: Value = serde_json::from_str(&site.store("verify").expect_code(0).stdout).unwrap();
     assert_eq!(again["bad"], json!([]));
+}
+
+/// As in `ragweave store stats | head -1`, where the reader leaves first.
+#[test]
+fn a_closed_standard_output_ends_the_process_without_a_panic() {
+    let site = Site::with_corpus();
+    site.ingest(&["--no-kv"]).expect_code(0);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut stats = ragweave();
+    stats.args(["store", "stats", "--data"]).arg(site.data());
+    let child = stats.stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(141), "{said}");
+    assert!(!said.contains("panicked"), "{said}");
 }
 
 fn largest_segment(site: &Site) -> std::path::PathBuf {

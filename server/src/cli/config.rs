@@ -44,7 +44,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     match outcome {
         Ok(()) => {
-            println!("configuration is valid");
+            say!("configuration is valid");
             Ok(ExitCode::SUCCESS)
         }
         Err(error) => {
@@ -56,13 +56,13 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 fn print(settings: &[Setting], json: bool) -> anyhow::Result<ExitCode> {
     if json {
-        println!("{}", serde_json::to_string_pretty(settings)?);
+        say!("{}", serde_json::to_string_pretty(settings)?);
         return Ok(ExitCode::SUCCESS);
     }
     let shown: Vec<String> = settings.iter().map(shown).collect();
     let width = shown.iter().map(String::len).max().unwrap_or(0);
     for (line, setting) in shown.iter().zip(settings) {
-        println!("{line:width$}  # {}", setting.origin);
+        say!("{line:width$}  # {}", setting.origin);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -94,7 +94,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(error) => findings.push(Finding::fail("config", error.to_string())),
     }
     for finding in &findings {
-        println!("{finding}");
+        say!("{finding}");
     }
     let failed = findings
         .iter()

@@ -1,7 +1,6 @@
 //! `ragweave query "..."`: asks a running server and streams its answer, then shows where the answer came from and
 //! where the time went. `--compare` asks once with each mode and shows the times side by side.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 mod compare;
@@ -55,19 +54,17 @@ async fn ask(args: &Args) -> anyhow::Result<()> {
     let is_json = args.json;
     let reply = client.generate(request, args.server.timeout(), |text| {
         if !is_json {
-            print!("{text}");
-            // A closed pipe shows at the next line that is printed whole.
-            let _unflushed = std::io::stdout().flush();
+            crate::cli::write_out(format_args!("{text}"));
         }
     });
     let reply = reply.await?;
     if args.json {
-        println!(
+        say!(
             "{}",
             serde_json::to_string_pretty(&show::reply_json(&reply))?
         );
     } else {
-        println!();
+        say!();
         show::print_reply(&reply);
     }
     Ok(())

@@ -35,9 +35,9 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     })?;
     if args.json {
         let sources: Vec<_> = sources.iter().map(query::source_json).collect();
-        println!("{}", serde_json::to_string_pretty(&sources)?);
+        say!("{}", serde_json::to_string_pretty(&sources)?);
     } else if sources.is_empty() {
-        println!("nothing found");
+        say!("nothing found");
     } else {
         query::print_sources(&sources);
     }

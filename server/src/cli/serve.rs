@@ -3,6 +3,7 @@
 //! Exit codes: 0 stopped by a signal, 1 the engine or the socket failed, 2 the configuration or the store does not fit.
 
 use std::io;
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -82,7 +83,8 @@ fn announce(listener: &tokio::net::TcpListener, components: &Components) -> anyh
         .store
         .stats()
         .context("read the store's figures")?;
-    println!(
+    let announced = writeln!(
+        std::io::stdout(),
         "listening on http://{} ({} on {}; {} documents, {} chunks)",
         listener.local_addr()?,
         components.engine.model().name,
@@ -90,6 +92,9 @@ fn announce(listener: &tokio::net::TcpListener, components: &Components) -> anyh
         stats.documents,
         stats.chunks,
     );
+    if let Err(error) = announced {
+        tracing::warn!(%error, "standard output is closed"); // the server serves all the same
+    }
     if stats.chunks == 0 {
         tracing::warn!("the corpus is empty; add documents with `ragweave ingest PATH --addr URL`");
     }

@@ -77,7 +77,7 @@ fn stats(store: &Store, json: bool) -> anyhow::Result<ExitCode> {
         if let Some(fields) = object.as_object_mut() {
             fields.insert("identity".to_owned(), store.identity().to_string().into());
         }
-        println!("{}", serde_json::to_string_pretty(&object)?);
+        say!("{}", serde_json::to_string_pretty(&object)?);
     } else {
         print_stats(store, &stats);
     }
@@ -85,21 +85,26 @@ fn stats(store: &Store, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn print_stats(store: &Store, stats: &StoreStats) {
-    println!("made by      {}", store.identity());
-    println!("documents    {}", stats.documents);
-    println!("chunks       {}", stats.chunks);
-    println!(
+    say!("made by      {}", store.identity());
+    say!("documents    {}", stats.documents);
+    say!("chunks       {}", stats.chunks);
+    say!(
         "blobs        {} ({} quarantined)",
-        stats.blobs, stats.quarantined
+        stats.blobs,
+        stats.quarantined
     );
-    println!(
+    say!(
         "bytes        {} live, {} dead, {} in all, in {} segments",
-        stats.live_bytes, stats.dead_bytes, stats.total_bytes, stats.segments
+        stats.live_bytes,
+        stats.dead_bytes,
+        stats.total_bytes,
+        stats.segments
     );
-    println!("free on disk {} bytes", stats.free_bytes);
-    println!(
+    say!("free on disk {} bytes", stats.free_bytes);
+    say!(
         "commits      {} ({} lost)",
-        stats.commit_seq, stats.lost_commits
+        stats.commit_seq,
+        stats.lost_commits
     );
 }
 
@@ -117,7 +122,7 @@ fn verify(store: &Store, json: bool) -> anyhow::Result<ExitCode> {
         .context("verify the store")?;
     bar.finish_and_clear();
     if json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say!("{}", serde_json::to_string_pretty(&report)?);
     } else {
         print_report(&report);
     }
@@ -129,20 +134,20 @@ fn verify(store: &Store, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 fn print_report(report: &VerifyReport) {
-    println!(
+    say!(
         "{} blobs read, {} bytes, {} bad",
         report.blobs,
         report.bytes,
         report.bad.len()
     );
     for bad in &report.bad {
-        println!("bad blob {}: {}", bad.key, bad.what);
+        say!("bad blob {}: {}", bad.key, bad.what);
     }
     for segment in &report.damaged_segments {
-        println!("damaged segment: {segment}");
+        say!("damaged segment: {segment}");
     }
     if !report.bad.is_empty() {
-        println!(
+        say!(
             "bad blobs are set aside; `ragweave ingest` of their documents, or their next use, computes them again"
         );
     }

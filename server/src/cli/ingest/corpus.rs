@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use ragweave_retriever::{ReadLimits, SourceDocument, read_documents};
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
 /// Documents read ahead of the one being ingested. Two hide the disk; more would only hold memory.
 const READ_AHEAD: usize = 2;
@@ -32,14 +33,49 @@ impl std::fmt::Display for Unreadable {
 /// A document, or why there is none.
 pub(super) type Item = Result<SourceDocument, Unreadable>;
 
+/// The corpus was not read to its end, and nobody knows what else is in it.
+#[derive(Debug, thiserror::Error)]
+#[error("the reader of the documents panicked: {message}; this is a bug")]
+pub(super) struct ReaderPanicked {
+    message: String,
+}
+
+/// A corpus that is being read.
+pub(super) struct Reading {
+    items: Receiver<Item>,
+    /// `None` once it has ended well.
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Reading {
+    pub(super) fn start(items: impl Iterator<Item = Item> + Send + 'static) -> Self {
+        let (sender, receiver) = channel(READ_AHEAD);
+        Self {
+            items: receiver,
+            reader: Some(spawn_blocking(move || send_all(items, &sender))),
+        }
+    }
+
+    /// The next item; `None` after the last one. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// The reader died: what is still to come is unknown, which is not the same as nothing.
+    pub(super) async fn next(&mut self) -> Result<Option<Item>, ReaderPanicked> {
+        let item = self.items.recv().await;
+        if let (None, Some(reader)) = (&item, &mut self.reader) {
+            let ended = reader.await;
+            self.reader = None;
+            ended.map_err(|panic: JoinError| ReaderPanicked {
+                message: panic.to_string(),
+            })?;
+        }
+        Ok(item)
+    }
+}
+
 /// Reads `paths` in order, at most `limit` documents, each id once.
-pub(super) fn read(paths: &[PathBuf], max_bytes: usize, limit: Option<usize>) -> Receiver<Item> {
-    let (sender, receiver) = channel(READ_AHEAD);
-    let paths = paths.to_vec();
-    tokio::task::spawn_blocking(move || {
-        send_all(documents(&paths, max_bytes, limit), &sender);
-    });
-    receiver
+pub(super) fn read(paths: &[PathBuf], max_bytes: usize, limit: Option<usize>) -> Reading {
+    Reading::start(documents(paths, max_bytes, limit))
 }
 
 fn send_all(items: impl Iterator<Item = Item>, sender: &Sender<Item>) {
@@ -56,14 +92,15 @@ pub(super) fn documents(
     paths: &[PathBuf],
     max_bytes: usize,
     limit: Option<usize>,
-) -> impl Iterator<Item = Item> {
+) -> impl Iterator<Item = Item> + Send + use<> {
     let limits = ReadLimits {
         max_document_bytes: max_bytes as u64,
     };
     let mut seen = HashSet::new();
     let mut taken = 0;
     paths
-        .iter()
+        .to_vec()
+        .into_iter()
         .flat_map(move |root| read_root(root, limits))
         .map_while(move |(root, item)| {
             let item = item.and_then(|document| once(&mut seen, root, document));
@@ -72,15 +109,17 @@ pub(super) fn documents(
         })
 }
 
-fn read_root(root: &Path, limits: ReadLimits) -> impl Iterator<Item = (PathBuf, Item)> {
-    let path = root.to_owned();
-    read_documents(root, &limits).map(move |item| {
+fn read_root(
+    root: PathBuf,
+    limits: ReadLimits,
+) -> impl Iterator<Item = (PathBuf, Item)> + Send + use<> {
+    read_documents(&root, &limits).map(move |item| {
         let item = item.map_err(|error| Unreadable {
             error: error.problem.to_string(),
             path: error.path,
             line: error.line,
         });
-        (path.clone(), item)
+        (root.clone(), item)
     })
 }
 
@@ -119,4 +158,39 @@ fn bytes_under(path: &Path) -> u64 {
         .filter_map(Result::ok)
         .map(|entry| bytes_under(&entry.path()))
         .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn unreadable() -> Item {
+        Err(Unreadable {
+            path: PathBuf::from("a.txt"),
+            line: None,
+            error: "is gone".to_owned(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_dies_is_not_the_end_of_the_corpus() {
+        let items = [true, false].into_iter().map(|is_well| {
+            if is_well {
+                unreadable()
+            } else {
+                panic!("lost")
+            }
+        });
+        let mut reading = Reading::start(items);
+        assert!(reading.next().await.unwrap().is_some());
+        assert!(reading.next().await.is_err());
+    }
+
+    #[tokio::test]
+    async fn the_end_stays_the_end() {
+        let mut reading = Reading::start(std::iter::once(unreadable()));
+        assert!(reading.next().await.unwrap().is_some());
+        assert!(reading.next().await.unwrap().is_none());
+        assert!(reading.next().await.unwrap().is_none());
+    }
 }

@@ -31,7 +31,7 @@ pub(super) fn run(
             .map_err(|failure| failure.to_string())
             .and_then(|document| {
                 let tokens = chunk_lens(&splitter, &prompt, &document)?;
-                println!(
+                say!(
                     "{}: {} chunks, {} tokens",
                     document.id,
                     tokens.len(),
@@ -46,10 +46,10 @@ pub(super) fn run(
                 n_tokens += tokens.iter().sum::<usize>();
                 n_bytes += tokens.iter().map(|n| kv_bytes(&model, *n)).sum::<usize>();
             }
-            Err(error) => println!("would fail: {error}"),
+            Err(error) => say!("would fail: {error}"),
         }
     }
-    println!(
+    say!(
         "{n_documents} documents, {n_chunks} chunks, {n_tokens} tokens, {:.3} GB of KV at most (chunks that are stored \
          already cost nothing); nothing was written",
         n_bytes as f64 / 1e9

@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use ragweave_retriever::SourceDocument;
 use ragweave_store::Store;
-use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
-use super::corpus::{Item, Unreadable};
+use super::corpus::{Reading, Unreadable};
 use super::failures::FailureLog;
 use super::progress::{Progress, Totals};
 use crate::ingest::{Change, IngestError, IngestOptions, Ingestor};
@@ -66,24 +65,22 @@ impl<'a> Job<'a> {
     /// Ingests what arrives. The document under way is finished before an interrupt ends the loop.
     pub(super) async fn run(
         &mut self,
-        mut documents: Receiver<Item>,
+        mut documents: Reading,
         interrupt: CancellationToken,
     ) -> io::Result<Ending> {
         loop {
             let item = tokio::select! {
                 biased;
                 () = interrupt.cancelled() => return Ok(Ending::Interrupted),
-                item = documents.recv() => item,
+                item = documents.next() => item,
             };
             match item {
-                None => break,
-                Some(Err(unreadable)) => self.fail(&unreadable)?,
-                Some(Ok(document)) => {
+                Ok(None) => break,
+                Err(panicked) => return Ok(stopped(&panicked)),
+                Ok(Some(Err(unreadable))) => self.fail(&unreadable)?,
+                Ok(Some(Ok(document))) => {
                     if let Err(fatal) = self.one(document).await? {
-                        eprintln!(
-                            "ragweave: {fatal}; what is committed stays, run the same command to go on"
-                        );
-                        return Ok(Ending::Stopped);
+                        return Ok(stopped(&fatal));
                     }
                 }
             }
@@ -171,6 +168,11 @@ impl<'a> Job<'a> {
         }
         Ok(())
     }
+}
+
+fn stopped(reason: &impl std::fmt::Display) -> Ending {
+    eprintln!("ragweave: {reason}; what is committed stays, run the same command to go on");
+    Ending::Stopped
 }
 
 /// Cancelled by the first SIGINT or SIGTERM. A second one ends the process at once, which loses the document under way

@@ -3,22 +3,28 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use tokio::sync::mpsc::Receiver;
+use ragweave_proto::v1;
+use ragweave_retriever::SourceDocument;
+use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::corpus::{self, Item};
+use super::corpus::{self, ReaderPanicked, Reading};
 use super::job::Ending;
 use crate::client::{Client, document_parts};
 
 /// Parts waiting for the network; a part holds at most 1 MiB.
 const PARTS_AHEAD: usize = 4;
+/// Documents sent in one call. A server closes old connections, and a call that outlives the grace period with them:
+/// calls this short end in time, and the next one goes over a new connection.
+const DOCUMENTS_PER_CALL: usize = 64;
 /// Bound on one document here; the server's own limit is what counts.
 const MAX_DOCUMENT_BYTES: usize = 1 << 30;
+const GO_ON: &str = "the ingest broke off; what was committed stays, run the same command to go on";
 
 /// Sends the documents of `paths` and prints what the server made of them.
 ///
 /// # Errors
-/// The server cannot be reached or refuses the whole call.
+/// The server cannot be reached or refuses a whole call; the reader of the documents died.
 pub(super) async fn run(
     addr: &str,
     paths: &[PathBuf],
@@ -26,73 +32,155 @@ pub(super) async fn run(
     no_kv: bool,
 ) -> anyhow::Result<Ending> {
     let mut client = Client::connect(addr).await?;
-    let documents = corpus::read(paths, MAX_DOCUMENT_BYTES, limit);
-    let (parts, receiver) = tokio::sync::mpsc::channel(PARTS_AHEAD);
-    let sending = tokio::spawn(async move { send(documents, &parts, no_kv).await });
-    let response = client.ingest(ReceiverStream::new(receiver)).await?;
-    let Sent {
-        n_sent,
-        n_unreadable,
-    } = sending.await.context("read the documents")?;
-    if n_sent + n_unreadable == 0 {
+    let mut documents = Documents {
+        reading: corpus::read(paths, MAX_DOCUMENT_BYTES, limit),
+        n_unreadable: 0,
+    };
+    let mut totals = v1::IngestDocumentsResponse::default();
+    let ended = send_all(&mut client, &mut documents, no_kv, &mut totals).await;
+    let n_failed = totals.failures.len() + documents.n_unreadable;
+    if ended.is_ok() && n_failed as u64 + totals.added + totals.replaced + totals.unchanged == 0 {
         eprintln!("ragweave: {}", super::NO_DOCUMENTS);
         return Ok(Ending::Stopped);
     }
-
-    for failure in &response.failures {
-        eprintln!(
-            "failed: {}: {} [{}]",
-            failure.document_id, failure.message, failure.reason
-        );
-    }
-    println!(
-        "{} added, {} replaced, {} unchanged, {} failed; {} chunks, {} tokens, {:.3} GB of KV written",
-        response.added,
-        response.replaced,
-        response.unchanged,
-        response.failures.len() + n_unreadable,
-        response.chunks,
-        response.tokens,
-        response.kv_bytes as f64 / 1e9,
-    );
-    let all_done = response.failures.is_empty() && n_unreadable == 0;
-    Ok(if all_done {
+    print(&totals, n_failed);
+    ended.context(GO_ON)?;
+    Ok(if n_failed == 0 {
         Ending::Done
     } else {
         Ending::SomeFailed
     })
 }
 
-/// Documents by whether they could be read.
-#[derive(Debug, Default)]
-struct Sent {
-    n_sent: usize,
+/// Call after call until there are no more documents; `totals` has what the calls that ended well came to.
+async fn send_all(
+    client: &mut Client,
+    documents: &mut Documents,
+    no_kv: bool,
+    totals: &mut v1::IngestDocumentsResponse,
+) -> anyhow::Result<()> {
+    while let Some(first) = documents.next().await? {
+        let (parts, receiver) = channel(PARTS_AHEAD);
+        let (response, sent) = tokio::join!(
+            client.ingest(ReceiverStream::new(receiver)),
+            send(first, documents, parts, no_kv),
+        );
+        let response = response?;
+        for failure in &response.failures {
+            eprintln!(
+                "failed: {}: {} [{}]",
+                failure.document_id, failure.message, failure.reason
+            );
+        }
+        add(totals, response);
+        sent?;
+    }
+    Ok(())
+}
+
+/// The documents that could be read.
+struct Documents {
+    reading: Reading,
     n_unreadable: usize,
 }
 
-/// Sends every document part by part.
-async fn send(
-    mut documents: Receiver<Item>,
-    parts: &tokio::sync::mpsc::Sender<ragweave_proto::v1::IngestDocumentsRequest>,
-    no_kv: bool,
-) -> Sent {
-    let mut sent = Sent::default();
-    while let Some(item) = documents.recv().await {
-        match item {
-            Err(unreadable) => {
-                eprintln!("failed: {unreadable}");
-                sent.n_unreadable += 1;
-            }
-            Ok(document) => {
-                sent.n_sent += 1;
-                for part in document_parts(document, no_kv) {
-                    // The server has ended the call; its answer says why.
-                    if parts.send(part).await.is_err() {
-                        return sent;
-                    }
+impl Documents {
+    /// The next one; those that cannot be read are told and counted.
+    async fn next(&mut self) -> Result<Option<SourceDocument>, ReaderPanicked> {
+        while let Some(item) = self.reading.next().await? {
+            match item {
+                Ok(document) => return Ok(Some(document)),
+                Err(unreadable) => {
+                    eprintln!("failed: {unreadable}");
+                    self.n_unreadable += 1;
                 }
             }
         }
+        Ok(None)
     }
-    sent
+}
+
+/// Sends one call's documents part by part: `first`, and as many more as a call may have.
+async fn send(
+    first: SourceDocument,
+    documents: &mut Documents,
+    parts: Sender<v1::IngestDocumentsRequest>,
+    no_kv: bool,
+) -> Result<(), ReaderPanicked> {
+    let mut next = Some(first);
+    let mut n_sent = 0;
+    while let Some(document) = next.take() {
+        for part in document_parts(document, no_kv) {
+            // The server has ended the call; its answer says why.
+            if parts.send(part).await.is_err() {
+                return Ok(());
+            }
+        }
+        n_sent += 1;
+        if n_sent < DOCUMENTS_PER_CALL {
+            next = documents.next().await?;
+        }
+    }
+    Ok(())
+}
+
+fn add(totals: &mut v1::IngestDocumentsResponse, call: v1::IngestDocumentsResponse) {
+    totals.added += call.added;
+    totals.replaced += call.replaced;
+    totals.unchanged += call.unchanged;
+    totals.chunks += call.chunks;
+    totals.tokens += call.tokens;
+    totals.kv_bytes += call.kv_bytes;
+    totals.failures.extend(call.failures);
+}
+
+fn print(totals: &v1::IngestDocumentsResponse, n_failed: usize) {
+    say!(
+        "{} added, {} replaced, {} unchanged, {n_failed} failed; {} chunks, {} tokens, {:.3} GB of KV written",
+        totals.added,
+        totals.replaced,
+        totals.unchanged,
+        totals.chunks,
+        totals.tokens,
+        totals.kv_bytes as f64 / 1e9,
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use ragweave_proto::v1::ingest_documents_request::Part;
+    use ragweave_retriever::DocumentFormat;
+
+    use super::*;
+
+    fn document(n: usize) -> SourceDocument {
+        SourceDocument {
+            id: n.to_string(),
+            text: "The fox lives in Brindle.".to_owned(),
+            metadata: [].into(),
+            format: DocumentFormat::Text,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_call_takes_its_share_and_leaves_the_rest() {
+        let items = (1..DOCUMENTS_PER_CALL + 2).map(|n| Ok(document(n)));
+        let mut documents = Documents {
+            reading: Reading::start(items),
+            n_unreadable: 0,
+        };
+        let (parts, mut receiver) = channel(4 * DOCUMENTS_PER_CALL);
+        send(document(0), &mut documents, parts, true)
+            .await
+            .unwrap();
+        let mut n_headers = 0;
+        while let Some(message) = receiver.recv().await {
+            n_headers += usize::from(matches!(message.part, Some(Part::Header(_))));
+        }
+        assert_eq!(n_headers, DOCUMENTS_PER_CALL);
+        let next = documents.next().await.unwrap().unwrap();
+        assert_eq!(next.id, DOCUMENTS_PER_CALL.to_string());
+        assert!(documents.next().await.unwrap().is_some());
+        assert!(documents.next().await.unwrap().is_none());
+    }
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     }
     if args.json {
         let rows: Vec<Value> = rows.iter().map(|row| row.json(&rows[0])).collect();
-        println!("{}", serde_json::to_string_pretty(&rows)?);
+        say!("{}", serde_json::to_string_pretty(&rows)?);
     } else {
         print(args, &rows);
     }
@@ -45,20 +45,26 @@ async fn ask(args: &Args, client: &mut Client, mode: v1::FusionMode) -> Result<R
 
 fn print(args: &Args, rows: &[Row]) {
     let last = rows[0].last();
-    println!("sources:");
+    say!("sources:");
     show::print_sources(&last.started.sources);
-    println!(
+    say!(
         "\n{} prompt tokens; median of {} runs each, after a warm-up",
-        last.started.prompt_tokens, args.repeats
+        last.started.prompt_tokens,
+        args.repeats
     );
-    println!(
+    say!(
         "{:<32} {:>9} {:>11} {:>7} {:>11} {:>9}  answer",
-        "mode", "TTFT ms", "at client", "loaded", "recomputed", "prefilled"
+        "mode",
+        "TTFT ms",
+        "at client",
+        "loaded",
+        "recomputed",
+        "prefilled"
     );
     for row in rows {
         let reply = row.last();
         let cache = reply.started.cache.unwrap_or_default();
-        println!(
+        say!(
             "{:<32} {:>9.2} {:>11.2} {:>7} {:>11} {:>9}  {}",
             show::choice(&reply.started),
             row.median(show::ttft_ms),
@@ -69,7 +75,7 @@ fn print(args: &Args, rows: &[Row]) {
             reply.text.trim(),
         );
         if cache.chunks_missed > 0 {
-            println!(
+            say!(
                 "  {} chunks had no stored KV and were computed: the time is not that of a warm store",
                 cache.chunks_missed
             );

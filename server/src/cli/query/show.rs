@@ -10,20 +10,20 @@ const EXCERPT_CHARS: usize = 100;
 
 /// Sources, tokens and stage times, below the answer.
 pub(super) fn print_reply(reply: &Reply) {
-    println!("\nsources:");
+    say!("\nsources:");
     print_sources(&reply.started.sources);
     for source in &reply.started.dropped {
-        println!("  left out, no room in the context: {}", source.chunk_id);
+        say!("  left out, no room in the context: {}", source.chunk_id);
     }
     let finished = &reply.finished;
     let cache = reply.started.cache.unwrap_or_default();
     let usage = finished.usage.unwrap_or_default();
-    println!(
+    say!(
         "\nmode {}; finished: {}",
         choice(&reply.started),
         reason(finished)
     );
-    println!(
+    say!(
         "chunks: {} from stored KV, {} computed; tokens: {} prompt ({} cached), {} loaded, {} recomputed, \
          {} prefilled, {} answer",
         cache.chunks_hit,
@@ -35,9 +35,9 @@ pub(super) fn print_reply(reply: &Reply) {
         cache.tokens_prefilled,
         usage.completion_tokens,
     );
-    println!("\nstage          ms");
+    say!("\nstage          ms");
     for (name, ms) in stages(&finished.timings.unwrap_or_default()) {
-        println!("{name:<12} {ms:>8.2}");
+        say!("{name:<12} {ms:>8.2}");
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn print_sources(sources: &[v1::Source]) {
         let score = source
             .score
             .map_or_else(String::new, |score| format!(" score {score:.3}"));
-        println!(
+        say!(
             "  [{}] {} bytes {}..{}{score}: {}",
             position + 1,
             source.chunk_id,
