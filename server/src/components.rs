@@ -161,9 +161,10 @@ pub(crate) fn open_splitter(
     prompt: &PromptFormat,
 ) -> Result<Splitter, ServerError> {
     let chunk_tokens = config.ingest.chunk_tokens;
+    // A prompt leaves at least one position of the context for the answer.
     let room = model
         .max_model_len
-        .saturating_sub(prompt.conditioning_prefix().len());
+        .saturating_sub(prompt.conditioning_prefix().len() + 1);
     if chunk_tokens > room {
         return Err(ServerError::ChunkTooLong {
             chunk_tokens,

@@ -31,6 +31,9 @@ use answer::AnswerStream;
 
 /// IngestDocuments calls that may be open at once; each holds one document in memory.
 const MAX_INGEST_STREAMS: usize = 4;
+/// Retrieve, GetDocument, ListDocuments, GetStats and DeleteDocument calls that may run at once, all together: each may
+/// hold a thread and a whole response.
+const MAX_SHORT_CALLS: usize = 64;
 
 /// The service over one set of components. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -44,6 +47,8 @@ struct Shared {
     ingestor: Ingestor,
     answers: Admission,
     ingests: Admission,
+    /// All other calls.
+    short_calls: Admission,
     /// No new calls are taken.
     draining: CancellationToken,
     /// Running calls end now.
@@ -63,6 +68,7 @@ impl Service {
             components: components.clone(),
             answers: Admission::new(max_answers),
             ingests: Admission::new(MAX_INGEST_STREAMS),
+            short_calls: Admission::new(MAX_SHORT_CALLS),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             started: Instant::now(),
@@ -123,14 +129,18 @@ impl Service {
         )
     }
 
-    /// Runs store reads off the async threads.
+    /// Runs store reads off the async threads. The place is taken until they end, also when the caller has gone.
     async fn off_thread<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Components) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Status> {
-        self.check_open()?;
+        let permit = self.admit(&self.shared.short_calls)?;
         let service = self.clone();
-        let done = spawn_blocking(move || work(service.components())).await;
+        let done = spawn_blocking(move || {
+            let _permit = permit;
+            work(service.components())
+        })
+        .await;
         Ok(done.unwrap_or_else(|panic| Err(Problem::internal(panic)))?)
     }
 }
@@ -163,17 +173,19 @@ impl RagService for Service {
         &self,
         request: Request<v1::RetrieveRequest>,
     ) -> Result<Response<v1::RetrieveResponse>, Status> {
-        self.check_open()?;
+        let permit = self.admit(&self.shared.short_calls)?;
         let config = &self.components().config;
         let max_model_len = self.components().engine.model().max_model_len;
         let query = convert::search_query(request.into_inner(), config, max_model_len);
         let query = query.map_err(Problem::from)?;
-        let passages = self
-            .shared
-            .pipeline
-            .retrieve(query)
-            .await
-            .map_err(Problem::from)?;
+        // A task of its own keeps the place until the search has ended, also when the caller has gone.
+        let service = self.clone();
+        let searching = tokio::spawn(async move {
+            let _permit = permit;
+            service.shared.pipeline.retrieve(query).await
+        });
+        let passages = searching.await.map_err(Problem::internal)?;
+        let passages = passages.map_err(Problem::from)?;
         let sources = passages.into_iter().map(convert::source).collect();
         Ok(Response::new(v1::RetrieveResponse { sources }))
     }
@@ -195,7 +207,7 @@ impl RagService for Service {
         &self,
         request: Request<v1::DeleteDocumentRequest>,
     ) -> Result<Response<v1::DeleteDocumentResponse>, Status> {
-        self.check_open()?;
+        let _permit = self.admit(&self.shared.short_calls)?;
         let id = request.into_inner().document_id;
         match self
             .shared

@@ -72,6 +72,35 @@ impl Problem {
         }
     }
 
+    /// A response that no message can carry.
+    pub fn response_too_large(bytes: usize, limit: usize) -> Self {
+        let message = format!(
+            "the response has {bytes} bytes, more than limits.max_message_bytes ({limit}); ask for less at a time, or \
+             raise the limit on the server"
+        );
+        Self::new(Code::ResourceExhausted, "RESPONSE_TOO_LARGE", message)
+            .with("bytes", bytes)
+            .with("limit", limit)
+    }
+
+    /// An ingest whose documents keep failing; `last` is the latest failure.
+    pub fn too_many_failures(limit: usize, last: &str) -> Self {
+        let message = format!(
+            "more than {limit} documents of this call failed, the latest with: {last}; the others before it are in the \
+             corpus, correct the input and send the rest"
+        );
+        Self::new(Code::FailedPrecondition, "TOO_MANY_FAILURES", message).with("limit", limit)
+    }
+
+    /// A stream on which nothing has come for `limit`.
+    pub fn idle_stream(limit: Duration) -> Self {
+        let message = format!(
+            "nothing came on this stream for {} s; whole documents before that are in the corpus, send the rest again",
+            limit.as_secs()
+        );
+        Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+    }
+
     /// The server has been told to stop.
     pub fn shutting_down() -> Self {
         Self::new(

@@ -25,7 +25,7 @@ pub(super) struct Fill {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FillCounts {
     pub done: u64,
-    /// Not needed any more: there by now, or gone from the corpus.
+    /// Not computed: there by now, gone from the corpus, or the store takes no writes.
     pub skipped: u64,
     /// The queue was full.
     pub dropped: u64,
@@ -106,7 +106,7 @@ async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerErro
     Ok(true)
 }
 
-/// Several requests may have missed the same chunk, and its document may have been replaced since.
+/// Several requests may have missed the same chunk, and its document may have been replaced since; the store may be full.
 fn is_wanted(
     components: &Components,
     chunk_id: &str,
@@ -114,6 +114,7 @@ fn is_wanted(
 ) -> Result<bool, AnswerError> {
     // A foreign store's metadata names other keys: KV written under ours would never be reclaimed.
     if components.is_foreign
+        || !can_be_written(components, token_ids.len())?
         || components
             .store
             .contains_blob(&components.blob_key(token_ids))?
@@ -122,6 +123,19 @@ fn is_wanted(
     }
     let chunk = components.store.chunk(chunk_id)?;
     Ok(chunk.is_some_and(|chunk| chunk.record.token_ids == token_ids))
+}
+
+/// Whether the store would take the KV of a chunk now: what it would refuse is not worth computing.
+fn can_be_written(components: &Components, n_tokens: usize) -> Result<bool, AnswerError> {
+    let identity = &components.engine.model().identity;
+    let blob_bytes = 2 * identity.n_layers as u64 * identity.block_bytes(n_tokens) as u64;
+    let needed_bytes = components
+        .config
+        .store
+        .min_free_bytes
+        .saturating_add(blob_bytes);
+    let stats = components.store.stats()?;
+    Ok(stats.read_only.is_none() && stats.free_bytes >= needed_bytes)
 }
 
 fn commit(components: &Components, kv: &ChunkKv) -> Result<(), AnswerError> {

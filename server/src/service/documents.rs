@@ -1,5 +1,6 @@
 //! Listing and showing documents. Blocking.
 
+use prost::Message;
 use ragweave_proto::v1;
 
 use crate::components::Components;
@@ -18,7 +19,7 @@ pub(super) fn list(
     let is_last = documents.len() <= page_size;
     documents.truncate(page_size);
     let last_id = documents.last().map(|document| document.id.clone());
-    Ok(v1::ListDocumentsResponse {
+    let page = v1::ListDocumentsResponse {
         next_page_token: if is_last {
             String::new()
         } else {
@@ -28,7 +29,8 @@ pub(super) fn list(
             .into_iter()
             .map(convert::document_summary)
             .collect(),
-    })
+    };
+    sendable(components, page)
 }
 
 /// One document with its chunks.
@@ -39,5 +41,19 @@ pub(super) fn get(components: &Components, id: &str) -> Result<v1::GetDocumentRe
         .ok_or_else(|| Problem::document_not_found(id))?;
     // A chunk whose KV cannot be looked up will be computed when it is used, as if it had none.
     let has_kv = |key: &_| store.contains_blob(key).unwrap_or(false);
-    Ok(convert::document(document, |chunk| has_kv(&chunk.key)))
+    let response = convert::document(document, |chunk| has_kv(&chunk.key));
+    sendable(components, response)
+}
+
+/// The response, if a message may carry it; the transport would refuse it without a reason.
+fn sendable<T: Message>(components: &Components, response: T) -> Result<T, Problem> {
+    let (bytes, limit) = (
+        response.encoded_len(),
+        components.config.limits.max_message_bytes,
+    );
+    if bytes > limit {
+        Err(Problem::response_too_large(bytes, limit))
+    } else {
+        Ok(response)
+    }
 }

@@ -1,8 +1,12 @@
 //! IngestDocuments: headers and text parts of a stream become documents, one at a time in memory.
 
+use std::time::Duration;
+
 use ragweave_proto::v1;
 use ragweave_proto::v1::ingest_documents_request::Part;
 use ragweave_retriever::SourceDocument;
+use tokio::time::timeout;
+use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use crate::convert;
@@ -11,6 +15,12 @@ use crate::status::Problem;
 
 /// Largest text part. Clients cut there, so that one message never holds a whole document.
 pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
+/// Failures listed in one response; one more ends the call.
+const MAX_FAILURES: usize = 256;
+/// Longest id that a failure is listed under; the store takes none as long.
+const MAX_ID_BYTES: usize = 4096;
+/// Longest wait for the next part: a client that went away without a word must not keep its place.
+const PART_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A document whose parts are still coming.
 struct Arriving {
@@ -24,7 +34,8 @@ struct Arriving {
 /// protocol, or an error that every further document would meet, ends the call. What was committed stays.
 ///
 /// # Errors
-/// INVALID_ARGUMENT for a broken protocol; the error of the store or the engine where all must fail.
+/// INVALID_ARGUMENT for a broken protocol; DEADLINE_EXCEEDED for an idle stream; FAILED_PRECONDITION for too many
+/// failures; the error of the store or the engine where all must fail.
 pub(super) async fn documents(
     ingestor: &Ingestor,
     mut parts: Streaming<v1::IngestDocumentsRequest>,
@@ -32,7 +43,7 @@ pub(super) async fn documents(
 ) -> Result<v1::IngestDocumentsResponse, Status> {
     let mut response = v1::IngestDocumentsResponse::default();
     let mut arriving: Option<Arriving> = None;
-    while let Some(message) = parts.message().await? {
+    while let Some(message) = next_part(&mut parts, PART_IDLE_LIMIT).await? {
         match message.part {
             Some(Part::Header(header)) => {
                 let next = Arriving::new(header)?;
@@ -55,10 +66,25 @@ pub(super) async fn documents(
     Ok(response)
 }
 
+/// The next part, if it comes within `limit`.
+async fn next_part<T>(
+    parts: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
+    limit: Duration,
+) -> Result<Option<T>, Status> {
+    match timeout(limit, parts.next()).await {
+        Ok(part) => part.transpose(),
+        Err(_) => Err(Problem::idle_stream(limit).into()),
+    }
+}
+
 impl Arriving {
     fn new(header: v1::DocumentHeader) -> Result<Self, Problem> {
         if header.id.trim().is_empty() {
             return Err(Problem::invalid("header.id", "must not be blank"));
+        }
+        if header.id.len() > MAX_ID_BYTES {
+            let message = format!("has more than {MAX_ID_BYTES} bytes");
+            return Err(Problem::invalid("header.id", message));
         }
         let document = SourceDocument {
             id: header.id,
@@ -114,15 +140,29 @@ impl Arriving {
                     reason, message, ..
                 } = error.into();
                 let reason = reason.to_owned();
-                response.failures.push(v1::IngestFailure {
+                let failure = v1::IngestFailure {
                     document_id,
                     reason,
                     message,
-                });
+                };
+                note(failure, response)?;
             }
         }
         Ok(())
     }
+}
+
+/// Lists a failure, as long as the list stays short enough to be sent.
+fn note(
+    failure: v1::IngestFailure,
+    response: &mut v1::IngestDocumentsResponse,
+) -> Result<(), Problem> {
+    if response.failures.len() == MAX_FAILURES {
+        let last = format!("{}: {}", failure.document_id, failure.message);
+        return Err(Problem::too_many_failures(MAX_FAILURES, &last));
+    }
+    response.failures.push(failure);
+    Ok(())
 }
 
 fn count(outcome: &IngestOutcome, response: &mut v1::IngestDocumentsResponse) {
@@ -137,4 +177,33 @@ fn count(outcome: &IngestOutcome, response: &mut v1::IngestDocumentsResponse) {
     response.chunks += outcome.chunk_ids.len() as u64;
     response.tokens += outcome.n_tokens as u64;
     response.kv_bytes += outcome.kv_bytes;
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_silent_stream_ends_and_a_talking_one_does_not() {
+        let limit = Duration::from_millis(20);
+        let mut silent = tokio_stream::pending::<Result<u8, Status>>();
+        let status = next_part(&mut silent, limit).await.unwrap_err();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let mut talking = tokio_stream::once(Ok::<u8, Status>(7));
+        assert_eq!(next_part(&mut talking, limit).await.unwrap(), Some(7));
+        assert_eq!(next_part(&mut talking, limit).await.unwrap(), None);
+    }
+
+    #[test]
+    fn failures_are_listed_up_to_a_limit() {
+        let mut response = v1::IngestDocumentsResponse::default();
+        for _ in 0..MAX_FAILURES {
+            note(v1::IngestFailure::default(), &mut response).unwrap();
+        }
+        let problem = note(v1::IngestFailure::default(), &mut response).unwrap_err();
+        assert_eq!(problem.reason, "TOO_MANY_FAILURES");
+        assert_eq!(response.failures.len(), MAX_FAILURES);
+    }
 }

@@ -1,9 +1,11 @@
 //! Answers: the stream's shape, hits and misses, and that a cache never changes an exact answer.
 
 use std::io::{Seek, SeekFrom, Write};
+use std::sync::Arc;
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::FusionMode;
+use ragweave_server::pipeline::{Pipeline, Query};
 
 use crate::site::{FOX, NETS, SWORD, Site, about, question};
 
@@ -214,4 +216,29 @@ async fn passages_that_do_not_fit_are_dropped_and_named_ones_are_an_error() {
     let status = site.ask(wide).await.unwrap_err();
     assert_eq!(status.code(), tonic::Code::InvalidArgument);
     assert!(status.message().contains("215"), "{status:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn missing_kv_is_not_computed_for_a_store_that_takes_no_writes() {
+    let mut site = Site::empty(&[]).await;
+    site.ingest(&[("fox", FOX)], true).await;
+    let mut components = site.service.components().clone();
+    let mut config = (*components.config).clone();
+    config.store.min_free_bytes = u64::MAX;
+    components.config = Arc::new(config);
+    let pipeline = Pipeline::new(&components);
+    let max_model_len = components.engine.model().max_model_len;
+    let mut query = Query::new(
+        "Where does the fox live?",
+        &components.config,
+        max_model_len,
+    );
+    query.sampling.max_tokens = 4;
+    pipeline.answer_whole(query).await.unwrap();
+    let mut fills = pipeline.fills();
+    let ended = fills
+        .wait_for(|fills| fills.done + fills.skipped + fills.failed > 0)
+        .await
+        .unwrap();
+    assert_eq!((ended.done, ended.skipped, ended.failed), (0, 1, 0));
 }

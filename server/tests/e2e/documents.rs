@@ -1,13 +1,20 @@
 //! Documents over RPC: they can be found once IngestDocuments has answered, and not once DeleteDocument has.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ragweave_proto::v1;
 use ragweave_proto::v1::ingest_documents_request::Part;
 use ragweave_server::client::document_parts;
+use ragweave_server::ingest::{IngestOptions, Ingestor};
 use tonic::Code;
+use tonic_types::StatusExt;
 
-use crate::site::{FOX, NETS, SWORD, Site, document, question};
+use crate::site::{FOX, NETS, SWORD, Site, document, hold_index, question};
 
 const SWORD_QUESTION: &str = "Who keeps a sword in Esterwick?";
+/// Long enough for a call that does not wait for its turn to show it.
+const A_WHILE: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_come_change_and_go() {
@@ -177,4 +184,56 @@ async fn a_long_text_arrives_whole_through_its_parts() {
         .unwrap()
         .unwrap();
     assert!(stored.text == text);
+}
+
+/// The caller of an ingest goes away between commit and index: the next call must wait for the index all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_abandoned_ingest_keeps_its_turn_until_the_index_shows_it() {
+    let site = Site::empty(&[]).await;
+    let components = site.service.components();
+    let ingestor = Arc::new(Ingestor::new(components));
+    let index = hold_index(components);
+    let abandoned = tokio::spawn({
+        let ingestor = Arc::clone(&ingestor);
+        async move {
+            let options = IngestOptions { no_kv: true };
+            ingestor.ingest(document("fox", FOX), &options).await
+        }
+    });
+    while components.store.document("fox").unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    abandoned.abort();
+    assert!(abandoned.await.unwrap_err().is_cancelled());
+
+    let mut deleting = std::pin::pin!(ingestor.delete("fox"));
+    let waiting = tokio::time::timeout(A_WHILE, &mut deleting).await;
+    assert!(waiting.is_err(), "the index was not free yet");
+    assert!(components.store.document("fox").unwrap().is_some());
+    index.release();
+    assert!(deleting.await.unwrap());
+    assert_eq!(components.index.read().unwrap().len(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_response_beyond_the_message_limit_says_so() {
+    let mut site = Site::empty(&["limits.max_message_bytes=65536"]).await;
+    let part = |part| v1::IngestDocumentsRequest { part: Some(part) };
+    let header = v1::DocumentHeader {
+        id: "long".into(),
+        skip_kv: Some(true),
+        ..Default::default()
+    };
+    let text = "The harbour of Brindle is small. ".repeat(1000);
+    let mut parts = vec![part(Part::Header(header))];
+    parts.extend((0..3).map(|_| part(Part::Text(text.clone()))));
+    site.send(parts).await.unwrap();
+    let request = v1::GetDocumentRequest {
+        document_id: "long".into(),
+    };
+    let status = site.client.get_document(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+    let details = status.get_error_details();
+    assert_eq!(details.error_info().unwrap().reason, "RESPONSE_TOO_LARGE");
+    assert!(status.message().contains("limits.max_message_bytes"));
 }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context;
+use ragweave_server::components::{Components, OpenMode};
+use ragweave_server::error::ServerError;
+use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
-use crate::site::{FOX, Site, question, read};
+use crate::site::{FOX, Site, hold_index, question, read};
 
 /// More tokens than any test waits for.
 const ENDLESS: u32 = 3500;
@@ -174,4 +177,48 @@ async fn an_oversized_message_is_refused_and_the_connection_survives() {
     site.ask(question("Where does the fox live?", 4))
         .await
         .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_calls_are_bounded_too() {
+    let mut site = Site::start().await;
+    let index = hold_index(site.service.components());
+    let mut calls = JoinSet::new();
+    for _ in 0..65 {
+        let mut client = site.client.clone();
+        let request = v1::RetrieveRequest {
+            query: "the fox".to_owned(),
+            retrieval: None,
+        };
+        calls.spawn(async move { client.retrieve(request).await });
+    }
+    // 64 wait for the index; only the one too many can end before it is free.
+    let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    assert_eq!(reason(&refused), "QUEUE_FULL");
+    index.release();
+    while let Some(call) = calls.join_next().await {
+        call.unwrap().unwrap();
+    }
+    site.ask(question("Where does the fox live?", 4))
+        .await
+        .unwrap();
+}
+
+/// A prompt of prefix and chunk that fills the whole context has no room for an answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_may_not_fill_the_context() {
+    let site = Site::empty(&["limits.max_model_len=215", "ingest.chunk_tokens=64"]).await;
+    let components = site.service.components();
+    let room = 215 - components.prompt.conditioning_prefix().len() - 1;
+    let mut config = (*components.config).clone();
+    config.data = site.root.path().join("other");
+    config.ingest.chunk_tokens = room + 1;
+    let refused = Components::open(config.clone(), OpenMode::Ingest).err();
+    assert!(
+        matches!(refused, Some(ServerError::ChunkTooLong { room: told, .. }) if told == room),
+        "{refused:?}"
+    );
+    config.ingest.chunk_tokens = room;
+    Components::open(config, OpenMode::Ingest).unwrap();
 }

@@ -1,6 +1,7 @@
 //! A server with a data directory of its own, and what the tests ask of it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context;
@@ -122,6 +123,31 @@ impl Site {
     /// The end of the server without a stop signal.
     pub async fn ended(self) -> Result<(), RunError> {
         self.server.await.unwrap()
+    }
+}
+
+/// The index, locked: searches and commits wait for it. The lock is given back when this is dropped.
+pub struct HeldIndex {
+    _until_dropped: std::sync::mpsc::Sender<()>,
+}
+
+impl HeldIndex {
+    pub fn release(self) {}
+}
+
+/// Locks the index from a thread of its own.
+pub fn hold_index(components: &Components) -> HeldIndex {
+    let index = Arc::clone(&components.index);
+    let (locked, is_locked) = std::sync::mpsc::channel();
+    let (until_dropped, dropped) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        let _guard = index.write().unwrap();
+        locked.send(()).unwrap();
+        dropped.recv().unwrap_err();
+    });
+    is_locked.recv().unwrap();
+    HeldIndex {
+        _until_dropped: until_dropped,
     }
 }
 
