@@ -37,11 +37,12 @@ async fn one_panic_is_survived_and_a_second_ends_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_signal_refuses_new_calls_and_lets_running_ones_finish() {
-    let mut site = Site::empty(&["limits.max_output_tokens=2000"]).await;
+    let mut site = Site::empty(&["limits.max_output_tokens=4000"]).await;
     site.ingest(&[("fox", FOX)], false).await;
+    // Long enough to be running still when the next call is refused.
     let stream = site
         .client
-        .generate(question("Where does the fox live?", 500))
+        .generate(question("Where does the fox live?", 3500))
         .await
         .unwrap();
     let (mut client, service, server, _root) = site.signal();
@@ -53,7 +54,7 @@ async fn a_stop_signal_refuses_new_calls_and_lets_running_ones_finish() {
     };
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
     let reply = read(stream.into_inner()).await.unwrap();
-    assert_eq!(reply.token_ids.len(), 500);
+    assert_eq!(reply.token_ids.len(), 3500);
     server.await.unwrap().unwrap();
     assert_eq!(service.activity().borrow().answered, 1);
 }
