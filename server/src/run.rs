@@ -84,11 +84,13 @@ pub async fn run(
         .set_service_status(SERVICE_NAME, ServingStatus::NotServing)
         .await;
     service.drain();
-    closing.cancel();
     tokio::select! {
         ended = &mut serving => return Ok(ended?),
         () = finish(&service) => {}
     }
+    // Only now: a connection told to go away cuts new calls off without a word, while the service
+    // refuses them with a status that names the reason.
+    closing.cancel();
     // A health watcher or an idle connection may keep the server from ending by itself.
     timeout(CLOSE_LIMIT, serving)
         .await
