@@ -12,8 +12,8 @@ use burn::tensor::{DType, Tensor};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
-    FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Mode, PromptSegments,
-    RowWindow, Sources,
+    AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView, Mode,
+    Observer, PromptSegments, RowWindow, Sources,
 };
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
@@ -134,6 +134,36 @@ pub struct ForwardTrace {
     pub layers: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
+/// A prompt and the answer its logits are wanted along.
+pub struct TraceRequest {
+    pub plan: FusionPlan,
+    /// One per chunk; `None` for a miss.
+    pub sources: Vec<Option<Box<dyn LayerSource>>>,
+    /// Token ids decoded one after the other, whatever the logits say.
+    pub forced: Vec<u32>,
+}
+
+/// What a mode computes along a given answer.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// After the prompt and after each forced token: `[1 + forced][vocab_size]`.
+    pub logits: Vec<Vec<f32>>,
+    /// Per layer, the output of attention at the prompt's last token, before its projection:
+    /// `[n_layers][heads * head_dim]`.
+    pub attention_output: Vec<Vec<f32>>,
+    pub report: FuseReport,
+}
+
+/// Stored KV against that of a real full prefill of the same prompt.
+#[derive(Debug, Clone)]
+pub struct DeviationMap {
+    /// Prompt positions of the stored rows that are not exact, ascending.
+    pub rows: Vec<usize>,
+    /// Per layer and row, squared L2 distance of K plus that of V, each over the layer's mean
+    /// squared norm: `[n_layers][rows]`.
+    pub layers: Vec<Vec<f32>>,
+}
+
 /// A loaded model.
 pub struct Engine<B: FusionBackend> {
     decoder: Decoder<B>,
@@ -203,7 +233,20 @@ impl<B: FusionBackend> Engine<B> {
         capacity: usize,
         stop: StopCheck<'_>,
     ) -> Result<Sequence<B>, EngineError> {
-        let fused = self.fuse_or_replan(plan, sources, capacity, stop)?;
+        self.fuse_observed(plan, sources, capacity, stop, &mut |_| {})
+    }
+
+    /// [`Engine::fuse`], with every layer shown to `observe`; a replanned prompt starts again from
+    /// layer 0.
+    pub(crate) fn fuse_observed(
+        &mut self,
+        plan: FusionPlan,
+        sources: Sources,
+        capacity: usize,
+        stop: StopCheck<'_>,
+        observe: Observer<'_, B>,
+    ) -> Result<Sequence<B>, EngineError> {
+        let fused = self.fuse_or_replan(plan, sources, capacity, stop, observe)?;
         let start = Instant::now();
         let hidden = fused.hidden.ok_or_else(|| EngineError::Device {
             message: "prefill gave no hidden state".into(),
@@ -225,12 +268,12 @@ impl<B: FusionBackend> Engine<B> {
         mut sources: Sources,
         capacity: usize,
         stop: StopCheck<'_>,
+        observe: Observer<'_, B>,
     ) -> Result<FusedPrefill<B>, EngineError> {
         let mut failed_chunks = Vec::new();
         loop {
             let mut context = self.context(stop);
-            let outcome =
-                context.prefill(&plan, sources, capacity, RowWindow::Last, &mut |_, _, _| {});
+            let outcome = context.prefill(&plan, sources, capacity, RowWindow::Last, observe);
             match outcome {
                 Ok(mut fused) => {
                     fused.report.replans = failed_chunks.len();
@@ -270,18 +313,23 @@ impl<B: FusionBackend> Engine<B> {
         // The rounding of a product depends on how many rows it has: with the prefix cached before
         // the first chunk, a chunk's bytes do not depend on what was computed before it.
         if self.prefixes.is_missing(conditioning) {
-            self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut |_, _, _| {})?;
+            self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut |_| {})?;
         }
         let mut layers = Vec::with_capacity(self.info.config.num_hidden_layers);
-        let mut observe = |positions: &[usize], k: &Tensor<B, 3>, v: &Tensor<B, 3>| {
+        let mut anchors = AnchorFinder::new(start, chunk_ids.len());
+        let mut observe = |view: LayerView<'_, B>| {
+            let positions = &view.rows.positions;
             let first = positions.partition_point(|&position| position < start);
             let block = |x: &Tensor<B, 3>| tensor_to_block(rows_from(x, first), kv_dtype);
+            let (k, v) = view.fresh;
             layers.push((block(k), block(v)));
+            anchors.add(&view);
         };
         self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut observe)?;
         Ok(ChunkKv {
             token_ids: chunk_ids.to_vec(),
             layers,
+            anchors: anchors.finish(),
         })
     }
 
@@ -291,8 +339,9 @@ impl<B: FusionBackend> Engine<B> {
     /// No ids, ids outside the vocabulary, or more than the model takes.
     pub fn forward(&mut self, ids: &[u32]) -> Result<ForwardTrace, EngineError> {
         let mut layers = Vec::new();
-        let mut observe = |_: &[usize], k: &Tensor<B, 3>, v: &Tensor<B, 3>| {
+        let mut observe = |view: LayerView<'_, B>| {
             let floats = |x: &Tensor<B, 3>| x.to_data().iter::<f32>().collect();
+            let (k, v) = view.fresh;
             layers.push((floats(k), floats(v)));
         };
         let fused = self.run_alone(&[], ids, RowWindow::Alive, &mut observe)?;
@@ -320,13 +369,80 @@ impl<B: FusionBackend> Engine<B> {
         Ok((sequence.logits, sequence.report))
     }
 
+    /// Logits along a given answer, for comparing modes on the same tokens.
+    ///
+    /// # Errors
+    /// As [`Engine::plan_logits`]; an answer that is too long, or holds ids outside the vocabulary.
+    pub(crate) fn trace(
+        &mut self,
+        request: TraceRequest,
+        stop: StopCheck<'_>,
+    ) -> Result<Trace, EngineError> {
+        let TraceRequest {
+            plan,
+            sources,
+            forced,
+        } = request;
+        let capacity = plan.n_tokens() + forced.len();
+        self.check_forced(&forced, capacity)?;
+        let mut attention_output = Vec::new();
+        let mut observe = |view: LayerView<'_, B>| {
+            attention_output.truncate(view.index);
+            attention_output.push(view.last_attended());
+        };
+        let mut sequence = self.fuse_observed(plan, sources, capacity, stop, &mut observe)?;
+        let mut logits = vec![sequence.logits.clone()];
+        for token in forced {
+            self.step(&mut sequence, token)?;
+            logits.push(sequence.logits.clone());
+        }
+        Ok(Trace {
+            logits,
+            attention_output,
+            report: sequence.report,
+        })
+    }
+
+    fn check_forced(&self, forced: &[u32], tokens: usize) -> Result<(), EngineError> {
+        let (vocab, limit) = (self.info.config.vocab_size, self.info.max_model_len);
+        if let Some(id) = forced.iter().find(|&&id| id as usize >= vocab) {
+            return Err(EngineError::InvalidRequest {
+                field: "forced",
+                message: format!("holds id {id}, which is outside the vocabulary of {vocab}"),
+            });
+        }
+        match tokens > limit {
+            true => Err(EngineError::PromptTooLong { tokens, limit }),
+            false => Ok(()),
+        }
+    }
+
+    /// How far the stored KV of a plan's chunks is from a real full prefill.
+    ///
+    /// # Errors
+    /// `Unavailable` where stored KV cannot be read; this measures it, so it is not replaced.
+    pub(crate) fn deviation(
+        &mut self,
+        plan: &FusionPlan,
+        sources: Sources,
+        stop: StopCheck<'_>,
+    ) -> Result<DeviationMap, EngineError> {
+        match self.context(stop).true_deviation(plan, sources) {
+            Ok((rows, layers)) => Ok(DeviationMap { rows, layers }),
+            Err(FuseError::Stopped(error)) => Err(error),
+            Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Unavailable {
+                message: format!("stored KV of chunk {}: {}", block.chunk, block.error),
+            }),
+        }
+    }
+
     /// Full prefill of `ids` behind `prefix`, with every layer's computed K and V observed.
     fn run_alone(
         &mut self,
         prefix: &[u32],
         ids: &[u32],
         window: RowWindow,
-        observe: crate::fusion::KvObserver<'_, B>,
+        observe: Observer<'_, B>,
     ) -> Result<FusedPrefill<B>, EngineError> {
         let segments = PromptSegments {
             prefix: prefix.to_vec(),

@@ -19,11 +19,13 @@ mod weights;
 mod worker;
 
 pub use config::ModelConfig;
-pub use engine::{Engine, EngineOptions, ForwardTrace, ModelInfo};
+pub use engine::{
+    DeviationMap, Engine, EngineOptions, ForwardTrace, ModelInfo, Trace, TraceRequest,
+};
 pub use error::EngineError;
 pub use fusion::{
-    ChunkState, Deviation, FuseReport, FuseTimings, FusionPlan, Mode, Policy, PromptSegments,
-    Schedule,
+    BadNotation, Blend, Budget, ChunkState, Correction, Deviation, FuseReport, FuseTimings,
+    FusionPlan, Mode, Policy, Pooling, PromptSegments, QueryLayers, Schedule,
 };
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;

@@ -13,7 +13,9 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::queue::JobQueue;
-use crate::engine::{Engine, EngineOptions, ModelInfo, Sequence};
+use crate::engine::{
+    DeviationMap, Engine, EngineOptions, ModelInfo, Sequence, Trace, TraceRequest,
+};
 use crate::error::EngineError;
 use crate::fusion::{FuseReport, FusionPlan};
 use crate::generate::{Closed, TokenEvent, generate};
@@ -70,6 +72,15 @@ enum Job {
         submitted: Instant,
         reply: oneshot::Sender<Result<(Vec<f32>, FuseReport), EngineError>>,
     },
+    Trace {
+        request: TraceRequest,
+        reply: oneshot::Sender<Result<Trace, EngineError>>,
+    },
+    Deviation {
+        plan: FusionPlan,
+        sources: Vec<Option<Box<dyn LayerSource>>>,
+        reply: oneshot::Sender<Result<DeviationMap, EngineError>>,
+    },
     ChunkKv {
         conditioning: Arc<[u32]>,
         chunk_ids: Vec<u32>,
@@ -85,6 +96,8 @@ impl Job {
         match self {
             Self::Generate { started, .. } => !started.is_closed(),
             Self::Logits { reply, .. } => !reply.is_closed(),
+            Self::Trace { reply, .. } => !reply.is_closed(),
+            Self::Deviation { reply, .. } => !reply.is_closed(),
             Self::ChunkKv { reply, .. } => !reply.is_closed(),
             Self::Panic => true,
         }
@@ -211,6 +224,34 @@ impl EngineHandle {
         result.await.map_err(|_| engine_failed())?
     }
 
+    /// Logits along a given answer, for comparing modes on the same tokens.
+    ///
+    /// # Errors
+    /// As [`EngineHandle::fuse`]; a forced answer that is too long or not of the vocabulary.
+    pub async fn trace(&self, request: TraceRequest) -> Result<Trace, EngineError> {
+        let (reply, result) = oneshot::channel();
+        self.queue.push_request(Job::Trace { request, reply })?;
+        result.await.map_err(|_| engine_failed())?
+    }
+
+    /// How far the stored KV of a plan's chunks is from a real full prefill, for evaluation.
+    ///
+    /// # Errors
+    /// `QueueFull`, and `Unavailable` where stored KV cannot be read.
+    pub async fn deviation(
+        &self,
+        plan: FusionPlan,
+        sources: Vec<Option<Box<dyn LayerSource>>>,
+    ) -> Result<DeviationMap, EngineError> {
+        let (reply, result) = oneshot::channel();
+        self.queue.push_request(Job::Deviation {
+            plan,
+            sources,
+            reply,
+        })?;
+        result.await.map_err(|_| engine_failed())?
+    }
+
     /// KV of one chunk, computed alone behind `conditioning`, while no request waits.
     ///
     /// # Errors
@@ -322,6 +363,20 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
             let result = prefill(engine, request, submitted, &stop);
             let _ = reply.send(result.map(|sequence| (sequence.logits, sequence.report)));
         }
+        Job::Trace { request, reply } => {
+            let stop = || stop_if(reply.is_closed());
+            let result = engine.trace(request, &stop);
+            let _ = reply.send(result);
+        }
+        Job::Deviation {
+            plan,
+            sources,
+            reply,
+        } => {
+            let stop = || stop_if(reply.is_closed());
+            let result = engine.deviation(&plan, sources, &stop);
+            let _ = reply.send(result);
+        }
         Job::ChunkKv {
             conditioning,
             chunk_ids,
@@ -387,6 +442,10 @@ fn prefill<B: FusionBackend>(
     let mut sequence = engine.fuse(request.plan, request.sources, capacity, stop)?;
     sequence.report.timings.queue = queue;
     Ok(sequence)
+}
+
+fn stop_if(caller_gone: bool) -> Option<EngineError> {
+    caller_gone.then_some(EngineError::Cancelled)
 }
 
 fn stop_reason(

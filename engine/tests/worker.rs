@@ -327,10 +327,7 @@ async fn bad_requests_name_their_field() {
         Err(EngineError::InvalidRequest { field, .. }) => field,
         other => panic!("expected an invalid request, got {other:?}"),
     };
-    let blend = |ratio| Mode::Blend {
-        policy: ragweave_engine::Policy::FirstK,
-        ratio,
-    };
+    let blend = |ratio| Mode::blend(ragweave_engine::Policy::FirstK, ratio);
     assert_eq!(field(segments(vec![]), Mode::Full), "question");
     assert_eq!(field(segments(vec![5000]), Mode::Full), "tokens");
     assert_eq!(field(segments(vec![5]), blend(f64::NAN)), "ratio");

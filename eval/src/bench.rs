@@ -4,10 +4,9 @@
 
 use std::path::PathBuf;
 
-use ragweave_engine::{EngineHandle, EngineOptions, Mode};
-use ragweave_server::config::PolicyKind;
+use ragweave_engine::{EngineHandle, EngineOptions, Mode, Policy};
 
-use crate::cli::{parse_count, parse_ratio, parse_variant, print_json, print_text, runtime};
+use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
 use crate::engine_args::EngineArgs;
 use crate::mode_spec::ModeSpec;
 use crate::progress;
@@ -39,12 +38,14 @@ pub(crate) struct Args {
     /// Shares of the reusable rows that blend recomputes
     #[arg(long, value_name = "R,..", default_value = "0.05,0.15", value_delimiter = ',', value_parser = parse_ratio)]
     ratios: Vec<f64>,
-    /// Policies of blend: hkvd, first-k, random or all
-    #[arg(long, value_name = "P,..", default_value = "hkvd,first-k", value_delimiter = ',', value_parser = parse_variant::<PolicyKind>)]
-    policies: Vec<PolicyKind>,
-    /// Layer at which hkvd compares fresh with stored KV
-    #[arg(long, value_name = "N", default_value = "1")]
-    check_layer: usize,
+    /// Policies of blend, such as hkvd@1, first-k, query/all, anchors or all
+    #[arg(
+        long,
+        value_name = "P,..",
+        default_value = "hkvd,first-k",
+        value_delimiter = ','
+    )]
+    policies: Vec<Policy>,
     /// Measured runs of each mode, after one run to warm up
     #[arg(long, value_name = "N", default_value = "5", value_parser = parse_count)]
     repeats: usize,
@@ -71,7 +72,7 @@ pub(crate) struct Args {
 /// because its times would not be those of the mode.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let model_dir = ModelDir::open(&args.random_weights)?;
-    let specs = modes::specs(&args.policies, &args.ratios, args.check_layer);
+    let specs = modes::specs(&args.policies, &args.ratios);
     let options = EngineOptions {
         random_weights: Some(WEIGHTS_SEED),
         ..args.engine.options(model_dir.path())

@@ -119,7 +119,7 @@ impl FusionOutput {
             mode: match report.mode {
                 Mode::Full => "full",
                 Mode::Reuse => "reuse",
-                Mode::Blend { .. } => "blend",
+                Mode::Blend(_) => "blend",
             },
             prompt_tokens: report.prompt_tokens,
             tokens_loaded: report.tokens_loaded,

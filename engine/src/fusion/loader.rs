@@ -78,6 +78,11 @@ impl Loader {
         })
     }
 
+    /// Time the caller has waited for layers so far.
+    pub(crate) fn waited(&self) -> Duration {
+        self.wait
+    }
+
     /// Stops reading; gives the sources back with the time spent reading and waiting.
     pub(crate) fn finish(self) -> (Sources, Duration, Duration) {
         drop(self.layers);

@@ -8,20 +8,31 @@
 //! [p3, end) question    always computed
 //! ```
 //! 1. `plan` fixes token ids, positions and what each chunk is.
-//! 2. `loader` reads ahead, layer by layer.
-//! 3. `recompute` runs the layers on the rows that are alive, with rows chosen by `policy`.
+//! 2. `loader` reads ahead, layer by layer; `stored` places what was read.
+//! 3. `policy` ranks rows, by what `probe` or `deviation` showed it of the prompt.
+//! 4. `recompute` runs the layers on the rows that are alive; `correct` moves the others.
 
+mod anchors;
+mod blend;
+mod correct;
+mod deviation;
 mod loader;
+mod notation;
 mod plan;
 mod policy;
+mod probe;
 mod recompute;
 mod report;
 mod rows;
+mod stored;
 
-pub use plan::{ChunkState, FusionPlan, Mode, PromptSegments};
-pub use policy::{Deviation, Policy, Schedule};
+pub use blend::{Blend, Budget, Correction, Mode};
+pub use notation::BadNotation;
+pub use plan::{ChunkState, FusionPlan, PromptSegments};
+pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
 pub use report::{FuseReport, FuseTimings};
 
+pub(crate) use anchors::AnchorFinder;
 pub(crate) use recompute::{
-    FuseError, FusedPrefill, FusionContext, KvObserver, RowWindow, Sources,
+    FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow, Sources,
 };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::policy::Policy;
+use super::blend::Mode;
 use crate::engine::ModelInfo;
 use crate::error::EngineError;
 
@@ -30,16 +30,8 @@ impl PromptSegments {
     }
 }
 
-/// How the prompt's KV is made.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Mode {
-    /// Every token is computed.
-    Full,
-    /// Stored KV is used as it is; only the question and missing chunks are computed.
-    Reuse,
-    /// Stored KV is used, and the share `ratio` of its tokens that `policy` picks is recomputed.
-    Blend { policy: Policy, ratio: f64 },
-}
+/// A chunk of `n` tokens has `ceil(n / 8)` anchors.
+pub(crate) const TOKENS_PER_ANCHOR: usize = 8;
 
 /// What the cache knows of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +48,8 @@ pub enum ChunkState {
 pub struct FusionPlan {
     segments: PromptSegments,
     chunks: Vec<ChunkState>,
+    /// Per chunk, offsets of its anchor tokens, ascending; none known where empty.
+    anchors: Vec<Vec<usize>>,
     mode: Mode,
 }
 
@@ -72,12 +66,30 @@ impl FusionPlan {
         model: &ModelInfo,
     ) -> Result<Self, EngineError> {
         check_segments(&segments, chunks.len(), model)?;
-        let mode = normalise(mode, model.config.num_hidden_layers)?;
+        let mode = mode.normalised(model.config.num_hidden_layers)?;
         Ok(Self {
+            anchors: vec![Vec::new(); chunks.len()],
             segments,
             chunks,
             mode,
         })
+    }
+
+    /// Adds what ingest found of each chunk's anchor tokens: offsets in the chunk. Chunks without
+    /// any are stood for by evenly spaced tokens; offsets behind a chunk's end are left out.
+    pub fn with_anchors(mut self, anchors: &[Vec<u32>]) -> Self {
+        for ((known, anchors), ids) in self
+            .anchors
+            .iter_mut()
+            .zip(anchors)
+            .zip(&self.segments.chunks)
+        {
+            let offsets = anchors.iter().map(|&offset| offset as usize);
+            *known = offsets.filter(|&offset| offset < ids.len()).collect();
+            known.sort_unstable();
+            known.dedup();
+        }
+        self
     }
 
     /// The mode as planned.
@@ -115,6 +127,15 @@ impl FusionPlan {
         let before: usize = self.segments.chunks[..index].iter().map(Vec::len).sum();
         let start = self.segments.prefix.len() + before;
         start..start + self.segments.chunks[index].len()
+    }
+
+    /// Positions of the anchors of chunk `index`, ascending.
+    pub(crate) fn anchor_rows(&self, index: usize) -> Vec<usize> {
+        let rows = self.chunk_rows(index);
+        match self.anchors[index].as_slice() {
+            [] => rows.step_by(TOKENS_PER_ANCHOR).collect(),
+            offsets => offsets.iter().map(|offset| rows.start + offset).collect(),
+        }
     }
 
     /// Positions of the question.
@@ -161,23 +182,4 @@ fn check_segments(
         return Err(EngineError::PromptTooLong { tokens, limit });
     }
     Ok(())
-}
-
-fn normalise(mode: Mode, n_layers: usize) -> Result<Mode, EngineError> {
-    let Mode::Blend { policy, ratio } = mode else {
-        return Ok(mode);
-    };
-    if !(0.0..=1.0).contains(&ratio) {
-        return Err(EngineError::InvalidRequest {
-            field: "ratio",
-            message: format!("{ratio} is not between 0 and 1"),
-        });
-    }
-    policy.validate(n_layers)?;
-    Ok(match policy {
-        Policy::All => Mode::Blend { policy, ratio },
-        _ if ratio == 0.0 => Mode::Reuse,
-        _ if ratio == 1.0 => Mode::Full,
-        _ => Mode::Blend { policy, ratio },
-    })
 }

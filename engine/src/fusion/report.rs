@@ -26,6 +26,9 @@ pub struct FuseReport {
     pub replans: usize,
     /// Prompt positions recomputed among the loaded ones, ascending.
     pub recomputed_rows: Vec<usize>,
+    /// Of the deviation that the policy compared last, the share of rows not recomputed; `None`
+    /// where nothing was compared.
+    pub deviation_left: Option<f64>,
     pub timings: FuseTimings,
 }
 
@@ -38,7 +41,9 @@ pub struct FuseTimings {
     pub load: Duration,
     /// Time the engine thread waited for the read-ahead thread.
     pub load_wait: Duration,
-    /// Placing and computing, without `load_wait`.
+    /// What the policy had to see before it could choose rows; loading it is in `load_wait`.
+    pub probe: Duration,
+    /// Placing and computing, without `load_wait` and `probe`.
     pub recompute: Duration,
     /// Output projection of the last position, until its logits are on the host.
     pub first_decode: Duration,

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::blend::{Blend, Budget, Mode};
 use super::loader::LayerReads;
-use super::plan::{ChunkState, FusionPlan, Mode};
+use super::plan::{ChunkState, FusionPlan};
 use super::policy::Candidates;
 
 /// Rows no policy decides about, computed at every layer: all of them in full prefill.
@@ -23,15 +24,15 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
     let loads = *plan.mode() != Mode::Full;
     let loose =
         (0..states.len()).filter(|&i| loads && states[i] == ChunkState::Hit { exact: false });
-    let ratio = match plan.mode() {
-        Mode::Blend { ratio, .. } => *ratio,
-        Mode::Full | Mode::Reuse => 0.0,
+    let blend = match plan.mode() {
+        Mode::Blend(blend) => Some(blend),
+        Mode::Full | Mode::Reuse => None,
     };
     Candidates {
         chunks: loose.map(|i| plan.chunk_rows(i)).collect(),
-        prompt_tokens: plan.n_tokens(),
         n_layers,
-        ratio,
+        ratio: blend.map_or(0.0, |blend| blend.ratio),
+        budget: blend.map_or(Budget::Prompt, Blend::budget),
     }
 }
 

@@ -4,6 +4,7 @@
 //! valid at which layer is the business of `fusion`: attention never looks past a row's position.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor};
 
@@ -15,6 +16,8 @@ pub struct LayerCache<B: FusionBackend> {
     // `None` only inside a write, so that the backend sees the one reference and writes in place.
     k: Option<Tensor<B, 3>>, // [capacity, kv_heads, head_dim]
     v: Option<Tensor<B, 3>>,
+    /// The position each row holds, ascending; row `p` holds position `p` where absent.
+    held: Option<Arc<[usize]>>,
 }
 
 impl<B: FusionBackend> LayerCache<B> {
@@ -22,7 +25,28 @@ impl<B: FusionBackend> LayerCache<B> {
         Self {
             k: Some(Tensor::zeros(shape, options)),
             v: Some(Tensor::zeros(shape, options)),
+            held: None,
         }
+    }
+
+    /// A copy that holds these positions only; `rows` are the same as a tensor.
+    pub(crate) fn packed(&self, positions: &Arc<[usize]>, rows: &Tensor<B, 1, Int>) -> Self {
+        let (k, v) = self.tensors();
+        Self {
+            k: Some(k.select(0, rows.clone())),
+            v: Some(v.select(0, rows.clone())),
+            held: Some(positions.clone()),
+        }
+    }
+
+    /// The rows a token at `position` may see: at or before it, and inside the sliding window.
+    pub(crate) fn visible(&self, position: usize, window: Option<usize>) -> Range<usize> {
+        let first = window.map_or(0, |window| (position + 1).saturating_sub(window));
+        let row_of = |position: usize| match &self.held {
+            None => position,
+            Some(held) => held.partition_point(|&other| other < position),
+        };
+        row_of(first)..row_of(position + 1)
     }
 
     /// The whole buffers. Drop the result before the next write, or that write copies.
@@ -92,5 +116,42 @@ impl<B: FusionBackend> KvCache<B> {
         };
         let layers = self.layers.iter().map(LayerCache::tensors);
         layers.map(|(k, v)| (cut(k), cut(v))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn_flex::Flex;
+
+    use super::*;
+
+    fn cache(held: Option<&[usize]>) -> LayerCache<Flex> {
+        LayerCache {
+            k: None,
+            v: None,
+            held: held.map(Arc::from),
+        }
+    }
+
+    #[test]
+    fn a_row_sees_itself_and_what_is_before_it() {
+        let cache = cache(None);
+        assert_eq!(cache.visible(0, None), 0..1);
+        assert_eq!(cache.visible(5, None), 0..6);
+    }
+
+    #[test]
+    fn a_window_counts_the_row_itself() {
+        let cache = cache(None);
+        assert_eq!(cache.visible(5, Some(3)), 3..6);
+        assert_eq!(cache.visible(1, Some(3)), 0..2);
+    }
+
+    #[test]
+    fn a_packed_cache_shows_the_rows_of_the_positions_in_reach() {
+        let cache = cache(Some(&[0, 4, 8, 9]));
+        assert_eq!(cache.visible(8, None), 0..3);
+        assert_eq!(cache.visible(8, Some(5)), 1..3);
+        assert_eq!(cache.visible(9, Some(1)), 3..4);
     }
 }

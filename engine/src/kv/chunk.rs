@@ -7,6 +7,8 @@ pub struct ChunkKv {
     /// Per layer the K block (before RoPE) and the V block: `[n_tokens, kv_heads, head_dim]`,
     /// little-endian, in the stored dtype.
     pub layers: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Offsets of the chunk's anchor tokens, ascending: what the policy `anchors` looks at.
+    pub anchors: Vec<u32>,
 }
 
 /// Gives single layers of one chunk's KV.

@@ -2,38 +2,64 @@
 //!
 //! Plain tensor code, tiled over rows so that scores stay bounded. A row at position `p` sees keys
 //! `0..=p`, and of them only the last `window` where the layer has a sliding window: exactly what
-//! full prefill allows it (design invariant 4).
+//! full prefill allows it (design invariant 4). [`LayerCache::visible`] says which rows those are.
 
 use std::ops::Range;
 
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::kernel::{FusionBackend, masked_softmax};
-
-/// The keys and values one layer attends to.
-pub(super) struct Keys<B: FusionBackend> {
-    pub k: Tensor<B, 3>, // [capacity, kv_heads, head_dim], rotated
-    pub v: Tensor<B, 3>, // [capacity, kv_heads, head_dim]
-    pub window: Option<usize>,
-}
+use crate::kv::LayerCache;
 
 /// Rows of attention computed at once: bounds the score matrix to `heads x ROW_TILE x keys`.
 const ROW_TILE: usize = 256;
 
 /// # Shapes
 /// - q: `[m, heads, head_dim]`, rotated
-/// - positions: `m` prompt positions, ascending
+/// - visible: per row the cache rows it sees, starts and ends ascending
 /// - result: `[m, heads * head_dim]`
 pub(super) fn attend<B: FusionBackend>(
     q: Tensor<B, 3>,
-    positions: &[usize],
-    keys: &Keys<B>,
+    visible: &[Range<usize>],
+    cache: &LayerCache<B>,
+) -> Tensor<B, 2> {
+    let (k, v) = cache.tensors();
+    over_tiles(q, visible, |tile, visible| {
+        attend_tile(tile, visible, &k, &v)
+    })
+}
+
+/// The attention each row pays to the cache rows before `end`, averaged over heads, in f32.
+///
+/// # Shapes
+/// - q, visible: as for [`attend`], no range beyond `end`
+/// - result: `[m, end]`
+pub(super) fn attention_weights<B: FusionBackend>(
+    q: Tensor<B, 3>,
+    visible: &[Range<usize>],
+    end: usize,
+    cache: &LayerCache<B>,
+) -> Tensor<B, 2> {
+    let (k, _) = cache.tensors();
+    over_tiles(q, visible, |tile, visible| {
+        let [m, heads, _] = tile.dims();
+        let weights = weights(tile, visible, &k, 0..end); // [kv_heads, group * m, end]
+        let weights = weights.cast(DType::F32).reshape([heads, m, end]);
+        weights.mean_dim(0).reshape([m, end])
+    })
+}
+
+/// Applies `work` to tiles of at most [`ROW_TILE`] rows and puts the results behind one another.
+fn over_tiles<B: FusionBackend>(
+    q: Tensor<B, 3>,
+    visible: &[Range<usize>],
+    work: impl Fn(Tensor<B, 3>, &[Range<usize>]) -> Tensor<B, 2>,
 ) -> Tensor<B, 2> {
     let [m, heads, head_dim] = q.dims();
     let tiles = (0..m).step_by(ROW_TILE).map(|start| {
         let end = (start + ROW_TILE).min(m);
         let tile = q.clone().slice([start..end, 0..heads, 0..head_dim]);
-        attend_tile(tile, &positions[start..end], keys)
+        work(tile, &visible[start..end])
     });
     let mut tiles: Vec<_> = tiles.collect();
     if tiles.len() == 1 {
@@ -45,67 +71,46 @@ pub(super) fn attend<B: FusionBackend>(
 
 fn attend_tile<B: FusionBackend>(
     q: Tensor<B, 3>,
-    positions: &[usize],
-    keys: &Keys<B>,
+    visible: &[Range<usize>],
+    k: &Tensor<B, 3>,
+    v: &Tensor<B, 3>,
 ) -> Tensor<B, 2> {
     let [m, heads, head_dim] = q.dims();
-    let kv_heads = keys.k.dims()[1];
+    let kv_heads = k.dims()[1];
     let group = heads / kv_heads;
     // Keys no row of this tile can see are left out.
-    let first = match (keys.window, positions.first()) {
-        (Some(window), Some(&p)) => (p + 1).saturating_sub(window),
-        _ => 0,
-    };
-    let last = positions.last().map_or(0, |&p| p + 1);
+    let first = visible.first().map_or(0, |range| range.start);
+    let last = visible.last().map_or(0, |range| range.end);
+    let weights = weights(q, visible, k, first..last); // [kv_heads, group * m, n]
+    let v = v.clone().slice([first..last, 0..kv_heads, 0..head_dim]);
+    weights
+        .matmul(v.permute([1, 0, 2])) // [kv_heads, group * m, head_dim]
+        .reshape([kv_heads, group, m, head_dim])
+        .permute([2, 0, 1, 3]) // [m, kv_heads, group, head_dim]
+        .reshape([m, heads * head_dim])
+}
 
-    let k = keys
-        .k
+/// Attention weights over the cache rows of `span`: `[kv_heads, group * m, n]`, `n = span.len()`.
+fn weights<B: FusionBackend>(
+    q: Tensor<B, 3>,
+    visible: &[Range<usize>],
+    k: &Tensor<B, 3>,
+    span: Range<usize>,
+) -> Tensor<B, 3> {
+    let [m, heads, head_dim] = q.dims();
+    let kv_heads = k.dims()[1];
+    let group = heads / kv_heads;
+    let k = k
         .clone()
-        .slice([first..last, 0..kv_heads, 0..head_dim]);
-    let v = keys
-        .v
-        .clone()
-        .slice([first..last, 0..kv_heads, 0..head_dim]);
-    let k = k.permute([1, 2, 0]); // [kv_heads, head_dim, n], n = last - first
-    let v = v.permute([1, 0, 2]); // [kv_heads, n, head_dim]
-
+        .slice([span.clone(), 0..kv_heads, 0..head_dim])
+        .permute([1, 2, 0]); // [kv_heads, head_dim, n]
     let scale = 1.0 / (head_dim as f64).sqrt();
     let q = q
         .mul_scalar(scale)
         .reshape([m, kv_heads, group, head_dim])
         .permute([1, 2, 0, 3]) // [kv_heads, group, m, head_dim]
         .reshape([kv_heads, group * m, head_dim]);
-    let scores = q.matmul(k); // [kv_heads, group * m, n]
-    let weights = masked_softmax(scores, &visible_keys(positions, first, keys.window));
-    weights
-        .matmul(v) // [kv_heads, group * m, head_dim]
-        .reshape([kv_heads, group, m, head_dim])
-        .permute([2, 0, 1, 3]) // [m, kv_heads, group, head_dim]
-        .reshape([m, heads * head_dim])
-}
-
-/// The keys each row sees, counted from key `first`.
-fn visible_keys(positions: &[usize], first: usize, window: Option<usize>) -> Vec<Range<usize>> {
-    let of_row = |&position: &usize| {
-        let from = window
-            .map_or(0, |window| (position + 1).saturating_sub(window))
-            .max(first);
-        from - first..position + 1 - first
-    };
-    positions.iter().map(of_row).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::visible_keys;
-
-    #[test]
-    fn a_row_sees_itself_and_what_is_before_it() {
-        assert_eq!(visible_keys(&[0, 5, 6], 0, None), [0..1, 0..6, 0..7]);
-    }
-
-    #[test]
-    fn a_window_counts_the_row_itself() {
-        assert_eq!(visible_keys(&[5, 9], 3, Some(3)), [0..3, 4..7]);
-    }
+    let within = |range: &Range<usize>| range.start - span.start..range.end - span.start;
+    let visible: Vec<Range<usize>> = visible.iter().map(within).collect();
+    masked_softmax(q.matmul(k), &visible)
 }

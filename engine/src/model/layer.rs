@@ -1,10 +1,11 @@
 //! One decoder layer, cut where fusion needs it: K/V of rows, Q of rows, attention, the rest.
 
+use std::ops::Range;
+
 use burn::tensor::Tensor;
 use burn::tensor::activation::silu;
 
-use super::attention::{self, Keys};
-use super::{Linear, RmsNorm, RopeRows};
+use super::{Linear, RmsNorm, RopeRows, attention};
 use crate::kernel::FusionBackend;
 use crate::kv::LayerCache;
 
@@ -60,27 +61,61 @@ impl<B: FusionBackend> DecoderLayer<B> {
         rope: &RopeRows<B>,
         cache: &LayerCache<B>,
     ) -> Tensor<B, 2> {
-        // 1. Queries at their positions.
+        let attended = self.attend(normed, positions, rope, cache); // [m, heads * head_dim]
+        let hidden = hidden + self.o_proj.forward(attended); // [m, hidden_size]
+        let normed = self.post_attention_layernorm.forward(hidden.clone());
+        let gate = silu(self.gate_proj.forward(normed.clone())); // [m, intermediate_size]
+        let up = self.up_proj.forward(normed);
+        hidden + self.down_proj.forward(gate * up) // [m, hidden_size]
+    }
+
+    /// The output of attention before its projection.
+    ///
+    /// # Shapes
+    /// - normed, positions: as for [`DecoderLayer::forward_rows`]
+    /// - result: `[m, heads * head_dim]`
+    pub fn attend(
+        &self,
+        normed: Tensor<B, 2>,
+        positions: &[usize],
+        rope: &RopeRows<B>,
+        cache: &LayerCache<B>,
+    ) -> Tensor<B, 2> {
+        let q = self.queries(normed, rope);
+        attention::attend(q, &self.visible(positions, cache), cache)
+    }
+
+    /// The attention each row pays to the cache rows before `end`, averaged over heads, in f32:
+    /// what selection policies read.
+    ///
+    /// # Shapes
+    /// - normed, positions: as for [`DecoderLayer::forward_rows`], all positions below `end`
+    /// - result: `[m, end]`
+    pub fn attention_weights(
+        &self,
+        normed: Tensor<B, 2>,
+        positions: &[usize],
+        rope: &RopeRows<B>,
+        end: usize,
+        cache: &LayerCache<B>,
+    ) -> Tensor<B, 2> {
+        let q = self.queries(normed, rope);
+        attention::attention_weights(q, &self.visible(positions, cache), end, cache)
+    }
+
+    /// Queries at their positions: `[m, heads, head_dim]`.
+    fn queries(&self, normed: Tensor<B, 2>, rope: &RopeRows<B>) -> Tensor<B, 3> {
         let q = self.heads(self.q_proj.forward(normed)); // [m, heads, head_dim]
         let q = match &self.q_norm {
             Some(norm) => norm.forward(q),
             None => q,
         };
-        let q = rope.rotate(q);
-        // 2. Attention over the fused cache.
-        let (k, v) = cache.tensors();
-        let keys = Keys {
-            k,
-            v,
-            window: self.sliding_window,
-        };
-        let attended = attention::attend(q, positions, &keys); // [m, heads * head_dim]
-        let hidden = hidden + self.o_proj.forward(attended); // [m, hidden_size]
-        // 3. MLP.
-        let normed = self.post_attention_layernorm.forward(hidden.clone());
-        let gate = silu(self.gate_proj.forward(normed.clone())); // [m, intermediate_size]
-        let up = self.up_proj.forward(normed);
-        hidden + self.down_proj.forward(gate * up) // [m, hidden_size]
+        rope.rotate(q)
+    }
+
+    fn visible(&self, positions: &[usize], cache: &LayerCache<B>) -> Vec<Range<usize>> {
+        let of_row = |&position: &usize| cache.visible(position, self.sliding_window);
+        positions.iter().map(of_row).collect()
     }
 
     fn heads(&self, x: Tensor<B, 2>) -> Tensor<B, 3> {

@@ -7,6 +7,7 @@ mod sampler;
 mod stop;
 
 pub use params::SamplingParams;
+pub(crate) use random::Random;
 pub(crate) use sampler::{Sampled, Sampler, TokenHistory};
 pub use sampler::{TokenLogprob, TopLogprob};
 pub(crate) use stop::StopMatcher;

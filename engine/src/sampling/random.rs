@@ -1,4 +1,4 @@
-//! The random numbers of sampling: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
+//! The random numbers of sampling and of the policy `random`: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
 //! number generators", 2014). Its few lines never change, so a seed keeps its meaning.
 
 use std::collections::hash_map::RandomState;
@@ -6,13 +6,13 @@ use std::hash::BuildHasher;
 
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
-pub(super) struct Random {
+pub(crate) struct Random {
     state: u64,
 }
 
 impl Random {
     /// The stream of `seed`, or a new one each time where there is none.
-    pub(super) fn new(seed: Option<u64>) -> Self {
+    pub(crate) fn new(seed: Option<u64>) -> Self {
         // The standard library keys its hashers randomly for each process and differently for
         // each of them.
         Self {
@@ -21,7 +21,7 @@ impl Random {
     }
 
     /// Uniform in `[0, 1)`, with 53 random bits.
-    pub(super) fn unit(&mut self) -> f64 {
+    pub(crate) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use ragweave_engine::{
-    Deviation, EngineOptions, FusionBackend, FusionPlan, KvDtype, LayerSource, MemorySource, Mode,
-    Policy, PromptSegments, Schedule, SourceError,
+    EngineOptions, FusionBackend, FusionPlan, KvDtype, LayerSource, MemorySource, Mode, Policy,
+    PromptSegments, SourceError,
 };
 
 use super::fixtures::{Prompt, assert_close, load, load_with_kv, options, small_prompt};
@@ -17,15 +17,7 @@ use super::fixtures::{Prompt, assert_close, load, load_with_kv, options, small_p
 const TOLERANCE: f32 = 1e-3;
 
 fn hkvd(ratio: f64) -> Mode {
-    let (deviation, schedule) = (Deviation::Kv, Schedule::Fixed);
-    Mode::Blend {
-        policy: Policy::Hkvd {
-            check_layer: 1,
-            deviation,
-            schedule,
-        },
-        ratio,
-    }
+    Mode::blend(Policy::hkvd(1), ratio)
 }
 
 /// The largest absolute difference.
@@ -66,10 +58,7 @@ pub fn every_row_selected_equals_full_prefill<B: FusionBackend>(variant: &str, d
     let prompt = Prompt::new(&mut engine, small_prompt());
     let (full, _) = prompt.run(&mut engine, Mode::Full, &[]);
 
-    let all = Mode::Blend {
-        policy: Policy::All,
-        ratio: 1.0,
-    };
+    let all = Mode::blend(Policy::All, 1.0);
     let (logits, report) = prompt.run(&mut engine, all, &[]);
 
     assert_close("every row selected", &logits, &full, TOLERANCE);

@@ -49,10 +49,7 @@ fn mode(case: &Value) -> Mode {
     match case["mode"].as_str().unwrap() {
         "full" => Mode::Full,
         "reuse" => Mode::Reuse,
-        _ => Mode::Blend {
-            policy: policy(case),
-            ratio: case["ratio"].as_f64().unwrap_or(1.0),
-        },
+        _ => Mode::blend(policy(case), case["ratio"].as_f64().unwrap_or(1.0)),
     }
 }
 

@@ -81,7 +81,7 @@ impl Workload<'_> {
         let plan = plan(&self.segments, mode, self.engine.model())?;
         let sources = match plan.mode() {
             Mode::Full => self.segments.chunks.iter().map(|_| None).collect(),
-            Mode::Reuse | Mode::Blend { .. } => self.stock.sources()?,
+            Mode::Reuse | Mode::Blend(_) => self.stock.sources()?,
         };
         let sampling = SamplingParams {
             ignore_eos: true,

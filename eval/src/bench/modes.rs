@@ -1,37 +1,25 @@
 //! Which modes a bench puts side by side.
 
 use ragweave_engine::{Mode, Policy};
-use ragweave_server::config::PolicyKind;
 
-use crate::mode_spec::{self, ModeSpec};
+use crate::mode_spec::ModeSpec;
 
 /// Full and reuse, then every policy at every ratio. `all` recomputes everything at any ratio and
 /// comes once.
-pub(super) fn specs(policies: &[PolicyKind], ratios: &[f64], check_layer: usize) -> Vec<ModeSpec> {
+pub(super) fn specs(policies: &[Policy], ratios: &[f64]) -> Vec<ModeSpec> {
     let mut modes = vec![Mode::Full, Mode::Reuse];
-    for &kind in policies {
-        let policy = policy(kind, check_layer);
-        let ratios = if policy == Policy::All {
-            &[1.0]
-        } else {
+    for policy in policies {
+        let ratios = match policy {
+            Policy::All => &[1.0],
+            _ => ratios,
+        };
+        modes.extend(
             ratios
-        };
-        let blend = |&ratio| Mode::Blend {
-            policy: policy.clone(),
-            ratio,
-        };
-        modes.extend(ratios.iter().map(blend));
+                .iter()
+                .map(|&ratio| Mode::blend(policy.clone(), ratio)),
+        );
     }
     modes.into_iter().map(ModeSpec::new).collect()
-}
-
-fn policy(kind: PolicyKind, check_layer: usize) -> Policy {
-    match kind {
-        PolicyKind::Hkvd => mode_spec::hkvd(check_layer),
-        PolicyKind::FirstK => Policy::FirstK,
-        PolicyKind::Random => Policy::Random { seed: 0 },
-        PolicyKind::All => Policy::All,
-    }
 }
 
 #[cfg(test)]
@@ -40,8 +28,8 @@ mod tests {
 
     #[test]
     fn full_comes_first_and_each_policy_runs_at_each_ratio() {
-        let kinds = [PolicyKind::Hkvd, PolicyKind::All, PolicyKind::FirstK];
-        let names: Vec<String> = specs(&kinds, &[0.05, 0.15], 2)
+        let policies = [Policy::hkvd(2), Policy::All, Policy::FirstK];
+        let names: Vec<String> = specs(&policies, &[0.05, 0.15])
             .iter()
             .map(ToString::to_string)
             .collect();

@@ -160,7 +160,7 @@ impl Row {
         } = &self.mode;
         vec![
             (*mode).to_owned(),
-            policy.unwrap_or("-").to_owned(),
+            policy.as_deref().unwrap_or("-").to_owned(),
             number(*ratio, 2),
             number(self.ttft_ms_p50, 1),
             self.speedup

@@ -119,7 +119,7 @@ impl Row {
         } = &self.mode;
         let mut cells = vec![
             (*mode).to_owned(),
-            policy.unwrap_or("-").to_owned(),
+            policy.as_deref().unwrap_or("-").to_owned(),
             check_layer.map_or_else(|| "-".to_owned(), |layer| layer.to_string()),
             number(*ratio, 2),
             self.n.to_string(),

@@ -55,10 +55,7 @@ impl FusionConfig {
         match self.mode {
             ModeKind::Full => Mode::Full,
             ModeKind::Reuse => Mode::Reuse,
-            ModeKind::Blend => Mode::Blend {
-                policy: self.to_policy(),
-                ratio: self.ratio,
-            },
+            ModeKind::Blend => Mode::blend(self.to_policy(), self.ratio),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Layering, origins and validation of the configuration.
 
-use ragweave_engine::{Deviation, Mode, Policy, Schedule};
+use ragweave_engine::{Mode, Policy};
 
 use super::*;
 
@@ -32,17 +32,7 @@ fn the_built_in_defaults_are_valid() {
     assert_eq!(config.ingest.chunk_tokens, 512);
     assert_eq!(config.limits.max_deadline, Duration::from_secs(300));
     assert_eq!(config.kv_dtype(), KvDtype::F32);
-    assert_eq!(
-        config.fusion.to_mode(),
-        Mode::Blend {
-            policy: Policy::Hkvd {
-                check_layer: 1,
-                deviation: Deviation::Kv,
-                schedule: Schedule::Fixed,
-            },
-            ratio: 0.15,
-        }
-    );
+    assert_eq!(config.fusion.to_mode(), Mode::blend(Policy::hkvd(1), 0.15));
 }
 
 #[test]

@@ -101,12 +101,10 @@ fn fusion_choice(mode: &Mode) -> v1::FusionChoice {
     let kind = match mode {
         Mode::Full => v1::FusionMode::Full,
         Mode::Reuse => v1::FusionMode::Reuse,
-        Mode::Blend { policy, ratio } => {
-            choice.ratio = Some(*ratio);
-            choice.set_policy(selection(policy));
-            if let Policy::Hkvd { check_layer, .. } = policy {
-                choice.check_layer = Some(count(*check_layer));
-            }
+        Mode::Blend(blend) => {
+            choice.ratio = Some(blend.ratio);
+            choice.set_policy(selection(&blend.policy));
+            choice.check_layer = blend.policy.check_layer().map(count);
             v1::FusionMode::Blend
         }
     };
@@ -120,6 +118,7 @@ fn selection(policy: &Policy) -> v1::SelectionPolicy {
         Policy::FirstK => v1::SelectionPolicy::FirstK,
         Policy::Random { .. } => v1::SelectionPolicy::Random,
         Policy::All => v1::SelectionPolicy::All,
+        _ => v1::SelectionPolicy::Unspecified,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ragweave_engine::{
-    ChunkState, EngineError, FuseRequest, FusionPlan, LayerSource, Mode, Policy, PromptSegments,
+    ChunkState, EngineError, FuseRequest, FusionPlan, LayerSource, PromptSegments,
 };
 use ragweave_retriever::Scored;
 use ragweave_store::{BlobKey, StoredChunk};
@@ -68,16 +68,6 @@ pub(super) struct Opened {
 /// Everything that planning a prompt reads.
 pub(super) struct Desk {
     pub(super) components: Components,
-}
-
-/// Whether a mode uses stored KV: full prefill neither looks it up nor counts misses.
-pub(super) fn reads_kv(mode: &Mode) -> bool {
-    match mode {
-        Mode::Full => false,
-        Mode::Reuse => true,
-        // Ratio 1 is planned as full prefill, except for the policy that means to force the fused path.
-        Mode::Blend { policy, ratio } => *ratio < 1.0 || *policy == Policy::All,
-    }
 }
 
 impl Desk {
@@ -208,7 +198,7 @@ impl Desk {
 
     /// Looks up the KV of each passage. What cannot be opened is a miss, never an error.
     pub(super) fn open(&self, query: &Query, layout: &Layout) -> Result<Opened, AnswerError> {
-        let looks_up = reads_kv(&query.mode);
+        let looks_up = query.mode.reads_kv();
         let (mut states, mut sources, mut misses) = (Vec::new(), Vec::new(), Vec::new());
         for (position, passage) in layout.passages.iter().enumerate() {
             let source = if looks_up { self.source(passage) } else { None };
@@ -317,15 +307,5 @@ mod tests {
         // Lowest scores go first: the short last passage does not jump over the second.
         assert_eq!(fitting(&passages, 10, 20), 1);
         assert_eq!(fitting(&passages, 10, 13), 0);
-    }
-
-    #[test]
-    fn only_a_mode_that_uses_stored_kv_looks_it_up() {
-        let blend = |policy, ratio| Mode::Blend { policy, ratio };
-        assert!(!reads_kv(&Mode::Full));
-        assert!(!reads_kv(&blend(Policy::FirstK, 1.0)));
-        assert!(reads_kv(&blend(Policy::All, 1.0)));
-        assert!(reads_kv(&blend(Policy::FirstK, 0.0)));
-        assert!(reads_kv(&Mode::Reuse));
     }
 }

@@ -117,7 +117,7 @@ impl AnswerEvent {
             sources: layout.passages,
             dropped: layout.dropped,
             report,
-            looked_up: super::desk::reads_kv(&query.mode),
+            looked_up: query.mode.reads_kv(),
         }))
     }
 }

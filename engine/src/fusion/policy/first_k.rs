@@ -3,13 +3,14 @@
 //!
 //! Cost: rows are known before layer 0, so nothing waits for the cache. Needs nothing at ingest.
 
-use super::{Candidates, share};
+use super::{Candidates, Ranker};
 
-/// The first `ceil(ratio x length)` rows of each candidate chunk.
-pub(super) fn rows(candidates: &Candidates) -> Vec<usize> {
-    let firsts = candidates
-        .chunks
-        .iter()
-        .flat_map(|chunk| chunk.start..chunk.start + share(candidates.ratio, chunk.len()));
-    firsts.collect()
+pub(super) struct FirstK;
+
+impl Ranker for FirstK {
+    fn scores(&self, candidates: &Candidates, _observed: &[Vec<f32>]) -> Vec<f32> {
+        let of_chunk = |n: usize| (0..n).map(move |offset| 1.0 - offset as f32 / n as f32);
+        let lengths = candidates.chunks.iter().map(ExactSizeIterator::len);
+        lengths.flat_map(of_chunk).collect()
+    }
 }

@@ -1,14 +1,21 @@
 //! Which rows of loaded chunks are recomputed: one file per policy, behind one trait.
 //!
-//! To add a policy, write its file and add it to [`Policy`] and [`selector`].
+//! A policy gives each candidate row a score; `select` spends the budget on the best. To add one,
+//! write its file, add it to [`Policy`], to [`ranker`] and to the notation.
 
-mod all;
+mod anchors;
 mod first_k;
 mod hkvd;
+mod oracle;
+mod query;
 mod random;
+mod select;
 
 use std::ops::Range;
 
+pub(crate) use self::hkvd::Check;
+pub(crate) use self::select::Selector;
+use super::blend::{Blend, Budget};
 use crate::error::EngineError;
 
 /// A selection policy with its settings.
@@ -23,13 +30,29 @@ pub enum Policy {
     },
     /// The first tokens of each chunk (EPIC, arXiv 2410.15332). No check layer.
     FirstK,
+    /// What the question attends to over the stored KV (FusionRAG, ProphetKV).
+    Query {
+        layers: QueryLayers,
+        pooling: Pooling,
+    },
+    /// What the question attends to at a few layers, having seen only the anchors of each chunk on
+    /// the way there (QCFuse). No layers means the middle one.
+    Anchors {
+        layers: Vec<usize>,
+        pooling: Pooling,
+    },
     /// Uniformly random rows: the baseline any policy has to beat.
     Random { seed: u64 },
+    /// The true deviation, from a real full prefill: what selection by deviation can reach at best.
+    /// For evaluation; it costs more than it saves.
+    Oracle { deviation: Deviation },
+    /// Several policies under one budget, each naming its best remaining row in turn.
+    Union(Vec<Policy>),
     /// Every row of the prompt, exact ones too: the upper limit, equal to full prefill.
     All,
 }
 
-/// Which tensors the deviation compares, as a squared L2 distance per token.
+/// Which tensors a deviation compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deviation {
     K,
@@ -46,37 +69,115 @@ pub enum Schedule {
     Gradual,
 }
 
+/// The layers at which the question's attention is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueryLayers {
+    /// FusionRAG (arXiv 2601.12904).
+    Last,
+    /// ProphetKV (arXiv 2602.02579): the mean over all layers.
+    All,
+}
+
+/// How the attention of the question's tokens becomes one number per row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pooling {
+    Mean,
+    Max,
+    /// That of the prompt's last token alone.
+    Final,
+}
+
 impl Policy {
-    /// The policy's name as flags and reports spell it.
+    /// `hkvd` with K and V compared once.
+    pub fn hkvd(check_layer: usize) -> Self {
+        Self::Hkvd {
+            check_layer,
+            deviation: Deviation::Kv,
+            schedule: Schedule::Fixed,
+        }
+    }
+
+    /// The policy's name, without its settings.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hkvd { .. } => "hkvd",
             Self::FirstK => "first-k",
+            Self::Query { .. } => "query",
+            Self::Anchors { .. } => "anchors",
             Self::Random { .. } => "random",
+            Self::Oracle { .. } => "oracle",
+            Self::Union(_) => "union",
             Self::All => "all",
         }
     }
 
+    /// Whether the policy, or one in its union, is for evaluation only: it needs a full prefill.
+    pub fn is_for_evaluation(&self) -> bool {
+        match self {
+            Self::Oracle { .. } => true,
+            Self::Union(policies) => policies.iter().any(Self::is_for_evaluation),
+            _ => false,
+        }
+    }
+
+    /// The layer at which fresh and stored KV are compared; `None` where nothing is.
+    pub fn check_layer(&self) -> Option<usize> {
+        match self {
+            Self::Hkvd { check_layer, .. } => Some(*check_layer),
+            Self::Union(policies) => policies.iter().find_map(Self::check_layer),
+            _ => None,
+        }
+    }
+
     pub(crate) fn validate(&self, n_layers: usize) -> Result<(), EngineError> {
+        let too_deep = |field, layer| EngineError::InvalidRequest {
+            field,
+            message: format!("{layer} is too deep for a model of {n_layers} layers"),
+        };
         match self {
             Self::Hkvd { check_layer, .. } if *check_layer >= n_layers => {
-                Err(EngineError::InvalidRequest {
-                    field: "check_layer",
-                    message: format!("{check_layer} is too deep for a model of {n_layers} layers"),
-                })
+                Err(too_deep("check_layer", check_layer))
             }
+            Self::Anchors { layers, .. } => match layers.iter().find(|&&layer| layer >= n_layers) {
+                Some(layer) => Err(too_deep("policy", layer)),
+                None => Ok(()),
+            },
+            Self::Union(policies) => validate_union(policies, n_layers),
             _ => Ok(()),
         }
     }
+}
+
+fn validate_union(policies: &[Policy], n_layers: usize) -> Result<(), EngineError> {
+    let invalid = |message: &str| {
+        Err(EngineError::InvalidRequest {
+            field: "policy",
+            message: message.to_owned(),
+        })
+    };
+    if policies.is_empty() {
+        return invalid("a union holds no policy");
+    }
+    let nested = |policy: &Policy| matches!(policy, Policy::Union(_) | Policy::All);
+    if policies.iter().any(nested) {
+        return invalid("a union can hold neither another union nor `all`");
+    }
+    let n_checks = policies.iter().filter_map(Policy::check_layer).count();
+    if n_checks > 1 {
+        return invalid("a union can hold one hkvd only: rows are compared at one layer");
+    }
+    policies
+        .iter()
+        .try_for_each(|policy| policy.validate(n_layers))
 }
 
 /// The rows a policy may choose from: non-exact chunks whose KV is loaded.
 pub(crate) struct Candidates {
     /// Positions of each such chunk, ascending.
     pub chunks: Vec<Range<usize>>,
-    pub prompt_tokens: usize,
     pub n_layers: usize,
     pub ratio: f64,
+    pub budget: Budget,
 }
 
 impl Candidates {
@@ -84,165 +185,104 @@ impl Candidates {
     pub fn rows(&self) -> Vec<usize> {
         self.chunks.iter().cloned().flatten().collect()
     }
+}
 
-    /// `k = ceil(ratio x candidates)`.
-    pub fn budget(&self) -> usize {
-        let n: usize = self.chunks.iter().map(Range::len).sum();
-        share(self.ratio, n)
+/// Scores candidate rows.
+pub(crate) trait Ranker {
+    /// What must be seen of the prompt before rows can be scored. The probe is the policy's cost.
+    fn probe(&self) -> Option<Probe> {
+        None
+    }
+
+    /// A score per candidate row, none negative; larger is recomputed first.
+    ///
+    /// `observed` has one row of values per probed layer, each as long as the candidates.
+    fn scores(&self, candidates: &Candidates, observed: &[Vec<f32>]) -> Vec<f32>;
+}
+
+/// A look at the prompt before the fused prefill.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Probe {
+    /// The question runs over stored KV up to the deepest of `layers`; its attention to the
+    /// candidates is read at each of them.
+    Question {
+        layers: Vec<usize>,
+        keys: ProbeKeys,
+        pooling: Pooling,
+    },
+    /// A full prefill; the true deviation is read at every layer.
+    Truth(Deviation),
+}
+
+/// What the question sees on its way to the layers that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ProbeKeys {
+    All,
+    Anchors,
+}
+
+/// What one policy of a blend contributes: scores from a ranker, or the comparison at a layer.
+pub(crate) enum Member {
+    Ranked(Box<dyn Ranker>),
+    Checked(Check),
+}
+
+/// The policies of a blend, in the order in which a union lists them. None for `all`, which does
+/// not choose.
+pub(crate) fn members(blend: &Blend, n_layers: usize) -> Vec<Member> {
+    match &blend.policy {
+        Policy::Union(policies) => policies
+            .iter()
+            .filter_map(|policy| member(policy, n_layers))
+            .collect(),
+        policy => member(policy, n_layers).into_iter().collect(),
     }
 }
 
-/// Decides which rows are alive at each layer.
-pub(crate) trait RowSelector {
-    /// The first layer at which the stored KV of non-exact chunks is placed.
-    fn first_loaded_layer(&self) -> usize;
-
-    /// Rows alive at the input of layer 0, ascending. May hold exact rows; the question and missed
-    /// chunks are added by the caller.
-    fn initial_rows(&self) -> Vec<usize>;
-
-    /// The comparison the policy wants at this layer, of the rows alive at its input.
-    fn deviation_at(&self, layer: usize) -> Option<Deviation>;
-
-    /// Of `rows` (ascending, with their deviation) those that go on through this layer, ascending.
-    fn keep(&self, layer: usize, rows: &[usize], deviation: &[f32]) -> Vec<usize>;
+/// The first layer at which stored KV that is not exact is needed: with a comparison its layer,
+/// unless a probe needs all of it before.
+pub(crate) fn first_loaded_layer(blend: &Blend) -> usize {
+    let is_probed = |member: &Member| match member {
+        Member::Ranked(ranker) => ranker.probe().is_some(),
+        Member::Checked(_) => false,
+    };
+    // Which layers a probe reads does not matter here.
+    match blend.policy.check_layer() {
+        Some(layer) if !members(blend, layer + 1).iter().any(is_probed) => layer,
+        _ => 0,
+    }
 }
 
-pub(crate) fn selector(policy: &Policy, candidates: Candidates) -> Box<dyn RowSelector> {
+fn member(policy: &Policy, n_layers: usize) -> Option<Member> {
+    let ranked = |ranker: Box<dyn Ranker>| Some(Member::Ranked(ranker));
     match policy {
         Policy::Hkvd {
             check_layer,
             deviation,
             schedule,
-        } => Box::new(hkvd::Hkvd::new(
-            *check_layer,
-            *deviation,
-            *schedule,
-            candidates,
-        )),
-        Policy::FirstK => Box::new(Fixed::new(first_k::rows(&candidates))),
-        Policy::Random { seed } => Box::new(Fixed::new(random::rows(&candidates, *seed))),
-        Policy::All => Box::new(Fixed::new(all::rows(&candidates))),
-    }
-}
-
-/// Nothing is recomputed: plain reuse.
-pub(crate) fn none() -> Box<dyn RowSelector> {
-    Box::new(Fixed::new(Vec::new()))
-}
-
-/// Rows chosen before the first layer and kept through all of them.
-struct Fixed {
-    rows: Vec<usize>,
-}
-
-impl Fixed {
-    fn new(rows: Vec<usize>) -> Self {
-        Self { rows }
-    }
-}
-
-impl RowSelector for Fixed {
-    fn first_loaded_layer(&self) -> usize {
-        0
-    }
-
-    fn initial_rows(&self) -> Vec<usize> {
-        self.rows.clone()
-    }
-
-    fn deviation_at(&self, _layer: usize) -> Option<Deviation> {
-        None
-    }
-
-    fn keep(&self, _layer: usize, rows: &[usize], _deviation: &[f32]) -> Vec<usize> {
-        rows.to_vec()
-    }
-}
-
-/// `ceil(ratio x n)`, at most `n`.
-fn share(ratio: f64, n: usize) -> usize {
-    ((ratio * n as f64).ceil() as usize).min(n)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn candidates(ratio: f64) -> Candidates {
-        Candidates {
-            chunks: vec![10..20, 30..35],
-            prompt_tokens: 40,
-            n_layers: 4,
-            ratio,
+        } => Some(Member::Checked(Check {
+            layer: *check_layer,
+            deviation: *deviation,
+            schedule: *schedule,
+        })),
+        Policy::FirstK => ranked(Box::new(first_k::FirstK)),
+        Policy::Query { layers, pooling } => {
+            ranked(Box::new(query::Query::new(*layers, *pooling, n_layers)))
         }
+        Policy::Anchors { layers, pooling } => {
+            ranked(Box::new(anchors::Anchors::new(layers, *pooling, n_layers)))
+        }
+        Policy::Random { seed } => ranked(Box::new(random::Random { seed: *seed })),
+        Policy::Oracle { deviation } => ranked(Box::new(oracle::Oracle {
+            deviation: *deviation,
+        })),
+        Policy::Union(_) | Policy::All => None,
     }
+}
 
-    #[test]
-    fn budget_rounds_up_over_all_candidates() {
-        assert_eq!(candidates(0.1).budget(), 2);
-        assert_eq!(candidates(0.2).budget(), 3);
-        assert_eq!(candidates(0.01).budget(), 1);
-        assert_eq!(candidates(1.0).budget(), 15);
-    }
-
-    #[test]
-    fn first_k_takes_a_share_of_each_chunk() {
-        assert_eq!(first_k::rows(&candidates(0.2)), [10, 11, 30]);
-        assert_eq!(first_k::rows(&candidates(0.21)), [10, 11, 12, 30, 31]);
-    }
-
-    #[test]
-    fn random_is_seeded_and_spends_the_budget_on_distinct_candidates() {
-        let rows = random::rows(&candidates(0.4), 7);
-        assert_eq!(rows.len(), 6);
-        assert!(rows.windows(2).all(|pair| pair[0] < pair[1]), "{rows:?}");
-        assert!(
-            rows.iter()
-                .all(|row| (10..20).contains(row) || (30..35).contains(row))
-        );
-        assert_eq!(rows, random::rows(&candidates(0.4), 7));
-        assert_ne!(rows, random::rows(&candidates(0.4), 8));
-    }
-
-    #[test]
-    fn hkvd_keeps_the_most_deviating_and_breaks_ties_downwards() {
-        let policy = Policy::Hkvd {
-            check_layer: 1,
-            deviation: Deviation::Kv,
-            schedule: Schedule::Fixed,
-        };
-        let selector = selector(&policy, candidates(0.2));
-        let rows = candidates(0.2).rows();
-        let mut deviation = vec![0.0; rows.len()];
-        deviation[12] = 5.0; // row 32
-        deviation[3] = 2.0; // row 13
-        deviation[7] = 2.0; // row 17
-        deviation[9] = 2.0; // row 19
-        assert_eq!(selector.keep(1, &rows, &deviation), [13, 17, 32]);
-        deviation[0] = -f32::NAN; // row 10
-        assert_eq!(selector.keep(1, &rows, &deviation), [10, 13, 32]);
-        assert_eq!(selector.initial_rows(), rows);
-        assert_eq!(selector.first_loaded_layer(), 1);
-    }
-
-    #[test]
-    fn gradual_runs_from_one_and_a_half_k_to_half_k() {
-        let policy = Policy::Hkvd {
-            check_layer: 1,
-            deviation: Deviation::K,
-            schedule: Schedule::Gradual,
-        };
-        let selector = selector(&policy, candidates(0.25)); // k = 4
-        let mut rows = candidates(0.25).rows();
-        let counts: Vec<usize> = (1..4)
-            .map(|layer| {
-                let deviation: Vec<f32> = rows.iter().map(|&row| row as f32).collect();
-                rows = selector.keep(layer, &rows, &deviation);
-                rows.len()
-            })
-            .collect();
-        assert_eq!(counts, [6, 4, 2]);
-        assert_eq!(rows, [33, 34]);
-    }
+/// The mean over layers of what was observed, one value per candidate.
+fn mean_over_layers(observed: &[Vec<f32>], n_candidates: usize) -> Vec<f32> {
+    let n = observed.len().max(1) as f32;
+    let of_candidate = |i: usize| observed.iter().map(|layer| layer[i]).sum::<f32>() / n;
+    (0..n_candidates).map(of_candidate).collect()
 }

@@ -1,0 +1,133 @@
+//! Stored KV on its way into the cache: layer by layer, each placed once, whoever asks first.
+//!
+//! A probe may run ahead of the fused prefill; what it placed and has to be compared later is kept
+//! until the prefill takes it.
+
+use std::time::Duration;
+
+use burn::tensor::{Int, Tensor};
+
+use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader, Sources};
+use super::recompute::FusionContext;
+use crate::kernel::FusionBackend;
+use crate::kv::{KvCache, KvIdentity, tensor_from_block};
+use crate::model::{RopeRows, row_tensor};
+
+/// Rows of the prompt with what is needed to place them.
+pub(crate) struct Rows<B: FusionBackend> {
+    pub positions: Vec<usize>, // ascending
+    pub index: Tensor<B, 1, Int>,
+    pub rope: RopeRows<B>,
+}
+
+impl<B: FusionBackend> Rows<B> {
+    pub(super) fn new(ctx: &mut FusionContext<'_, B>, positions: Vec<usize>) -> Self {
+        let index = row_tensor(&positions, ctx.decoder.device());
+        let rope = ctx.rope.rows(&positions);
+        Self {
+            positions,
+            index,
+            rope,
+        }
+    }
+}
+
+/// The stored KV of one layer on the device, K before RoPE.
+pub(super) struct Placed<B: FusionBackend> {
+    pub rows: Vec<usize>,
+    pub k: Tensor<B, 3>, // [rows, kv_heads, head_dim]
+    pub v: Tensor<B, 3>,
+}
+
+/// The stored KV of one prompt.
+pub(super) struct Stored<B: FusionBackend> {
+    loader: Loader,
+    reads: Vec<LayerReads>,
+    /// Layers below this have been placed.
+    n_placed: usize,
+    /// Per layer placed and not yet taken.
+    layers: Vec<Option<Placed<B>>>,
+    /// The rows of the layer placed last.
+    rows: Option<Rows<B>>,
+    pub bytes_loaded: u64,
+}
+
+impl<B: FusionBackend> Stored<B> {
+    /// Begins to read ahead.
+    pub(super) fn start(reads: Vec<LayerReads>, sources: Sources, identity: &KvIdentity) -> Self {
+        Self {
+            loader: Loader::start(reads.clone(), sources, identity.clone()),
+            layers: (0..identity.n_layers).map(|_| None).collect(),
+            reads,
+            n_placed: 0,
+            rows: None,
+            bytes_loaded: 0,
+        }
+    }
+
+    /// Places the layer, if it is not yet, and shows what it held.
+    pub(super) fn look(
+        &mut self,
+        ctx: &mut FusionContext<'_, B>,
+        cache: &mut KvCache<B>,
+        layer_idx: usize,
+    ) -> Result<Option<&Placed<B>>, BadBlock> {
+        while self.n_placed <= layer_idx {
+            self.layers[self.n_placed] = self.place(ctx, cache, self.n_placed)?;
+            self.n_placed += 1;
+        }
+        Ok(self.layers[layer_idx].as_ref())
+    }
+
+    /// As [`Stored::look`]; gives the layer away.
+    pub(super) fn take(
+        &mut self,
+        ctx: &mut FusionContext<'_, B>,
+        cache: &mut KvCache<B>,
+        layer_idx: usize,
+    ) -> Result<Option<Placed<B>>, BadBlock> {
+        self.look(ctx, cache, layer_idx)?;
+        Ok(self.layers[layer_idx].take())
+    }
+
+    /// Tokens of the layer placed last: the last one holds all that were loaded.
+    pub(super) fn n_tokens(&self) -> usize {
+        self.rows.as_ref().map_or(0, |rows| rows.positions.len())
+    }
+
+    /// Time spent waiting for reads so far.
+    pub(super) fn waited(&self) -> Duration {
+        self.loader.waited()
+    }
+
+    /// Ends reading; gives the sources back with the time spent reading and waiting.
+    pub(super) fn finish(self) -> (Sources, Duration, Duration) {
+        self.loader.finish()
+    }
+
+    /// Writes the stored KV of a layer into the cache, if the plan reads any at this layer.
+    fn place(
+        &mut self,
+        ctx: &mut FusionContext<'_, B>,
+        cache: &mut KvCache<B>,
+        layer_idx: usize,
+    ) -> Result<Option<Placed<B>>, BadBlock> {
+        if !self.reads.iter().any(|read| read.layer == layer_idx) {
+            return Ok(None);
+        }
+        let LoadedLayer { rows, k, v, bytes } = self.loader.next()?;
+        self.bytes_loaded += bytes;
+        let device = ctx.decoder.device();
+        let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
+        let k = tensor_from_block::<B>(k, shape, ctx.identity, device);
+        let v = tensor_from_block::<B>(v, shape, ctx.identity, device);
+        let known = self.rows.take().filter(|known| known.positions == rows);
+        let placed = known.unwrap_or_else(|| Rows::new(ctx, rows.clone()));
+        let rotated = placed.rope.rotate(k.clone());
+        cache
+            .layer_mut(layer_idx)
+            .write(&placed.index, rotated, v.clone());
+        self.rows = Some(placed);
+        Ok(Some(Placed { rows, k, v }))
+    }
+}
