@@ -1,0 +1,52 @@
+//! What every dataset is read into: questions over their own documents, and how their answers are scored.
+
+/// One question over its own documents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    pub id: String,
+    /// The question's type, by which results are also given; may be empty.
+    pub kind: String,
+    pub question: String,
+    /// Any of these is right; of a `Ruler { all: true }` task every one must be given.
+    pub answers: Vec<String>,
+    /// In prompt order; each becomes one chunk, or is split into several.
+    pub documents: Vec<String>,
+    /// The most tokens an answer may have.
+    pub max_tokens: usize,
+}
+
+/// How answers of a dataset are asked for and scored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// A name, a number, yes or no: exact match and F1.
+    ShortAnswer,
+    /// A few sentences: Rouge-L.
+    Summary,
+    /// Strings that must occur in the answer.
+    Ruler {
+        /// Whether the score is the share of references contained, or whether any is.
+        all: bool,
+    },
+}
+
+/// Examples of one source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dataset {
+    /// As it appears in tables.
+    pub name: String,
+    pub task: Task,
+    /// Appended to each question, such as "Answer within 5 words."
+    pub instruction: Option<String>,
+    pub examples: Vec<Example>,
+    /// What could not be read. An evaluation says so beside its results.
+    pub skipped: Vec<SkippedLine>,
+}
+
+/// A line of a dataset that is no example.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SkippedLine {
+    /// Counted from 1. Of a file that is one JSON list, the place in the list.
+    pub line: usize,
+    /// What is wrong, with the field's name.
+    pub problem: String,
+}
