@@ -1,7 +1,20 @@
-//! Questions with answers: over chunks of a data directory (`questions`), or over documents of their own.
+//! Questions with answers: over chunks of a data directory (`questions`), or over documents of
+//! their own, read from files ([`open`]).
+//!
+//! Lines that cannot be read are skipped, counted and listed in the [`Dataset`]; a file without
+//! one good line is an error.
 
 mod example;
+mod source;
+
+mod jsonl;
+mod longbench;
+mod musique;
+
+mod collector;
+mod json;
 mod questions;
 
 pub use example::{Dataset, Example, SkippedLine, Task};
 pub(crate) use questions::{Question, read_questions};
+pub use source::{Format, Source, UnknownFormat, open};

@@ -21,7 +21,11 @@ pub enum Task {
     /// A name, a number, yes or no: exact match and F1.
     ShortAnswer,
     /// A few sentences: Rouge-L.
-    Summary,
+    Summary {
+        /// Whether only the answer's first line is scored, as where examples in the prompt invite
+        /// a model to go on with the next one; else all of it.
+        first_line: bool,
+    },
     /// Strings that must occur in the answer.
     Ruler {
         /// Whether the score is the share of references contained, or whether any is.

@@ -5,6 +5,8 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use serde::Deserialize;
 
+use super::json;
+
 /// A question over named chunks. Further fields of a line are for its readers.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Question {
@@ -42,16 +44,7 @@ pub(crate) fn read_questions(path: &Path, limit: Option<usize>) -> anyhow::Resul
 }
 
 fn parse(line: &str) -> anyhow::Result<Question> {
-    let question: Question = serde_json::from_str(line).map_err(|error| {
-        // The line number inside one line is always 1; the file's is already told.
-        let message = error.to_string();
-        let what = message
-            .split(" at line ")
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        anyhow::anyhow!("column {}: {what}", error.column())
-    })?;
+    let question: Question = json::parse_line(line.as_bytes())?;
     ensure!(
         !question.question.trim().is_empty(),
         "field `question` is empty"
