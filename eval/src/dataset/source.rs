@@ -207,6 +207,7 @@ mod tests {
             assert!(error.starts_with("read dataset /"), "{error}");
             assert!(error.contains(reason), "{error}");
         }
-        assert!(open("nowhere.jsonl", Some(0)).is_err());
+        let error = open("nowhere.jsonl", Some(0)).unwrap_err().to_string();
+        assert!(error.contains("limit of 0"), "{error}");
     }
 }

@@ -77,6 +77,8 @@ mod tests {
     #[test]
     fn the_best_reference_counts() {
         assert_eq!(f1("the Tor.", &["Belhaven", "Tor"]), 1.0);
+        // Half of "Tor Bay" is no more right for being half of two references.
+        assert_eq!(f1("Tor Bay", &["Tor Head", "Bute Bay"]), 0.5);
         assert_eq!(f1("Skye", &["Belhaven", "Tor"]), 0.0);
     }
 

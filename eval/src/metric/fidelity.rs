@@ -130,6 +130,9 @@ mod tests {
         }
         let extremes = [f32::MAX, f32::MIN];
         assert_eq!(kl_divergence(&extremes, &[f32::MIN, f32::MAX]), KL_CAP);
+        // Without the cap, ln 2 more: the tokens that are left share q's mass.
+        let (ruled_out, left) = ([-INF, -INF, 0.0], [0.0, 0.0, -INF]);
+        assert_eq!(kl_divergence(&ruled_out, &left), KL_CAP);
         assert_eq!(kl_divergence(&[], &[]), KL_CAP);
     }
 

@@ -63,12 +63,12 @@ mod tests {
     #[test]
     fn passages_lose_their_numbers_and_keep_their_paragraphs() {
         let context = "Passage 1:\nTor\nTor is an isle.\n\nIt is small.\n\nPassage 2:\r\nSkye\r\n\
-                       Passage two: is text.\nPassage 10:\nBute\n";
+                       Passage two:\nPassage :\nPassage 10:\nBute\n";
         assert_eq!(
             split_passages(context),
             [
                 "Tor\nTor is an isle.\n\nIt is small.",
-                "Skye\nPassage two: is text.",
+                "Skye\nPassage two:\nPassage :",
                 "Bute"
             ]
         );
