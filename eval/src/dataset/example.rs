@@ -1,4 +1,7 @@
-//! What every dataset is read into: questions over their own documents, and how their answers are scored.
+//! What every dataset is read into: questions over their own documents, and how their answers
+//! are scored.
+
+use crate::metric::first_line;
 
 /// One question over its own documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +36,16 @@ pub enum Task {
     },
 }
 
+impl Task {
+    /// The part of an answer that is scored.
+    pub fn scored_part(self, answer: &str) -> &str {
+        match self {
+            Self::Summary { first_line: true } => first_line(answer),
+            Self::ShortAnswer | Self::Summary { first_line: false } | Self::Ruler { .. } => answer,
+        }
+    }
+}
+
 /// Examples of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
@@ -53,4 +66,18 @@ pub struct SkippedLine {
     pub line: usize,
     /// What is wrong, with the field's name.
     pub problem: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_one_line_summaries_are_cut() {
+        let answer = "\nAnn leaves.\nDialogue: Bob: hi";
+        let summary = |first_line| Task::Summary { first_line };
+        assert_eq!(summary(true).scored_part(answer), "Ann leaves.");
+        assert_eq!(summary(false).scored_part(answer), answer);
+        assert_eq!(Task::ShortAnswer.scored_part(answer), answer);
+    }
 }

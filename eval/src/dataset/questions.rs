@@ -1,4 +1,4 @@
-//! Questions with answers, one JSON object per line.
+//! Questions over named chunks of a data directory, one JSON object per line.
 
 use std::path::Path;
 
