@@ -1,6 +1,6 @@
 //! Plain questions over documents, one JSON object per line:
-//! `{"question": .., "answers": [..], "documents": [..]}` and optionally `id`, `type`, `max_tokens`.
-//! A document is a string or an object with a `text`.
+//! `{"question": .., "answers": [..], "documents": [..]}` and optionally `id`, `type`,
+//! `max_tokens`. A document is a string or an object with a `text`.
 
 use std::path::Path;
 

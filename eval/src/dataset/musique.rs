@@ -1,7 +1,7 @@
 //! MuSiQue as the scripts published with the CacheBlend paper read it: one JSON list of
 //! `{"question": .., "answers": [..], "ctxs": [{"title": .., "text": ..}]}`. Their 2WikiMQA file
-//! has the same shape. The scripts also lower the first letter of a question, which is left out here:
-//! prompts follow the model's own format.
+//! has the same shape. The scripts also lower the first letter of a question, which is left out
+//! here: prompts follow the model's own format.
 
 use std::path::Path;
 
