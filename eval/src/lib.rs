@@ -14,7 +14,7 @@ mod bench;
 mod compare;
 mod logits;
 
-mod dataset;
+pub mod dataset;
 mod engine_args;
 pub mod metric;
 pub mod mode_spec;
