@@ -226,6 +226,9 @@ impl<B: FusionBackend> Run<B> {
     ) -> Result<(), Interrupt> {
         let chosen: Vec<usize> = match plan.mode() {
             Mode::Full | Mode::Reuse => return Ok(()),
+            Mode::Blend(blend) if self.candidates.is_empty() && blend.policy != Policy::All => {
+                return Ok(()); // nothing to choose from, so nothing to look at
+            }
             Mode::Blend(blend) if blend.policy == Policy::All => (0..plan.n_tokens()).collect(),
             Mode::Blend(_) => {
                 let start = Instant::now();
