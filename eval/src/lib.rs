@@ -20,4 +20,5 @@ pub mod metric;
 pub mod mode_spec;
 mod progress;
 mod rounds;
+mod run_dir;
 mod table;
