@@ -126,7 +126,8 @@ impl Components {
     }
 }
 
-pub(crate) fn engine_options(config: &Config) -> EngineOptions {
+/// Engine options as configured.
+pub fn engine_options(config: &Config) -> EngineOptions {
     EngineOptions {
         model_dir: config.model.clone(),
         dtype: config.dtype,
@@ -140,7 +141,10 @@ pub(crate) fn engine_options(config: &Config) -> EngineOptions {
 }
 
 /// The prompt format that model directory and configuration describe.
-pub(crate) fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFormat, ServerError> {
+///
+/// # Errors
+/// A model without a tokenizer, or a format that cannot be cut.
+pub fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFormat, ServerError> {
     PromptFormat::from_model(model, config.prompt.as_ref(), config.system.as_deref())
         .map_err(|error| without_tokenizer(error, &config.model))
 }
@@ -155,7 +159,10 @@ fn without_tokenizer(error: PromptError, model: &Path) -> ServerError {
 }
 
 /// A splitter whose chunks, wrapper included, are within `ingest.chunk_tokens` and fit the model behind the prefix.
-pub(crate) fn open_splitter(
+///
+/// # Errors
+/// A `chunk_tokens` that leaves no room for text or does not fit the model.
+pub fn open_splitter(
     config: &Config,
     model: &ModelInfo,
     prompt: &PromptFormat,

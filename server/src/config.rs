@@ -141,11 +141,24 @@ impl Config {
     pub fn load(args: &CommonArgs) -> Result<Self, ServerError> {
         let merged = merge(args)?;
         require(&merged, "data", "RAGWEAVE_DATA")?;
-        require(&merged, "model", "RAGWEAVE_MODEL")?;
+        Self::extract(&merged)
+    }
+
+    /// As [`Config::load`], for work on a model alone: without a data directory `data` is empty.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_for_model(args: &CommonArgs) -> Result<Self, ServerError> {
+        let merged = merge(args)?;
+        Self::extract(&merged.join(("data", "")))
+    }
+
+    fn extract(merged: &Figment) -> Result<Self, ServerError> {
+        require(merged, "model", "RAGWEAVE_MODEL")?;
         let config: Self = merged.extract().map_err(|error| value_error(&error))?;
         config
             .validate()
-            .map_err(|(key, message)| origin_error(&merged, key, message))?;
+            .map_err(|(key, message)| origin_error(merged, key, message))?;
         if !config.model.is_dir() {
             return Err(ConfigError::NoModelDirectory { path: config.model }.into());
         }
