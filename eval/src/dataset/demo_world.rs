@@ -11,6 +11,7 @@ mod builder;
 mod lexicon;
 #[cfg(test)]
 mod tests;
+mod value;
 mod world;
 
 use lexicon::world_names;

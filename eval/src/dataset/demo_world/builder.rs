@@ -6,9 +6,10 @@ use std::collections::HashSet;
 
 use super::super::random::Random;
 use super::lexicon::{
-    ALIAS_QUESTION, ALIAS_STATEMENTS, ALIASES, FIRMS, KeyClass, NamedKind, OBJECTS, PEOPLE, PLACES,
-    RELATIONS, Relation, ValueClass,
+    ALIAS_QUESTION, ALIAS_STATEMENTS, ALIASES, FIRMS, KeyClass, OBJECTS, PEOPLE, PLACES, RELATIONS,
+    Relation, ValueClass,
 };
+use super::value::{Definition, Names, Value};
 use super::world::{Kind, Question, Reference, Sentence, World};
 
 /// Documents of a world, and sentences of a document: least and most.
@@ -27,71 +28,7 @@ const P_REFERENCE: f64 = 0.6;
 /// The same, where its definition may also stand in this document.
 const P_NEAR_REFERENCE: f64 = 0.15;
 const P_NEW_PERSON: f64 = 0.7;
-const P_NEW_DEFINITION: f64 = 0.8;
 const SAME_PLACE_WEIGHT: usize = 2;
-
-/// Something a later sentence may refer to by `word`.
-#[derive(Debug, Clone, Copy)]
-struct Definition {
-    kind: Reference,
-    word: &'static str,
-    referent: &'static str,
-    document: usize,
-    sentence: usize,
-}
-
-impl Definition {
-    /// The words a reference to this is written in.
-    fn surface(&self) -> String {
-        match self.kind {
-            Reference::Alias => self.word.to_owned(),
-            Reference::Same => format!("the same place as {}", self.word),
-            Reference::Place | Reference::Firm => format!("the {}", self.word),
-        }
-    }
-}
-
-/// The value of a statement about to be written.
-struct Value {
-    surface: String,
-    answer: &'static str,
-    reference: Option<Definition>,
-    /// The kind of place or firm that this statement defines.
-    defines: Option<(Reference, &'static str)>,
-}
-
-impl Value {
-    fn stated(surface: String, answer: &'static str) -> Self {
-        Self {
-            surface,
-            answer,
-            reference: None,
-            defines: None,
-        }
-    }
-}
-
-/// The names of one class in a world: each kind has one.
-struct Names {
-    class: Reference,
-    /// (kind, name)
-    all: Vec<(&'static str, &'static str)>,
-    undefined: Vec<(&'static str, &'static str)>,
-}
-
-impl Names {
-    fn draw(random: &mut Random, class: Reference, kinds: &[NamedKind]) -> Self {
-        let all: Vec<_> = kinds
-            .iter()
-            .map(|(kind, names)| (*kind, random.pick(names)))
-            .collect();
-        Self {
-            class,
-            undefined: random.shuffled(&all),
-            all,
-        }
-    }
-}
 
 /// A world being written: what is already stated, and what is still free.
 pub(super) struct Builder<'a> {
@@ -232,8 +169,8 @@ impl<'a> Builder<'a> {
             };
         }
         match relation.value {
-            ValueClass::Firm => self.name_in_full(Reference::Firm),
-            ValueClass::Place | ValueClass::Home => self.name_in_full(Reference::Place),
+            ValueClass::Firm => self.firms.in_full(self.random),
+            ValueClass::Place | ValueClass::Home => self.places.in_full(self.random),
             ValueClass::Person | ValueClass::Plain(_) => {
                 let person = self.pick_person(key);
                 Value::stated(person.to_owned(), person)
@@ -291,31 +228,6 @@ impl<'a> Builder<'a> {
         person
     }
 
-    fn name_in_full(&mut self, class: Reference) -> Value {
-        let names = match class {
-            Reference::Firm => &mut self.firms,
-            _ => &mut self.places,
-        };
-        let none_defined = names.undefined.len() == names.all.len();
-        let new = match self.random.chance(P_NEW_DEFINITION) || none_defined {
-            true => names.undefined.pop(),
-            false => None,
-        };
-        let (kind, name) = new.unwrap_or_else(|| {
-            let defined = |pair: &&(&str, &str)| !names.undefined.contains(pair);
-            let defined: Vec<_> = names.all.iter().filter(defined).copied().collect();
-            self.random.pick(&defined)
-        });
-        let surface = match class {
-            Reference::Firm => format!("the {kind} {name}"),
-            _ => format!("the {kind} of {name}"),
-        };
-        Value {
-            defines: new.map(|_| (names.class, kind)),
-            ..Value::stated(surface, name)
-        }
-    }
-
     /// Appends a sentence to the document.
     fn write(&mut self, template: &str, key: &str, value: &Value) {
         let document = self.document();
@@ -353,5 +265,20 @@ impl<'a> Builder<'a> {
             kind,
             sentence: self.world.sentences.len() - 1,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_world_that_states_a_fact_twice_is_not_built() {
+        let mut random = Random::new(1);
+        for _ in 0..20 {
+            let mut builder = Builder::new(&mut random, "Zorland");
+            builder.new_people.truncate(2);
+            assert!(builder.build().is_none());
+        }
     }
 }
