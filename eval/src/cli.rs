@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, logits};
+use crate::{bench, compare, logits, quality};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Logits(logits::Args),
     /// Answer questions under several modes: exact match, TTFT, retrieval recall
     Compare(compare::Args),
+    /// Measure policies at several ratios over datasets: scores, fidelity to full prefill
+    Quality(quality::Args),
     /// Time the engine on a model of random weights
     Bench(bench::Args),
 }
@@ -38,6 +40,7 @@ impl Cli {
         match self.command {
             Command::Logits(args) => logits::run(&args),
             Command::Compare(args) => compare::run(&args),
+            Command::Quality(args) => quality::run(&args),
             Command::Bench(args) => bench::run(&args),
         }
     }

@@ -13,6 +13,7 @@ pub mod cli;
 mod bench;
 mod compare;
 mod logits;
+mod quality;
 
 pub mod dataset;
 mod engine_args;

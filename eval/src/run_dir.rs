@@ -15,7 +15,7 @@ use serde_json::Value;
 mod commit;
 mod header;
 
-pub(crate) use header::{RunHeader, RunKind, RunModel, Summary};
+pub(crate) use header::{RunHeader, RunKind, RunModel};
 
 /// Name of the file of items.
 const LOG: &str = "run.jsonl";

@@ -6,12 +6,17 @@ use std::str::FromStr;
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
-use super::{Dataset, json, jsonl, longbench, musique};
+use super::ruler::{RulerTask, UnknownRulerTask};
+use super::{Dataset, demo_world, json, jsonl, longbench, musique, ruler};
 
-/// A dataset named by `FILE` or `FORMAT:FILE`. Datasets that are made and not read are further
-/// variants, named in `from_str` and opened in [`open`].
+/// A dataset as `--dataset` names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
+    /// `demo`: questions of the demo model's kind, over worlds of each of the seeds.
+    Demo,
+    /// `ruler:TASK@TOKENS`: a task with a context of about so many tokens.
+    Ruler { task: RulerTask, tokens: usize },
+    /// `FILE` or `FORMAT:FILE`.
     File {
         /// Told from the content where it is not given.
         format: Option<Format>,
@@ -30,29 +35,68 @@ pub enum Format {
     Longbench,
 }
 
-/// A prefix that names no format.
+/// A name that is no dataset's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "unknown dataset format `{name}`: known are {}, written FORMAT:FILE; a file whose name holds a \
-     colon is written ./NAME",
-    known()
-)]
-pub struct UnknownFormat {
-    pub name: String,
+pub enum UnknownDataset {
+    #[error(
+        "unknown dataset format `{name}`: known are {}, written FORMAT:FILE, and demo and \
+         ruler:TASK@TOKENS, which are made; a file whose name holds a colon is written ./NAME",
+        known()
+    )]
+    Format { name: String },
+    #[error(transparent)]
+    RulerTask(#[from] UnknownRulerTask),
+    #[error("`{length}` is no length in tokens; write for example ruler:multikey@4096")]
+    RulerLength { length: String },
 }
 
-/// Opens the dataset `spec` names and reads up to `limit` of its examples; lines behind them are
-/// not looked at.
+/// What datasets that are made, and not read, are made from.
+pub struct Making<'a> {
+    /// Worlds of the demo, one set for each; RULER tasks take the first.
+    pub seeds: &'a [u64],
+    /// Tokens of a text, without special ones.
+    pub count_tokens: &'a dyn Fn(&str) -> usize,
+}
+
+/// Examples of a made dataset where no limit is given, per seed.
+const DEFAULT_MADE: usize = 100;
+
+/// Opens the dataset `spec` names and takes up to `limit` of its examples (of the demo: for each
+/// seed); lines of a file behind them are not looked at.
 ///
 /// # Errors
-/// An unknown format lists the known ones. A file that cannot be read, or is of no known format,
-/// or holds no example is named, with the first problems.
-pub fn open(spec: &str, limit: Option<usize>) -> anyhow::Result<Dataset> {
+/// An unknown format or task lists the known ones. A file that cannot be read, or is of no known
+/// format, or holds no example is named, with the first problems.
+pub fn open(spec: &str, limit: Option<usize>, making: &Making<'_>) -> anyhow::Result<Dataset> {
     ensure!(limit != Some(0), "a limit of 0 leaves no question to ask");
+    let n = limit.unwrap_or(DEFAULT_MADE);
     match spec.parse()? {
         Source::File { format, path } => read_file(format, &path, limit)
             .with_context(|| format!("read dataset {}", path.display())),
+        Source::Demo => demo(making.seeds, n),
+        Source::Ruler { task, tokens } => {
+            let seed = making.seeds.first().copied().unwrap_or_default();
+            Ok(ruler::generate(task, tokens, n, seed, making.count_tokens))
+        }
     }
+}
+
+/// The worlds of all seeds as one dataset; ids tell them apart.
+fn demo(seeds: &[u64], n: usize) -> anyhow::Result<Dataset> {
+    let mut all = None;
+    for &seed in seeds {
+        let mut dataset = demo_world::generate(seed, n);
+        for example in &mut dataset.examples {
+            example.id = format!("{seed}/{}", example.id);
+        }
+        all.get_or_insert_with(|| Dataset {
+            examples: Vec::new(),
+            ..dataset.clone()
+        })
+        .examples
+        .append(&mut dataset.examples);
+    }
+    all.context("the demo dataset needs at least one seed")
 }
 
 fn read_file(format: Option<Format>, path: &Path, limit: Option<usize>) -> anyhow::Result<Dataset> {
@@ -99,21 +143,27 @@ impl Format {
 }
 
 impl FromStr for Format {
-    type Err = UnknownFormat;
+    type Err = UnknownDataset;
 
-    fn from_str(name: &str) -> Result<Self, UnknownFormat> {
+    fn from_str(name: &str) -> Result<Self, UnknownDataset> {
         let found = Self::ALL.into_iter().find(|format| format.name() == name);
-        found.ok_or_else(|| UnknownFormat {
+        found.ok_or_else(|| UnknownDataset::Format {
             name: name.to_owned(),
         })
     }
 }
 
 impl FromStr for Source {
-    type Err = UnknownFormat;
+    type Err = UnknownDataset;
 
     /// What stands before the first colon is a format, unless it is the start of a path.
-    fn from_str(spec: &str) -> Result<Self, UnknownFormat> {
+    fn from_str(spec: &str) -> Result<Self, UnknownDataset> {
+        if spec == "demo" {
+            return Ok(Self::Demo);
+        }
+        if let Some(task) = spec.strip_prefix("ruler:") {
+            return parse_ruler(task);
+        }
         let (format, path) = match spec.split_once(':') {
             Some((format, path)) if !format.contains(['/', '\\', '.']) => {
                 (Some(format.parse()?), path)
@@ -124,6 +174,17 @@ impl FromStr for Source {
             format,
             path: PathBuf::from(path),
         })
+    }
+}
+
+fn parse_ruler(text: &str) -> Result<Source, UnknownDataset> {
+    let (task, length) = text.split_once('@').unwrap_or((text, ""));
+    let task = task.parse()?;
+    match length.parse() {
+        Ok(tokens) if tokens > 0 => Ok(Source::Ruler { task, tokens }),
+        _ => Err(UnknownDataset::RulerLength {
+            length: length.to_owned(),
+        }),
     }
 }
 
@@ -140,6 +201,50 @@ mod tests {
         "dataset": "hotpotqa", "_id": "a"}"#;
     const MUSIQUE: &str =
         r#" [{"question": "Who?", "answers": ["Tor"], "ctxs": [{"title": "", "text": "One."}]}]"#;
+
+    /// One token for each word.
+    const MAKING: Making<'_> = Making {
+        seeds: &[3, 4],
+        count_tokens: &|text| text.split_whitespace().count(),
+    };
+
+    fn open(spec: &str, limit: Option<usize>) -> anyhow::Result<Dataset> {
+        super::open(spec, limit, &MAKING)
+    }
+
+    #[test]
+    fn the_demo_has_its_questions_of_every_seed() {
+        let dataset = open("demo", Some(5)).unwrap();
+        assert_eq!(
+            (dataset.name.as_str(), dataset.examples.len()),
+            ("demo", 10)
+        );
+        let of_seed = |seed: &str| {
+            dataset
+                .examples
+                .iter()
+                .filter(|e| e.id.starts_with(seed))
+                .count()
+        };
+        assert_eq!((of_seed("3/"), of_seed("4/")), (5, 5));
+    }
+
+    #[test]
+    fn a_ruler_task_has_a_length() {
+        let dataset = open("ruler:vt@300", Some(2)).unwrap();
+        assert_eq!(
+            (dataset.name.as_str(), dataset.examples.len()),
+            ("ruler-vt-300", 2)
+        );
+        for (spec, reason) in [
+            ("ruler:vt", "`` is no length"),
+            ("ruler:vt@0", "`0` is no length"),
+            ("ruler:sort@10", "known are multikey"),
+        ] {
+            let error = open(spec, None).unwrap_err().to_string();
+            assert!(error.contains(reason), "{spec}: {error}");
+        }
+    }
 
     fn open_text(format: &str, text: &str) -> anyhow::Result<Dataset> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -187,7 +292,8 @@ mod tests {
         };
         assert_eq!("./a:b".parse(), Ok(file("./a:b")));
         assert_eq!("dir/a:b".parse(), Ok(file("dir/a:b")));
-        assert_eq!("demo".parse(), Ok(file("demo")));
+        assert_eq!("./demo".parse(), Ok(file("./demo")));
+        assert_eq!("demo".parse(), Ok(Source::Demo));
     }
 
     #[test]
