@@ -89,6 +89,7 @@ impl FromStr for RulerTask {
 /// context too short for its needles becomes longer than asked for.
 ///
 /// The same arguments and the same counts give the same questions.
+#[must_use]
 pub fn generate(
     task: RulerTask,
     target_tokens: usize,

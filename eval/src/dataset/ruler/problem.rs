@@ -129,3 +129,15 @@ fn distinct(n: usize, mut draw: impl FnMut() -> String) -> Vec<String> {
         .take(n)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_drawn_before_is_drawn_again() {
+        let mut numbers = [1, 1, 2, 1, 3, 4].iter();
+        let drawn = distinct(3, || numbers.next().unwrap().to_string());
+        assert_eq!(drawn, ["1", "2", "3"]);
+    }
+}
