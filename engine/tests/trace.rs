@@ -67,6 +67,9 @@ async fn a_full_trace_equals_one_forward_pass_over_prompt_and_answer() {
         assert_close(&format!("step {step}"), logits, expected, TOLERANCE);
     }
     let config = &engine.model().config;
+    // The last layer runs the last row only.
+    let rows = (config.num_hidden_layers - 1) * prompt_tokens + 1;
+    assert_eq!(trace.report.rows_forwarded, rows);
     let width = config.num_attention_heads * config.head_dim;
     assert_eq!(trace.attention_output.len(), config.num_hidden_layers);
     assert!(

@@ -122,6 +122,7 @@ impl<B: FusionBackend> Run<B> {
                 pair.relative_distance(which)
             }));
             hidden = forward_tiled(ctx, layer, hidden, normed, &all, truth.layer(layer_idx));
+            self.rows_forwarded += plan.n_tokens();
         }
         Ok(layers)
     }

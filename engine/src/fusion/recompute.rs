@@ -179,6 +179,8 @@ pub(super) struct Run<B: FusionBackend> {
     prefix_cached: bool,
     deviation_left: Option<f64>,
     probe: Duration,
+    /// Rows through attention and MLP so far, over all layers.
+    pub rows_forwarded: usize,
 }
 
 impl<B: FusionBackend> Run<B> {
@@ -215,6 +217,7 @@ impl<B: FusionBackend> Run<B> {
             prefix_cached,
             deviation_left: None,
             probe: Duration::ZERO,
+            rows_forwarded: 0,
         }
     }
 
@@ -335,6 +338,7 @@ impl<B: FusionBackend> Run<B> {
                 }
             }
             // 5. Attention and MLP of those rows.
+            self.rows_forwarded += self.alive.positions.len();
             let (cache, hidden) = (self.cache.layer(layer_idx), self.hidden.clone());
             self.hidden = forward_tiled(ctx, layer, hidden, normed, &self.alive, cache);
         }
@@ -441,6 +445,7 @@ impl<B: FusionBackend> Run<B> {
             failed_chunks: Vec::new(),
             replans: 0,
             recomputed_rows: self.recomputed,
+            rows_forwarded: self.rows_forwarded,
             deviation_left: self.deviation_left,
             timings: FuseTimings {
                 load,

@@ -33,6 +33,8 @@ pub(crate) struct Item {
     pub(crate) attention_deviation: Vec<Option<f64>>,
     /// Recomputed over loaded tokens; the exact first chunk is loaded and never recomputed.
     pub(crate) recomputed_share: Option<f64>,
+    /// Rows through attention and MLP at all layers, probes included, over those of full prefill.
+    pub(crate) computed_share: f64,
     pub(crate) deviation_left: Option<f64>,
     pub(crate) prompt_tokens: usize,
     pub(crate) ttft_ms: f64,
@@ -65,6 +67,7 @@ impl Item {
     ) -> anyhow::Result<Self> {
         let report = &outcome.report;
         let loaded = report.tokens_loaded;
+        let full = (subject.n_layers() - 1) * report.prompt_tokens + 1;
         Ok(Self {
             dataset: dataset.name.clone(),
             id: example.id.clone(),
@@ -76,6 +79,7 @@ impl Item {
             top1_agreement: outcome.top1_agreement,
             attention_deviation: outcome.attention_deviation.clone(),
             recomputed_share: (loaded > 0).then(|| report.tokens_recomputed as f64 / loaded as f64),
+            computed_share: report.rows_forwarded as f64 / full as f64,
             deviation_left: report.deviation_left,
             prompt_tokens: report.prompt_tokens,
             ttft_ms: outcome.ttft_ms,

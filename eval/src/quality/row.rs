@@ -46,7 +46,9 @@ pub(super) struct Row {
     top1_agreement_ci: Option<Interval>,
     attention_deviation: Vec<Option<f64>>,
     pub(super) recomputed_share: Option<f64>,
-    pub(super) deviation_left: Option<f64>,
+    /// Of full prefill's rows through attention and MLP, over all layers: what a mode computes.
+    pub(super) computed_share: Option<f64>,
+    deviation_left: Option<f64>,
     where_full_is_right: Option<Subset>,
     by_type: BTreeMap<String, Score>,
     note: Option<String>,
@@ -125,6 +127,7 @@ impl Row {
             top1_agreement_ci: ci(&top1),
             attention_deviation: layer_means(items),
             recomputed_share: mean(&all(|item| item.recomputed_share)),
+            computed_share: mean(&all(|item| Some(item.computed_share))),
             deviation_left: mean(&all(|item| item.deviation_left)),
             where_full_is_right: Subset::of(compared, seed),
             by_type: by_type(items, cannot.is_none()),

@@ -104,7 +104,7 @@ fn column_means(rows: &[&Vec<Option<f64>>]) -> Vec<Option<f64>> {
     (0..n).map(of_column).collect()
 }
 
-const HEADER: [&str; 9] = [
+const HEADER: [&str; 10] = [
     "dataset",
     "policy",
     "ratio",
@@ -114,6 +114,7 @@ const HEADER: [&str; 9] = [
     "KL",
     "top-1",
     "recomputed",
+    "computed",
 ];
 
 impl fmt::Display for Report {
@@ -134,6 +135,7 @@ impl fmt::Display for Report {
                 number(row.kl, 4),
                 percent(row.top1_agreement),
                 percent(row.recomputed_share),
+                percent(row.computed_share),
             ]);
         }
         write!(f, "{table}")?;

@@ -21,6 +21,7 @@ fn item(id: &str, exact_match: f64, kl: f64) -> Item {
         top1_agreement: 1.0,
         attention_deviation: vec![None, Some(kl)],
         recomputed_share: Some(0.1),
+        computed_share: 0.2,
         deviation_left: None,
         prompt_tokens: 9,
         ttft_ms: 1.0,
