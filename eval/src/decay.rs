@@ -104,15 +104,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         RunModel::of(components.engine.model()),
         args.seed,
     )?;
-    let (run_dir, items) = RunDir::open_or_resume(args.out.as_deref(), header.clone())?;
-    let mut log = Log::new(run_dir, items, StoreBytes::of(&components.store)?)?;
     let asker = Asker {
         args,
         components: &components,
         chunks: &chunks,
         sets: &sets,
     };
-    runtime()?.block_on(asker.ask_all(&mut log))?;
+    let log = runtime()?.block_on(asker.ask_all(&header))?;
     let after = StoreBytes::of(&components.store)?;
     let report = Report::new(&args.modes, log.batches(), [log.before(), after]);
     warn_of_misses(log.batches());
@@ -151,19 +149,22 @@ struct Asker<'a> {
 }
 
 impl Asker<'_> {
-    /// Asks what the log does not hold yet, batch by batch. The modes take turns, query by query.
-    async fn ask_all(&self, log: &mut Log) -> anyhow::Result<()> {
-        let n_batches = self.args.queries.div_ceil(self.args.batch);
-        let first = log.batches().len();
-        if first >= n_batches {
-            return Ok(());
-        }
+    /// Asks what the run directory does not hold yet, batch by batch. The modes take turns, query
+    /// by query. Gives back all that was measured.
+    async fn ask_all(&self, header: &RunHeader) -> anyhow::Result<Log> {
+        let before = StoreBytes::of(&self.components.store)?;
         let pipeline = Pipeline::new(self.components);
-        // The first answers of a process pay for buffers and page faults.
+        // The first answers of a process pay for buffers and page faults; and a mode that cannot
+        // run is told before a directory is made.
         for mode in 0..self.args.modes.len() {
             self.ask(&pipeline, 0, mode).await?;
         }
-        let queries = self.args.queries - first * self.args.batch;
+        let out = self.args.out.as_deref();
+        let (run_dir, items) = RunDir::open_or_resume(out, header.clone())?;
+        let mut log = Log::new(run_dir, items, before)?;
+        let first = log.batches().len();
+        let n_batches = self.args.queries.div_ceil(self.args.batch);
+        let queries = self.args.queries.saturating_sub(first * self.args.batch);
         let bar = progress::bar(queries * self.args.modes.len(), "queries");
         for number in first..n_batches {
             let mut batch = Batch::new(number, &self.args.modes);
@@ -177,7 +178,7 @@ impl Asker<'_> {
             log.keep(batch)?;
         }
         bar.finish_and_clear();
-        Ok(())
+        Ok(log)
     }
 
     async fn ask(&self, pipeline: &Pipeline, query: usize, mode: usize) -> anyhow::Result<Asked> {

@@ -109,9 +109,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         RunModel::of(components.engine.model()),
         args.seed,
     )?;
-    let (run_dir, items) = RunDir::open_or_resume(args.out.as_deref(), header.clone())?;
-    let mut log = Log::new(run_dir, items)?;
-    let rates = runtime()?.block_on(measure(args, &components, &questions, &mut log))?;
+    let measured = measure(args, &components, &questions, &header);
+    let (log, rates) = runtime()?.block_on(measured)?;
     warn_of_misses(log.cells());
     let report = Report::new(&args.modes, &rates, log.cells(), args.slo_ttft_ms);
     let summary = header.summary(&report);
@@ -122,22 +121,20 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-/// Measures what the log does not hold yet. Gives back the rates.
+/// Measures what the run directory does not hold yet. Gives back all that was measured, and the
+/// rates.
 async fn measure(
     args: &Args,
     components: &Components,
     questions: &[Question],
-    log: &mut Log,
-) -> anyhow::Result<Vec<f64>> {
-    let known = log.rates(&args.rates);
-    if let Some(rates) = &known
-        && log.missing(&args.modes, rates).is_empty()
-    {
-        return Ok(rates.clone());
-    }
+    header: &RunHeader,
+) -> anyhow::Result<(Log, Vec<f64>)> {
     let client = Client::new(args, components, questions);
+    // Before the directory is made: a mode that cannot run leaves none behind.
     client.warm_up(&args.modes).await?;
-    let rates = match known {
+    let (run_dir, items) = RunDir::open_or_resume(args.out.as_deref(), header.clone())?;
+    let mut log = Log::new(run_dir, items)?;
+    let rates = match log.rates(&args.rates) {
         Some(rates) => rates,
         None => {
             let first = args.modes.first().context("--modes names no mode")?;
@@ -151,7 +148,7 @@ async fn measure(
         log.keep(Cell::new(&spec, rate, requests))?;
     }
     bar.finish_and_clear();
-    Ok(rates)
+    Ok((log, rates))
 }
 
 /// Tells of an unknown chunk before minutes go into measuring.

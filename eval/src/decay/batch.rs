@@ -104,15 +104,15 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// `items`: those the directory holds already; without any, the run starts with the store as
-    /// it is `now`.
+    /// `items`: those the directory holds already; without any, the run started with the store as
+    /// it was `at_start`.
     ///
     /// # Errors
     /// Names the directory whose items are not those of a decay run, or that cannot be written.
     pub(super) fn new(
         mut run_dir: RunDir,
         items: Vec<Value>,
-        now: StoreBytes,
+        at_start: StoreBytes,
     ) -> anyhow::Result<Self> {
         let (mut before, mut batches) = (None, Vec::new());
         for item in items {
@@ -129,11 +129,11 @@ impl Log {
             }
         }
         if before.is_none() {
-            run_dir.append(&Item::Start { store: now })?;
+            run_dir.append(&Item::Start { store: at_start })?;
         }
         Ok(Self {
             run_dir,
-            before: before.unwrap_or(now),
+            before: before.unwrap_or(at_start),
             batches,
         })
     }

@@ -12,6 +12,7 @@ mod support;
 mod ttft;
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -28,7 +29,10 @@ fn expect_summary(out: &Path, printed: &Value, kind: &str) -> Vec<Value> {
     let text = fs_err::read_to_string(out.join("summary.json")).unwrap();
     let summary: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(&summary, printed);
-    assert_eq!((&summary["kind"], &summary["version"]), (&kind.into(), &1.into()));
+    assert_eq!(
+        (&summary["kind"], &summary["version"]),
+        (&kind.into(), &1.into())
+    );
     assert_eq!(summary["model"]["fingerprint"].as_str().unwrap().len(), 64);
     assert_eq!(summary["device"], "cpu");
     let header = &log(out)[0];
@@ -51,4 +55,16 @@ fn cut_off(out: &Path, n: usize) {
 /// The value of a field in every row.
 fn column(rows: &[Value], field: &str) -> Vec<Value> {
     rows.iter().map(|row| row[field].clone()).collect()
+}
+
+/// The command with the values of some of its flags replaced.
+fn replaced(command: Command, flags: &[&str]) -> Command {
+    let mut args: Vec<_> = command.get_args().map(ToOwned::to_owned).collect();
+    for pair in flags.chunks(2) {
+        let place = args.iter().position(|arg| arg == pair[0]).unwrap();
+        args[place + 1] = pair[1].into();
+    }
+    let mut replaced = support::ragweave_eval();
+    replaced.args(args);
+    replaced
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{Outcome, checkout, ragweave_eval};
-use crate::{column, cut_off, expect_summary, log, site};
+use crate::{column, cut_off, expect_summary, log, replaced, site};
 
 /// Two context lengths of 20 and 60 tokens, two rounds.
 fn ttft(out: &Path) -> Command {
@@ -43,11 +43,25 @@ fn every_length_has_every_mode_beside_the_full_prefill_of_its_rounds() {
     assert_eq!(column(&rows, "context_tokens"), [20, 20, 20, 60, 60, 60]);
     assert_eq!(column(&rows, "n"), [2; 6]);
     assert_eq!(rows[2]["ratio"], 0.2);
-    assert_eq!((&rows[0]["mode"], &rows[2]["mode"]), (&json!("full"), &json!("blend")));
+    assert_eq!(
+        (&rows[0]["mode"], &rows[2]["mode"]),
+        (&json!("full"), &json!("blend"))
+    );
     for row in &rows {
         assert!(row["ttft_ms_p50"].as_f64() <= row["ttft_ms_p95"].as_f64());
-        let stages: Vec<&str> = row["stages"].as_object().unwrap().keys().map(|k| &**k).collect();
-        for stage in ["queue_ms", "embed_ms", "search_ms", "load_ms", "load_wait_ms"] {
+        let stages: Vec<&str> = row["stages"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|k| &**k)
+            .collect();
+        for stage in [
+            "queue_ms",
+            "embed_ms",
+            "search_ms",
+            "load_ms",
+            "load_wait_ms",
+        ] {
             assert!(stages.contains(&stage), "{stages:?}");
         }
         assert!(row["stages"]["recompute_ms"].as_f64().unwrap() > 0.0);
@@ -98,17 +112,18 @@ fn a_model_with_weights_is_timed_by_its_directory() {
 fn bad_input_is_refused_by_name() {
     let (_dir, out) = out();
     Outcome::of(&mut ttft(&out)).expect_error(&["--random-weights", "--model"]);
-    let cases: [(&[&str], &[&str]); 5] = [
+    let cases: [(&[&str], &[&str]); 4] = [
         (&["--modes", "best:0.1"], &["--modes", "best"]),
         (&["--modes", "hkvd@9:0.1"], &["hkvd@9:0.1", "check_layer"]),
         (&["--chunks", "1,0"], &["--chunks", "at least 1"]),
         (&["--chunk-tokens", "100000"], &["prompt of 300009 tokens"]),
-        (&["--scratch", "/nowhere/at/all"], &["--scratch"]),
     ];
-    for (args, words) in cases {
-        let (_dir, out) = self::out();
-        Outcome::of(with_random_weights(&out).args(args)).expect_error(words);
+    for (flags, words) in cases {
+        Outcome::of(&mut replaced(with_random_weights(&out), flags)).expect_error(words);
     }
+    assert!(!out.exists(), "what cannot run leaves nothing behind");
+    let mut command = with_random_weights(&out);
+    Outcome::of(command.args(["--scratch", "/nowhere/at/all"])).expect_error(&["--scratch"]);
     let mut command = ttft(&out);
     command.args(["--model", "/nowhere"]);
     Outcome::of(&mut command).expect_error(&["--model", "/nowhere"]);
