@@ -21,6 +21,7 @@ use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
 
 mod batch;
 mod corpus;
+mod flatness;
 mod novel;
 mod report;
 

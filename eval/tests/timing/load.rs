@@ -160,7 +160,7 @@ fn bad_input_is_refused_by_name() {
         (&["--rates", "1,0"], &["--rates", "`0`", "auto"]),
         (&["--modes", "full,best:0.1"], &["--modes", "best"]),
         (&["--requests", "0"], &["--requests", "at least 1"]),
-        (&["--slo-ttft-ms", "-5"], &["--slo-ttft-ms"]),
+        (&["--slo-ttft-ms", "0"], &["--slo-ttft-ms", "above 0"]),
     ];
     for (flags, words) in cases {
         Outcome::of(&mut replaced(load(&site), flags)).expect_error(words);
