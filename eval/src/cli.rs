@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, logits, quality};
+use crate::{bench, compare, decay, load, logits, quality, ttft};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -29,6 +29,12 @@ enum Command {
     Quality(quality::Args),
     /// Time the engine on a model of random weights
     Bench(bench::Args),
+    /// Time to first token of modes at several context lengths, stage by stage
+    Ttft(ttft::Args),
+    /// Latency and goodput under Poisson arrivals at several rates
+    Load(load::Args),
+    /// Ask many new combinations of chunks in a row: hit rate and TTFT must stay flat
+    Decay(decay::Args),
 }
 
 impl Cli {
@@ -42,6 +48,9 @@ impl Cli {
             Command::Compare(args) => compare::run(&args),
             Command::Quality(args) => quality::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Ttft(args) => ttft::run(&args),
+            Command::Load(args) => load::run(&args),
+            Command::Decay(args) => decay::run(&args),
         }
     }
 }

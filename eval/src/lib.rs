@@ -1,5 +1,6 @@
 //! Measures ragweave against full prefill: `logits` for cross-checks with other implementations,
-//! `compare` for answer quality and time to first token on questions, `bench` for time alone.
+//! `compare` for answer quality and time to first token on questions, `bench` and `ttft` for time
+//! alone, `load` for time under many requests, `decay` for time over many different ones.
 //!
 //! ```
 //! use ragweave_eval::metric;
@@ -12,14 +13,19 @@ pub mod cli;
 
 mod bench;
 mod compare;
+mod decay;
+mod load;
 mod logits;
 mod quality;
+mod ttft;
 
 pub mod dataset;
 mod engine_args;
 pub mod metric;
 pub mod mode_spec;
 mod progress;
+mod query;
+mod random;
 mod rounds;
 mod run_dir;
 mod table;

@@ -14,8 +14,10 @@ use serde_json::Value;
 
 mod commit;
 mod header;
+mod label;
 
 pub(crate) use header::{RunHeader, RunKind, RunModel};
+pub(crate) use label::ModeLabel;
 
 /// Name of the file of items.
 const LOG: &str = "run.jsonl";
@@ -72,7 +74,9 @@ impl RunDir {
         let found = lines
             .next()
             .with_context(|| format!("{}: has no header line; delete it", log.display()))?;
-        expect_same(path, &found, &serde_json::to_value(header)?)?;
+        // Through text, as the one that was found: both have had their numbers rounded the same.
+        let wanted = serde_json::from_str(&serde_json::to_string(&header)?)?;
+        expect_same(path, &found, &wanted)?;
         if !torn.is_empty() {
             tracing::warn!(file = %log.display(), "dropping the last line, which was cut off");
             let file = OpenOptions::new().write(true).open(&log)?;

@@ -71,6 +71,7 @@ impl Report {
         args: &Args,
         engine: &EngineHandle,
         options: &EngineOptions,
+        model_name: &str,
         specs: &[ModeSpec],
         samples: &[Vec<Sample>],
     ) -> Self {
@@ -83,7 +84,7 @@ impl Report {
         Self {
             device: args.engine.device.to_string(),
             threads: available_parallelism().map_or(1, usize::from),
-            model: ModelShape::of(&engine.model().name, &engine.model().config),
+            model: ModelShape::of(model_name, &engine.model().config),
             dtype: options.dtype.to_string(),
             kv_dtype: options.kv_dtype.to_string(),
             kv: args.kv,
@@ -98,11 +99,7 @@ impl Report {
 impl ModelShape {
     fn of(name: &str, config: &ModelConfig) -> Self {
         Self {
-            // A made directory has a random suffix after the last dot.
-            name: name
-                .rsplit_once('.')
-                .map_or(name, |(stem, _)| stem)
-                .to_owned(),
+            name: name.to_owned(),
             parameters: config.n_parameters(),
             layers: config.num_hidden_layers,
             hidden_size: config.hidden_size,
