@@ -201,9 +201,9 @@ async fn a_document_that_changed_meanwhile_is_left_to_its_own_ingest() {
     assert!(components.store.document("fox").unwrap().is_none());
 }
 
-/// A chunk without a word finds nothing and is found by nothing: it stays alone, and exact.
+/// Such chunks stay alone, and exact.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_chunk_without_words_has_no_neighbours() {
+async fn a_chunk_like_no_other_has_no_neighbours() {
     let mut site = Site::empty(&["ingest.neighbours=2"]).await;
     let documents = [("dashes", "-- -- --"), ("fox", FOX)];
     let response = site.ingest(&documents, false).await;
@@ -211,6 +211,30 @@ async fn a_chunk_without_words_has_no_neighbours() {
     assert!(record(&site, "dashes#0").conditioning_ids.is_empty());
     assert!(record(&site, "fox#0").conditioning_ids.is_empty());
     assert_eq!(blend(&mut site, &["fox#0"]).await, (1, 0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_without_a_vector_has_no_neighbours() {
+    let site = Site::empty(&["ingest.neighbours=2"]).await;
+    let components = site.service.components();
+    let ingestor = Ingestor::new(components);
+    let options = IngestOptions::default();
+    let nets = ingestor.ingest(document("nets", NETS), &options);
+    nets.await.unwrap();
+    let fox = ingestor.ingest(document("fox", FOX), &options);
+    let waiting = fox.await.unwrap().unconditioned.unwrap();
+    let mut stored = components.store.document("fox").unwrap().unwrap();
+    stored.chunks[0].vector.clear();
+    let committed = components.store.commit_document(&stored, Vec::new());
+    committed.unwrap();
+    assert!(ingestor.condition(&waiting).await.unwrap().is_some());
+    assert!(record(&site, "fox#0").conditioning_ids.is_empty());
+    assert!(
+        components
+            .store
+            .contains_blob(&record(&site, "fox#0").key)
+            .unwrap()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

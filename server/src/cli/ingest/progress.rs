@@ -86,7 +86,11 @@ impl Progress {
     ) -> io::Result<()> {
         self.done += text_bytes as u64;
         match (outcome.seq, outcome.change) {
-            (Some(_), _) => self.event(|| with_name("committed", outcome))?,
+            (Some(_), change) => self.event(|| {
+                let mut event = commit_event("committed", outcome);
+                event["replaced"] = (change == Change::Replaced).into();
+                event
+            })?,
             (None, Change::Unchanged) => {
                 self.event(|| json!({"event": "unchanged", "document": outcome.document_id}))?;
             }
@@ -116,7 +120,7 @@ impl Progress {
     pub(super) fn conditioned(&mut self, outcome: Option<&IngestOutcome>) -> io::Result<()> {
         self.done += 1;
         if let Some(outcome) = outcome {
-            self.event(|| with_name("conditioned", outcome))?;
+            self.event(|| commit_event("conditioned", outcome))?;
         }
         self.refresh()
     }
@@ -203,15 +207,14 @@ impl Progress {
     }
 }
 
-/// A document's commit, under the name of its event.
-fn with_name(event: &str, outcome: &IngestOutcome) -> Value {
+/// A commit of a document, under the name of its event.
+fn commit_event(event: &str, outcome: &IngestOutcome) -> Value {
     json!({
         "event": event,
         "document": outcome.document_id,
         "chunks": outcome.chunk_ids,
         "tokens": outcome.n_tokens,
         "kv_bytes": outcome.kv_bytes,
-        "replaced": outcome.change == Change::Replaced,
         "seq": outcome.seq,
     })
 }
