@@ -92,18 +92,37 @@ impl Components {
         }
     }
 
-    /// Key of the KV of a chunk with these ids behind the conditioning prefix.
-    pub fn blob_key(&self, token_ids: &[u32]) -> BlobKey {
-        let identity = &self.engine.model().identity;
-        BlobKey(identity.chunk_key(&self.prompt.conditioning_prefix(), token_ids))
+    /// Ids that stand between the conditioning prefix and a stored chunk when its KV is computed. Those of a foreign
+    /// store came from another tokenizer: its chunks are alone.
+    pub fn conditioning_ids<'c>(&self, chunk: &'c StoredChunk) -> &'c [u32] {
+        if self.is_foreign {
+            &[]
+        } else {
+            &chunk.record.conditioning_ids
+        }
     }
 
-    /// Writes the KV of a chunk to the store; it counts once committed. Blocks.
+    /// All that KV is computed behind: the conditioning prefix, then a chunk's own conditioning ids.
+    pub fn conditioning(&self, conditioning_ids: &[u32]) -> Arc<[u32]> {
+        let prefix = self.prompt.conditioning_prefix();
+        if conditioning_ids.is_empty() {
+            return prefix;
+        }
+        prefix.iter().chain(conditioning_ids).copied().collect()
+    }
+
+    /// Key of the KV of a chunk with these ids behind the conditioning prefix and `conditioning_ids`.
+    pub fn blob_key(&self, conditioning_ids: &[u32], token_ids: &[u32]) -> BlobKey {
+        let identity = &self.engine.model().identity;
+        BlobKey(identity.chunk_key(&self.conditioning(conditioning_ids), token_ids))
+    }
+
+    /// Writes the KV of a chunk to the store under the key [`Components::blob_key`] gave for it; it counts once
+    /// committed. Blocks.
     ///
     /// # Errors
     /// As `Store::append_blob`.
-    pub fn append_kv(&self, kv: &ChunkKv) -> Result<PendingBlob, StoreError> {
-        let key = self.blob_key(&kv.token_ids);
+    pub fn append_kv(&self, key: BlobKey, kv: &ChunkKv) -> Result<PendingBlob, StoreError> {
         let too_large = || StoreError::InvalidBlob {
             key,
             what: format!(

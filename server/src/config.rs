@@ -30,6 +30,8 @@ use layers::Layer;
 const DEFAULTS: &str = include_str!("../config/default.toml");
 /// Name of the configuration file looked for in the data and in the model directory.
 const FILE_NAME: &str = "ragweave.toml";
+/// Most neighbours a chunk's KV may be computed behind.
+pub const MAX_NEIGHBOURS: usize = 8;
 
 /// Everything a component is opened with. Immutable after [`Config::load`].
 #[derive(Debug, Clone, Deserialize)]
@@ -106,6 +108,8 @@ pub enum Order {
 pub struct IngestConfig {
     /// Longest chunk in tokens, its wrapper included.
     pub chunk_tokens: usize,
+    /// Chunks that each chunk's KV is computed behind; see [`crate::ingest::Ingestor::condition`].
+    pub neighbours: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -201,6 +205,15 @@ impl Config {
             return Err((
                 "retrieval.top_k",
                 format!("is above limits.max_top_k, {limit}"),
+            ));
+        }
+        if self.ingest.neighbours > MAX_NEIGHBOURS {
+            return Err((
+                "ingest.neighbours",
+                format!(
+                    "must lie in 0..={MAX_NEIGHBOURS}, is {}",
+                    self.ingest.neighbours
+                ),
             ));
         }
         if !(0.0..=1.0).contains(&self.fusion.ratio) {

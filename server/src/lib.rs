@@ -9,6 +9,7 @@ pub mod config;
 pub mod device;
 pub mod error;
 pub mod ingest;
+pub mod notes;
 pub mod pipeline;
 pub mod prompt;
 pub mod sources;

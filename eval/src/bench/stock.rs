@@ -159,8 +159,10 @@ fn write(
             start_byte: 0,
             end_byte: 0,
             token_ids: kv.token_ids.clone(),
+            conditioning_ids: Vec::new(),
             key: BlobKey(model.identity.chunk_key(prefix, &kv.token_ids)),
             vector: Vec::new(),
+            notes: Vec::new(),
         };
         let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
         let geometry = geometry(&model.identity, kv)?;

@@ -51,6 +51,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("fusion.schedule", Kind::Text),
     ("fusion.seed", Kind::Integer),
     ("ingest.chunk_tokens", Kind::Integer),
+    ("ingest.neighbours", Kind::Integer),
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
     ("prompt.prefix", Kind::Text),

@@ -6,5 +6,6 @@
 mod answers;
 mod documents;
 mod limits;
+mod neighbours;
 mod process;
 mod site;
