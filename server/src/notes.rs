@@ -44,8 +44,8 @@ impl ChunkNotes {
 }
 
 /// What is noted of a chunk when its KV is made, as bytes for its record.
-pub(crate) fn notes_of(_kv: &ChunkKv) -> Vec<u8> {
-    let anchors = Vec::new();
+pub(crate) fn notes_of(kv: &ChunkKv) -> Vec<u8> {
+    let anchors = kv.anchors.clone();
     ChunkNotes { anchors }.encode()
 }
 

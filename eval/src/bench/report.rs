@@ -60,6 +60,8 @@ struct Row {
     bytes_loaded: u64,
     load_ms: Option<f64>,
     load_wait_ms: Option<f64>,
+    /// What the policy looked at before it chose.
+    probe_ms: Option<f64>,
     recompute_ms: Option<f64>,
     first_decode_ms: Option<f64>,
     decode_tokens_per_s: Option<f64>,
@@ -142,6 +144,7 @@ impl Row {
             bytes_loaded: runs.first().map_or(0, |run| run.report.bytes_loaded),
             load_ms: time(|report| report.timings.load),
             load_wait_ms: time(|report| report.timings.load_wait),
+            probe_ms: time(|report| report.timings.probe),
             recompute_ms: time(|report| report.timings.recompute),
             first_decode_ms: time(|report| report.timings.first_decode),
             decode_tokens_per_s: median(&rates),

@@ -97,9 +97,10 @@ fn times(runs: &[&Run]) -> Vec<f64> {
 
 const HEADER: [&str; 5] = ["context", "n", "TTFT ms p50", "p95", "speedup"];
 /// Stages of the text table: column and name.
-const STAGES: [(&str, &str); 4] = [
+const STAGES: [(&str, &str); 5] = [
     ("load ms", "load_ms"),
     ("wait ms", "load_wait_ms"),
+    ("probe ms", "probe_ms"),
     ("compute ms", "recompute_ms"),
     ("logits ms", "first_decode_ms"),
 ];

@@ -16,6 +16,7 @@ pub(super) fn stages(times: &FuseTimings) -> Map<String, Value> {
         ("search_ms", Duration::ZERO),
         ("load_ms", times.load),
         ("load_wait_ms", times.load_wait),
+        ("probe_ms", times.probe),
         ("recompute_ms", times.recompute),
         ("first_decode_ms", times.first_decode),
     ];

@@ -226,7 +226,8 @@ impl Desk {
             sources.push(source);
         }
         let model = self.components.engine.model();
-        let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?;
+        let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?
+            .with_anchors(&layout.anchors());
         let (sampling, deadline) = (query.sampling.clone(), query.deadline);
         let request = FuseRequest {
             plan,
@@ -255,6 +256,17 @@ impl Desk {
         identity.is_exact_dtype()
             && passage.conditioning_ids.is_empty()
             && layout.segments.prefix[..] == self.components.prompt.conditioning_prefix()[..]
+    }
+}
+
+impl Layout {
+    /// Per passage the anchor tokens that ingest noted; none where it noted nothing.
+    fn anchors(&self) -> Vec<Vec<u32>> {
+        let of = |passage: &Passage| passage.notes.as_ref().map(|notes| notes.anchors.clone());
+        let passages = self.passages.iter();
+        passages
+            .map(|passage| of(passage).unwrap_or_default())
+            .collect()
     }
 }
 
