@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, decay, load, logits, quality, ttft};
+use crate::{bench, compare, decay, load, logits, quality, ttft, tune};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Compare(compare::Args),
     /// Measure policies at several ratios over datasets: scores, fidelity to full prefill
     Quality(quality::Args),
+    /// Find the policy that keeps full prefill's answers at the least work, for a data directory
+    Tune(tune::Args),
     /// Time the engine on a model of random weights
     Bench(bench::Args),
     /// Time to first token of modes at several context lengths, stage by stage
@@ -47,6 +49,7 @@ impl Cli {
             Command::Logits(args) => logits::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Quality(args) => quality::run(&args),
+            Command::Tune(args) => tune::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Ttft(args) => ttft::run(&args),
             Command::Load(args) => load::run(&args),

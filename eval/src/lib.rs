@@ -18,9 +18,11 @@ mod load;
 mod logits;
 mod quality;
 mod ttft;
+mod tune;
 
 pub mod dataset;
 mod engine_args;
+mod examiner;
 pub mod metric;
 pub mod mode_spec;
 mod progress;
@@ -28,4 +30,5 @@ mod query;
 mod random;
 mod rounds;
 mod run_dir;
+mod subject;
 mod table;

@@ -12,25 +12,25 @@ use serde::Serialize;
 
 use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
 use crate::dataset::{self, Dataset, Example, Making};
+use crate::examiner::{Examiner, Prepared};
 use crate::mode_spec::ModeSpec;
 use crate::progress;
 use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
+use crate::subject::Subject;
 
-pub(crate) mod examiner;
 mod heat_map;
 mod item;
+mod layout;
 mod library;
 mod modes;
 mod row;
 pub(crate) mod score;
-pub(crate) mod subject;
 mod summary;
 mod times;
 
-use examiner::{Examiner, Prepared};
 use heat_map::HeatMap;
 use item::{DeviationItem, Item, Log};
-use subject::Subject;
+use layout::Layout;
 use summary::Report;
 use times::Times;
 
@@ -204,13 +204,13 @@ struct Run<'a> {
     bar: ProgressBar,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Runs what the log does not hold yet.
     async fn measure(&mut self, datasets: &[Dataset], neighbours: usize) -> anyhow::Result<()> {
         for dataset in datasets {
-            let mut examiner = Examiner::new(self.subject, dataset, neighbours)?;
+            let mut layout = Layout::new(self.subject, dataset, neighbours)?;
             for (number, example) in dataset.examples.iter().enumerate() {
-                let done = self.example(&mut examiner, dataset, example, number).await;
+                let done = self.example(&mut layout, dataset, example, number).await;
                 done.with_context(|| format!("{}, example {}", dataset.name, example.id))?;
             }
         }
@@ -219,7 +219,7 @@ impl Run<'_> {
 
     async fn example(
         &mut self,
-        examiner: &mut Examiner<'_>,
+        layout: &mut Layout<'_>,
         dataset: &Dataset,
         example: &Example,
         number: usize,
@@ -235,27 +235,17 @@ impl Run<'_> {
         if open.is_empty() && !wants_map && self.heat_map.is_some() {
             return Ok(());
         }
-        let prepared = examiner.prepare(example).await?;
-        if prepared.n_dropped > 0 {
-            let (id, dropped) = (&example.id, prepared.n_dropped);
-            tracing::warn!(
-                id,
-                dropped,
-                "chunks at the end of the context do not fit the model"
-            );
-        }
+        let prepared = layout.prepare(example).await?;
         if wants_map || self.heat_map.is_none() {
-            self.map(examiner, dataset, example, &prepared, wants_map)
-                .await?;
+            self.map(dataset, example, &prepared, wants_map).await?;
         }
         if open.is_empty() {
             return Ok(());
         }
-        let reference = examiner.full(&prepared, example).await?;
+        let examiner = self.examiner();
+        let reference = examiner.full(&prepared).await?;
         for spec in open {
-            let outcome = examiner
-                .examine(&prepared, example, spec, number, &reference)
-                .await;
+            let outcome = examiner.examine(&prepared, spec, number, &reference).await;
             let outcome = outcome.with_context(|| format!("under {spec}"))?;
             let item = Item::new(dataset, example, spec, &outcome, self.subject)?;
             self.log.add(item)?;
@@ -264,21 +254,26 @@ impl Run<'_> {
         Ok(())
     }
 
+    fn examiner(&self) -> Examiner<'a> {
+        Examiner {
+            engine: &self.subject.engine,
+        }
+    }
+
     async fn map(
         &mut self,
-        examiner: &Examiner<'_>,
         dataset: &Dataset,
         example: &Example,
         prepared: &Prepared,
         is_logged: bool,
     ) -> anyhow::Result<()> {
-        let map = examiner.deviation(prepared).await?;
+        let map = self.examiner().deviation(prepared).await?;
         if is_logged {
             self.log
                 .add_deviation(DeviationItem::new(dataset, example, &map))?;
         }
         if self.heat_map.is_none() {
-            let heat_map = HeatMap::new(examiner, dataset, example, prepared, map, self.specs);
+            let heat_map = HeatMap::new(self.subject, dataset, example, prepared, map, self.specs);
             self.heat_map = Some(heat_map.await?);
         }
         Ok(())

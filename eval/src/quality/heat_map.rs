@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use ragweave_engine::DeviationMap;
 use serde::Serialize;
 
-use super::examiner::{Examiner, Prepared};
 use crate::dataset::{Dataset, Example};
+use crate::examiner::{Examiner, Prepared};
 use crate::mode_spec::ModeSpec;
+use crate::subject::Subject;
 
 /// The ratio whose selections are shown, or the nearest that is measured.
 const SHOWN_RATIO: f64 = 0.15;
@@ -37,7 +38,7 @@ impl HeatMap {
     /// # Errors
     /// Where a mode cannot be run.
     pub(crate) async fn new(
-        examiner: &Examiner<'_>,
+        subject: &Subject,
         dataset: &Dataset,
         example: &Example,
         prepared: &Prepared,
@@ -45,7 +46,10 @@ impl HeatMap {
         specs: &[ModeSpec],
     ) -> anyhow::Result<Self> {
         let ids = prepared.segments.token_ids();
-        let token = |&row: &usize| examiner.subject.decode(&ids[row..=row]);
+        let token = |&row: &usize| subject.decode(&ids[row..=row]);
+        let examiner = Examiner {
+            engine: &subject.engine,
+        };
         let mut selected = BTreeMap::new();
         for spec in shown(specs) {
             let trace = examiner.trace(prepared, spec.mode_for(0), &[]).await?;

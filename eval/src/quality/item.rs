@@ -8,15 +8,15 @@ use ragweave_engine::DeviationMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::examiner::Outcome;
 use super::score::Scores;
-use super::subject::Subject;
 use super::summary::Report;
 use super::times;
 use crate::dataset::{Dataset, Example};
+use crate::examiner::Outcome;
 use crate::metric::{spearman, top_share};
 use crate::mode_spec::ModeSpec;
 use crate::run_dir::{RunDir, RunHeader};
+use crate::subject::Subject;
 
 /// One example under one mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

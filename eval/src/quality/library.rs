@@ -6,8 +6,8 @@ use std::sync::Arc;
 use ragweave_engine::ChunkKv;
 use ragweave_retriever::{Embedder as _, Filter, FlatIndex, LexicalEmbedder, RetrieverError};
 
-use super::subject::Subject;
 use crate::dataset::Dataset;
+use crate::subject::Subject;
 
 /// KV kept for examples that share documents, in bytes; what does not fit is made again.
 const MAX_KEPT_BYTES: usize = 1 << 30;

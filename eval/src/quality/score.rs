@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::subject::Subject;
 use crate::dataset::Task;
 use crate::metric::{
     is_normalised_match, normalise_answer, parse_generation, rouge_l, string_match, token_f1,
     word_f1,
 };
+use crate::subject::Subject;
 
 /// Scores in `0..=1`; those that are not asked of the task are absent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,40 +1,37 @@
-//! One example under one mode: the answer, and how far the mode is from full prefill on the very
-//! same tokens.
+//! One prompt under one mode: the answer, and how far the mode is from full prefill on the very
+//! same tokens and the very same stored KV.
 
 use std::sync::Arc;
 
-use anyhow::ensure;
 use ragweave_engine::{
-    ChunkKv, ChunkState, DeviationMap, FuseReport, FuseRequest, FusionPlan, LayerSource,
-    MemorySource, Mode, PromptSegments, SamplingParams, TokenEvent, Trace, TraceRequest,
+    ChunkKv, ChunkState, DeviationMap, EngineHandle, FuseReport, FuseRequest, FusionPlan,
+    LayerSource, MemorySource, Mode, PromptSegments, SamplingParams, TokenEvent, Trace,
+    TraceRequest,
 };
 
-use super::library::Library;
-use super::subject::Subject;
-use crate::dataset::{Dataset, Example};
 use crate::metric::{agrees_on_top1, kl_divergence, mean, ms, relative_l2};
 use crate::mode_spec::ModeSpec;
 
 /// Longest part of an answer along which modes are compared token by token.
 const MAX_FORCED: usize = 32;
 
-/// Asks one dataset.
+/// Asks a model.
 pub(crate) struct Examiner<'a> {
-    pub(crate) subject: &'a Subject,
-    library: Library<'a>,
-    instruction: Option<&'a str>,
+    pub(crate) engine: &'a EngineHandle,
 }
 
-/// An example in token ids, with the KV of its chunks.
+/// A prompt in token ids, with the KV of its chunks.
 pub(crate) struct Prepared {
     pub(crate) segments: PromptSegments,
-    kvs: Vec<Arc<ChunkKv>>,
-    first_is_exact: bool,
-    /// Chunks at the end of the context that did not fit the model.
-    pub(crate) n_dropped: usize,
+    /// One per chunk.
+    pub(crate) kvs: Vec<Arc<ChunkKv>>,
+    /// Whether the first chunk's KV was made behind this very prefix, in the compute dtype.
+    pub(crate) first_is_exact: bool,
+    /// Longest answer.
+    pub(crate) max_tokens: usize,
 }
 
-/// What full prefill makes of an example.
+/// What full prefill makes of a prompt.
 pub(crate) struct Reference {
     pub(crate) answer: String,
     /// The answer's first tokens, along which modes are compared.
@@ -44,7 +41,7 @@ pub(crate) struct Reference {
     trace: Trace,
 }
 
-/// What a mode makes of an example.
+/// What a mode makes of a prompt.
 pub(crate) struct Outcome {
     pub(crate) answer: String,
     /// Mean over the tokens of full prefill's answer, in nats.
@@ -57,62 +54,10 @@ pub(crate) struct Outcome {
     pub(crate) ttft_ms: f64,
 }
 
-impl<'a> Examiner<'a> {
-    /// # Errors
-    /// Where the dataset's documents cannot be split or embedded.
-    pub(crate) fn new(
-        subject: &'a Subject,
-        dataset: &'a Dataset,
-        neighbours: usize,
-    ) -> anyhow::Result<Self> {
-        Ok(Self {
-            subject,
-            library: Library::new(subject, dataset, neighbours)?,
-            instruction: dataset.instruction.as_deref(),
-        })
-    }
-
-    /// Lays an example out; chunks at its end that do not fit the model are dropped.
-    pub(crate) async fn prepare(&mut self, example: &Example) -> anyhow::Result<Prepared> {
-        let question = match self.instruction {
-            Some(instruction) => format!("{} {instruction}", example.question),
-            None => example.question.clone(),
-        };
-        let mut segments = self.subject.prompt.segments(None, &[], &question)?;
-        let limit = self.subject.model().max_model_len;
-        let mut room = limit.saturating_sub(segments.n_tokens() + example.max_tokens);
-        ensure!(
-            room > 0,
-            "question and answer alone are longer than the model's {limit} tokens"
-        );
-        let (mut kvs, mut n_dropped) = (Vec::new(), 0);
-        for document in &example.documents {
-            for (text, ids) in self.subject.chunks(document)? {
-                if n_dropped > 0 || ids.len() > room {
-                    n_dropped += 1;
-                    continue;
-                }
-                room -= ids.len();
-                kvs.push(self.library.kv(text, &ids).await?);
-                segments.chunks.push(ids);
-            }
-        }
-        let identity = &self.subject.model().identity;
-        Ok(Prepared {
-            segments,
-            kvs,
-            first_is_exact: self.library.is_alone() && identity.is_exact_dtype(),
-            n_dropped,
-        })
-    }
-
+impl Examiner<'_> {
     /// Answers by full prefill.
-    pub(crate) async fn full(
-        &self,
-        prepared: &Prepared,
-        example: &Example,
-    ) -> anyhow::Result<Reference> {
-        let (answer, tokens) = self.generate(prepared, example, Mode::Full).await?;
+    pub(crate) async fn full(&self, prepared: &Prepared) -> anyhow::Result<Reference> {
+        let (answer, tokens) = self.generate(prepared, Mode::Full).await?;
         let forced: Vec<u32> = tokens.iter().copied().take(MAX_FORCED).collect();
         let trace = self.trace(prepared, Mode::Full, &forced).await?;
         Ok(Reference {
@@ -127,7 +72,6 @@ impl<'a> Examiner<'a> {
     pub(crate) async fn examine(
         &self,
         prepared: &Prepared,
-        example: &Example,
         spec: &ModeSpec,
         number: usize,
         reference: &Reference,
@@ -148,7 +92,7 @@ impl<'a> Examiner<'a> {
         // Greedy decoding that agrees at every step, the one that ends it too, is the same answer.
         let answer = match reference.is_whole && agreed.iter().all(|&agrees| agrees) {
             true => reference.answer.clone(),
-            false => self.generate(prepared, example, mode).await?.0,
+            false => self.generate(prepared, mode).await?.0,
         };
         let kls: Vec<f64> = steps
             .iter()
@@ -177,10 +121,10 @@ impl<'a> Examiner<'a> {
         })
     }
 
-    /// How far the stored KV of an example is from that of full prefill.
+    /// How far the stored KV of a prompt is from that of full prefill.
     pub(crate) async fn deviation(&self, prepared: &Prepared) -> anyhow::Result<DeviationMap> {
         let (plan, sources) = self.plan(prepared, Mode::Reuse)?;
-        Ok(self.subject.engine.deviation(plan, sources).await?)
+        Ok(self.engine.deviation(plan, sources).await?)
     }
 
     /// Logits along the forced tokens, with the report of the prefill.
@@ -197,23 +141,22 @@ impl<'a> Examiner<'a> {
             sources,
             forced,
         };
-        Ok(self.subject.engine.trace(request).await?)
+        Ok(self.engine.trace(request).await?)
     }
 
     async fn generate(
         &self,
         prepared: &Prepared,
-        example: &Example,
         mode: Mode,
     ) -> anyhow::Result<(String, Vec<u32>)> {
         let (plan, sources) = self.plan(prepared, mode)?;
         let request = FuseRequest {
             plan,
             sources,
-            sampling: SamplingParams::greedy(example.max_tokens),
+            sampling: SamplingParams::greedy(prepared.max_tokens),
             deadline: None,
         };
-        let mut generation = self.subject.engine.fuse(request).await?;
+        let mut generation = self.engine.fuse(request).await?;
         let (mut answer, mut tokens) = (String::new(), Vec::new());
         while let Some(event) = generation.next().await {
             if let TokenEvent::Delta {
@@ -238,7 +181,7 @@ impl<'a> Examiner<'a> {
         };
         let states = (0..prepared.kvs.len()).map(state).collect();
         let anchors: Vec<Vec<u32>> = prepared.kvs.iter().map(|kv| kv.anchors.clone()).collect();
-        let model = self.subject.model();
+        let model = self.engine.model();
         let plan = FusionPlan::new(prepared.segments.clone(), states, mode, model)?;
         let source = |kv: &Arc<ChunkKv>| -> Option<Box<dyn LayerSource>> {
             reads_kv.then(|| Box::new(MemorySource(kv.clone())) as _)
