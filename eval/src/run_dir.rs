@@ -2,7 +2,6 @@
 //! one JSON object per measured item, there as soon as it is measured) and files that sum it up.
 //! An interrupted run goes on where its last whole line ends.
 
-use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,18 +12,19 @@ use serde::Serialize;
 use serde_json::Value;
 
 mod commit;
+mod difference;
 mod header;
 mod label;
 
 pub(crate) use header::{RunHeader, RunKind, RunModel};
 pub(crate) use label::ModeLabel;
 
+use difference::Difference;
+
 /// Name of the file of items.
 const LOG: &str = "run.jsonl";
 /// Parent of the directories that nobody named.
 const DEFAULT_PARENT: &str = "runs";
-/// Fields of the header that two halves of one run may differ in.
-const NOT_COMPARED: [&str; 2] = ["command", "commit"];
 
 /// A directory that one run writes to.
 #[derive(Debug)]
@@ -145,59 +145,14 @@ fn parse_lines(log: &Path, bytes: &[u8]) -> anyhow::Result<Vec<Value>> {
     numbered.map(parse).collect()
 }
 
-/// A field in which two headers differ, and its value in each.
-#[derive(Debug, PartialEq)]
-struct Difference {
-    /// Dotted path.
-    field: String,
-    found: Value,
-    wanted: Value,
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            field,
-            found,
-            wanted,
-        } = self;
-        write!(f, "`{field}` is {found} there and {wanted} now")
-    }
-}
-
 fn expect_same(path: &Path, found: &Value, wanted: &Value) -> anyhow::Result<()> {
-    match first_difference(found, wanted, "") {
+    match Difference::first(found, wanted) {
         None => Ok(()),
         Some(difference) => bail!(
             "--out {}: holds another run, {difference}; choose another --out, or delete it",
             path.display()
         ),
     }
-}
-
-fn first_difference(found: &Value, wanted: &Value, at: &str) -> Option<Difference> {
-    let (Value::Object(found_fields), Value::Object(wanted_fields)) = (found, wanted) else {
-        return (found != wanted).then(|| Difference {
-            field: at.to_owned(),
-            found: found.clone(),
-            wanted: wanted.clone(),
-        });
-    };
-    let only_found = found_fields
-        .keys()
-        .filter(|name| !wanted_fields.contains_key(*name));
-    let names = wanted_fields.keys().chain(only_found);
-    let compared = names.filter(|name| !at.is_empty() || !NOT_COMPARED.contains(&name.as_str()));
-    let absent = Value::Null;
-    compared.into_iter().find_map(|name| {
-        let field = match at {
-            "" => name.clone(),
-            _ => format!("{at}.{name}"),
-        };
-        let of =
-            |fields: &serde_json::Map<String, Value>| fields.get(name).unwrap_or(&absent).clone();
-        first_difference(&of(found_fields), &of(wanted_fields), &field)
-    })
 }
 
 #[cfg(test)]
@@ -295,22 +250,6 @@ mod tests {
         let error = RunDir::open_or_resume(Some(&out), other_seed).unwrap_err();
         assert!(error.to_string().contains("`seed` is 7 there and 8 now"));
         assert_eq!(log(&out), before, "a refused run stays as it is");
-    }
-
-    #[test]
-    fn a_field_that_one_header_lacks_is_a_difference() {
-        let difference = first_difference(&json!({"a": {"b": 1}}), &json!({"a": {}}), "").unwrap();
-        assert_eq!(
-            (difference.field.as_str(), difference.wanted),
-            ("a.b", Value::Null)
-        );
-        assert_eq!(
-            first_difference(&json!({"commit": "a"}), &json!({"commit": "b"}), ""),
-            None
-        );
-        // Only at the top are these two free to differ.
-        let nested = |hash| json!({"config": {"commit": hash}});
-        assert!(first_difference(&nested("a"), &nested("b"), "").is_some());
     }
 
     #[test]

@@ -93,6 +93,8 @@ mod tests {
             let asked: HashSet<usize> = cycle.iter().map(|request| request.question).collect();
             assert_eq!(asked.len(), 2);
         }
+        let firsts: HashSet<usize> = requests.iter().step_by(2).map(|r| r.question).collect();
+        assert_eq!(firsts.len(), 2, "each question begins a cycle now and then");
         let orders: HashSet<&[String]> = requests.iter().map(|request| &*request.chunks).collect();
         assert!(orders.len() > 6, "chunks come in many orders: {orders:?}");
         for request in &requests {

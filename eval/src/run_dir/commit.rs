@@ -64,6 +64,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(of_checkout(dir.path()), None);
         git(dir.path(), &["init"]).unwrap();
+        let commit = ["commit", "--allow-empty", "-m", "a"];
+        git(dir.path(), &[&AUTHOR[..], &commit].concat()).unwrap();
         assert_eq!(of_checkout(dir.path()), None);
     }
 }
