@@ -1,0 +1,193 @@
+//! The runs of a report, sorted out: which rows belong together, under which name.
+
+use super::document::{Block, Key};
+use super::palette::Palette;
+use super::record::{DecayRow, LoadRow, ModeName, QualityRow, TimesRow, TtftRow};
+use super::run::{Content, Run};
+
+/// All runs of a report, and the look of each policy they name.
+#[derive(Debug)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) runs: &'a [Run],
+    pub(crate) palette: Palette,
+}
+
+/// What one quality run measured on one dataset.
+#[derive(Debug)]
+pub(crate) struct Scope<'a> {
+    /// The dataset, and the run where several runs used it.
+    pub(crate) label: String,
+    pub(crate) run: &'a Run,
+    /// In the palette's order.
+    pub(crate) rows: Vec<&'a QualityRow>,
+    pub(crate) times: Vec<&'a TimesRow>,
+}
+
+impl<'a> Evidence<'a> {
+    pub(crate) fn new(runs: &'a [Run]) -> Self {
+        let palette = Palette::new(runs.iter().flat_map(|run| policies(&run.content)));
+        Self { runs, palette }
+    }
+
+    /// One scope per quality run and dataset, in the order of the runs.
+    pub(crate) fn scopes(&self) -> Vec<Scope<'a>> {
+        let mut scopes: Vec<Scope<'a>> = Vec::new();
+        for run in self.runs {
+            if let Content::Quality(quality, times) = &run.content {
+                let times = times.as_ref().map_or(&[][..], |times| &times.rows);
+                scopes.extend(self.scopes_of(run, &quality.rows, times));
+            }
+        }
+        let labels: Vec<String> = scopes.iter().map(|scope| scope.label.clone()).collect();
+        for scope in &mut scopes {
+            if labels.iter().filter(|&label| *label == scope.label).count() > 1 {
+                scope.label = format!("{}, run {}", scope.label, scope.run.name);
+            }
+        }
+        scopes
+    }
+
+    fn scopes_of(&self, run: &'a Run, rows: &'a [QualityRow], times: &'a [TimesRow]) -> Vec<Scope<'a>> {
+        let mut datasets: Vec<&str> = Vec::new();
+        for row in rows {
+            if !datasets.contains(&row.dataset.as_str()) {
+                datasets.push(&row.dataset);
+            }
+        }
+        let scope = |dataset: &str| {
+            let mut rows: Vec<&QualityRow> =
+                rows.iter().filter(|row| row.dataset == dataset).collect();
+            rows.sort_by_key(|row| self.palette.rank(&row.mode()));
+            Scope {
+                label: dataset.to_owned(),
+                run,
+                rows,
+                times: times.iter().filter(|row| row.dataset == dataset).collect(),
+            }
+        };
+        datasets.into_iter().map(scope).collect()
+    }
+
+    /// Runs of one kind with their rows; the label is empty where there is only one.
+    pub(crate) fn ttft(&self) -> Vec<(String, &'a [TtftRow])> {
+        self.of_kind(|content| match content {
+            Content::Ttft(rows) => Some(rows.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// As [`Self::ttft`].
+    pub(crate) fn load(&self) -> Vec<(String, &'a Run, &'a [LoadRow])> {
+        let rows = |run: &'a Run| match &run.content {
+            Content::Load(rows) => Some((format!("Run {}", run.name), run, rows.as_slice())),
+            _ => None,
+        };
+        let mut found: Vec<_> = self.runs.iter().filter_map(rows).collect();
+        if let [(label, ..)] = found.as_mut_slice() {
+            label.clear();
+        }
+        found
+    }
+
+    /// As [`Self::ttft`].
+    pub(crate) fn decay(&self) -> Vec<(String, &'a [DecayRow])> {
+        self.of_kind(|content| match content {
+            Content::Decay(rows) => Some(rows.as_slice()),
+            _ => None,
+        })
+    }
+
+    fn of_kind<T>(&self, rows: impl Fn(&'a Content) -> Option<&'a [T]>) -> Vec<(String, &'a [T])> {
+        let found = self.runs.iter().filter_map(|run| {
+            rows(&run.content).map(|rows| (format!("Run {}", run.name), rows))
+        });
+        let mut found: Vec<(String, &'a [T])> = found.collect();
+        if let [(label, _)] = found.as_mut_slice() {
+            label.clear();
+        }
+        found
+    }
+
+    /// Each mode once, in the palette's order.
+    pub(crate) fn modes(&self, modes: impl IntoIterator<Item = ModeName>) -> Vec<ModeName> {
+        let mut modes: Vec<ModeName> = modes.into_iter().collect();
+        modes.sort_by_key(|mode| self.palette.rank(mode));
+        modes.dedup();
+        modes
+    }
+
+    /// A legend of policies.
+    pub(crate) fn policy_keys(&self, policies: &[String]) -> Vec<Key> {
+        let key = |policy: &String| Key {
+            sample: self.palette.style(policy).sample(true),
+            name: policy.clone(),
+        };
+        policies.iter().map(key).collect()
+    }
+
+    /// A legend of modes.
+    pub(crate) fn mode_keys(&self, modes: &[ModeName]) -> Vec<Key> {
+        let styles = self.palette.mode_styles(modes);
+        let keys = modes.iter().zip(styles).map(|(mode, style)| Key {
+            sample: style.sample(true),
+            name: mode.to_string(),
+        });
+        keys.collect()
+    }
+}
+
+impl Scope<'_> {
+    /// The policies that choose rows by a ratio.
+    pub(crate) fn chosen_policies(&self) -> Vec<&str> {
+        let with_ratio = self.rows.iter().filter(|row| row.ratio.is_some());
+        let mut policies: Vec<&str> = with_ratio.map(|row| row.policy.as_str()).collect();
+        policies.dedup();
+        policies
+    }
+
+    pub(crate) fn row(&self, policy: &str, ratio: Option<f64>) -> Option<&QualityRow> {
+        let mut rows = self.rows.iter().copied();
+        rows.find(|row| row.policy == policy && row.ratio == ratio)
+    }
+
+    /// All ratios, ascending.
+    pub(crate) fn ratios(&self) -> Vec<f64> {
+        let mut ratios: Vec<f64> = self.rows.iter().filter_map(|row| row.ratio).collect();
+        ratios.sort_by(f64::total_cmp);
+        ratios.dedup();
+        ratios
+    }
+
+    /// The columns of a table by ratio: none first where some row has none, then ascending.
+    pub(crate) fn columns(&self) -> Vec<Option<f64>> {
+        let without = self.rows.iter().any(|row| row.ratio.is_none());
+        let without = without.then_some(None);
+        without
+            .into_iter()
+            .chain(self.ratios().into_iter().map(Some))
+            .collect()
+    }
+
+    /// What the rows say about their dataset, each sentence once.
+    pub(crate) fn notes(&self) -> Vec<Block> {
+        let mut notes: Vec<&str> = Vec::new();
+        for note in self.rows.iter().filter_map(|row| row.note.as_deref()) {
+            if !note.trim().is_empty() && !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        notes.into_iter().map(|note| Block::Note(note.to_owned())).collect()
+    }
+}
+
+fn policies(content: &Content) -> Vec<&str> {
+    match content {
+        Content::Quality(quality, _) => {
+            quality.rows.iter().map(|row| row.policy.as_str()).collect()
+        }
+        Content::Ttft(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
+        Content::Load(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
+        Content::Decay(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
+        Content::Unknown | Content::Unfinished => Vec::new(),
+    }
+}

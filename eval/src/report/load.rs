@@ -1,0 +1,207 @@
+//! Time to first token and goodput against the rate at which requests arrive.
+
+use serde_json::Value;
+
+use super::chart::axis::{Axis, short};
+use super::chart::plot::{Band, Join, Line, Markers, Plot, Point};
+use super::chart::style::Style;
+use super::document::{Block, Cell, Figure, Key, Panel, Section, Table};
+use super::evidence::Evidence;
+use super::record::{LoadRow, ModeName};
+
+const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate (open loop, \
+    requests per second), whether or not earlier ones are answered. Median and 95th percentile of \
+    the time to first token in ms on a logarithmic axis, lower is better; goodput is the requests \
+    per second whose first token came within the objective, higher is better, and the grey diagonal \
+    is every request offered.";
+
+pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
+    let runs = evidence.load();
+    let mut blocks = vec![Block::Text(match runs.is_empty() {
+        true => "No load run was given; `ragweave-eval load` makes one.".to_owned(),
+        false => INTRODUCTION.to_owned(),
+    })];
+    for (label, run, rows) in runs {
+        if !label.is_empty() {
+            blocks.push(Block::Heading(label));
+        }
+        let slo_ms = objective(&run.header.config);
+        blocks.push(figure(evidence, rows, slo_ms));
+        blocks.extend(table(evidence, rows).block());
+    }
+    Section {
+        id: "load",
+        title: "Load",
+        blocks,
+    }
+}
+
+/// The TTFT objective, where the run's configuration names it.
+fn objective(config: &Value) -> Option<f64> {
+    config.get("slo_ttft_ms").and_then(Value::as_f64)
+}
+
+fn figure(evidence: &Evidence<'_>, rows: &[LoadRow], slo_ms: Option<f64>) -> Block {
+    let modes = evidence.modes(rows.iter().map(LoadRow::mode));
+    let plots = [
+        ttft_plot(evidence, rows, &modes, "TTFT p50", slo_ms, |row| row.ttft_ms.p50.get()),
+        ttft_plot(evidence, rows, &modes, "TTFT p95", slo_ms, |row| row.ttft_ms.p95.get()),
+        goodput_plot(evidence, rows, &modes),
+    ];
+    let mut legend = evidence.mode_keys(&modes);
+    legend.push(Key {
+        sample: OFFERED.sample(false),
+        name: "every request offered".to_owned(),
+    });
+    if let Some(slo_ms) = slo_ms {
+        legend.push(Key {
+            sample: OBJECTIVE.sample(false),
+            name: format!("objective, {} ms", short(slo_ms)),
+        });
+    }
+    Block::Figure(Figure {
+        legend,
+        panels: plots
+            .into_iter()
+            .flatten()
+            .map(|plot| Panel::new(plot.svg()))
+            .collect(),
+        ..Figure::default()
+    })
+}
+
+const OFFERED: Style = Style {
+    colour: "#cfcfcf",
+    dash: "",
+    width: 3.0,
+    ..Style::BASELINE
+};
+const OBJECTIVE: Style = Style {
+    dash: "2 2",
+    ..Style::FULL
+};
+
+fn ttft_plot(
+    evidence: &Evidence<'_>,
+    rows: &[LoadRow],
+    modes: &[ModeName],
+    title: &str,
+    slo_ms: Option<f64>,
+    value: impl Fn(&LoadRow) -> Option<f64>,
+) -> Option<Plot> {
+    let values = rows.iter().filter_map(&value).chain(slo_ms);
+    let band = |value| Band {
+        name: "objective".to_owned(),
+        style: OBJECTIVE,
+        value,
+        interval: None,
+    };
+    Some(Plot {
+        title: format!("{title} against rate"),
+        x: rate_axis(rows)?,
+        y: Axis::log("ms (log scale)", values)?,
+        bands: slo_ms.map(band).into_iter().collect(),
+        lines: lines(evidence, rows, modes, &value),
+    })
+}
+
+fn goodput_plot(evidence: &Evidence<'_>, rows: &[LoadRow], modes: &[ModeName]) -> Option<Plot> {
+    let value = |row: &LoadRow| row.goodput.get();
+    let mut rates: Vec<f64> = rows.iter().map(|row| row.rate).collect();
+    rates.sort_by(f64::total_cmp);
+    let offered = Line {
+        style: OFFERED,
+        points: rates.iter().map(|&rate| point(rate, rate, String::new())).collect(),
+        join: Join::Straight,
+        markers: Markers::Hidden,
+    };
+    let own = lines(evidence, rows, modes, &value);
+    Some(Plot {
+        title: "Goodput against rate".to_owned(),
+        x: rate_axis(rows)?,
+        y: Axis::linear(
+            "requests/s in time",
+            rows.iter().filter_map(value).chain(rates).chain([0.0]),
+            [0.0, f64::MAX],
+        )?,
+        bands: Vec::new(),
+        lines: [offered].into_iter().chain(own).collect(),
+    })
+}
+
+fn rate_axis(rows: &[LoadRow]) -> Option<Axis> {
+    let rates = rows.iter().map(|row| row.rate);
+    Axis::linear("requests/s offered", rates.chain([0.0]), [0.0, f64::MAX])
+}
+
+fn point(x: f64, y: f64, title: String) -> Point {
+    Point {
+        x,
+        y,
+        interval: None,
+        title,
+        hollow: false,
+    }
+}
+
+fn lines(
+    evidence: &Evidence<'_>,
+    rows: &[LoadRow],
+    modes: &[ModeName],
+    value: &impl Fn(&LoadRow) -> Option<f64>,
+) -> Vec<Line> {
+    let styles = evidence.palette.mode_styles(modes);
+    let line = |(mode, style): (&ModeName, Style)| {
+        let own = rows.iter().filter(|row| row.mode() == *mode);
+        let mut points: Vec<Point> = own
+            .filter_map(|row| {
+                let y = value(row)?;
+                let title = format!("{mode}, {} requests/s: {}", short(row.rate), short(y));
+                Some(point(row.rate, y, title))
+            })
+            .collect();
+        points.sort_by(|one, other| one.x.total_cmp(&other.x));
+        Line {
+            style,
+            points,
+            join: Join::Straight,
+            markers: Markers::Shown,
+        }
+    };
+    modes.iter().zip(styles).map(line).collect()
+}
+
+fn table(evidence: &Evidence<'_>, rows: &[LoadRow]) -> Table {
+    let header = [
+        "mode", "rate", "n", "completed", "rejected", "TTFT p50", "TTFT p95", "TTFT p99",
+        "TPOT p50", "ITL p95", "E2E p50", "E2E p95", "goodput", "achieved",
+    ];
+    let caption = "Load (times in ms, rates in requests/s)";
+    let mut table = Table::new(caption, &header, 1);
+    let mut rows: Vec<&LoadRow> = rows.iter().collect();
+    rows.sort_by(|one, other| {
+        let rank = |row: &LoadRow| evidence.palette.rank(&row.mode());
+        rank(one)
+            .cmp(&rank(other))
+            .then_with(|| one.rate.total_cmp(&other.rate))
+    });
+    for row in rows {
+        table.push(vec![
+            Cell::code(row.mode().to_string()),
+            Cell::text(short(row.rate)),
+            Cell::text(row.n.to_string()),
+            Cell::text(row.completed.to_string()),
+            Cell::text(row.rejected.to_string()),
+            Cell::number(row.ttft_ms.p50.get(), 1),
+            Cell::number(row.ttft_ms.p95.get(), 1),
+            Cell::number(row.ttft_ms.p99.get(), 1),
+            Cell::number(row.tpot_ms.p50.get(), 2),
+            Cell::number(row.itl_ms.p95.get(), 2),
+            Cell::number(row.e2e_ms.p50.get(), 1),
+            Cell::number(row.e2e_ms.p95.get(), 1),
+            Cell::number(row.goodput.get(), 2),
+            Cell::number(row.achieved_rate.get(), 2),
+        ]);
+    }
+    table
+}

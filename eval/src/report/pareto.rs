@@ -1,0 +1,213 @@
+//! Quality against time to first token, and which modes no other beats in both.
+
+use super::chart::axis::Axis;
+use super::chart::plot::{Join, Line, Markers, Plot, Point};
+use super::chart::style::Style;
+use super::document::{Block, Cell, Figure, Key, Panel, Section, Table};
+use super::evidence::{Evidence, Scope};
+use super::metric::{Metric, headline};
+use super::palette::{Group, Palette};
+use super::record::{ModeName, QualityRow, TimesRow};
+
+/// A mode with what it costs and what it answers.
+#[derive(Debug, Clone)]
+struct Trade<'a> {
+    mode: ModeName,
+    row: &'a QualityRow,
+    times: &'a TimesRow,
+    ttft_ms: f64,
+    quality: f64,
+}
+
+const INTRODUCTION: &str = "Each mark is a mode (a policy at a ratio): its median time to first \
+    token in ms, and the quality of its answers. Up and to the left is better. Filled marks joined \
+    by steps are a policy's Pareto front: no other ratio of that policy is both faster and better; \
+    hollow marks are beaten by one that is. The grey steps are the front over all modes, the same in \
+    each panel. Times are of the same run as the answers.";
+
+pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
+    let scopes = evidence.scopes();
+    let mut blocks = Vec::new();
+    for scope in &scopes {
+        blocks.extend(scope_blocks(evidence, scope));
+    }
+    let sentence = match blocks.is_empty() {
+        true => "No quality run with times (times.json) was given, so quality cannot be set \
+                 against TTFT.",
+        false => INTRODUCTION,
+    };
+    blocks.insert(0, Block::Text(sentence.to_owned()));
+    Section {
+        id: "pareto",
+        title: "Quality against time to first token",
+        blocks,
+    }
+}
+
+fn scope_blocks(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
+    let Some(metric) = headline(scope) else {
+        return Vec::new();
+    };
+    let trades = trades(scope, &metric);
+    if trades.is_empty() {
+        return Vec::new();
+    }
+    let mut blocks = vec![Block::Heading(scope.label.clone())];
+    blocks.extend(scope.notes());
+    blocks.push(figure(evidence, &metric, &trades));
+    blocks.extend(table(&metric, &trades).block());
+    blocks
+}
+
+fn trades<'a>(scope: &'a Scope<'_>, metric: &Metric) -> Vec<Trade<'a>> {
+    let trade = |row: &&'a QualityRow| {
+        let mode = row.mode();
+        let times = scope.times.iter().find(|times| times.mode() == mode)?;
+        Some(Trade {
+            mode,
+            row,
+            times,
+            ttft_ms: times.ttft_ms_p50.get()?,
+            quality: metric.value(row)?,
+        })
+    };
+    scope.rows.iter().filter_map(trade).collect()
+}
+
+/// Whether no other trade is as fast and as good, and in one of the two better.
+fn on_front(trade: &Trade<'_>, among: &[Trade<'_>]) -> bool {
+    !among.iter().any(|other| {
+        let no_worse = other.ttft_ms <= trade.ttft_ms && other.quality >= trade.quality;
+        no_worse && (other.ttft_ms < trade.ttft_ms || other.quality > trade.quality)
+    })
+}
+
+fn figure(evidence: &Evidence<'_>, metric: &Metric, trades: &[Trade<'_>]) -> Block {
+    let mut policies: Vec<&str> = trades
+        .iter()
+        .filter(|trade| trade.mode.ratio.is_some())
+        .map(|trade| trade.mode.policy.as_str())
+        .collect();
+    policies.dedup();
+    let panels = Palette::groups(&policies).into_iter().filter_map(|group| {
+        Some(Panel {
+            svg: plot(evidence, metric, trades, &group)?.svg(),
+            legend: evidence.policy_keys(&group.policies),
+        })
+    });
+    Block::Figure(Figure {
+        legend: shared_legend(evidence, trades),
+        panels: panels.collect(),
+        ..Figure::default()
+    })
+}
+
+fn shared_legend(evidence: &Evidence<'_>, trades: &[Trade<'_>]) -> Vec<Key> {
+    let limits = trades.iter().filter(|trade| trade.mode.ratio.is_none());
+    let mut policies: Vec<String> = limits.map(|trade| trade.mode.policy.clone()).collect();
+    policies.dedup();
+    let mut keys = evidence.policy_keys(&policies);
+    keys.push(Key {
+        sample: OVERALL.sample(false),
+        name: "front over all modes".to_owned(),
+    });
+    keys
+}
+
+/// The front over all modes.
+const OVERALL: Style = Style {
+    width: 3.2,
+    colour: "#cfcfcf",
+    dash: "",
+    ..Style::BASELINE
+};
+
+fn plot(
+    evidence: &Evidence<'_>,
+    metric: &Metric,
+    trades: &[Trade<'_>],
+    group: &Group,
+) -> Option<Plot> {
+    let overall = line(metric, OVERALL, Markers::Hidden, &sorted(trades, |trade| on_front(trade, trades)));
+    let limits = trades.iter().filter(|trade| trade.mode.ratio.is_none());
+    let limits = limits.map(|trade| {
+        let style = evidence.palette.style(&trade.mode.policy);
+        line(metric, style, Markers::Shown, std::slice::from_ref(trade))
+    });
+    let own = group.policies.iter().map(|policy| {
+        let own = sorted(trades, |trade| trade.mode.policy == *policy);
+        line(metric, evidence.palette.style(policy), Markers::Shown, &own)
+    });
+    let title = match group.title.as_str() {
+        "" => "All policies",
+        title => title,
+    };
+    Some(Plot {
+        title: title.to_owned(),
+        x: ttft_axis(trades)?,
+        y: quality_axis(metric, trades)?,
+        bands: Vec::new(),
+        lines: [overall].into_iter().chain(own).chain(limits).collect(),
+    })
+}
+
+fn sorted<'a>(trades: &[Trade<'a>], keep: impl Fn(&Trade<'a>) -> bool) -> Vec<Trade<'a>> {
+    let mut kept: Vec<Trade<'a>> = trades.iter().filter(|trade| keep(trade)).cloned().collect();
+    kept.sort_by(|one, other| one.ttft_ms.total_cmp(&other.ttft_ms));
+    kept
+}
+
+fn line(metric: &Metric, style: Style, markers: Markers, trades: &[Trade<'_>]) -> Line {
+    let point = |trade: &Trade<'_>| Point {
+        x: trade.ttft_ms,
+        y: trade.quality,
+        interval: None,
+        title: format!(
+            "{}: {:.1} ms, {}",
+            trade.mode,
+            trade.ttft_ms,
+            metric.sentence(trade.row)
+        ),
+        hollow: !on_front(trade, trades),
+    };
+    Line {
+        style,
+        points: trades.iter().map(point).collect(),
+        join: Join::Steps,
+        markers,
+    }
+}
+
+/// Linear where the slowest mode takes less than six times the fastest.
+fn ttft_axis(trades: &[Trade<'_>]) -> Option<Axis> {
+    let times = || trades.iter().map(|trade| trade.ttft_ms);
+    let slowest = times().fold(0.0, f64::max);
+    match times().all(|time| time > 0.0 && slowest / time < 6.0) {
+        true => Axis::linear("TTFT p50, ms", times(), [0.0, f64::MAX]),
+        false => Axis::log("TTFT p50, ms (log scale)", times()),
+    }
+}
+
+fn quality_axis(metric: &Metric, trades: &[Trade<'_>]) -> Option<Axis> {
+    let values = trades.iter().map(|trade| trade.quality);
+    Axis::linear(&metric.label(), values, [0.0, 100.0])
+}
+
+fn table(metric: &Metric, trades: &[Trade<'_>]) -> Table {
+    let full = trades.iter().find(|trade| trade.mode.policy == "full");
+    let header = [
+        "mode", "TTFT p50, ms", "TTFT p95, ms", "speed-up", &metric.label(), "to full, points",
+    ];
+    let mut table = Table::new("The front over all modes, fastest first", &header, 1);
+    for trade in sorted(trades, |trade| on_front(trade, trades)) {
+        table.push(vec![
+            Cell::code(trade.mode.to_string()),
+            Cell::number(Some(trade.ttft_ms), 1),
+            Cell::number(trade.times.ttft_ms_p95.get(), 1),
+            Cell::number(full.map(|full| full.ttft_ms / trade.ttft_ms), 2),
+            metric.cell(trade.row),
+            Cell::number(full.map(|full| trade.quality - full.quality), 1),
+        ]);
+    }
+    table
+}
