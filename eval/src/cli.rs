@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, logits};
+use crate::{bench, compare, logits, report};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -27,6 +27,8 @@ enum Command {
     Compare(compare::Args),
     /// Time the engine on a model of random weights
     Bench(bench::Args),
+    /// Make a page of charts and tables from the directories of runs
+    Report(report::Args),
 }
 
 impl Cli {
@@ -39,6 +41,7 @@ impl Cli {
             Command::Logits(args) => logits::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Report(args) => report::run(&args),
         }
     }
 }

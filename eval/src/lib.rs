@@ -1,5 +1,6 @@
 //! Measures ragweave against full prefill: `logits` for cross-checks with other implementations,
-//! `compare` for answer quality and time to first token on questions, `bench` for time alone.
+//! `compare` for answer quality and time to first token on questions, `bench` for time alone,
+//! `report` for pages with charts and tables of what runs measured.
 //!
 //! ```
 //! use ragweave_eval::metric;
@@ -13,6 +14,7 @@ pub mod cli;
 mod bench;
 mod compare;
 mod logits;
+mod report;
 
 mod dataset;
 mod engine_args;

@@ -82,10 +82,17 @@ fn warn_of_left_out(runs: &[Run]) {
     for run in runs {
         match run.content {
             Content::Unknown => {
-                tracing::warn!(run = run.name, kind = run.header.kind, "unknown kind: left out");
+                tracing::warn!(
+                    run = run.name,
+                    kind = run.header.kind,
+                    "unknown kind: left out"
+                );
             }
             Content::Unfinished => {
-                tracing::warn!(run = run.name, "no summary.json, the run has not ended: left out");
+                tracing::warn!(
+                    run = run.name,
+                    "no summary.json, the run has not ended: left out"
+                );
             }
             Content::Quality(..) | Content::Ttft(_) | Content::Load(_) | Content::Decay(_) => {}
         }

@@ -15,7 +15,7 @@ const TOLERANCE_POINTS: f64 = 1.0;
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let scopes = evidence.scopes();
     let mut blocks = vec![Block::Text(match scopes.is_empty() {
-        true => "No quality run was given; `ragweave-eval quality` makes one.".to_owned(),
+        true => evidence.lack_of_quality().to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
     for scope in &scopes {
@@ -33,16 +33,21 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
 
 const INTRODUCTION: &str = "What the model answers when a policy recomputes only a share of the \
     context tokens. Bars are 95 % intervals. Horizontal lines, with their intervals as bands: full \
-    prefill, and plain reuse of stored KV. The dotted grey line is random choice: a policy below it \
-    chooses worse than chance. Exact match and top-1 agreement are in percent, higher is better; KL \
-    is the divergence of the next token's distribution from that of full prefill in nats on a \
-    logarithmic axis, lower is better, and full prefill, with 0, is not on that axis.";
+    prefill, and plain reuse of stored KV. A dotted grey line is random choice, for comparison: a \
+    policy below it chooses worse than chance. Exact match and top-1 agreement are in percent, \
+    higher is better; KL is the divergence of the next token's distribution from that of full \
+    prefill in nats on a logarithmic axis, lower is better, and full prefill, with 0, is not on that \
+    axis.";
 
 /// The headline, KL and agreement, as far as they were measured.
 fn metrics(scope: &Scope<'_>) -> Vec<Metric> {
     let first = headline(scope).unwrap_or(EXACT_MATCH);
     let mut metrics = vec![first];
-    metrics.extend([KL, TOP1].into_iter().filter(|metric| metric.name != first.name));
+    metrics.extend(
+        [KL, TOP1]
+            .into_iter()
+            .filter(|metric| metric.name != first.name),
+    );
     metrics.retain(|metric| metric.is_measured(scope));
     metrics
 }
@@ -50,7 +55,7 @@ fn metrics(scope: &Scope<'_>) -> Vec<Metric> {
 fn figures(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
     let metrics = metrics(scope);
     let policies = scope.chosen_policies();
-    if metrics.is_empty() || policies.is_empty() {
+    if policies.is_empty() {
         let why = "No policy was measured at a ratio here, so there is no curve to draw.";
         return vec![Block::Text(why.to_owned())];
     }
@@ -58,12 +63,13 @@ fn figures(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
         let panels = metrics.iter().filter_map(|metric| {
             panel(evidence, scope, metric, &group).map(|plot| Panel::new(plot.svg()))
         });
-        Block::Figure(Figure {
+        Figure {
             panels: panels.collect(),
             legend: evidence.policy_keys(&group.policies),
             title: group.title,
             ..Figure::default()
-        })
+        }
+        .block()
     };
     Palette::groups(&policies).into_iter().map(figure).collect()
 }
@@ -166,7 +172,13 @@ fn smallest(scope: &Scope<'_>) -> Table {
     );
     let mut table = Table::new(
         caption,
-        &["policy", "smallest ratio, %", "there, %", "best, %", "best at ratio, %"],
+        &[
+            "policy",
+            "smallest ratio, %",
+            "there, %",
+            "best, %",
+            "best at ratio, %",
+        ],
         1,
     );
     let Some(full) = full else {
@@ -188,11 +200,74 @@ fn smallest_of(scope: &Scope<'_>, metric: &Metric, policy: &str, full: f64) -> V
         .rev()
         .take_while(|(_, value)| *value >= full - TOLERANCE_POINTS - 1e-9)
         .last();
-    let best = values.iter().rev().max_by(|one, other| one.1.total_cmp(&other.1));
+    let best = values
+        .iter()
+        .rev()
+        .max_by(|one, other| one.1.total_cmp(&other.1));
     let percent = |place: Option<&(f64, f64)>| match place {
         Some((ratio, _)) => Cell::text(super::chart::axis::short(ratio * 100.0)),
         None => Cell::text("none"),
     };
     let value = |place: Option<&(f64, f64)>| Cell::number(place.map(|(_, value)| *value), 1);
-    vec![Cell::code(policy), percent(kept), value(kept), value(best), percent(best)]
+    vec![
+        Cell::code(policy),
+        percent(kept),
+        value(kept),
+        value(best),
+        percent(best),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::run::{Content, Run};
+
+    /// A run of `full` at 98 % and `hkvd@2` at these ratios with these scores.
+    fn run(scores: &[(f64, f64)]) -> Run {
+        let full = serde_json::json!({"dataset": "d", "policy": "full", "exact_match": 0.98});
+        let row = |&(ratio, exact_match): &(f64, f64)| {
+            serde_json::json!({"dataset": "d", "policy": "hkvd@2", "ratio": ratio,
+                "exact_match": exact_match})
+        };
+        let rows: Vec<_> = [full].into_iter().chain(scores.iter().map(row)).collect();
+        let quality = serde_json::from_value(serde_json::json!({ "rows": rows })).unwrap();
+        Run {
+            name: "run".to_owned(),
+            header: serde_json::from_str(r#"{"kind": "quality", "version": 1}"#).unwrap(),
+            content: Content::Quality(Box::new(quality), None),
+        }
+    }
+
+    fn smallest_ratio(scores: &[(f64, f64)]) -> Cell {
+        let runs = [run(scores)];
+        let scopes = Evidence::new(&runs).scopes();
+        smallest(&scopes[0]).rows[0][1].clone()
+    }
+
+    #[test]
+    fn the_smallest_ratio_is_one_from_which_quality_stays() {
+        let text = Cell::text;
+        assert_eq!(
+            smallest_ratio(&[(0.01, 0.8), (0.05, 0.97), (0.1, 0.98)]),
+            text("5")
+        );
+        // A lucky small ratio does not count where a larger one falls back.
+        assert_eq!(
+            smallest_ratio(&[(0.01, 0.97), (0.05, 0.9), (0.1, 0.98)]),
+            text("10")
+        );
+        assert_eq!(smallest_ratio(&[(0.01, 0.97), (0.1, 0.96)]), text("none"));
+    }
+
+    #[test]
+    fn a_ratio_of_zero_makes_the_axis_linear() {
+        let axis_label = |scores: &[(f64, f64)]| {
+            let runs = [run(scores)];
+            let scopes = Evidence::new(&runs).scopes();
+            ratio_axis(&scopes[0]).unwrap().label
+        };
+        assert!(axis_label(&[(0.1, 0.9)]).contains("log"));
+        assert!(!axis_label(&[(0.0, 0.5), (0.1, 0.9)]).contains("log"));
+    }
 }

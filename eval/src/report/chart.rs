@@ -19,7 +19,11 @@ const CHAR_WIDTH: f64 = 0.6;
 /// At most so many characters; the last is an ellipsis where some were left out.
 pub(crate) fn shortened(text: &str, max: usize) -> String {
     match text.chars().count() > max {
-        true => text.chars().take(max.saturating_sub(1)).chain(['…']).collect(),
+        true => text
+            .chars()
+            .take(max.saturating_sub(1))
+            .chain(['…'])
+            .collect(),
         false => text.to_owned(),
     }
 }

@@ -14,7 +14,7 @@ const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (sh
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let runs = evidence.decay();
     let mut blocks = vec![Block::Text(match runs.is_empty() {
-        true => "No decay run was given; `ragweave-eval decay` makes one.".to_owned(),
+        true => "No decay run was given; “ragweave-eval decay” makes one.".to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
     for (label, rows) in runs {
@@ -35,15 +35,29 @@ fn figure(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Block {
     let modes = evidence.modes(rows.iter().map(DecayRow::mode));
     let hit_rate = |row: &DecayRow| row.hit_rate.get().map(|share| share * 100.0);
     let plots = [
-        plot(evidence, rows, &modes, ("Hit rate", "%", [0.0, 100.0]), hit_rate),
-        plot(evidence, rows, &modes, ("TTFT p50", "ms", [0.0, f64::MAX]), |row| {
-            row.ttft_ms_p50.get()
-        }),
-        plot(evidence, rows, &modes, ("TTFT p95", "ms", [0.0, f64::MAX]), |row| {
-            row.ttft_ms_p95.get()
-        }),
+        plot(
+            evidence,
+            rows,
+            &modes,
+            ("Hit rate", "%", [0.0, 100.0]),
+            hit_rate,
+        ),
+        plot(
+            evidence,
+            rows,
+            &modes,
+            ("TTFT p50", "ms", [0.0, f64::MAX]),
+            |row| row.ttft_ms_p50.get(),
+        ),
+        plot(
+            evidence,
+            rows,
+            &modes,
+            ("TTFT p95", "ms", [0.0, f64::MAX]),
+            |row| row.ttft_ms_p95.get(),
+        ),
     ];
-    Block::Figure(Figure {
+    Figure {
         legend: evidence.mode_keys(&modes),
         panels: plots
             .into_iter()
@@ -51,7 +65,8 @@ fn figure(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Block {
             .map(|plot| Panel::new(plot.svg()))
             .collect(),
         ..Figure::default()
-    })
+    }
+    .block()
 }
 
 /// The y axis begins at 0, so that noise does not look like decay.
@@ -72,7 +87,9 @@ fn plot(
         x: Axis::linear("batch", batches, [0.0, f64::MAX])?.at_whole_numbers(),
         y: Axis::linear(unit, [0.0, top], bounds)?,
         bands: Vec::new(),
-        lines: lines.map(|(mode, style)| line(rows, mode, style, &value)).collect(),
+        lines: lines
+            .map(|(mode, style)| line(rows, mode, style, &value))
+            .collect(),
     })
 }
 
@@ -105,7 +122,14 @@ fn line(
 }
 
 fn table(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Table {
-    let header = ["mode", "batch", "queries", "hit rate, %", "TTFT p50, ms", "TTFT p95, ms"];
+    let header = [
+        "mode",
+        "batch",
+        "queries",
+        "hit rate, %",
+        "TTFT p50, ms",
+        "TTFT p95, ms",
+    ];
     let mut table = Table::new("Hit rate and time to first token by batch", &header, 1);
     let mut rows: Vec<&DecayRow> = rows.iter().collect();
     rows.sort_by_key(|row| (evidence.palette.rank(&row.mode()), row.batch));

@@ -63,9 +63,10 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
     let selections = selections(evidence, heatmap);
     let shown = shown_chunks(heatmap);
     let n_shown: usize = shown.iter().map(|(_, [from, to])| to - from).sum();
-    if n_shown < heatmap.rows.len() {
+    if heatmap.rows.len() > MAX_TOKENS {
         blocks.push(Block::Text(format!(
-            "{n_shown} of {} context tokens are drawn: the chunks that deviate most.",
+            "{n_shown} of {} context tokens are drawn: the chunks that deviate most, the weakest \
+             of them cut short.",
             heatmap.rows.len()
         )));
     }
@@ -74,12 +75,15 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
         sample: shading.legend(),
         name: "relative squared deviation of K and V".to_owned(),
     };
-    blocks.push(Block::Figure(Figure {
-        legend: vec![key],
-        panels: heat.svgs(shading).into_iter().map(Panel::new).collect(),
-        width: Width::Wide,
-        ..Figure::default()
-    }));
+    blocks.push(
+        Figure {
+            legend: vec![key],
+            panels: heat.svgs(shading).into_iter().map(Panel::new).collect(),
+            width: Width::Wide,
+            ..Figure::default()
+        }
+        .block(),
+    );
     blocks.extend(table(heatmap, &selections).block());
     blocks
 }
@@ -121,7 +125,11 @@ fn parse_mode(spec: &str) -> ModeName {
 }
 
 fn usual_ratio(selections: &[Selection<'_>]) -> f64 {
-    let ratios = || selections.iter().filter_map(|selection| selection.mode.ratio);
+    let ratios = || {
+        selections
+            .iter()
+            .filter_map(|selection| selection.mode.ratio)
+    };
     let count = |ratio: f64| ratios().filter(|&other| other == ratio).count();
     let usual = ratios().max_by(|&one, &other| {
         let nearness = |ratio: f64| -(ratio - TYPICAL_RATIO).abs();
@@ -175,7 +183,10 @@ fn heat<'a>(
 ) -> Heat<'a> {
     let indices: Vec<usize> = match heatmap.rows.len() <= MAX_TOKENS {
         true => (0..heatmap.rows.len()).collect(),
-        false => shown.iter().flat_map(|(_, [from, to])| *from..*to).collect(),
+        false => shown
+            .iter()
+            .flat_map(|(_, [from, to])| *from..*to)
+            .collect(),
     };
     let place = |index: usize| indices.partition_point(|&other| other < index);
     let chunks = shown
@@ -187,7 +198,10 @@ fn heat<'a>(
         positions: selection.positions.iter().copied().collect(),
     };
     Heat {
-        tokens: indices.iter().map(|&index| heatmap.tokens[index].as_str()).collect(),
+        tokens: indices
+            .iter()
+            .map(|&index| heatmap.tokens[index].as_str())
+            .collect(),
         rows: indices.iter().map(|&index| heatmap.rows[index]).collect(),
         layers: heatmap
             .layers
@@ -202,7 +216,12 @@ fn heat<'a>(
 fn table(heatmap: &Heatmap, selections: &[Selection<'_>]) -> Table {
     let caption = "What each selection covers of this prompt's deviation, summed over layers; higher \
                    is better";
-    let header = ["mode", "tokens recomputed", "share of tokens, %", "deviation covered, %"];
+    let header = [
+        "mode",
+        "tokens recomputed",
+        "share of tokens, %",
+        "deviation covered, %",
+    ];
     let mut table = Table::new(caption, &header, 1);
     for selection in selections {
         let positions: HashSet<usize> = selection.positions.iter().copied().collect();
@@ -263,7 +282,10 @@ mod tests {
         let shown = shown_chunks(&map);
         assert_eq!(
             shown,
-            [("chunk 1".to_owned(), [0, 100]), ("chunk 2".to_owned(), [500, 1000])]
+            [
+                ("chunk 1".to_owned(), [0, 100]),
+                ("chunk 2".to_owned(), [500, 1000])
+            ]
         );
     }
 

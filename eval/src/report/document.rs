@@ -37,14 +37,24 @@ pub(crate) struct Figure {
     pub(crate) width: Width,
 }
 
+impl Figure {
+    /// The figure as a block; a sentence in its place where nothing could be drawn.
+    pub(crate) fn block(self) -> Block {
+        match self.panels.is_empty() {
+            true => Block::Text("Nothing that could be drawn was measured here.".to_owned()),
+            false => Block::Figure(self),
+        }
+    }
+}
+
 /// How much of the page a panel takes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Width {
     /// Up to three side by side.
     #[default]
     Third,
-    /// The whole line.
-    Line,
+    /// Up to two side by side.
+    Half,
     /// The whole line; scrolled sideways where the screen is narrower than the picture.
     Wide,
 }
@@ -104,12 +114,26 @@ impl Table {
     }
 }
 
+/// Stands for a value that was not measured.
+pub(crate) const DASH: &str = "–";
+
+/// A number with the given decimals; what rounds to zero has no sign.
+fn fixed(value: f64, decimals: usize) -> String {
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(digits) if digits.trim_matches(['0', '.']).is_empty() => digits.to_owned(),
+        _ => text,
+    }
+}
+
 /// One cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Cell {
     Text(String),
     /// A name from a run, such as a policy's spec.
     Code(String),
+    /// A value and its interval.
+    Interval(String, String),
 }
 
 impl Cell {
@@ -123,10 +147,7 @@ impl Cell {
 
     /// A measured value, or a dash.
     pub(crate) fn number(value: Option<f64>, decimals: usize) -> Self {
-        Self::Text(value.map_or_else(
-            || "–".to_owned(),
-            |value| format!("{:.decimals$}", value + 0.0),
-        ))
+        Self::Text(value.map_or_else(|| DASH.to_owned(), |value| fixed(value, decimals)))
     }
 
     /// A share in percent, without the sign.
@@ -140,12 +161,20 @@ impl Cell {
         interval: Option<(f64, f64)>,
         text: impl Fn(f64) -> String,
     ) -> Self {
-        Self::Text(match (value, interval) {
-            (None, _) => "–".to_owned(),
-            (Some(value), None) => text(value),
+        match (value, interval) {
+            (None, _) => Self::Text(DASH.to_owned()),
+            (Some(value), None) => Self::Text(text(value)),
             (Some(value), Some((low, high))) => {
-                format!("{} ({}–{})", text(value), text(low), text(high))
+                Self::Interval(text(value), format!("{}–{}", text(low), text(high)))
             }
-        })
+        }
+    }
+
+    /// Whether the cell holds a value.
+    pub(crate) fn is_known(&self) -> bool {
+        match self {
+            Self::Text(text) | Self::Code(text) => !text.is_empty() && text != DASH,
+            Self::Interval(..) => true,
+        }
     }
 }

@@ -47,7 +47,21 @@ impl<'a> Evidence<'a> {
         scopes
     }
 
-    fn scopes_of(&self, run: &'a Run, rows: &'a [QualityRow], times: &'a [TimesRow]) -> Vec<Scope<'a>> {
+    /// Why there are no scopes.
+    pub(crate) fn lack_of_quality(&self) -> &'static str {
+        let is_quality = |run: &Run| matches!(run.content, Content::Quality(..));
+        match self.runs.iter().any(is_quality) {
+            true => "The quality runs that were given hold no rows.",
+            false => "No quality run was given; “ragweave-eval quality” makes one.",
+        }
+    }
+
+    fn scopes_of(
+        &self,
+        run: &'a Run,
+        rows: &'a [QualityRow],
+        times: &'a [TimesRow],
+    ) -> Vec<Scope<'a>> {
         let mut datasets: Vec<&str> = Vec::new();
         for row in rows {
             if !datasets.contains(&row.dataset.as_str()) {
@@ -98,9 +112,10 @@ impl<'a> Evidence<'a> {
     }
 
     fn of_kind<T>(&self, rows: impl Fn(&'a Content) -> Option<&'a [T]>) -> Vec<(String, &'a [T])> {
-        let found = self.runs.iter().filter_map(|run| {
-            rows(&run.content).map(|rows| (format!("Run {}", run.name), rows))
-        });
+        let found = self
+            .runs
+            .iter()
+            .filter_map(|run| rows(&run.content).map(|rows| (format!("Run {}", run.name), rows)));
         let mut found: Vec<(String, &'a [T])> = found.collect();
         if let [(label, _)] = found.as_mut_slice() {
             label.clear();
@@ -176,7 +191,10 @@ impl Scope<'_> {
                 notes.push(note);
             }
         }
-        notes.into_iter().map(|note| Block::Note(note.to_owned())).collect()
+        notes
+            .into_iter()
+            .map(|note| Block::Note(note.to_owned()))
+            .collect()
     }
 }
 
@@ -189,5 +207,55 @@ fn policies(content: &Content) -> Vec<&str> {
         Content::Load(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
         Content::Decay(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
         Content::Unknown | Content::Unfinished => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(name: &str, rows: &str) -> Run {
+        Run {
+            name: name.to_owned(),
+            header: serde_json::from_str(r#"{"kind": "quality", "version": 1}"#).unwrap(),
+            content: Content::Quality(
+                Box::new(serde_json::from_str(&format!("{{\"rows\": {rows}}}")).unwrap()),
+                None,
+            ),
+        }
+    }
+
+    #[test]
+    fn a_dataset_of_two_runs_is_told_apart_by_the_run() {
+        let shared = r#"[{"dataset": "demo", "policy": "full"}]"#;
+        let more =
+            r#"[{"dataset": "demo", "policy": "full"}, {"dataset": "ruler", "policy": "full"}]"#;
+        let runs = [run("one", shared), run("two", more)];
+        let scopes = Evidence::new(&runs).scopes();
+        let labels: Vec<&str> = scopes.iter().map(|scope| scope.label.as_str()).collect();
+        assert_eq!(labels, ["demo, run one", "demo, run two", "ruler"]);
+    }
+
+    #[test]
+    fn rows_are_sorted_by_policy_and_ratio_and_notes_said_once() {
+        let runs = [run(
+            "one",
+            r#"[{"dataset": "d", "policy": "random", "ratio": 0.1, "note": "n"},
+                {"dataset": "d", "policy": "hkvd@2", "ratio": 0.2, "note": "n"},
+                {"dataset": "d", "policy": "hkvd@2", "ratio": 0.05, "note": null},
+                {"dataset": "d", "policy": "full"}]"#,
+        )];
+        let scopes = Evidence::new(&runs).scopes();
+        let modes: Vec<String> = scopes[0]
+            .rows
+            .iter()
+            .map(|row| row.mode().to_string())
+            .collect();
+        assert_eq!(modes, ["full", "hkvd@2:0.05", "hkvd@2:0.2", "random:0.1"]);
+        assert_eq!(scopes[0].notes().len(), 1);
+        assert_eq!(
+            scopes[0].columns(),
+            [None, Some(0.05), Some(0.1), Some(0.2)]
+        );
     }
 }

@@ -62,11 +62,11 @@ fn block(block: &Block) -> Markup {
 fn figure(figure: &Figure) -> Markup {
     let class = match figure.width {
         Width::Third => "panels",
-        Width::Line => "panels line",
+        Width::Half => "panels half",
         Width::Wide => "panels wide",
     };
     html! {
-        figure {
+        figure class=[(figure.width == Width::Wide).then_some("long")] {
             @if !figure.title.is_empty() { figcaption { (figure.title) } }
             (legend(&figure.legend))
             div class=(class) {
@@ -89,7 +89,7 @@ fn legend(keys: &[Key]) -> Markup {
 fn table(table: &Table) -> Markup {
     let whole = html! {
         div.scroll {
-            table {
+            table class=[(table.names == table.header.len()).then_some("words")] {
                 thead { tr { @for (n, title) in table.header.iter().enumerate() {
                     th scope="col" class=[(n < table.names).then_some("name")] { (cell(title)) }
                 } } }
@@ -120,6 +120,7 @@ fn cell(cell: &Cell) -> Markup {
     match cell {
         Cell::Text(text) => html! { (text) },
         Cell::Code(text) => html! { code { (text) } },
+        Cell::Interval(value, interval) => html! { (value) " " small { "(" (interval) ")" } },
     }
 }
 
@@ -158,7 +159,7 @@ mod tests {
             }),
         ]);
         assert!(!html.contains("<script"), "{html}");
-        assert_eq!(html.matches("&lt;script&gt;").count(), 8 - 1);
+        assert_eq!(html.matches("&lt;script&gt;").count(), 8);
     }
 
     #[test]

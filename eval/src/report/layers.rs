@@ -45,15 +45,12 @@ fn row_blocks(row: &DeviationRow) -> Vec<Block> {
         .flatten()
         .map(|plot| Panel::new(plot.svg()))
         .collect();
-    if panels.is_empty() {
-        let sentence = "This row holds no values.";
-        return vec![Block::Text(sentence.to_owned())];
-    }
-    let figure = Block::Figure(Figure {
+    let figure = Figure {
         legend: mass_keys(row),
         panels,
         ..Figure::default()
-    });
+    }
+    .block();
     [figure].into_iter().chain(table(row).block()).collect()
 }
 
@@ -83,10 +80,19 @@ fn line(style: Style, points: Vec<Point>) -> Line {
 fn correlation_plot(row: &DeviationRow) -> Option<Plot> {
     let points = points(&row.rank_correlation, 1.0, "rank correlation");
     let values = points.iter().map(|point| point.y);
+    let floor = if values.clone().all(|value| value >= 0.0) {
+        0.0
+    } else {
+        -1.0
+    };
     Some(Plot {
         title: "Rank correlation of a layer with the next".to_owned(),
         x: layer_axis("layer (with the next one)", row.rank_correlation.len())?,
-        y: Axis::linear("Spearman correlation", values.chain([0.0, 1.0]), [-1.0, 1.0])?,
+        y: Axis::linear(
+            "Spearman correlation",
+            values.chain([0.0, 1.0]),
+            [floor, 1.0],
+        )?,
         bands: Vec::new(),
         lines: vec![line(Style::FULL, points)],
     })
@@ -133,9 +139,9 @@ fn mass_keys(row: &DeviationRow) -> Vec<Key> {
 
 fn table(row: &DeviationRow) -> Table {
     let mut header = vec!["layer".to_owned(), "correlation with the next".to_owned()];
-    header.extend(row.mass.keys().map(|share| format!("{}, %", mass_name(share))));
+    header.extend(row.mass.keys().map(|share| mass_name(share)));
     let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let caption = "Rank correlation, and share of deviation held, by layer";
+    let caption = "Rank correlation, and share of deviation held in percent, by layer";
     let mut table = Table::new(caption, &header, 1);
     let layers = row.mass.values().map(Vec::len).max().unwrap_or(0);
     for layer in 0..layers.max(row.rank_correlation.len()) {

@@ -18,7 +18,7 @@ const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let runs = evidence.load();
     let mut blocks = vec![Block::Text(match runs.is_empty() {
-        true => "No load run was given; `ragweave-eval load` makes one.".to_owned(),
+        true => "No load run was given; “ragweave-eval load” makes one.".to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
     for (label, run, rows) in runs {
@@ -44,8 +44,12 @@ fn objective(config: &Value) -> Option<f64> {
 fn figure(evidence: &Evidence<'_>, rows: &[LoadRow], slo_ms: Option<f64>) -> Block {
     let modes = evidence.modes(rows.iter().map(LoadRow::mode));
     let plots = [
-        ttft_plot(evidence, rows, &modes, "TTFT p50", slo_ms, |row| row.ttft_ms.p50.get()),
-        ttft_plot(evidence, rows, &modes, "TTFT p95", slo_ms, |row| row.ttft_ms.p95.get()),
+        ttft_plot(evidence, rows, &modes, "TTFT p50", slo_ms, |row| {
+            row.ttft_ms.p50.get()
+        }),
+        ttft_plot(evidence, rows, &modes, "TTFT p95", slo_ms, |row| {
+            row.ttft_ms.p95.get()
+        }),
         goodput_plot(evidence, rows, &modes),
     ];
     let mut legend = evidence.mode_keys(&modes);
@@ -59,7 +63,7 @@ fn figure(evidence: &Evidence<'_>, rows: &[LoadRow], slo_ms: Option<f64>) -> Blo
             name: format!("objective, {} ms", short(slo_ms)),
         });
     }
-    Block::Figure(Figure {
+    Figure {
         legend,
         panels: plots
             .into_iter()
@@ -67,7 +71,8 @@ fn figure(evidence: &Evidence<'_>, rows: &[LoadRow], slo_ms: Option<f64>) -> Blo
             .map(|plot| Panel::new(plot.svg()))
             .collect(),
         ..Figure::default()
-    })
+    }
+    .block()
 }
 
 const OFFERED: Style = Style {
@@ -111,7 +116,10 @@ fn goodput_plot(evidence: &Evidence<'_>, rows: &[LoadRow], modes: &[ModeName]) -
     rates.sort_by(f64::total_cmp);
     let offered = Line {
         style: OFFERED,
-        points: rates.iter().map(|&rate| point(rate, rate, String::new())).collect(),
+        points: rates
+            .iter()
+            .map(|&rate| point(rate, rate, String::new()))
+            .collect(),
         join: Join::Straight,
         markers: Markers::Hidden,
     };
@@ -131,7 +139,12 @@ fn goodput_plot(evidence: &Evidence<'_>, rows: &[LoadRow], modes: &[ModeName]) -
 
 fn rate_axis(rows: &[LoadRow]) -> Option<Axis> {
     let rates = rows.iter().map(|row| row.rate);
-    Axis::linear("requests/s offered", rates.chain([0.0]), [0.0, f64::MAX])
+    let highest = rates.clone().fold(0.0, f64::max);
+    Axis::linear(
+        "requests/s offered",
+        rates.chain([0.0]),
+        [0.0, highest * 1.03],
+    )
 }
 
 fn point(x: f64, y: f64, title: String) -> Point {
@@ -173,8 +186,20 @@ fn lines(
 
 fn table(evidence: &Evidence<'_>, rows: &[LoadRow]) -> Table {
     let header = [
-        "mode", "rate", "n", "completed", "rejected", "TTFT p50", "TTFT p95", "TTFT p99",
-        "TPOT p50", "ITL p95", "E2E p50", "E2E p95", "goodput", "achieved",
+        "mode",
+        "rate",
+        "n",
+        "completed",
+        "rejected",
+        "TTFT p50",
+        "TTFT p95",
+        "TTFT p99",
+        "TPOT p50",
+        "ITL p95",
+        "E2E p50",
+        "E2E p95",
+        "goodput",
+        "achieved",
     ];
     let caption = "Load (times in ms, rates in requests/s)";
     let mut table = Table::new(caption, &header, 1);

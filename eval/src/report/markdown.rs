@@ -5,7 +5,10 @@ use std::fmt::Write as _;
 use super::document::{Block, Cell, Document, Section, Table};
 
 pub(crate) fn page(document: &Document) -> String {
-    let mut page = format!("# {}\n", document.title);
+    let mut page = format!(
+        "# {}\n\nThe charts are in report.html, beside this file.\n",
+        document.title
+    );
     for section in &document.sections {
         page.push_str(&self::section(section));
     }
@@ -48,6 +51,7 @@ fn cell(cell: &Cell) -> String {
     match cell {
         Cell::Text(text) => escaped(text),
         Cell::Code(text) => code(text),
+        Cell::Interval(value, interval) => escaped(&format!("{value} ({interval})")),
     }
 }
 

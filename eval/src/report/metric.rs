@@ -132,13 +132,18 @@ impl Metric {
 
     /// The value with its interval.
     pub(crate) fn cell(&self, row: &QualityRow) -> Cell {
-        Cell::with_interval(self.value(row), self.interval(row), |value| self.text(value))
+        Cell::with_interval(self.value(row), self.interval(row), |value| {
+            self.text(value)
+        })
     }
 
     /// "98.0 (97.1–98.9)", for tooltips.
     pub(crate) fn sentence(&self, row: &QualityRow) -> String {
         match self.cell(row) {
             Cell::Text(text) | Cell::Code(text) => format!("{} {text}, n {}", self.name, row.n),
+            Cell::Interval(value, interval) => {
+                format!("{} {value} ({interval}), n {}", self.name, row.n)
+            }
         }
     }
 }

@@ -39,6 +39,11 @@ impl Family {
         }
     }
 
+    /// Whether such a policy can answer requests: an oracle needs the full prefill it replaces.
+    fn can_serve(self) -> bool {
+        self != Self::Oracle
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Limit => "limits",
@@ -62,6 +67,12 @@ fn order(policy: &str) -> (Family, u8, bool, &str) {
         _ => 2,
     };
     (Family::of(policy), limit, policy.contains('~'), policy)
+}
+
+/// Whether a policy can answer requests.
+pub(crate) fn can_serve(policy: &str) -> bool {
+    let mut members = policy.split('+');
+    members.all(|member| Family::of(member).can_serve())
 }
 
 /// Policies that share a panel.
@@ -106,16 +117,21 @@ impl Palette {
             "reuse" => Style::REUSE,
             _ => {
                 let chosen = |name: &&str| !matches!(*name, "full" | "reuse");
-                let place = self.policies().filter(chosen).position(|name| name == policy);
+                let place = self
+                    .policies()
+                    .filter(chosen)
+                    .position(|name| name == policy);
                 Style::nth(place.unwrap_or(0))
             }
         }
     }
 
-    /// The look of each mode: where one policy has several ratios, they differ in marker and dash.
+    /// The look of each mode: where one policy has several ratios, they differ in markers and dash.
     pub(crate) fn mode_styles(&self, modes: &[ModeName]) -> Vec<Style> {
         let style = |(n, mode): (usize, &ModeName)| {
-            let earlier = modes[..n].iter().filter(|other| other.policy == mode.policy);
+            let earlier = modes[..n]
+                .iter()
+                .filter(|other| other.policy == mode.policy);
             self.style(&mode.policy).variant(earlier.count())
         };
         modes.iter().enumerate().map(style).collect()
@@ -137,7 +153,9 @@ impl Palette {
         for family in policies.chunk_by(|one, other| Family::of(one) == Family::of(other)) {
             let name = Family::of(family[0]).name();
             match groups.last_mut() {
-                Some(last) if !last.part && last.policies.len() + family.len() <= LINES_PER_PANEL => {
+                Some(last)
+                    if !last.part && last.policies.len() + family.len() <= LINES_PER_PANEL =>
+                {
                     last.title = format!("{}, {name}", last.title);
                     last.policies
                         .extend(family.iter().map(|&policy| policy.to_owned()));
@@ -168,8 +186,18 @@ mod tests {
     use super::*;
 
     const MANY: [&str; 12] = [
-        "random", "hkvd@1", "hkvd@2", "hkvd@2~mean", "hkvd@3", "hkvd@2/k", "hkvd@2/v",
-        "hkvd@2/gradual", "first-k", "query/all", "first-k+query/all", "oracle",
+        "random",
+        "hkvd@1",
+        "hkvd@2",
+        "hkvd@2~mean",
+        "hkvd@3",
+        "hkvd@2/k",
+        "hkvd@2/v",
+        "hkvd@2/gradual",
+        "first-k",
+        "query/all",
+        "first-k+query/all",
+        "oracle",
     ];
 
     #[test]
@@ -192,7 +220,11 @@ mod tests {
         let titles: Vec<&str> = groups.iter().map(|group| group.title.as_str()).collect();
         assert_eq!(
             titles,
-            ["hkvd (1 of 2)", "hkvd (2 of 2)", "first-k, query, random, oracle, unions"]
+            [
+                "hkvd (1 of 2)",
+                "hkvd (2 of 2)",
+                "first-k, query, random, oracle, unions"
+            ]
         );
     }
 
@@ -211,6 +243,7 @@ mod tests {
         };
         let styles = palette.mode_styles(&[mode(0.05), mode(0.15)]);
         assert_eq!(styles[0].colour, styles[1].colour);
-        assert_ne!(styles[0].marker, styles[1].marker);
+        assert_ne!(styles[0].hollow, styles[1].hollow);
+        assert_ne!(styles[0].dash, styles[1].dash);
     }
 }

@@ -3,10 +3,10 @@
 use super::chart::axis::Axis;
 use super::chart::plot::{Join, Line, Markers, Plot, Point};
 use super::chart::style::Style;
-use super::document::{Block, Cell, Figure, Key, Panel, Section, Table};
+use super::document::{Block, Cell, Figure, Key, Panel, Section, Table, Width};
 use super::evidence::{Evidence, Scope};
 use super::metric::{Metric, headline};
-use super::palette::{Group, Palette};
+use super::palette::{Group, Palette, can_serve};
 use super::record::{ModeName, QualityRow, TimesRow};
 
 /// A mode with what it costs and what it answers.
@@ -23,7 +23,8 @@ const INTRODUCTION: &str = "Each mark is a mode (a policy at a ratio): its media
     token in ms, and the quality of its answers. Up and to the left is better. Filled marks joined \
     by steps are a policy's Pareto front: no other ratio of that policy is both faster and better; \
     hollow marks are beaten by one that is. The grey steps are the front over all modes, the same in \
-    each panel. Times are of the same run as the answers.";
+    each panel; oracles, which need the full prefill they save, are not on it. Times are of the same \
+    run as the answers.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let scopes = evidence.scopes();
@@ -32,8 +33,10 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
         blocks.extend(scope_blocks(evidence, scope));
     }
     let sentence = match blocks.is_empty() {
-        true => "No quality run with times (times.json) was given, so quality cannot be set \
-                 against TTFT.",
+        true => {
+            "No quality run with times (times.json) was given, so quality cannot be set \
+                 against TTFT."
+        }
         false => INTRODUCTION,
     };
     blocks.insert(0, Block::Text(sentence.to_owned()));
@@ -82,6 +85,12 @@ fn on_front(trade: &Trade<'_>, among: &[Trade<'_>]) -> bool {
     })
 }
 
+/// The front over all modes that can serve, fastest first.
+fn overall_front<'a>(trades: &[Trade<'a>]) -> Vec<Trade<'a>> {
+    let served = sorted(trades, |trade| can_serve(&trade.mode.policy));
+    sorted(&served, |trade| on_front(trade, &served))
+}
+
 fn figure(evidence: &Evidence<'_>, metric: &Metric, trades: &[Trade<'_>]) -> Block {
     let mut policies: Vec<&str> = trades
         .iter()
@@ -95,11 +104,17 @@ fn figure(evidence: &Evidence<'_>, metric: &Metric, trades: &[Trade<'_>]) -> Blo
             legend: evidence.policy_keys(&group.policies),
         })
     });
-    Block::Figure(Figure {
+    let panels: Vec<Panel> = panels.collect();
+    Figure {
         legend: shared_legend(evidence, trades),
-        panels: panels.collect(),
+        width: match panels.len() {
+            ..=2 => Width::Half,
+            _ => Width::Third,
+        },
+        panels,
         ..Figure::default()
-    })
+    }
+    .block()
 }
 
 fn shared_legend(evidence: &Evidence<'_>, trades: &[Trade<'_>]) -> Vec<Key> {
@@ -116,8 +131,8 @@ fn shared_legend(evidence: &Evidence<'_>, trades: &[Trade<'_>]) -> Vec<Key> {
 
 /// The front over all modes.
 const OVERALL: Style = Style {
-    width: 3.2,
-    colour: "#cfcfcf",
+    width: 6.0,
+    colour: "#d9d9d9",
     dash: "",
     ..Style::BASELINE
 };
@@ -128,7 +143,7 @@ fn plot(
     trades: &[Trade<'_>],
     group: &Group,
 ) -> Option<Plot> {
-    let overall = line(metric, OVERALL, Markers::Hidden, &sorted(trades, |trade| on_front(trade, trades)));
+    let overall = line(metric, OVERALL, Markers::Hidden, &overall_front(trades));
     let limits = trades.iter().filter(|trade| trade.mode.ratio.is_none());
     let limits = limits.map(|trade| {
         let style = evidence.palette.style(&trade.mode.policy);
@@ -196,10 +211,15 @@ fn quality_axis(metric: &Metric, trades: &[Trade<'_>]) -> Option<Axis> {
 fn table(metric: &Metric, trades: &[Trade<'_>]) -> Table {
     let full = trades.iter().find(|trade| trade.mode.policy == "full");
     let header = [
-        "mode", "TTFT p50, ms", "TTFT p95, ms", "speed-up", &metric.label(), "to full, points",
+        "mode",
+        "TTFT p50, ms",
+        "TTFT p95, ms",
+        "speed-up",
+        &metric.label(),
+        "to full, points",
     ];
     let mut table = Table::new("The front over all modes, fastest first", &header, 1);
-    for trade in sorted(trades, |trade| on_front(trade, trades)) {
+    for trade in overall_front(trades) {
         table.push(vec![
             Cell::code(trade.mode.to_string()),
             Cell::number(Some(trade.ttft_ms), 1),
@@ -210,4 +230,60 @@ fn table(metric: &Metric, trades: &[Trade<'_>]) -> Table {
         ]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::run::{Content, Run};
+
+    /// Modes with their TTFT in ms and their exact match.
+    const MODES: [(&str, Option<f64>, f64, f64); 6] = [
+        ("full", None, 17.0, 0.98),
+        ("reuse", None, 6.0, 0.5),
+        ("hkvd@2", Some(0.05), 12.0, 0.97),
+        ("hkvd@2", Some(0.1), 13.0, 0.96),
+        ("first-k", Some(0.05), 12.0, 0.5),
+        ("oracle", Some(0.05), 5.0, 0.99),
+    ];
+
+    fn run() -> Run {
+        let row = |(policy, ratio, ttft, exact_match): &(&str, Option<f64>, f64, f64)| {
+            serde_json::json!({"dataset": "d", "policy": policy, "ratio": ratio,
+                "exact_match": exact_match, "ttft_ms_p50": ttft})
+        };
+        let rows = serde_json::json!({"rows": MODES.iter().map(row).collect::<Vec<_>>()});
+        let quality = serde_json::from_value(rows.clone()).unwrap();
+        Run {
+            name: "run".to_owned(),
+            header: serde_json::from_str(r#"{"kind": "quality", "version": 1}"#).unwrap(),
+            content: Content::Quality(
+                Box::new(quality),
+                Some(serde_json::from_value(rows).unwrap()),
+            ),
+        }
+    }
+
+    #[test]
+    fn the_front_holds_what_no_served_mode_beats() {
+        let runs = [run()];
+        let scopes = Evidence::new(&runs).scopes();
+        let metric = headline(&scopes[0]).unwrap();
+        let trades = trades(&scopes[0], &metric);
+        let front = overall_front(&trades);
+        let modes: Vec<String> = front.iter().map(|trade| trade.mode.to_string()).collect();
+        assert_eq!(modes, ["reuse", "hkvd@2:0.05", "full"]);
+    }
+
+    #[test]
+    fn runs_without_times_make_no_chart_but_a_sentence() {
+        let mut runs = [run()];
+        if let Content::Quality(_, times) = &mut runs[0].content {
+            *times = None;
+        }
+        let section = section(&Evidence::new(&runs));
+        assert!(
+            matches!(section.blocks.as_slice(), [Block::Text(text)] if text.contains("times.json"))
+        );
+    }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::document::{Block, Cell, Section, Table};
+use super::document::{Block, Cell, DASH, Section, Table};
 use super::evidence::Evidence;
 use super::run::{Content, Run};
 
@@ -44,10 +44,18 @@ fn remark(run: &Run) -> Option<String> {
 
 fn table(runs: &[Run]) -> Table {
     let header = [
-        "run", "kind", "command", "commit", "device", "model", "fingerprint", "layers", "seed",
+        "run",
+        "kind",
+        "commit",
+        "device",
+        "model",
+        "fingerprint",
+        "layers",
+        "seed",
         "date",
+        "command",
     ];
-    let mut table = Table::new("Runs", &header, header.len());
+    let mut table = Table::new("Where the figures come from", &header, header.len());
     for run in runs {
         table.push(cells(run));
     }
@@ -58,28 +66,30 @@ fn cells(run: &Run) -> Vec<Cell> {
     let header = &run.header;
     let model = header.model.as_ref();
     let hash = |hash: Option<&String>| {
-        Cell::code(hash.map_or("–".into(), |hash| hash.chars().take(HASH_CHARS).collect::<String>()))
+        Cell::code(hash.map_or(DASH.into(), |hash| {
+            hash.chars().take(HASH_CHARS).collect::<String>()
+        }))
     };
-    let code = |text: Option<&String>| Cell::code(text.map_or("–", String::as_str));
+    let code = |text: Option<&String>| Cell::code(text.map_or(DASH, String::as_str));
     let layers = model.and_then(|model| model.layers);
     vec![
         Cell::code(&run.name),
         Cell::code(&header.kind),
-        code(header.command.as_ref()),
         hash(header.commit.as_ref()),
         code(header.device.as_ref()),
         code(model.and_then(|model| model.name.as_ref())),
         hash(model.and_then(|model| model.fingerprint.as_ref())),
-        Cell::text(layers.map_or_else(|| "–".to_owned(), |layers| layers.to_string())),
+        Cell::text(layers.map_or_else(|| DASH.to_owned(), |layers| layers.to_string())),
         Cell::code(plain(&header.seed)),
         Cell::code(plain(&header.date)),
+        code(header.command.as_ref()),
     ]
 }
 
 /// A value without quotes; a dash for null.
 fn plain(value: &Value) -> String {
     match value {
-        Value::Null => "–".to_owned(),
+        Value::Null => DASH.to_owned(),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

@@ -92,9 +92,7 @@ impl Interval {
 impl<'de> Deserialize<'de> for Interval {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let ends: Option<[Measure; 2]> = Option::deserialize(deserializer)?;
-        Ok(Self(
-            ends.and_then(|[low, high]| low.get().zip(high.get())),
-        ))
+        Ok(Self(ends.and_then(|[low, high]| low.get().zip(high.get()))))
     }
 }
 
@@ -382,4 +380,50 @@ pub(crate) struct DecayRow {
     pub(crate) ttft_ms_p50: Measure,
     #[serde(default)]
     pub(crate) ttft_ms_p95: Measure,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_finite_is_absent_and_other_text_is_refused() {
+        let read = serde_json::from_str::<Measure>;
+        assert_eq!(read("0.5").unwrap().get(), Some(0.5));
+        for absent in ["null", "\"NaN\"", "\"-inf\"", "\"Infinity\""] {
+            assert_eq!(read(absent).unwrap().get(), None, "{absent}");
+        }
+        for bad in ["\"0.5\"", "\"high\"", "true", "[1]"] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn intervals_need_both_ends() {
+        let read = |text: &str| serde_json::from_str::<Interval>(text).unwrap().get();
+        assert_eq!(read("[0.1, 0.2]"), Some((0.1, 0.2)));
+        assert_eq!(read("[0.1, null]"), None);
+        assert_eq!(read("null"), None);
+        assert!(serde_json::from_str::<Interval>("[0.1]").is_err());
+    }
+
+    #[test]
+    fn chunks_and_layers_of_a_heat_map_fit_its_rows() {
+        let map = |layers: &str, chunks: &str| -> Heatmap {
+            let text = format!(
+                r#"{{"dataset": "d", "tokens": ["a", "b"], "rows": [4, 5], "layers": {layers},
+                    "chunks": {chunks}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert!(map("[[0.1, null]]", "[[0, 2]]").check().is_ok());
+        for (layers, chunks, field) in [
+            ("[[0.1]]", "[]", "heatmap.layers[0]"),
+            ("[]", "[[0, 1], [1, 3]]", "heatmap.chunks[1]"),
+            ("[]", "[[2, 1]]", "heatmap.chunks[0]"),
+        ] {
+            let error = map(layers, chunks).check().unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
 }

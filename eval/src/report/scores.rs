@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::chart::axis::short;
-use super::document::{Block, Cell, Section, Table};
+use super::document::{Block, Cell, DASH, Section, Table};
 use super::evidence::{Evidence, Scope};
 use super::metric::{ANSWERS, KL, Metric, TOP1};
 use super::record::{Measure, QualityRow, Score};
@@ -12,7 +12,7 @@ use super::record::{Measure, QualityRow, Score};
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let scopes = evidence.scopes();
     let mut blocks = vec![Block::Text(match scopes.is_empty() {
-        true => "No quality run was given, so there are no scores.".to_owned(),
+        true => evidence.lack_of_quality().to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
     for scope in &scopes {
@@ -37,12 +37,7 @@ fn tables(scope: &Scope<'_>) -> Vec<Block> {
         .filter(|metric| metric.is_measured(scope))
         .map(|metric| by_ratio(scope, &caption(scope, metric), |row| Some(metric.cell(row))));
     let mut tables: Vec<Table> = answers.collect();
-    tables.push(by_ratio(
-        scope,
-        "Exact match, %, on the questions that full prefill answers right; their number after a \
-         slash",
-        |row| row.where_full_is_right.as_ref().map(score_with_count),
-    ));
+    tables.push(where_full_is_right(scope));
     tables.push(fidelity(scope));
     tables.push(by_type(scope));
     let measured = tables.into_iter().filter(has_value);
@@ -52,29 +47,32 @@ fn tables(scope: &Scope<'_>) -> Vec<Block> {
 /// Whether some cell holds more than a dash.
 fn has_value(table: &Table) -> bool {
     let mut values = table.rows.iter().flat_map(|row| &row[table.names..]);
-    values.any(|cell| !matches!(cell, Cell::Text(text) if text.is_empty() || text == "–"))
+    values.any(Cell::is_known)
 }
 
 fn caption(scope: &Scope<'_>, metric: &Metric) -> String {
-    let counts: BTreeSet<usize> = scope.rows.iter().map(|row| row.n).collect();
-    let questions = match (counts.first(), counts.last()) {
-        (Some(least), Some(most)) if least == most => format!("{most} questions"),
-        (Some(least), Some(most)) => format!("{least} to {most} questions"),
-        _ => "no questions".to_owned(),
-    };
     let mut label = metric.label();
     if let Some(first) = label.get_mut(..1) {
         first.make_ascii_uppercase();
     }
-    format!("{label}, {questions}")
+    format!(
+        "{label}; {} questions",
+        count(scope.rows.iter().map(|row| row.n))
+    )
+}
+
+/// "1200", or "1100 to 1200" where rows differ.
+fn count(counts: impl Iterator<Item = usize>) -> String {
+    let counts: BTreeSet<usize> = counts.collect();
+    match (counts.first(), counts.last()) {
+        (Some(least), Some(most)) if least == most => most.to_string(),
+        (Some(least), Some(most)) => format!("{least} to {most}"),
+        _ => "no".to_owned(),
+    }
 }
 
 /// A row per policy, a column per ratio.
-fn by_ratio(
-    scope: &Scope<'_>,
-    caption: &str,
-    cell: impl Fn(&QualityRow) -> Option<Cell>,
-) -> Table {
+fn by_ratio(scope: &Scope<'_>, caption: &str, cell: impl Fn(&QualityRow) -> Option<Cell>) -> Table {
     let ratios: Vec<Option<f64>> = scope.columns();
     let title = |ratio: &Option<f64>| match ratio {
         Some(ratio) => format!("{} %", short(ratio * 100.0)),
@@ -90,7 +88,7 @@ fn by_ratio(
     policies.dedup();
     for policy in policies {
         let value = |ratio: &Option<f64>| match scope.row(policy, *ratio) {
-            Some(row) => cell(row).unwrap_or_else(|| Cell::text("–")),
+            Some(row) => cell(row).unwrap_or_else(|| Cell::text(DASH)),
             None => Cell::text(""),
         };
         let mut cells = vec![Cell::code(policy)];
@@ -100,53 +98,78 @@ fn by_ratio(
     table
 }
 
+fn where_full_is_right(scope: &Scope<'_>) -> Table {
+    let scores = scope.rows.iter();
+    let scores = scores.filter_map(|row| row.where_full_is_right.as_ref());
+    let caption = format!(
+        "Exact match, %, on the {} questions that full prefill answers right",
+        count(scores.map(|score| score.n))
+    );
+    let cell = |row: &QualityRow| row.where_full_is_right.as_ref().map(score_cell);
+    by_ratio(scope, &caption, cell)
+}
+
 fn percent_text(share: f64) -> String {
     format!("{:.1}", share * 100.0)
 }
 
-fn score_with_count(score: &Score) -> Cell {
-    let value = Cell::with_interval(
+fn score_cell(score: &Score) -> Cell {
+    Cell::with_interval(
         score.exact_match.get(),
         score.exact_match_ci.get(),
         percent_text,
-    );
-    match value {
-        Cell::Text(text) if text != "–" => Cell::Text(format!("{text} / {}", score.n)),
-        other => other,
-    }
+    )
 }
 
 /// How near the model's state is to that of full prefill.
 fn fidelity(scope: &Scope<'_>) -> Table {
     let header = [
-        "mode", "n", "KL, nats", "top-1 agreement, %", "attention deviation, mean of layers",
-        "last layer", "recomputed, %", "deviation left, %",
+        "mode",
+        "n",
+        "KL, nats",
+        "top-1 agreement, %",
+        "attention deviation, mean of layers",
+        "last layer",
+        "recomputed, %",
+        "deviation left, %",
     ];
     let caption = "Fidelity to full prefill: divergence and deviations, lower is better; agreement, \
                    higher is better";
     let mut table = Table::new(caption, &header, 1);
     for row in &scope.rows {
         let layers = row.attention_deviation.as_deref().unwrap_or_default();
-        let scientific = |value: Option<f64>| {
-            Cell::text(value.map_or_else(|| "–".to_owned(), |value| format!("{value:.2e}")))
-        };
+        let small =
+            |value: Option<f64>| Cell::text(value.map_or_else(|| DASH.to_owned(), small_text));
         let last = layers.last().and_then(|layer| layer.get());
-        let known = [KL.value(row), TOP1.value(row), mean(layers), row.recomputed_share.get()];
+        let known = [
+            KL.value(row),
+            TOP1.value(row),
+            mean(layers),
+            row.recomputed_share.get(),
+        ];
         if known.iter().all(Option::is_none) {
             continue;
         }
         table.push(vec![
             Cell::code(row.mode().to_string()),
             Cell::text(row.n.to_string()),
-            Cell::with_interval(KL.value(row), KL.interval(row), |value| format!("{value:.2e}")),
+            Cell::with_interval(KL.value(row), KL.interval(row), small_text),
             TOP1.cell(row),
-            scientific(mean(layers)),
-            scientific(last),
+            small(mean(layers)),
+            small(last),
             Cell::percent(row.recomputed_share.get()),
             Cell::percent(row.deviation_left.get()),
         ]);
     }
     table
+}
+
+/// Small values keep two digits, in powers of ten.
+fn small_text(value: f64) -> String {
+    match value.abs() >= 0.001 || value == 0.0 {
+        true => short(value),
+        false => format!("{value:.1e}"),
+    }
 }
 
 fn mean(values: &[Measure]) -> Option<f64> {
@@ -159,16 +182,19 @@ fn by_type(scope: &Scope<'_>) -> Table {
     let kinds: BTreeSet<&str> = kinds
         .flat_map(|scores| scores.keys().map(String::as_str))
         .collect();
-    let header: Vec<&str> = ["mode"].into_iter().chain(kinds.iter().copied()).collect();
-    let caption = "Exact match, %, by kind of question; the number of questions after a slash";
-    let mut table = Table::new(caption, &header, 1);
+    let score = |row: &QualityRow, kind: &str| row.by_type.as_ref()?.get(kind).copied();
+    let title = |kind: &&str| {
+        let scores = scope.rows.iter().filter_map(|row| score(row, kind));
+        Cell::text(format!("{kind} (n {})", count(scores.map(|score| score.n))))
+    };
+    let mut table = Table::new("Exact match, %, by kind of question", &["mode"], 1);
+    table.header.extend(kinds.iter().map(title));
     for row in scope.rows.iter().filter(|_| !kinds.is_empty()) {
-        let score = |kind: &&str| {
-            let score = row.by_type.as_ref().and_then(|scores| scores.get(*kind));
-            score.map_or_else(|| Cell::text("–"), score_with_count)
+        let cell = |kind: &&str| {
+            score(row, kind).map_or_else(|| Cell::text(DASH), |score| score_cell(&score))
         };
         let mut cells = vec![Cell::code(row.mode().to_string())];
-        cells.extend(kinds.iter().map(score));
+        cells.extend(kinds.iter().map(cell));
         table.push(cells);
     }
     table

@@ -38,7 +38,7 @@ const fn part(name: &'static str, colour: &'static str, pattern: Pattern) -> Par
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let runs = evidence.ttft();
     let mut blocks = vec![Block::Text(match runs.is_empty() {
-        true => "No ttft run was given; `ragweave-eval ttft` makes one.".to_owned(),
+        true => "No ttft run was given; “ragweave-eval ttft” makes one.".to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
     for (label, rows) in runs {
@@ -63,10 +63,6 @@ fn stage_figure(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Vec<Block> {
         .iter()
         .filter_map(|&length| bars(evidence, rows, length).map(Panel::new))
         .collect();
-    if panels.is_empty() {
-        let sentence = "The runs hold no stage times, so there are no bars to draw.";
-        return vec![Block::Text(sentence.to_owned())];
-    }
     let mut blocks = Vec::new();
     if shown.len() < lengths.len() {
         blocks.push(Block::Text(format!(
@@ -75,12 +71,15 @@ fn stage_figure(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Vec<Block> {
             lengths.len()
         )));
     }
-    blocks.push(Block::Figure(Figure {
-        legend: stage_keys(rows),
-        panels,
-        width: Width::Line,
-        ..Figure::default()
-    }));
+    blocks.push(
+        Figure {
+            legend: stage_keys(rows),
+            panels,
+            width: Width::Half,
+            ..Figure::default()
+        }
+        .block(),
+    );
     blocks
 }
 
@@ -147,7 +146,13 @@ fn parts(row: &TtftRow) -> Vec<f64> {
         first_decode_ms,
     } = &row.stages;
     let named = [
-        queue_ms, embed_ms, search_ms, load_wait_ms, probe_ms, recompute_ms, first_decode_ms,
+        queue_ms,
+        embed_ms,
+        search_ms,
+        load_wait_ms,
+        probe_ms,
+        recompute_ms,
+        first_decode_ms,
     ];
     let mut parts: Vec<f64> = named
         .iter()
@@ -185,11 +190,12 @@ fn length_blocks(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Vec<Block> {
         (higher is better; 1 is no gain).";
     vec![
         Block::Text(sentence.to_owned()),
-        Block::Figure(Figure {
+        Figure {
             legend: evidence.mode_keys(&modes),
             panels,
             ..Figure::default()
-        }),
+        }
+        .block(),
     ]
 }
 
@@ -265,8 +271,20 @@ fn lines(
 
 fn table(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Table {
     let header = [
-        "mode", "context tokens", "n", "p50", "p95", "speed-up", "queue", "embed", "search",
-        "load", "load wait", "probe", "compute", "first decode",
+        "mode",
+        "context tokens",
+        "n",
+        "p50",
+        "p95",
+        "speed-up",
+        "queue",
+        "embed",
+        "search",
+        "load",
+        "load wait",
+        "probe",
+        "compute",
+        "first decode",
     ];
     let caption = "Time to first token and its stages, ms (medians unless said)";
     let mut table = Table::new(caption, &header, 1);
@@ -283,8 +301,14 @@ fn table(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Table {
             Cell::number(row.speedup_vs_full.get(), 2),
         ];
         let stages = [
-            stages.queue_ms, stages.embed_ms, stages.search_ms, stages.load_ms,
-            stages.load_wait_ms, stages.probe_ms, stages.recompute_ms, stages.first_decode_ms,
+            stages.queue_ms,
+            stages.embed_ms,
+            stages.search_ms,
+            stages.load_ms,
+            stages.load_wait_ms,
+            stages.probe_ms,
+            stages.recompute_ms,
+            stages.first_decode_ms,
         ];
         cells.extend(stages.map(|stage| Cell::number(stage.get(), 2)));
         table.push(cells);

@@ -20,7 +20,7 @@ pub(crate) struct Axis {
 /// Ticks per axis that fit a small panel.
 const TICKS: f64 = 5.0;
 /// Ticks closer than this share of the axis would overlap.
-const MIN_GAP: f64 = 0.075;
+const MIN_GAP: f64 = 0.065;
 
 impl Axis {
     /// A linear axis over the values, widened to round ends inside `[floor, ceiling]`.

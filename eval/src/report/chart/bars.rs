@@ -6,12 +6,12 @@ use super::axis::{Axis, short};
 use super::geometry::px;
 use super::{CHAR_WIDTH, shortened};
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 640.0;
 const ROW: f64 = 30.0;
 const BAR: f64 = 15.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
-const RIGHT: f64 = 62.0;
+const RIGHT: f64 = 46.0;
 const LABEL_SIZE: f64 = 11.5;
 const MAX_LABEL: usize = 34;
 
@@ -137,13 +137,13 @@ impl Bars<'_> {
             [stacked, bar.beside.unwrap_or(0.0)]
         });
         let longest = lengths.fold(0.0, f64::max);
-        let axis = Axis::linear(self.axis_label, [0.0, longest], [0.0, f64::MAX])?;
+        let axis = Axis::linear(self.axis_label, [0.0, longest], [0.0, longest])?;
         if longest <= 0.0 {
             return None;
         }
         let height = TOP + BOTTOM + ROW * self.bars.len() as f64;
         Some(html! {
-            svg viewBox=(format!("0 0 {} {}", px(WIDTH), px(height))) role="img"
+            svg.bars viewBox=(format!("0 0 {} {}", px(WIDTH), px(height))) role="img"
                 aria-label=(self.title) {
                 text.title x="4" y="14" { (self.title) }
                 (self.grid(&axis, height - BOTTOM))

@@ -138,7 +138,10 @@ impl Heat<'_> {
     }
 
     fn token_room(&self) -> f64 {
-        let lengths = self.tokens.iter().map(|token| visible(token).chars().count());
+        let lengths = self
+            .tokens
+            .iter()
+            .map(|token| visible(token).chars().count());
         let longest = lengths.max().unwrap_or(0).min(MAX_TOKEN);
         longest as f64 * TOKEN_SIZE * CHAR_WIDTH + 10.0
     }

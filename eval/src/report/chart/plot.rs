@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use super::CHAR_WIDTH;
 use super::axis::Axis;
 use super::geometry::{polyline, px};
 use super::style::Style;
@@ -12,8 +13,7 @@ const LEFT: f64 = 50.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 const RIGHT: f64 = 12.0;
-/// Bands are named right of the frame.
-const RIGHT_OF_BANDS: f64 = 42.0;
+const BAND_NAME_SIZE: f64 = 10.5;
 /// Points of different lines at one x stand this far apart, so that intervals can be told apart.
 const DODGE: f64 = 2.4;
 /// Lines of small text this far apart do not touch.
@@ -76,7 +76,7 @@ impl Plot {
     pub(crate) fn svg(&self) -> Markup {
         let label = format!("{}: {} against {}", self.title, self.y.label, self.x.label);
         html! {
-            svg viewBox=(format!("0 0 {} {}", px(WIDTH), px(HEIGHT))) role="img" aria-label=(label) {
+            svg.plot viewBox=(format!("0 0 {} {}", px(WIDTH), px(HEIGHT))) role="img" aria-label=(label) {
                 text.title x=(px(LEFT)) y="14" { (self.title) }
                 (self.grid())
                 @for band in &self.bands { (self.band(band)) }
@@ -87,12 +87,13 @@ impl Plot {
         }
     }
 
+    /// Bands are named right of the frame.
     fn right(&self) -> f64 {
-        let reserved = match self.bands.is_empty() {
-            true => RIGHT,
-            false => RIGHT_OF_BANDS,
-        };
-        WIDTH - reserved
+        let lengths = self.bands.iter().map(|band| band.name.chars().count());
+        let names = lengths.max().map_or(0.0, |longest| {
+            longest as f64 * BAND_NAME_SIZE * CHAR_WIDTH + 6.0
+        });
+        WIDTH - names.max(RIGHT)
     }
 
     fn x_of(&self, place: f64) -> f64 {
@@ -207,7 +208,7 @@ impl Plot {
             @if line.markers == Markers::Shown {
                 @for (point, spot) in spots {
                     (self.whisker(point, spot[0], style))
-                    (style.mark(spot, point.hollow, &point.title))
+                    (style.mark(spot, point.hollow || style.hollow, &point.title))
                 }
             }
         }

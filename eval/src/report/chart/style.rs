@@ -39,6 +39,8 @@ pub(crate) struct Style {
     pub(crate) dash: &'static str,
     pub(crate) marker: Marker,
     pub(crate) width: f64,
+    /// Markers are outlines.
+    pub(crate) hollow: bool,
 }
 
 impl Style {
@@ -47,12 +49,14 @@ impl Style {
         dash: "",
         marker: Marker::Square,
         width: 1.8,
+        hollow: false,
     };
     pub(crate) const REUSE: Self = Self {
         colour: "#6b6b6b",
         dash: "7 4",
         marker: Marker::Cross,
         width: 1.8,
+        hollow: false,
     };
     /// The random baseline where it is drawn for comparison.
     pub(crate) const BASELINE: Self = Self {
@@ -60,6 +64,7 @@ impl Style {
         dash: "1.5 3",
         marker: Marker::Cross,
         width: 1.4,
+        hollow: false,
     };
 
     /// The n-th look. The three lists have no common factor, so 280 looks differ.
@@ -69,17 +74,20 @@ impl Style {
             dash: DASHES[n % DASHES.len()],
             marker: MARKERS[n % MARKERS.len()],
             width: 1.6,
+            hollow: false,
         }
     }
 
-    /// Another ratio of the same policy: its colour, another marker and dash.
+    /// Another ratio of the same policy: its colour, another dash, and hollow markers for every
+    /// second one; from the third on also another marker.
     pub(crate) fn variant(self, n: usize) -> Self {
-        let turn = |index: Option<usize>, len: usize| (index.unwrap_or(0) + n) % len;
+        let turn = |index: Option<usize>, by: usize, len: usize| (index.unwrap_or(0) + by) % len;
         let marker = MARKERS.iter().position(|&marker| marker == self.marker);
         let dash = DASHES.iter().position(|&dash| dash == self.dash);
         Self {
-            marker: MARKERS[turn(marker, MARKERS.len())],
-            dash: DASHES[turn(dash, DASHES.len())],
+            marker: MARKERS[turn(marker, n / 2, MARKERS.len())],
+            dash: DASHES[turn(dash, n, DASHES.len())],
+            hollow: n % 2 == 1,
             ..self
         }
     }
@@ -109,7 +117,7 @@ impl Style {
             svg.key width="34" height="12" viewBox="0 0 34 12" aria-hidden="true" {
                 line x1="1" y1="6" x2="33" y2="6" stroke=(self.colour)
                     stroke-width=(px(self.width)) stroke-dasharray=(self.dash) {}
-                @if with_marker { (self.mark([17.0, 6.0], false, "")) }
+                @if with_marker { (self.mark([17.0, 6.0], self.hollow, "")) }
             }
         }
     }
@@ -158,12 +166,13 @@ mod tests {
     }
 
     #[test]
-    fn variants_keep_the_colour_and_change_marker_and_dash() {
+    fn variants_keep_the_colour_and_all_look_different() {
         let style = Style::nth(3);
-        let variant = style.variant(1);
-        assert_eq!(style.colour, variant.colour);
-        assert_ne!(style.marker, variant.marker);
-        assert_ne!(style.dash, variant.dash);
-        assert_eq!(style.variant(0), style);
+        let variants: Vec<Style> = (0..8).map(|n| style.variant(n)).collect();
+        assert_eq!(variants[0], style);
+        for (n, variant) in variants.iter().enumerate() {
+            assert_eq!(style.colour, variant.colour);
+            assert!(!variants[..n].contains(variant), "{n}");
+        }
     }
 }
