@@ -13,6 +13,7 @@ mod document;
 mod html;
 mod markdown;
 
+mod curves;
 mod evidence;
 mod metric;
 mod palette;

@@ -60,11 +60,10 @@ fn figures(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
         return vec![Block::Text(why.to_owned())];
     }
     let figure = |group: Group| {
-        let panels = metrics.iter().filter_map(|metric| {
-            panel(evidence, scope, metric, &group).map(|plot| Panel::new(plot.svg()))
-        });
+        let plots = metrics.iter();
+        let plots = plots.map(|metric| panel(evidence, scope, metric, &group));
         Figure {
-            panels: panels.collect(),
+            panels: Panel::of_plots(plots),
             legend: evidence.policy_keys(&group.policies),
             title: group.title,
             ..Figure::default()

@@ -1,11 +1,11 @@
 //! Hit rate and time to first token while novel queries follow one another.
 
-use super::chart::axis::{Axis, short};
-use super::chart::plot::{Join, Line, Markers, Plot, Point};
-use super::chart::style::Style;
+use super::chart::axis::Axis;
+use super::chart::plot::Plot;
+use super::curves::Curves;
 use super::document::{Block, Cell, Figure, Panel, Section, Table};
 use super::evidence::Evidence;
-use super::record::{DecayRow, ModeName};
+use super::record::DecayRow;
 
 const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (share of chunks found \
     in the store, percent, higher is better) and time to first token in ms (lower is better) should \
@@ -32,93 +32,46 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
 }
 
 fn figure(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Block {
-    let modes = evidence.modes(rows.iter().map(DecayRow::mode));
-    let hit_rate = |row: &DecayRow| row.hit_rate.get().map(|share| share * 100.0);
+    let curves = Curves::new(
+        evidence,
+        rows,
+        DecayRow::mode,
+        (|row| row.batch as f64, "batch"),
+    );
+    let any = [0.0, f64::MAX];
     let plots = [
-        plot(
-            evidence,
-            rows,
-            &modes,
-            ("Hit rate", "%", [0.0, 100.0]),
-            hit_rate,
-        ),
-        plot(
-            evidence,
-            rows,
-            &modes,
-            ("TTFT p50", "ms", [0.0, f64::MAX]),
-            |row| row.ttft_ms_p50.get(),
-        ),
-        plot(
-            evidence,
-            rows,
-            &modes,
-            ("TTFT p95", "ms", [0.0, f64::MAX]),
-            |row| row.ttft_ms_p95.get(),
-        ),
+        plot(&curves, ("Hit rate", "%", [0.0, 100.0]), |row| {
+            row.hit_rate.get().map(|share| share * 100.0)
+        }),
+        plot(&curves, ("TTFT p50", "ms", any), |row| {
+            row.ttft_ms_p50.get()
+        }),
+        plot(&curves, ("TTFT p95", "ms", any), |row| {
+            row.ttft_ms_p95.get()
+        }),
     ];
-    Figure {
-        legend: evidence.mode_keys(&modes),
-        panels: plots
-            .into_iter()
-            .flatten()
-            .map(|plot| Panel::new(plot.svg()))
-            .collect(),
+    let figure = Figure {
+        legend: curves.keys(),
+        panels: Panel::of_plots(plots),
         ..Figure::default()
-    }
-    .block()
+    };
+    figure.block()
 }
 
 /// The y axis begins at 0, so that noise does not look like decay.
 fn plot(
-    evidence: &Evidence<'_>,
-    rows: &[DecayRow],
-    modes: &[ModeName],
+    curves: &Curves<'_, DecayRow>,
     (title, unit, bounds): (&str, &str, [f64; 2]),
     value: impl Fn(&DecayRow) -> Option<f64>,
 ) -> Option<Plot> {
-    let batches = rows.iter().map(|row| row.batch as f64);
-    let values: Vec<f64> = rows.iter().filter_map(&value).collect();
-    let top = values.iter().copied().reduce(f64::max)?;
-    let styles = evidence.palette.mode_styles(modes);
-    let lines = modes.iter().zip(styles);
+    let top = curves.rows.iter().filter_map(&value).reduce(f64::max)?;
     Some(Plot {
         title: format!("{title} by batch"),
-        x: Axis::linear("batch", batches, [0.0, f64::MAX])?.at_whole_numbers(),
+        x: Axis::linear("batch", curves.xs(), [0.0, f64::MAX])?.at_whole_numbers(),
         y: Axis::linear(unit, [0.0, top], bounds)?,
         bands: Vec::new(),
-        lines: lines
-            .map(|(mode, style)| line(rows, mode, style, &value))
-            .collect(),
+        lines: curves.lines(value),
     })
-}
-
-fn line(
-    rows: &[DecayRow],
-    mode: &ModeName,
-    style: Style,
-    value: &impl Fn(&DecayRow) -> Option<f64>,
-) -> Line {
-    let own = rows.iter().filter(|row| row.mode() == *mode);
-    let mut points: Vec<Point> = own
-        .filter_map(|row| {
-            let y = value(row)?;
-            Some(Point {
-                x: row.batch as f64,
-                y,
-                interval: None,
-                title: format!("{mode}, batch {}: {}", row.batch, short(y)),
-                hollow: false,
-            })
-        })
-        .collect();
-    points.sort_by(|one, other| one.x.total_cmp(&other.x));
-    Line {
-        style,
-        points,
-        join: Join::Straight,
-        markers: Markers::Shown,
-    }
 }
 
 fn table(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Table {

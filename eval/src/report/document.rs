@@ -2,6 +2,8 @@
 
 use maud::Markup;
 
+use super::chart::plot::Plot;
+
 /// A whole report.
 #[derive(Debug)]
 pub(crate) struct Document {
@@ -72,6 +74,12 @@ impl Panel {
             svg,
             legend: Vec::new(),
         }
+    }
+
+    /// The plots that could be made.
+    pub(crate) fn of_plots(plots: impl IntoIterator<Item = Option<Plot>>) -> Vec<Self> {
+        let plots = plots.into_iter().flatten();
+        plots.map(|plot| Self::new(plot.svg())).collect()
     }
 }
 

@@ -40,14 +40,9 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
 
 fn row_blocks(row: &DeviationRow) -> Vec<Block> {
     let plots = [correlation_plot(row), mass_plot(row)];
-    let panels: Vec<Panel> = plots
-        .into_iter()
-        .flatten()
-        .map(|plot| Panel::new(plot.svg()))
-        .collect();
     let figure = Figure {
         legend: mass_keys(row),
-        panels,
+        panels: Panel::of_plots(plots),
         ..Figure::default()
     }
     .block();
@@ -57,13 +52,8 @@ fn row_blocks(row: &DeviationRow) -> Vec<Block> {
 fn points(values: &[Measure], factor: f64, name: &str) -> Vec<Point> {
     let point = |(layer, value): (usize, &Measure)| {
         let y = value.get()? * factor;
-        Some(Point {
-            x: layer as f64,
-            y,
-            interval: None,
-            title: format!("{name}, layer {layer}: {y:.3}"),
-            hollow: false,
-        })
+        let title = format!("{name}, layer {layer}: {y:.3}");
+        Some(Point::new(layer as f64, y, title))
     };
     values.iter().enumerate().filter_map(point).collect()
 }

@@ -5,9 +5,10 @@ use serde_json::Value;
 use super::chart::axis::{Axis, short};
 use super::chart::plot::{Band, Join, Line, Markers, Plot, Point};
 use super::chart::style::Style;
+use super::curves::Curves;
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table};
 use super::evidence::Evidence;
-use super::record::{LoadRow, ModeName};
+use super::record::LoadRow;
 
 const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate (open loop, \
     requests per second), whether or not earlier ones are answered. Median and 95th percentile of \
@@ -42,37 +43,33 @@ fn objective(config: &Value) -> Option<f64> {
 }
 
 fn figure(evidence: &Evidence<'_>, rows: &[LoadRow], slo_ms: Option<f64>) -> Block {
-    let modes = evidence.modes(rows.iter().map(LoadRow::mode));
+    let curves = Curves::new(
+        evidence,
+        rows,
+        LoadRow::mode,
+        (|row| row.rate, "requests/s"),
+    );
     let plots = [
-        ttft_plot(evidence, rows, &modes, "TTFT p50", slo_ms, |row| {
-            row.ttft_ms.p50.get()
-        }),
-        ttft_plot(evidence, rows, &modes, "TTFT p95", slo_ms, |row| {
-            row.ttft_ms.p95.get()
-        }),
-        goodput_plot(evidence, rows, &modes),
+        ttft_plot(&curves, "TTFT p50", slo_ms, |row| row.ttft_ms.p50.get()),
+        ttft_plot(&curves, "TTFT p95", slo_ms, |row| row.ttft_ms.p95.get()),
+        goodput_plot(&curves),
     ];
-    let mut legend = evidence.mode_keys(&modes);
-    legend.push(Key {
+    let objective = slo_ms.map(|slo_ms| Key {
+        sample: OBJECTIVE.sample(false),
+        name: format!("objective, {} ms", short(slo_ms)),
+    });
+    let offered = Key {
         sample: OFFERED.sample(false),
         name: "every request offered".to_owned(),
-    });
-    if let Some(slo_ms) = slo_ms {
-        legend.push(Key {
-            sample: OBJECTIVE.sample(false),
-            name: format!("objective, {} ms", short(slo_ms)),
-        });
-    }
-    Figure {
+    };
+    let mut legend = curves.keys();
+    legend.extend([offered].into_iter().chain(objective));
+    let figure = Figure {
         legend,
-        panels: plots
-            .into_iter()
-            .flatten()
-            .map(|plot| Panel::new(plot.svg()))
-            .collect(),
+        panels: Panel::of_plots(plots),
         ..Figure::default()
-    }
-    .block()
+    };
+    figure.block()
 }
 
 const OFFERED: Style = Style {
@@ -87,14 +84,12 @@ const OBJECTIVE: Style = Style {
 };
 
 fn ttft_plot(
-    evidence: &Evidence<'_>,
-    rows: &[LoadRow],
-    modes: &[ModeName],
+    curves: &Curves<'_, LoadRow>,
     title: &str,
     slo_ms: Option<f64>,
     value: impl Fn(&LoadRow) -> Option<f64>,
 ) -> Option<Plot> {
-    let values = rows.iter().filter_map(&value).chain(slo_ms);
+    let values = curves.rows.iter().filter_map(&value);
     let band = |value| Band {
         name: "objective".to_owned(),
         style: OBJECTIVE,
@@ -103,85 +98,39 @@ fn ttft_plot(
     };
     Some(Plot {
         title: format!("{title} against rate"),
-        x: rate_axis(rows)?,
-        y: Axis::log("ms (log scale)", values)?,
+        x: rate_axis(curves)?,
+        y: Axis::log("ms (log scale)", values.chain(slo_ms))?,
         bands: slo_ms.map(band).into_iter().collect(),
-        lines: lines(evidence, rows, modes, &value),
+        lines: curves.lines(value),
     })
 }
 
-fn goodput_plot(evidence: &Evidence<'_>, rows: &[LoadRow], modes: &[ModeName]) -> Option<Plot> {
+fn goodput_plot(curves: &Curves<'_, LoadRow>) -> Option<Plot> {
     let value = |row: &LoadRow| row.goodput.get();
-    let mut rates: Vec<f64> = rows.iter().map(|row| row.rate).collect();
+    let mut rates: Vec<f64> = curves.xs().collect();
     rates.sort_by(f64::total_cmp);
+    let point = |&rate: &f64| Point::new(rate, rate, String::new());
     let offered = Line {
         style: OFFERED,
-        points: rates
-            .iter()
-            .map(|&rate| point(rate, rate, String::new()))
-            .collect(),
+        points: rates.iter().map(point).collect(),
         join: Join::Straight,
         markers: Markers::Hidden,
     };
-    let own = lines(evidence, rows, modes, &value);
+    let values = curves.rows.iter().filter_map(value);
+    let heights = values.chain(rates).chain([0.0]);
     Some(Plot {
         title: "Goodput against rate".to_owned(),
-        x: rate_axis(rows)?,
-        y: Axis::linear(
-            "requests/s in time",
-            rows.iter().filter_map(value).chain(rates).chain([0.0]),
-            [0.0, f64::MAX],
-        )?,
+        x: rate_axis(curves)?,
+        y: Axis::linear("requests/s in time", heights, [0.0, f64::MAX])?,
         bands: Vec::new(),
-        lines: [offered].into_iter().chain(own).collect(),
+        lines: [offered].into_iter().chain(curves.lines(value)).collect(),
     })
 }
 
-fn rate_axis(rows: &[LoadRow]) -> Option<Axis> {
-    let rates = rows.iter().map(|row| row.rate);
-    let highest = rates.clone().fold(0.0, f64::max);
-    Axis::linear(
-        "requests/s offered",
-        rates.chain([0.0]),
-        [0.0, highest * 1.03],
-    )
-}
-
-fn point(x: f64, y: f64, title: String) -> Point {
-    Point {
-        x,
-        y,
-        interval: None,
-        title,
-        hollow: false,
-    }
-}
-
-fn lines(
-    evidence: &Evidence<'_>,
-    rows: &[LoadRow],
-    modes: &[ModeName],
-    value: &impl Fn(&LoadRow) -> Option<f64>,
-) -> Vec<Line> {
-    let styles = evidence.palette.mode_styles(modes);
-    let line = |(mode, style): (&ModeName, Style)| {
-        let own = rows.iter().filter(|row| row.mode() == *mode);
-        let mut points: Vec<Point> = own
-            .filter_map(|row| {
-                let y = value(row)?;
-                let title = format!("{mode}, {} requests/s: {}", short(row.rate), short(y));
-                Some(point(row.rate, y, title))
-            })
-            .collect();
-        points.sort_by(|one, other| one.x.total_cmp(&other.x));
-        Line {
-            style,
-            points,
-            join: Join::Straight,
-            markers: Markers::Shown,
-        }
-    };
-    modes.iter().zip(styles).map(line).collect()
+fn rate_axis(curves: &Curves<'_, LoadRow>) -> Option<Axis> {
+    let highest = curves.xs().fold(0.0, f64::max);
+    let rates = curves.xs().chain([0.0]);
+    Axis::linear("requests/s offered", rates, [0.0, highest * 1.03])
 }
 
 fn table(evidence: &Evidence<'_>, rows: &[LoadRow]) -> Table {

@@ -1,11 +1,12 @@
 //! Where the time to first token goes, and how it grows with the context.
 
-use super::chart::axis::{Axis, short};
+use super::chart::axis::Axis;
 use super::chart::bars::{Bar, Bars, Part, Pattern};
-use super::chart::plot::{Join, Line, Markers, Plot, Point};
+use super::chart::plot::Plot;
+use super::curves::Curves;
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table, Width};
 use super::evidence::Evidence;
-use super::record::{ModeName, Stages, TtftRow};
+use super::record::{Stages, TtftRow};
 
 /// Bars are drawn for at most so many context lengths.
 const MAX_LENGTHS: usize = 4;
@@ -170,29 +171,21 @@ fn length_blocks(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Vec<Block> {
         let sentence = "One context length was measured, so there is no curve over it.";
         return vec![Block::Text(sentence.to_owned())];
     }
-    let modes = evidence.modes(rows.iter().map(TtftRow::mode));
-    let panels = [
-        length_plot(evidence, rows, &modes, "TTFT p50, ms (log scale)", |row| {
-            row.ttft_ms_p50.get()
-        }),
-        length_plot(evidence, rows, &modes, "TTFT p95, ms (log scale)", |row| {
-            row.ttft_ms_p95.get()
-        }),
-        speedup_plot(evidence, rows, &modes),
+    let length = (|row: &TtftRow| row.context_tokens as f64) as fn(&TtftRow) -> f64;
+    let curves = Curves::new(evidence, rows, TtftRow::mode, (length, "tokens"));
+    let plots = [
+        length_plot(&curves, "TTFT p50", |row| row.ttft_ms_p50.get()),
+        length_plot(&curves, "TTFT p95", |row| row.ttft_ms_p95.get()),
+        speedup_plot(&curves),
     ];
-    let panels: Vec<Panel> = panels
-        .into_iter()
-        .flatten()
-        .map(|plot| Panel::new(plot.svg()))
-        .collect();
     let sentence = "Time to first token against the tokens of context, both axes logarithmic: \
         median, 95th percentile (lower is better), and how many times faster than full prefill \
         (higher is better; 1 is no gain).";
     vec![
         Block::Text(sentence.to_owned()),
         Figure {
-            legend: evidence.mode_keys(&modes),
-            panels,
+            legend: curves.keys(),
+            panels: Panel::of_plots(plots),
             ..Figure::default()
         }
         .block(),
@@ -200,73 +193,34 @@ fn length_blocks(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Vec<Block> {
 }
 
 fn length_plot(
-    evidence: &Evidence<'_>,
-    rows: &[TtftRow],
-    modes: &[ModeName],
-    label: &str,
+    curves: &Curves<'_, TtftRow>,
+    title: &str,
     value: impl Fn(&TtftRow) -> Option<f64>,
 ) -> Option<Plot> {
-    let (title, _) = label.split_once(',').unwrap_or((label, ""));
+    let values = curves.rows.iter().filter_map(&value);
     Some(Plot {
         title: format!("{title} against context"),
-        x: length_axis(rows)?,
-        y: Axis::log(label, rows.iter().filter_map(&value))?,
+        x: length_axis(curves)?,
+        y: Axis::log(&format!("{title}, ms (log scale)"), values)?,
         bands: Vec::new(),
-        lines: lines(evidence, rows, modes, &value),
+        lines: curves.lines(value),
     })
 }
 
-fn speedup_plot(evidence: &Evidence<'_>, rows: &[TtftRow], modes: &[ModeName]) -> Option<Plot> {
+fn speedup_plot(curves: &Curves<'_, TtftRow>) -> Option<Plot> {
     let value = |row: &TtftRow| row.speedup_vs_full.get();
+    let values = curves.rows.iter().filter_map(value);
     Some(Plot {
         title: "Speed-up over full prefill".to_owned(),
-        x: length_axis(rows)?,
-        y: Axis::linear(
-            "times faster",
-            rows.iter().filter_map(value).chain([1.0]),
-            [0.0, f64::MAX],
-        )?,
+        x: length_axis(curves)?,
+        y: Axis::linear("times faster", values.chain([1.0]), [0.0, f64::MAX])?,
         bands: Vec::new(),
-        lines: lines(evidence, rows, modes, &value),
+        lines: curves.lines(value),
     })
 }
 
-fn length_axis(rows: &[TtftRow]) -> Option<Axis> {
-    let lengths = lengths(rows).into_iter().map(|length| length as f64);
-    Axis::log_at("context tokens (log scale)", lengths)
-}
-
-fn lines(
-    evidence: &Evidence<'_>,
-    rows: &[TtftRow],
-    modes: &[ModeName],
-    value: &impl Fn(&TtftRow) -> Option<f64>,
-) -> Vec<Line> {
-    let styles = evidence.palette.mode_styles(modes);
-    let line = |(mode, style): (&ModeName, _)| {
-        let mut points: Vec<Point> = rows
-            .iter()
-            .filter(|row| row.mode() == *mode)
-            .filter_map(|row| {
-                let y = value(row)?;
-                Some(Point {
-                    x: row.context_tokens as f64,
-                    y,
-                    interval: None,
-                    title: format!("{mode}, {} tokens: {}", row.context_tokens, short(y)),
-                    hollow: false,
-                })
-            })
-            .collect();
-        points.sort_by(|one, other| one.x.total_cmp(&other.x));
-        Line {
-            style,
-            points,
-            join: Join::Straight,
-            markers: Markers::Shown,
-        }
-    };
-    modes.iter().zip(styles).map(line).collect()
+fn length_axis(curves: &Curves<'_, TtftRow>) -> Option<Axis> {
+    Axis::log_at("context tokens (log scale)", curves.xs())
 }
 
 fn table(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Table {

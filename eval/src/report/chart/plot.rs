@@ -72,6 +72,18 @@ pub(crate) struct Point {
     pub(crate) hollow: bool,
 }
 
+impl Point {
+    pub(crate) fn new(x: f64, y: f64, title: String) -> Self {
+        Self {
+            x,
+            y,
+            interval: None,
+            title,
+            hollow: false,
+        }
+    }
+}
+
 impl Plot {
     pub(crate) fn svg(&self) -> Markup {
         let label = format!("{}: {} against {}", self.title, self.y.label, self.x.label);
