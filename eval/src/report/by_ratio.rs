@@ -125,7 +125,7 @@ fn points(scope: &Scope<'_>, metric: &Metric, policy: &str) -> Vec<Point> {
     let rows = scope.rows.iter().filter(|row| row.policy == policy);
     let point = |row: &&QualityRow| {
         Some(Point {
-            x: row.ratio? * 100.0,
+            x: row.mode().ratio? * 100.0,
             y: metric.value(row)?,
             interval: metric.interval(row),
             title: format!("{}: {}", row.mode(), metric.sentence(row)),
@@ -137,7 +137,7 @@ fn points(scope: &Scope<'_>, metric: &Metric, policy: &str) -> Vec<Point> {
 
 /// The rows without a ratio: full, reuse, all.
 fn bands(evidence: &Evidence<'_>, scope: &Scope<'_>, metric: &Metric) -> Vec<Band> {
-    let rows = scope.rows.iter().filter(|row| row.ratio.is_none());
+    let rows = scope.rows.iter().filter(|row| row.mode().ratio.is_none());
     let band = |row: &&QualityRow| {
         Some(Band {
             name: row.policy.clone(),
@@ -192,7 +192,7 @@ fn smallest(scope: &Scope<'_>) -> Table {
 fn smallest_of(scope: &Scope<'_>, metric: &Metric, policy: &str, full: f64) -> Vec<Cell> {
     let rows = scope.rows.iter().filter(|row| row.policy == policy);
     let values: Vec<(f64, f64)> = rows
-        .filter_map(|row| Some((row.ratio?, metric.value(row)?)))
+        .filter_map(|row| Some((row.mode().ratio?, metric.value(row)?)))
         .collect();
     let kept = values
         .iter()

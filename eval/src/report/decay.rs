@@ -3,26 +3,31 @@
 use super::chart::axis::Axis;
 use super::chart::plot::Plot;
 use super::curves::Curves;
-use super::document::{Block, Cell, Figure, Panel, Section, Table};
+use super::document::{Block, Cell, DASH, Figure, Panel, Section, Table};
 use super::evidence::Evidence;
-use super::record::DecayRow;
+use super::record::{Decay, DecayRow};
+use super::run::Content;
 
 const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (share of chunks found \
     in the store, percent, higher is better) and time to first token in ms (lower is better) should \
     stay flat: a cache that fills with what nobody asks again would fall and slow down.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let runs = evidence.decay();
+    let runs = evidence.runs_of(|content| match content {
+        Content::Decay(decay) => Some(decay),
+        _ => None,
+    });
     let mut blocks = vec![Block::Text(match runs.is_empty() {
         true => "No decay run was given; “ragweave-eval decay” makes one.".to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
-    for (label, rows) in runs {
+    for (label, _, decay) in runs {
         if !label.is_empty() {
             blocks.push(Block::Heading(label));
         }
-        blocks.push(figure(evidence, rows));
-        blocks.extend(table(evidence, rows).block());
+        blocks.push(figure(evidence, &decay.rows));
+        blocks.extend(flatness(decay).block());
+        blocks.extend(table(evidence, &decay.rows).block());
     }
     Section {
         id: "decay",
@@ -72,6 +77,39 @@ fn plot(
         bands: Vec::new(),
         lines: curves.lines(value),
     })
+}
+
+/// The run's own verdict on each mode.
+fn flatness(decay: &Decay) -> Table {
+    let header = [
+        "mode",
+        "hit rate, %",
+        "TTFT p50, ms",
+        "TTFT, last to first",
+        "of full prefill",
+        "flat",
+    ];
+    let caption = "The first batch and the last: what full prefill did meanwhile is the machine's";
+    let mut table = Table::new(caption, &header, 1);
+    let pair = |pair: Option<(f64, f64)>, factor: f64| {
+        let text = |(first, last)| format!("{:.1} → {:.1}", first * factor, last * factor);
+        Cell::text(pair.map_or_else(|| DASH.to_owned(), text))
+    };
+    for mode in decay.flatness.iter().flatten() {
+        table.push(vec![
+            Cell::code(mode.mode().to_string()),
+            pair(mode.hit_rate.get(), 100.0),
+            pair(mode.ttft_ms_p50.get(), 1.0),
+            Cell::number(mode.ttft_ratio.get(), 3),
+            Cell::number(mode.ttft_ratio_of_full.get(), 3),
+            Cell::text(match mode.is_flat {
+                Some(true) => "yes",
+                Some(false) => "no",
+                None => DASH,
+            }),
+        ]);
+    }
+    table
 }
 
 fn table(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Table {

@@ -54,6 +54,9 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
     };
     let title = format!("{}, question {id}, run {}", heatmap.dataset, run.name);
     let mut blocks = vec![Block::Heading(title)];
+    if !heatmap.question.is_empty() {
+        blocks.push(Block::Text(format!("Question: {}", heatmap.question)));
+    }
     let values = heatmap.layers.iter().flatten();
     let Some(shading) = Shading::new(values.filter_map(|value| value.get())) else {
         let sentence = "Its deviation is zero or was not measured, so there is nothing to draw.";

@@ -2,7 +2,7 @@
 
 use super::document::{Block, Key};
 use super::palette::Palette;
-use super::record::{DecayRow, LoadRow, ModeName, QualityRow, TimesRow, TtftRow};
+use super::record::{ModeName, QualityRow, TimesRow};
 use super::run::{Content, Run};
 
 /// All runs of a report, and the look of each policy they name.
@@ -82,42 +82,17 @@ impl<'a> Evidence<'a> {
         datasets.into_iter().map(scope).collect()
     }
 
-    /// Runs of one kind with their rows; the label is empty where there is only one.
-    pub(crate) fn ttft(&self) -> Vec<(String, &'a [TtftRow])> {
-        self.of_kind(|content| match content {
-            Content::Ttft(rows) => Some(rows.as_slice()),
-            _ => None,
-        })
-    }
-
-    /// As [`Self::ttft`].
-    pub(crate) fn load(&self) -> Vec<(String, &'a Run, &'a [LoadRow])> {
-        let rows = |run: &'a Run| match &run.content {
-            Content::Load(rows) => Some((format!("Run {}", run.name), run, rows.as_slice())),
-            _ => None,
+    /// The runs of one kind with what they hold; the label is empty where there is only one.
+    pub(crate) fn runs_of<T: ?Sized>(
+        &self,
+        content: impl Fn(&'a Content) -> Option<&'a T>,
+    ) -> Vec<(String, &'a Run, &'a T)> {
+        let of_kind = |run: &'a Run| {
+            let content = content(&run.content)?;
+            Some((format!("Run {}", run.name), run, content))
         };
-        let mut found: Vec<_> = self.runs.iter().filter_map(rows).collect();
+        let mut found: Vec<_> = self.runs.iter().filter_map(of_kind).collect();
         if let [(label, ..)] = found.as_mut_slice() {
-            label.clear();
-        }
-        found
-    }
-
-    /// As [`Self::ttft`].
-    pub(crate) fn decay(&self) -> Vec<(String, &'a [DecayRow])> {
-        self.of_kind(|content| match content {
-            Content::Decay(rows) => Some(rows.as_slice()),
-            _ => None,
-        })
-    }
-
-    fn of_kind<T>(&self, rows: impl Fn(&'a Content) -> Option<&'a [T]>) -> Vec<(String, &'a [T])> {
-        let found = self
-            .runs
-            .iter()
-            .filter_map(|run| rows(&run.content).map(|rows| (format!("Run {}", run.name), rows)));
-        let mut found: Vec<(String, &'a [T])> = found.collect();
-        if let [(label, _)] = found.as_mut_slice() {
             label.clear();
         }
         found
@@ -154,7 +129,7 @@ impl<'a> Evidence<'a> {
 impl Scope<'_> {
     /// The policies that choose rows by a ratio.
     pub(crate) fn chosen_policies(&self) -> Vec<&str> {
-        let with_ratio = self.rows.iter().filter(|row| row.ratio.is_some());
+        let with_ratio = self.rows.iter().filter(|row| row.mode().ratio.is_some());
         let mut policies: Vec<&str> = with_ratio.map(|row| row.policy.as_str()).collect();
         policies.dedup();
         policies
@@ -162,12 +137,16 @@ impl Scope<'_> {
 
     pub(crate) fn row(&self, policy: &str, ratio: Option<f64>) -> Option<&QualityRow> {
         let mut rows = self.rows.iter().copied();
-        rows.find(|row| row.policy == policy && row.ratio == ratio)
+        rows.find(|row| row.policy == policy && row.mode().ratio == ratio)
     }
 
     /// All ratios, ascending.
     pub(crate) fn ratios(&self) -> Vec<f64> {
-        let mut ratios: Vec<f64> = self.rows.iter().filter_map(|row| row.ratio).collect();
+        let mut ratios: Vec<f64> = self
+            .rows
+            .iter()
+            .filter_map(|row| row.mode().ratio)
+            .collect();
         ratios.sort_by(f64::total_cmp);
         ratios.dedup();
         ratios
@@ -175,7 +154,7 @@ impl Scope<'_> {
 
     /// The columns of a table by ratio: none first where some row has none, then ascending.
     pub(crate) fn columns(&self) -> Vec<Option<f64>> {
-        let without = self.rows.iter().any(|row| row.ratio.is_none());
+        let without = self.rows.iter().any(|row| row.mode().ratio.is_none());
         let without = without.then_some(None);
         without
             .into_iter()
@@ -205,7 +184,7 @@ fn policies(content: &Content) -> Vec<&str> {
         }
         Content::Ttft(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
         Content::Load(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
-        Content::Decay(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
+        Content::Decay(decay) => decay.rows.iter().map(|row| row.policy.as_str()).collect(),
         Content::Unknown | Content::Unfinished => Vec::new(),
     }
 }

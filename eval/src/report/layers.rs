@@ -1,19 +1,20 @@
 //! How deviation behaves over layers: does the choice made at one layer hold at the next, and do
 //! few tokens hold most of it?
 
-use super::chart::axis::Axis;
+use super::chart::axis::{Axis, short, small};
 use super::chart::plot::{Join, Line, Markers, Plot, Point};
 use super::chart::style::Style;
-use super::document::{Block, Cell, Figure, Key, Panel, Section, Table};
+use super::document::{Block, Cell, DASH, Figure, Key, Panel, Section, Table};
 use super::evidence::Evidence;
 use super::record::{DeviationRow, Measure};
 use super::run::Content;
 
-const INTRODUCTION: &str = "Left: Spearman rank correlation of the tokens' deviation between a \
+const INTRODUCTION: &str = "First: Spearman rank correlation of the tokens' deviation between a \
     layer and the next; 1 means that the tokens chosen at one layer are the right ones at the next. \
-    Right: the share of a layer's deviation, in percent, that its most deviating 10, 15 and 20 % of \
+    Second: the share of a layer's deviation, in percent, that its most deviating 10, 15 and 20 % of \
     tokens hold; the nearer to 100, the better few recomputed tokens can repair it (evenly spread \
-    deviation would give 10, 15 and 20).";
+    deviation would give 10, 15 and 20). Third, where it was measured: the mean squared distance of \
+    stored from right K and V, relative to their squared norm; lower is better.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let mut blocks = Vec::new();
@@ -39,7 +40,7 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
 }
 
 fn row_blocks(row: &DeviationRow) -> Vec<Block> {
-    let plots = [correlation_plot(row), mass_plot(row)];
+    let plots = [correlation_plot(row), mass_plot(row), mean_plot(row)];
     let figure = Figure {
         legend: mass_keys(row),
         panels: Panel::of_plots(plots),
@@ -102,6 +103,19 @@ fn mass_plot(row: &DeviationRow) -> Option<Plot> {
     })
 }
 
+/// Layers whose deviation is zero are not on the logarithmic axis.
+fn mean_plot(row: &DeviationRow) -> Option<Plot> {
+    let points = points(&row.mean, 1.0, "mean deviation");
+    let values = points.iter().map(|point| point.y);
+    Some(Plot {
+        title: "Mean deviation".to_owned(),
+        x: layer_axis("layer", row.mean.len())?,
+        y: Axis::log("relative to the squared norm (log scale)", values)?,
+        bands: Vec::new(),
+        lines: vec![line(Style::FULL, points)],
+    })
+}
+
 /// Ticks at whole layers alone.
 fn layer_axis(label: &str, layers: usize) -> Option<Axis> {
     let axis = Axis::linear(
@@ -114,7 +128,7 @@ fn layer_axis(label: &str, layers: usize) -> Option<Axis> {
 
 fn mass_name(share: &str) -> String {
     match share.parse::<f64>() {
-        Ok(share) => format!("top {} %", super::chart::axis::short(share * 100.0)),
+        Ok(share) => format!("top {} %", short(share * 100.0)),
         Err(_) => format!("top {share}"),
     }
 }
@@ -134,13 +148,16 @@ fn table(row: &DeviationRow) -> Table {
     let caption = "Rank correlation, and share of deviation held in percent, by layer";
     let mut table = Table::new(caption, &header, 1);
     let layers = row.mass.values().map(Vec::len).max().unwrap_or(0);
-    for layer in 0..layers.max(row.rank_correlation.len()) {
+    table.header.push(Cell::text("mean deviation"));
+    for layer in 0..layers.max(row.rank_correlation.len()).max(row.mean.len()) {
         let value = |values: &[Measure]| values.get(layer).and_then(|value| value.get());
         let mut cells = vec![
             Cell::text(layer.to_string()),
             Cell::number(value(&row.rank_correlation), 3),
         ];
         cells.extend(row.mass.values().map(|values| Cell::percent(value(values))));
+        let mean = value(&row.mean).map(small);
+        cells.push(Cell::text(mean.unwrap_or_else(|| DASH.to_owned())));
         table.push(cells);
     }
     table

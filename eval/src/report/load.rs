@@ -9,6 +9,7 @@ use super::curves::Curves;
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table};
 use super::evidence::Evidence;
 use super::record::LoadRow;
+use super::run::Content;
 
 const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate (open loop, \
     requests per second), whether or not earlier ones are answered. Median and 95th percentile of \
@@ -17,7 +18,10 @@ const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate
     is every request offered.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let runs = evidence.load();
+    let runs = evidence.runs_of(|content| match content {
+        Content::Load(rows) => Some(rows.as_slice()),
+        _ => None,
+    });
     let mut blocks = vec![Block::Text(match runs.is_empty() {
         true => "No load run was given; “ragweave-eval load” makes one.".to_owned(),
         false => INTRODUCTION.to_owned(),

@@ -50,7 +50,7 @@ pub(crate) const RULER: Metric = Metric {
     name: "RULER string match",
     scale: Scale::Percent,
     value: |row| row.ruler.get(),
-    interval: |_| None,
+    interval: |row| row.ruler_ci.get(),
 };
 pub(crate) const NORMALISED_F1: Metric = Metric {
     name: "normalised F1",
@@ -72,7 +72,7 @@ pub(crate) const TOP1: Metric = Metric {
 };
 
 /// Metrics of answers, the first that a dataset has heads its charts.
-pub(crate) const ANSWERS: [Metric; 6] = [EXACT_MATCH, F1, TOKEN_F1, ROUGE_L, RULER, NORMALISED_F1];
+pub(crate) const ANSWERS: [Metric; 6] = [EXACT_MATCH, RULER, ROUGE_L, F1, TOKEN_F1, NORMALISED_F1];
 
 impl Metric {
     /// As it is drawn: percent for shares.

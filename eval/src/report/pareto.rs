@@ -24,7 +24,7 @@ const INTRODUCTION: &str = "Each mark is a mode (a policy at a ratio): its media
     by steps are a policy's Pareto front: no other ratio of that policy is both faster and better; \
     hollow marks are beaten by one that is. The grey steps are the front over all modes, the same in \
     each panel; oracles, which need the full prefill they save, are not on it. Times are of the same \
-    run as the answers.";
+    run as the answers: from the plan to the first token, with stored KV in memory.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let scopes = evidence.scopes();

@@ -65,11 +65,7 @@ fn table(runs: &[Run]) -> Table {
 fn cells(run: &Run) -> Vec<Cell> {
     let header = &run.header;
     let model = header.model.as_ref();
-    let hash = |hash: Option<&String>| {
-        Cell::code(hash.map_or(DASH.into(), |hash| {
-            hash.chars().take(HASH_CHARS).collect::<String>()
-        }))
-    };
+    let hash = |hash: Option<&String>| Cell::code(hash.map_or(DASH.into(), |hash| shown(hash)));
     let code = |text: Option<&String>| Cell::code(text.map_or(DASH, String::as_str));
     let layers = model.and_then(|model| model.layers);
     vec![
@@ -84,6 +80,16 @@ fn cells(run: &Run) -> Vec<Cell> {
         Cell::code(plain(&header.date)),
         code(header.command.as_ref()),
     ]
+}
+
+/// The beginning of a hash, and what follows it, such as `-dirty`.
+fn shown(hash: &str) -> String {
+    let (digits, rest) = hash.split_at(hash.find('-').unwrap_or(hash.len()));
+    digits
+        .chars()
+        .take(HASH_CHARS)
+        .chain(rest.chars())
+        .collect()
 }
 
 /// A value without quotes; a dash for null.
@@ -104,4 +110,15 @@ fn configuration(run: &Run) -> Table {
         table.push(vec![Cell::code(name), Cell::code(plain(value))]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_short_and_keep_that_files_differed() {
+        assert_eq!(shown("03536c4e18a5b1b1d2c7-dirty"), "03536c4e18a5-dirty");
+        assert_eq!(shown("none"), "none");
+    }
 }

@@ -79,7 +79,8 @@ impl<'de> Deserialize<'de> for Measure {
     }
 }
 
-/// A 95 % interval; absent unless both ends are known.
+/// Two values that belong together, such as the ends of a 95 % interval; absent unless both are
+/// known.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Interval(Option<(f64, f64)>);
 
@@ -101,7 +102,7 @@ impl<'de> Deserialize<'de> for Interval {
 pub(crate) struct ModeName {
     /// `hkvd@2`, `full`, `reuse`.
     pub(crate) policy: String,
-    /// Absent for `full` and `reuse`.
+    /// Absent for `full`, `reuse` and `all`.
     pub(crate) ratio: Option<f64>,
 }
 
@@ -110,13 +111,22 @@ macro_rules! named_by_mode {
     ($($row:ty),*) => {$(
         impl $row {
             pub(crate) fn mode(&self) -> ModeName {
-                let policy = self.policy.clone();
-                ModeName { policy, ratio: self.ratio }
+                ModeName::new(&self.policy, self.ratio)
             }
         }
     )*};
 }
-named_by_mode!(QualityRow, TimesRow, TtftRow, LoadRow, DecayRow);
+named_by_mode!(QualityRow, TimesRow, TtftRow, LoadRow, DecayRow, Flatness);
+
+impl ModeName {
+    /// The policy `all` recomputes every row whatever ratio its row gives, so it has none.
+    pub(crate) fn new(policy: &str, ratio: Option<f64>) -> Self {
+        Self {
+            policy: policy.to_owned(),
+            ratio: ratio.filter(|_| policy != "all"),
+        }
+    }
+}
 
 impl fmt::Display for ModeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -151,7 +161,7 @@ pub(crate) struct QualityRow {
     pub(crate) dataset: String,
     pub(crate) policy: String,
     #[serde(default)]
-    pub(crate) ratio: Option<f64>,
+    ratio: Option<f64>,
     #[serde(default)]
     pub(crate) n: usize,
     #[serde(default)]
@@ -171,7 +181,14 @@ pub(crate) struct QualityRow {
     #[serde(default)]
     pub(crate) ruler: Measure,
     #[serde(default)]
+    pub(crate) ruler_ci: Interval,
+    #[serde(default)]
     pub(crate) normalised_f1: Measure,
+    /// Of the dataset's main score, question by question.
+    #[serde(default)]
+    pub(crate) vs_full: Measure,
+    #[serde(default)]
+    pub(crate) vs_full_ci: Interval,
     #[serde(default)]
     pub(crate) kl: Measure,
     #[serde(default)]
@@ -185,6 +202,9 @@ pub(crate) struct QualityRow {
     pub(crate) attention_deviation: Option<Vec<Measure>>,
     #[serde(default)]
     pub(crate) recomputed_share: Measure,
+    /// Of what full prefill computes, over all layers.
+    #[serde(default)]
+    pub(crate) computed_share: Measure,
     #[serde(default)]
     pub(crate) deviation_left: Measure,
     #[serde(default)]
@@ -219,6 +239,9 @@ pub(crate) struct DeviationRow {
     /// Share of tokens ("0.1") to the share of deviation they hold, by layer.
     #[serde(default)]
     pub(crate) mass: BTreeMap<String, Vec<Measure>>,
+    /// By layer, relative to the layer's mean squared norm.
+    #[serde(default)]
+    pub(crate) mean: Vec<Measure>,
 }
 
 /// The deviation of one prompt's context tokens.
@@ -227,6 +250,8 @@ pub(crate) struct Heatmap {
     pub(crate) dataset: String,
     #[serde(default)]
     pub(crate) id: Value,
+    #[serde(default)]
+    pub(crate) question: String,
     /// One per context row.
     pub(crate) tokens: Vec<String>,
     /// Positions in the prompt, one per context row.
@@ -277,7 +302,7 @@ pub(crate) struct TimesRow {
     pub(crate) dataset: String,
     pub(crate) policy: String,
     #[serde(default)]
-    pub(crate) ratio: Option<f64>,
+    ratio: Option<f64>,
     #[serde(default)]
     pub(crate) ttft_ms_p50: Measure,
     #[serde(default)]
@@ -289,7 +314,7 @@ pub(crate) struct TimesRow {
 pub(crate) struct TtftRow {
     pub(crate) policy: String,
     #[serde(default)]
-    pub(crate) ratio: Option<f64>,
+    ratio: Option<f64>,
     pub(crate) context_tokens: usize,
     #[serde(default)]
     pub(crate) n: usize,
@@ -331,7 +356,7 @@ pub(crate) struct Stages {
 pub(crate) struct LoadRow {
     pub(crate) policy: String,
     #[serde(default)]
-    pub(crate) ratio: Option<f64>,
+    ratio: Option<f64>,
     /// Requests per second offered.
     pub(crate) rate: f64,
     #[serde(default)]
@@ -365,12 +390,40 @@ pub(crate) struct Spread {
     pub(crate) p99: Measure,
 }
 
+/// A decay run's `summary.json`.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Decay {
+    pub(crate) rows: Vec<DecayRow>,
+    #[serde(default)]
+    pub(crate) flatness: Option<Vec<Flatness>>,
+}
+
+/// A mode's last batch beside its first.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Flatness {
+    pub(crate) policy: String,
+    #[serde(default)]
+    ratio: Option<f64>,
+    #[serde(default)]
+    pub(crate) hit_rate: Interval,
+    #[serde(default)]
+    pub(crate) ttft_ms_p50: Interval,
+    /// Last over first.
+    #[serde(default)]
+    pub(crate) ttft_ratio: Measure,
+    /// The same of full prefill: what the machine did to all modes meanwhile.
+    #[serde(default)]
+    pub(crate) ttft_ratio_of_full: Measure,
+    #[serde(default)]
+    pub(crate) is_flat: Option<bool>,
+}
+
 /// One mode over one batch of novel queries.
 #[derive(Debug, Deserialize)]
 pub(crate) struct DecayRow {
     pub(crate) policy: String,
     #[serde(default)]
-    pub(crate) ratio: Option<f64>,
+    ratio: Option<f64>,
     pub(crate) batch: usize,
     #[serde(default)]
     pub(crate) queries: usize,
@@ -396,6 +449,15 @@ mod tests {
         for bad in ["\"0.5\"", "\"high\"", "true", "[1]"] {
             assert!(read(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn modes_without_a_choice_of_rows_have_no_ratio() {
+        assert_eq!(
+            ModeName::new("hkvd@2", Some(0.15)).to_string(),
+            "hkvd@2:0.15"
+        );
+        assert_eq!(ModeName::new("all", Some(1.0)).to_string(), "all");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::record::{
-    DecayRow, Header, LoadRow, Quality, QualityTimes, SUPPORTED_VERSION, TtftRow, Versioned,
+    Decay, Header, LoadRow, Quality, QualityTimes, SUPPORTED_VERSION, TtftRow, Versioned,
 };
 
 /// A run directory as the report sees it.
@@ -27,7 +27,7 @@ pub(crate) enum Content {
     Quality(Box<Quality>, Option<QualityTimes>),
     Ttft(Vec<TtftRow>),
     Load(Vec<LoadRow>),
-    Decay(Vec<DecayRow>),
+    Decay(Decay),
     /// A kind this build does not know.
     Unknown,
     /// No `summary.json`: the run was interrupted or is still going.
@@ -109,7 +109,7 @@ fn read_content(dir: &Path, path: &Path, kind: &str) -> anyhow::Result<Content> 
         }
         "ttft" => Content::Ttft(read_rows(path, &text)?),
         "load" => Content::Load(read_rows(path, &text)?),
-        "decay" => Content::Decay(read_rows(path, &text)?),
+        "decay" => Content::Decay(parse(path, &text)?),
         _ => Content::Unknown,
     })
 }

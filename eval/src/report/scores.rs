@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::chart::axis::short;
+use super::chart::axis::{short, small};
 use super::document::{Block, Cell, DASH, Section, Table};
 use super::evidence::{Evidence, Scope};
 use super::metric::{ANSWERS, KL, Metric, TOP1};
@@ -37,6 +37,7 @@ fn tables(scope: &Scope<'_>) -> Vec<Block> {
         .filter(|metric| metric.is_measured(scope))
         .map(|metric| by_ratio(scope, &caption(scope, metric), |row| Some(metric.cell(row))));
     let mut tables: Vec<Table> = answers.collect();
+    tables.push(against_full(scope));
     tables.push(where_full_is_right(scope));
     tables.push(fidelity(scope));
     tables.push(by_type(scope));
@@ -98,12 +99,32 @@ fn by_ratio(scope: &Scope<'_>, caption: &str, cell: impl Fn(&QualityRow) -> Opti
     table
 }
 
+fn against_full(scope: &Scope<'_>) -> Table {
+    let caption = "Difference to full prefill on the same questions, points";
+    by_ratio(scope, caption, |row| {
+        let points = |share: f64| format!("{:+.1}", share * 100.0);
+        let difference = row.vs_full.get();
+        Some(Cell::with_interval(
+            difference,
+            row.vs_full_ci.get(),
+            points,
+        ))
+    })
+}
+
+/// The name of what a dataset's answers are scored by.
+fn score_name(scope: &Scope<'_>) -> &'static str {
+    let measured = ANSWERS.iter().find(|metric| metric.is_measured(scope));
+    measured.map_or("score", |metric| metric.name)
+}
+
 fn where_full_is_right(scope: &Scope<'_>) -> Table {
     let scores = scope.rows.iter();
     let scores = scores.filter_map(|row| row.where_full_is_right.as_ref());
     let caption = format!(
-        "Exact match, %, on the {} questions that full prefill answers right",
-        count(scores.map(|score| score.n))
+        "Of the {} questions that full prefill answers right: {}, %",
+        count(scores.map(|score| score.n)),
+        score_name(scope)
     );
     let cell = |row: &QualityRow| row.where_full_is_right.as_ref().map(score_cell);
     by_ratio(scope, &caption, cell)
@@ -131,6 +152,7 @@ fn fidelity(scope: &Scope<'_>) -> Table {
         "attention deviation, mean of layers",
         "last layer",
         "recomputed, %",
+        "computed, %",
         "deviation left, %",
     ];
     let caption = "Fidelity to full prefill: divergence and deviations, lower is better; agreement, \
@@ -138,8 +160,8 @@ fn fidelity(scope: &Scope<'_>) -> Table {
     let mut table = Table::new(caption, &header, 1);
     for row in &scope.rows {
         let layers = row.attention_deviation.as_deref().unwrap_or_default();
-        let small =
-            |value: Option<f64>| Cell::text(value.map_or_else(|| DASH.to_owned(), small_text));
+        let small_cell =
+            |value: Option<f64>| Cell::text(value.map_or_else(|| DASH.to_owned(), small));
         let last = layers.last().and_then(|layer| layer.get());
         let known = [
             KL.value(row),
@@ -153,23 +175,16 @@ fn fidelity(scope: &Scope<'_>) -> Table {
         table.push(vec![
             Cell::code(row.mode().to_string()),
             Cell::text(row.n.to_string()),
-            Cell::with_interval(KL.value(row), KL.interval(row), small_text),
+            Cell::with_interval(KL.value(row), KL.interval(row), small),
             TOP1.cell(row),
-            small(mean(layers)),
-            small(last),
+            small_cell(mean(layers)),
+            small_cell(last),
             Cell::percent(row.recomputed_share.get()),
+            Cell::percent(row.computed_share.get()),
             Cell::percent(row.deviation_left.get()),
         ]);
     }
     table
-}
-
-/// Small values keep two digits, in powers of ten.
-fn small_text(value: f64) -> String {
-    match value.abs() >= 0.001 || value == 0.0 {
-        true => short(value),
-        false => format!("{value:.1e}"),
-    }
 }
 
 fn mean(values: &[Measure]) -> Option<f64> {
@@ -187,7 +202,11 @@ fn by_type(scope: &Scope<'_>) -> Table {
         let scores = scope.rows.iter().filter_map(|row| score(row, kind));
         Cell::text(format!("{kind} (n {})", count(scores.map(|score| score.n))))
     };
-    let mut table = Table::new("Exact match, %, by kind of question", &["mode"], 1);
+    let mut table = Table::new(
+        format!("By kind of question: {}, %", score_name(scope)),
+        &["mode"],
+        1,
+    );
     table.header.extend(kinds.iter().map(title));
     for row in scope.rows.iter().filter(|_| !kinds.is_empty()) {
         let cell = |kind: &&str| {

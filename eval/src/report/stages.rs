@@ -7,6 +7,7 @@ use super::curves::Curves;
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table, Width};
 use super::evidence::Evidence;
 use super::record::{Stages, TtftRow};
+use super::run::Content;
 
 /// Bars are drawn for at most so many context lengths.
 const MAX_LENGTHS: usize = 4;
@@ -37,12 +38,15 @@ const fn part(name: &'static str, colour: &'static str, pattern: Pattern) -> Par
 }
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let runs = evidence.ttft();
+    let runs = evidence.runs_of(|content| match content {
+        Content::Ttft(rows) => Some(rows.as_slice()),
+        _ => None,
+    });
     let mut blocks = vec![Block::Text(match runs.is_empty() {
         true => "No ttft run was given; “ragweave-eval ttft” makes one.".to_owned(),
         false => INTRODUCTION.to_owned(),
     })];
-    for (label, rows) in runs {
+    for (label, _, rows) in runs {
         if !label.is_empty() {
             blocks.push(Block::Heading(label));
         }

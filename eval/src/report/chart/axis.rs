@@ -214,6 +214,14 @@ pub(crate) fn short(value: f64) -> String {
     }
 }
 
+/// As [`short`]; below a thousandth two digits and a power of ten.
+pub(crate) fn small(value: f64) -> String {
+    match value.abs() >= 0.001 || value == 0.0 {
+        true => short(value),
+        false => format!("{value:.1e}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
