@@ -72,7 +72,7 @@ fn plot(
     let top = curves.rows.iter().filter_map(&value).reduce(f64::max)?;
     Some(Plot {
         title: format!("{title} by batch"),
-        x: Axis::linear("batch", curves.xs(), [0.0, f64::MAX])?.at_whole_numbers(),
+        x: Axis::snug("batch", curves.xs())?.at_whole_numbers(),
         y: Axis::linear(unit, [0.0, top], bounds)?,
         bands: Vec::new(),
         lines: curves.lines(value),
@@ -89,7 +89,8 @@ fn flatness(decay: &Decay) -> Table {
         "of full prefill",
         "flat",
     ];
-    let caption = "The first batch and the last: what full prefill did meanwhile is the machine's";
+    let caption =
+        "The first batch and the last; a change that full prefill shows too is the machine's";
     let mut table = Table::new(caption, &header, 1);
     let pair = |pair: Option<(f64, f64)>, factor: f64| {
         let text = |(first, last)| format!("{:.1} → {:.1}", first * factor, last * factor);

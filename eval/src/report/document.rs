@@ -98,6 +98,8 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<Cell>>,
     /// Columns to the left that hold names, not numbers.
     pub(crate) names: usize,
+    /// Of less interest: a reader opens it on the screen.
+    pub(crate) folded: bool,
 }
 
 impl Table {
@@ -107,6 +109,7 @@ impl Table {
             header: header.iter().map(|&text| Cell::text(text)).collect(),
             rows: Vec::new(),
             names,
+            folded: false,
         }
     }
 

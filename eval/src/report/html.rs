@@ -5,7 +5,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use super::chart::bars::pattern_definitions;
 use super::document::{Block, Cell, Document, Figure, Key, Section, Table, Width};
 
-/// Tables longer than this are folded on the screen; on paper they are whole.
+/// Tables longer than this are folded on the screen too; on paper all are whole.
 const LONG_TABLE: usize = 30;
 
 pub(crate) fn page(document: &Document) -> String {
@@ -98,7 +98,7 @@ fn table(table: &Table) -> Markup {
         }
     };
     html! {
-        @if table.rows.len() > LONG_TABLE {
+        @if table.folded || table.rows.len() > LONG_TABLE {
             details { summary { (table.caption) " (" (table.rows.len()) " rows)" } (whole) }
         } @else {
             p.caption { (table.caption) }

@@ -103,14 +103,19 @@ fn mass_plot(row: &DeviationRow) -> Option<Plot> {
     })
 }
 
-/// Layers whose deviation is zero are not on the logarithmic axis.
+/// Logarithmic where layers differ tenfold; layers whose deviation is zero are not on that axis.
 fn mean_plot(row: &DeviationRow) -> Option<Plot> {
     let points = points(&row.mean, 1.0, "mean deviation");
-    let values = points.iter().map(|point| point.y);
+    let values = || points.iter().map(|point| point.y).filter(|&y| y > 0.0);
+    let (low, high) = (values().reduce(f64::min)?, values().fold(0.0, f64::max));
+    let y = match high / low >= 10.0 {
+        true => Axis::log("relative (log scale)", values())?,
+        false => Axis::linear("relative", [0.0, high], [0.0, f64::MAX])?,
+    };
     Some(Plot {
         title: "Mean deviation".to_owned(),
         x: layer_axis("layer", row.mean.len())?,
-        y: Axis::log("relative to the squared norm (log scale)", values)?,
+        y,
         bands: Vec::new(),
         lines: vec![line(Style::FULL, points)],
     })

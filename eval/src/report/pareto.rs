@@ -23,7 +23,7 @@ const INTRODUCTION: &str = "Each mark is a mode (a policy at a ratio): its media
     token in ms, and the quality of its answers. Up and to the left is better. Filled marks joined \
     by steps are a policy's Pareto front: no other ratio of that policy is both faster and better; \
     hollow marks are beaten by one that is. The grey steps are the front over all modes, the same in \
-    each panel; oracles, which need the full prefill they save, are not on it. Times are of the same \
+    each panel. Oracles are left out: they need the full prefill that they would save. Times are of the same \
     run as the answers: from the plan to the first token, with stored KV in memory.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
@@ -62,6 +62,7 @@ fn scope_blocks(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
     blocks
 }
 
+/// The modes that can serve and have both figures.
 fn trades<'a>(scope: &'a Scope<'_>, metric: &Metric) -> Vec<Trade<'a>> {
     let trade = |row: &&'a QualityRow| {
         let mode = row.mode();
@@ -74,7 +75,8 @@ fn trades<'a>(scope: &'a Scope<'_>, metric: &Metric) -> Vec<Trade<'a>> {
             quality: metric.value(row)?,
         })
     };
-    scope.rows.iter().filter_map(trade).collect()
+    let served = scope.rows.iter().filter(|row| can_serve(&row.policy));
+    served.filter_map(trade).collect()
 }
 
 /// Whether no other trade is as fast and as good, and in one of the two better.
@@ -85,10 +87,9 @@ fn on_front(trade: &Trade<'_>, among: &[Trade<'_>]) -> bool {
     })
 }
 
-/// The front over all modes that can serve, fastest first.
+/// The front over all modes, fastest first.
 fn overall_front<'a>(trades: &[Trade<'a>]) -> Vec<Trade<'a>> {
-    let served = sorted(trades, |trade| can_serve(&trade.mode.policy));
-    sorted(&served, |trade| on_front(trade, &served))
+    sorted(trades, |trade| on_front(trade, trades))
 }
 
 fn figure(evidence: &Evidence<'_>, metric: &Metric, trades: &[Trade<'_>]) -> Block {
@@ -198,7 +199,7 @@ fn ttft_axis(trades: &[Trade<'_>]) -> Option<Axis> {
     let times = || trades.iter().map(|trade| trade.ttft_ms);
     let slowest = times().fold(0.0, f64::max);
     match times().all(|time| time > 0.0 && slowest / time < 6.0) {
-        true => Axis::linear("TTFT p50, ms", times(), [0.0, f64::MAX]),
+        true => Axis::snug("TTFT p50, ms", times()),
         false => Axis::log("TTFT p50, ms (log scale)", times()),
     }
 }

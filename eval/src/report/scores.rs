@@ -37,6 +37,10 @@ fn tables(scope: &Scope<'_>) -> Vec<Block> {
         .filter(|metric| metric.is_measured(scope))
         .map(|metric| by_ratio(scope, &caption(scope, metric), |row| Some(metric.cell(row))));
     let mut tables: Vec<Table> = answers.collect();
+    // The first is what answers are right by; the others say much the same.
+    for table in tables.iter_mut().skip(1) {
+        table.folded = true;
+    }
     tables.push(against_full(scope));
     tables.push(where_full_is_right(scope));
     tables.push(fidelity(scope));

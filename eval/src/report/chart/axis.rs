@@ -39,16 +39,33 @@ impl Axis {
         let step = round_step((high - low) / TICKS);
         let low = ((low / step).floor() * step).max(floor);
         let high = ((high / step).ceil() * step).min(ceiling);
+        Some(Self::linear_between(label, [low, high], step))
+    }
+
+    /// A linear axis that ends a little outside the values, wherever that is: for many points over
+    /// a range that round ends would widen much. None where no value is finite.
+    pub(crate) fn snug(label: &str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let (low, high) = extent(values)?;
+        let margin = match high - low {
+            0.0 => 0.5,
+            range => range * 0.05,
+        };
+        let (low, high) = (low - margin, high + margin);
+        let step = round_step((high - low) / TICKS);
+        Some(Self::linear_between(label, [low, high], step))
+    }
+
+    fn linear_between(label: &str, [low, high]: [f64; 2], step: f64) -> Self {
         let first = (low / step).ceil() as i64;
         let last = (high / step + 1e-9).floor() as i64;
         let ticks = (first..=last).map(|index| index as f64 * step);
-        Some(Self {
+        Self {
             label: label.to_owned(),
             ticks: ticks.map(|value| tick(value, step)).collect(),
             low,
             high,
             log: false,
-        })
+        }
     }
 
     /// A logarithmic axis over the positive values, widened to 1, 2 or 5 times a power of ten.
@@ -238,6 +255,16 @@ mod tests {
         assert_eq!(axis.place(101.0), None);
         let axis = Axis::linear("%", [0.31, 0.33], [0.0, 1.0]).unwrap();
         assert_eq!(texts(&axis)[..2], ["0.305", "0.310"]);
+    }
+
+    #[test]
+    fn snug_axes_end_beside_their_values() {
+        let axis = Axis::snug("ms", [6.0, 30.0]).unwrap();
+        assert_eq!(texts(&axis), ["10", "20", "30"]);
+        assert!(
+            axis.place(6.0)
+                .is_some_and(|place| place > 0.0 && place < 0.06)
+        );
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::style::Style;
 
 const WIDTH: f64 = 380.0;
 const HEIGHT: f64 = 268.0;
-const LEFT: f64 = 50.0;
+const LEFT: f64 = 56.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 40.0;
 const RIGHT: f64 = 12.0;
@@ -154,7 +154,7 @@ impl Plot {
 
     fn axis_labels(&self) -> Markup {
         let middle = (LEFT + self.right()) / 2.0;
-        let (x, y) = (11.0, f64::midpoint(TOP, HEIGHT - BOTTOM));
+        let (x, y) = (10.0, f64::midpoint(TOP, HEIGHT - BOTTOM));
         html! {
             text.axis x=(px(middle)) y=(px(HEIGHT - 6.0)) { (self.x.label) }
             text.axis x=(px(x)) y=(px(y)) transform=(format!("rotate(-90 {} {})", px(x), px(y))) {
