@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, decay, load, logits, quality, ttft, tune};
+use crate::{bench, compare, decay, load, logits, quality, report, ttft, tune};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ enum Command {
     Load(load::Args),
     /// Ask many new combinations of chunks in a row: hit rate and TTFT must stay flat
     Decay(decay::Args),
+    /// Make a page of charts and tables from the directories of runs
+    Report(report::Args),
 }
 
 impl Cli {
@@ -54,6 +56,7 @@ impl Cli {
             Command::Ttft(args) => ttft::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Decay(args) => decay::run(&args),
+            Command::Report(args) => report::run(&args),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Measures ragweave against full prefill: `logits` for cross-checks with other implementations,
-//! `compare` for answer quality and time to first token on questions, `bench` and `ttft` for time
-//! alone, `load` for time under many requests, `decay` for time over many different ones.
+//! `compare` and `quality` for answers and fidelity, `bench` and `ttft` for time alone, `load` for time
+//! under many requests, `decay` for time over many different ones, `tune` for the choice of a policy,
+//! and `report` for pages with charts and tables of what runs measured.
 //!
 //! ```
 //! use ragweave_eval::metric;
@@ -17,6 +18,7 @@ mod decay;
 mod load;
 mod logits;
 mod quality;
+mod report;
 mod ttft;
 mod tune;
 
