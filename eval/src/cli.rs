@@ -128,7 +128,7 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
-    use ragweave_server::config::PolicyKind;
+    use ragweave_server::config::ModeKind;
 
     use super::*;
 
@@ -152,12 +152,10 @@ mod tests {
 
     #[test]
     fn variants_are_spelled_as_in_the_configuration() {
-        assert_eq!(parse_variant("first-k"), Ok(PolicyKind::FirstK));
-        let error = parse_variant::<PolicyKind>("firstk")
-            .unwrap_err()
-            .to_string();
+        assert_eq!(parse_variant("reuse"), Ok(ModeKind::Reuse));
+        let error = parse_variant::<ModeKind>("reused").unwrap_err().to_string();
         assert!(
-            error.contains("first-k") && error.contains("hkvd"),
+            error.contains("reuse") && error.contains("blend"),
             "{error}"
         );
     }

@@ -1,8 +1,9 @@
 //! The configuration: layered settings, merged once, validated once, then immutable.
 //!
-//! Order, strongest first: command line, environment, configuration file, the model directory's `ragweave.toml`
-//! (only `system`, `[prompt]` and `[fusion]`: what suits that model), the compiled-in `default.toml`, which documents
-//! every key. Nothing outside this module reads the environment.
+//! Order, strongest first: command line, environment, configuration file, the data directory's `tuned.toml` (only
+//! `[fusion]`: what was measured to suit that corpus), the model directory's `ragweave.toml` (only `system`, `[prompt]`
+//! and `[fusion]`: what suits that model), the compiled-in `default.toml`, which documents every key. Nothing outside
+//! this module reads the environment.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -17,10 +18,12 @@ mod error;
 mod fusion;
 mod layers;
 mod parse;
+mod selection;
 
 pub use args::CommonArgs;
 pub use error::ConfigError;
-pub use fusion::{DeviationKind, FusionConfig, ModeKind, PolicyKind, ScheduleKind};
+pub use fusion::{BudgetKind, CorrectionKind, DeviationKind, FusionConfig, ModeKind, ScheduleKind};
+pub use selection::{BadSelection, Selection, Settings};
 
 use crate::device::Device;
 use crate::error::ServerError;
@@ -32,6 +35,8 @@ const DEFAULTS: &str = include_str!("../config/default.toml");
 const FILE_NAME: &str = "ragweave.toml";
 /// Most neighbours a chunk's KV may be computed behind.
 pub const MAX_NEIGHBOURS: usize = 8;
+/// Name of the file in the data directory that holds a tuned choice of fusion.
+const TUNED_FILE_NAME: &str = "tuned.toml";
 
 /// Everything a component is opened with. Immutable after [`Config::load`].
 #[derive(Debug, Clone, Deserialize)]
@@ -60,6 +65,7 @@ pub struct Config {
     pub fusion: FusionConfig,
     pub ingest: IngestConfig,
     pub store: StoreConfig,
+    pub telemetry: TelemetryConfig,
     #[serde(default)]
     pub prompt: Option<PromptStrings>,
 }
@@ -117,6 +123,13 @@ pub struct IngestConfig {
 pub struct StoreConfig {
     pub max_segment_bytes: u64,
     pub min_free_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Share of the fused requests that are compared with a full prefill in the background, 0..=1.
+    pub shadow_full: f64,
 }
 
 /// The three strings of a prompt for a model without a chat template; see [`crate::prompt`].
@@ -216,10 +229,12 @@ impl Config {
                 ),
             ));
         }
-        if !(0.0..=1.0).contains(&self.fusion.ratio) {
+        self.fusion.validate()?;
+        let shadow_full = self.telemetry.shadow_full;
+        if !(0.0..=1.0).contains(&shadow_full) {
             return Err((
-                "fusion.ratio",
-                format!("must lie in 0..=1, is {}", self.fusion.ratio),
+                "telemetry.shadow_full",
+                format!("must lie in 0..=1, is {shadow_full}"),
             ));
         }
         self.prompt.as_ref().map_or(Ok(()), PromptStrings::validate)
@@ -286,18 +301,23 @@ fn merge(args: &CommonArgs) -> Result<Figment, ConfigError> {
 
     let file = match (&args.config, named("data")) {
         (Some(path), _) => Some(Layer::from_file(path)?),
-        (None, Some(data)) => optional_file(Path::new(&data), Layer::from_file)?,
+        (None, Some(data)) => optional_file(&data, FILE_NAME, Layer::from_file)?,
         (None, None) => None,
     };
-    let model = named("model").or_else(|| file.as_ref()?.text("model").map(str::to_owned));
-    let of_model = match model {
-        Some(model) => optional_file(Path::new(&model), Layer::from_model_file)?,
+    let directory = |key| named(key).or_else(|| file.as_ref()?.text(key).map(str::to_owned));
+    let of_model = match directory("model") {
+        Some(model) => optional_file(&model, FILE_NAME, Layer::from_model_file)?,
+        None => None,
+    };
+    let tuned = match directory("data") {
+        Some(data) => optional_file(&data, TUNED_FILE_NAME, Layer::from_tuned_file)?,
         None => None,
     };
 
     let mut merged = Figment::from(Layer::from_toml("built-in default", DEFAULTS)?);
     for layer in of_model
         .into_iter()
+        .chain(tuned)
         .chain(file)
         .chain(environment)
         .chain(flags)
@@ -314,12 +334,13 @@ fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Opt
         .map(str::to_owned)
 }
 
-/// Reads `ragweave.toml` in `dir` and says so, because nobody named that file on the command line.
+/// Reads the file `name` in `dir` if it is there, and says so, because nobody named it on the command line.
 fn optional_file(
-    dir: &Path,
+    dir: &str,
+    name: &str,
     read: impl Fn(&Path) -> Result<Layer, ConfigError>,
 ) -> Result<Option<Layer>, ConfigError> {
-    let path = dir.join(FILE_NAME);
+    let path = Path::new(dir).join(name);
     if !path.is_file() {
         return Ok(None);
     }

@@ -1,6 +1,7 @@
 //! Between wire messages and the pipeline's types. `request` is the one place where numbers, lengths and enums of
-//! a request are checked against the server's limits; `response` only translates.
+//! a request are checked against the server's limits, with `fusion` for its fusion options; `response` only translates.
 
+mod fusion;
 mod request;
 mod response;
 

@@ -267,6 +267,7 @@ impl From<StoreError> for Problem {
 fn request_path(field: &'static str) -> String {
     match field {
         "ratio" | "check_layer" => format!("fusion.{field}"),
+        "policy" => "fusion.selection".to_owned(),
         "question" => "query".to_owned(),
         other => other.to_owned(),
     }

@@ -25,6 +25,12 @@ pub enum ConfigError {
     #[error("{} may set only system, [prompt] and [fusion], not {key}", path.display())]
     NotForModels { key: String, path: PathBuf },
     #[error(
+        "{} may set only [fusion], and hold [evidence], not {key}; remove the key, or let `ragweave-eval tune` \
+         write the file again",
+        path.display()
+    )]
+    NotForTuning { key: String, path: PathBuf },
+    #[error(
         "no {key} given: pass --{key} DIR, set {variable}, or write {key} = \"DIR\" in a configuration file"
     )]
     Missing {

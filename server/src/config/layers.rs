@@ -50,16 +50,21 @@ const KEYS: &[(&str, Kind)] = &[
     ("fusion.deviation", Kind::Text),
     ("fusion.schedule", Kind::Text),
     ("fusion.seed", Kind::Integer),
+    ("fusion.budget", Kind::Text),
+    ("fusion.correction", Kind::Text),
     ("ingest.chunk_tokens", Kind::Integer),
     ("ingest.neighbours", Kind::Integer),
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
+    ("telemetry.shadow_full", Kind::Float),
     ("prompt.prefix", Kind::Text),
     ("prompt.chunk", Kind::Text),
     ("prompt.question", Kind::Text),
 ];
 
 const ENV_PREFIX: &str = "RAGWEAVE_";
+/// The table of `tuned.toml` that tells people why; serving does not read it.
+const EVIDENCE: &str = "evidence";
 
 /// One source of settings: nested TOML values, and the words that name the source to a person.
 #[derive(Debug, Clone)]
@@ -78,26 +83,41 @@ impl Layer {
 
     /// Parses TOML text; every key must be known.
     pub(super) fn from_toml(origin: &str, text: &str) -> Result<Self, ConfigError> {
-        let table: Table = toml::from_str(text).map_err(|source| ConfigError::Syntax {
-            origin: origin.to_owned(),
-            message: source.to_string().trim_end().to_owned(),
-        })?;
-        let layer = Self {
-            origin: origin.to_owned(),
-            table,
-        };
-        for key in layer.keys() {
-            known(&key, origin)?;
-        }
+        let layer = Self::parse(origin, text)?;
+        layer.check_keys()?;
         Ok(layer)
     }
 
     pub(super) fn from_file(path: &Path) -> Result<Self, ConfigError> {
+        let layer = Self::parse_file(path)?;
+        layer.check_keys()?;
+        Ok(layer)
+    }
+
+    fn parse_file(path: &Path) -> Result<Self, ConfigError> {
         let text = fs_err::read_to_string(path).map_err(|source| ConfigError::Read {
             path: path.to_owned(),
             source,
         })?;
-        Self::from_toml(&format!("file {}", path.display()), &text)
+        Self::parse(&format!("file {}", path.display()), &text)
+    }
+
+    fn parse(origin: &str, text: &str) -> Result<Self, ConfigError> {
+        let table: Table = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+            origin: origin.to_owned(),
+            message: source.to_string().trim_end().to_owned(),
+        })?;
+        Ok(Self {
+            origin: origin.to_owned(),
+            table,
+        })
+    }
+
+    fn check_keys(&self) -> Result<(), ConfigError> {
+        for key in self.keys() {
+            known(&key, &self.origin)?;
+        }
+        Ok(())
     }
 
     /// The model directory's `ragweave.toml`: what suits this model, never where data lies or who may connect.
@@ -108,6 +128,24 @@ impl Layer {
         };
         match layer.keys().into_iter().find(foreign) {
             Some(key) => Err(ConfigError::NotForModels {
+                key,
+                path: path.to_owned(),
+            }),
+            None => Ok(layer),
+        }
+    }
+
+    /// `tuned.toml`: the [fusion] that `ragweave-eval tune` chose, and under [evidence] why, which is not read.
+    pub(super) fn from_tuned_file(path: &Path) -> Result<Self, ConfigError> {
+        let mut layer = Self::parse_file(path)?;
+        layer.table.remove(EVIDENCE);
+        layer.check_keys()?;
+        match layer
+            .keys()
+            .into_iter()
+            .find(|key| !key.starts_with("fusion."))
+        {
+            Some(key) => Err(ConfigError::NotForTuning {
                 key,
                 path: path.to_owned(),
             }),

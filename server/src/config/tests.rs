@@ -78,6 +78,10 @@ fn errors_name_the_key_and_its_origin() {
         "fusion.ratio in flag --set: must lie in 0..=1, is NaN"
     );
     assert_eq!(
+        load(&["telemetry.shadow_full=1.5"]),
+        "telemetry.shadow_full in flag --set: must lie in 0..=1, is 1.5"
+    );
+    assert_eq!(
         load(&["limits.max_queue=0"]),
         "limits.max_queue in flag --set: must be at least 1"
     );
@@ -107,6 +111,46 @@ fn errors_name_the_key_and_its_origin() {
 }
 
 #[test]
+fn policies_are_written_in_the_notation_and_completed_by_the_other_keys() {
+    let dir = directories();
+    let planned = |settings: &[&str]| {
+        let config = Config::load(&args(dir.path(), settings)).unwrap();
+        config.fusion.to_mode().to_string()
+    };
+    assert_eq!(
+        planned(&["fusion.check_layer=2", "fusion.deviation=v"]),
+        "hkvd@2/v:0.15"
+    );
+    assert_eq!(
+        planned(&["fusion.policy=hkvd@3/gradual", "fusion.check_layer=2"]),
+        "hkvd@3/gradual:0.15"
+    );
+    assert_eq!(
+        planned(&[
+            "fusion.policy=first-k+query/all",
+            "fusion.budget=score",
+            "fusion.correction=mean",
+            "fusion.ratio=0.05"
+        ]),
+        "first-k+query/all~score~mean:0.05"
+    );
+    let load = |setting: &str| message(Config::load(&args(dir.path(), &[setting])));
+    let said = load("fusion.policy=best");
+    assert!(said.starts_with("fusion.policy in flag --set: "), "{said}");
+    assert!(said.contains("known are hkvd, first-k"), "{said}");
+    assert_eq!(
+        load("fusion.policy=first-k+oracle"),
+        "fusion.policy in flag --set: oracle needs a full prefill before it can choose, so it is for \
+         `ragweave-eval` only"
+    );
+    assert_eq!(
+        load("fusion.policy=hkvd@2:0.1"),
+        "fusion.policy in flag --set: holds the ratio 0.1; write it as fusion.ratio = 0.1"
+    );
+    assert!(load("fusion.budget=even").starts_with("fusion.budget in flag --set: unknown variant"));
+}
+
+#[test]
 fn a_model_directory_may_not_set_where_data_lies() {
     let dir = directories();
     fs_err::write(dir.path().join("model/ragweave.toml"), "data = \"/tmp\"").unwrap();
@@ -115,6 +159,74 @@ fn a_model_directory_may_not_set_where_data_lies() {
         said.ends_with("may set only system, [prompt] and [fusion], not data"),
         "{said}"
     );
+}
+
+#[test]
+fn a_tuned_choice_lies_between_the_model_and_the_configuration_file() {
+    let dir = directories();
+    let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
+    write(
+        "model/ragweave.toml",
+        "[fusion]\npolicy = \"hkvd\"\nratio = 0.3\nseed = 5\n",
+    );
+    let tuned = "[fusion]\npolicy = \"first-k+query\"\nratio = 0.05\nbudget = \"score\"\n\
+                 [evidence]\nquestions = 200\n[[evidence.front]]\nspec = \"hkvd@2:0.1\"\n";
+    write("data/tuned.toml", tuned);
+    write("data/ragweave.toml", "[fusion]\nratio = 0.1\n");
+
+    let given = args(dir.path(), &[]);
+    let config = Config::load(&given).unwrap();
+    assert_eq!(
+        config.fusion.to_mode().to_string(),
+        "first-k+query~score:0.1"
+    );
+    let settings = explain(&given).unwrap();
+    let origin = |key: &str| &settings.iter().find(|s| s.key == key).unwrap().origin;
+    assert!(origin("fusion.policy").ends_with("data/tuned.toml"));
+    assert!(origin("fusion.ratio").ends_with("data/ragweave.toml"));
+    assert!(origin("fusion.seed").ends_with("model/ragweave.toml"));
+
+    // The data directory may be named by the configuration file as well.
+    let data = dir.path().join("data");
+    write(
+        "named.toml",
+        &format!("data = {:?}\n", data.display().to_string()),
+    );
+    let named = CommonArgs {
+        data: None,
+        config: Some(dir.path().join("named.toml")),
+        ..args(dir.path(), &[])
+    };
+    let config = Config::load(&named).unwrap();
+    assert_eq!(
+        config.fusion.to_mode().to_string(),
+        "first-k+query~score:0.05"
+    );
+}
+
+#[test]
+fn a_malformed_tuned_choice_is_an_error_that_names_file_and_key() {
+    let dir = directories();
+    for (text, reason) in [
+        ("[fusion", "data/tuned.toml is not valid TOML"),
+        (
+            "[fusion]\npolicy = \"best\"",
+            "data/tuned.toml: `best`: `best` is not a policy",
+        ),
+        (
+            "[fusion]\nratio = 2.0",
+            "data/tuned.toml: must lie in 0..=1, is 2",
+        ),
+        ("[fusion]\nratoi = 0.1", "unknown key fusion.ratoi in file"),
+        (
+            "[limits]\nmax_queue = 1",
+            "may set only [fusion], and hold [evidence], not limits.max_queue",
+        ),
+    ] {
+        fs_err::write(dir.path().join("data/tuned.toml"), text).unwrap();
+        let said = message(Config::load(&args(dir.path(), &[])));
+        assert!(said.contains(reason), "{text}: {said}");
+    }
 }
 
 #[test]

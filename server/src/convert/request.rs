@@ -3,14 +3,13 @@
 
 use std::time::Instant;
 
-use ragweave_engine::{Mode, SamplingParams};
+use ragweave_engine::SamplingParams;
 use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context as WireContext;
 use ragweave_retriever::{DocumentFormat, Filter};
 
-use crate::config::{
-    Config, DeviationKind, FusionConfig, Limits, ModeKind, Order, PolicyKind, ScheduleKind,
-};
+use super::fusion;
+use crate::config::{Config, Limits, Order};
 use crate::pipeline::{AnswerError, Context, Query, Search};
 
 const MAX_REQUEST_ID_BYTES: usize = 128;
@@ -19,7 +18,7 @@ const MAX_FILTER_DOCUMENTS: usize = 1000;
 const MAX_PAGE_SIZE: u32 = 1000;
 const DEFAULT_PAGE_SIZE: u32 = 100;
 
-type Checked<T> = Result<T, AnswerError>;
+pub(super) type Checked<T> = Result<T, AnswerError>;
 
 /// The query of a Generate. `max_model_len` is the model's context in tokens.
 ///
@@ -42,7 +41,7 @@ pub fn answer_query(
     query.system = request.system;
     query.deadline = Some(deadline);
     query.context = context(request.context, config)?;
-    query.mode = mode(request.fusion.unwrap_or_default(), config.fusion.clone())?;
+    query.mode = fusion::mode(request.fusion.unwrap_or_default(), config.fusion.clone())?;
     sample(request.sampling.unwrap_or_default(), &mut query.sampling);
     stop(
         request.stopping.unwrap_or_default(),
@@ -140,62 +139,6 @@ fn filter(filter: v1::Filter) -> Checked<Filter> {
     })
 }
 
-/// The configured fusion with what the request overrides.
-fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Checked<Mode> {
-    if let Some(mode) = options.mode {
-        fusion.mode = match known("fusion.mode", mode)? {
-            v1::FusionMode::Unspecified => return Err(unspecified("fusion.mode")),
-            v1::FusionMode::Full => ModeKind::Full,
-            v1::FusionMode::Reuse => ModeKind::Reuse,
-            v1::FusionMode::Blend => ModeKind::Blend,
-        };
-    }
-    if let Some(policy) = options.policy {
-        fusion.policy = match known("fusion.policy", policy)? {
-            v1::SelectionPolicy::Unspecified => return Err(unspecified("fusion.policy")),
-            v1::SelectionPolicy::Hkvd => PolicyKind::Hkvd,
-            v1::SelectionPolicy::FirstK => PolicyKind::FirstK,
-            v1::SelectionPolicy::Random => PolicyKind::Random,
-            v1::SelectionPolicy::All => PolicyKind::All,
-        };
-    }
-    if let Some(ratio) = options.ratio {
-        if !(0.0..=1.0).contains(&ratio) {
-            return Err(AnswerError::invalid(
-                "fusion.ratio",
-                format!("must lie in 0..=1, is {ratio}"),
-            ));
-        }
-        fusion.ratio = ratio;
-    }
-    comparison(&options, &mut fusion)?;
-    Ok(fusion.to_mode())
-}
-
-/// The settings of single policies.
-fn comparison(options: &v1::FusionOptions, fusion: &mut FusionConfig) -> Checked<()> {
-    if let Some(deviation) = options.deviation {
-        fusion.deviation = match known("fusion.deviation", deviation)? {
-            v1::Deviation::Unspecified => return Err(unspecified("fusion.deviation")),
-            v1::Deviation::K => DeviationKind::K,
-            v1::Deviation::V => DeviationKind::V,
-            v1::Deviation::Kv => DeviationKind::Kv,
-        };
-    }
-    if let Some(schedule) = options.schedule {
-        fusion.schedule = match known("fusion.schedule", schedule)? {
-            v1::Schedule::Unspecified => return Err(unspecified("fusion.schedule")),
-            v1::Schedule::Fixed => ScheduleKind::Fixed,
-            v1::Schedule::Gradual => ScheduleKind::Gradual,
-        };
-    }
-    fusion.check_layer = options
-        .check_layer
-        .map_or(fusion.check_layer, |layer| layer as usize);
-    fusion.seed = options.seed.unwrap_or(fusion.seed);
-    Ok(())
-}
-
 /// Overrides greedy sampling; the engine validates the outcome.
 fn sample(options: v1::SamplingOptions, params: &mut SamplingParams) {
     let set = |value: Option<f32>, into: &mut f32| *into = value.unwrap_or(*into);
@@ -263,12 +206,12 @@ fn in_range(field: &'static str, value: u32, least: usize, most: usize) -> Check
 }
 
 /// An enum value this version knows. proto3 enums are open: any number can arrive.
-fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<E> {
+pub(super) fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<E> {
     E::try_from(value)
         .map_err(|_| AnswerError::invalid(field, format!("{value} is not a known value")))
 }
 
-fn unspecified(field: &'static str) -> AnswerError {
+pub(super) fn unspecified(field: &'static str) -> AnswerError {
     AnswerError::invalid(
         field,
         "must name a value; leave the field out to get the default",

@@ -66,10 +66,10 @@ pub fn document(
 
 fn started(started: Started) -> v1::Started {
     v1::Started {
+        fusion: Some(fusion_choice(&started)),
         request_id: started.request_id,
         prompt_tokens: count(started.report.prompt_tokens),
         cache: Some(cache_use(&started.report, started.looked_up)),
-        fusion: Some(fusion_choice(&started.report.mode)),
         sources: started.sources.into_iter().map(source).collect(),
         dropped: started.dropped.into_iter().map(source).collect(),
     }
@@ -96,8 +96,13 @@ fn cache_use(report: &FuseReport, looked_up: bool) -> v1::CacheUse {
     }
 }
 
-fn fusion_choice(mode: &Mode) -> v1::FusionChoice {
-    let mut choice = v1::FusionChoice::default();
+fn fusion_choice(started: &Started) -> v1::FusionChoice {
+    let mode = &started.report.mode;
+    let mut choice = v1::FusionChoice {
+        selection: mode.to_string(),
+        deviation_left: started.report.deviation_left,
+        ..Default::default()
+    };
     let kind = match mode {
         Mode::Full => v1::FusionMode::Full,
         Mode::Reuse => v1::FusionMode::Reuse,
@@ -118,7 +123,11 @@ fn selection(policy: &Policy) -> v1::SelectionPolicy {
         Policy::FirstK => v1::SelectionPolicy::FirstK,
         Policy::Random { .. } => v1::SelectionPolicy::Random,
         Policy::All => v1::SelectionPolicy::All,
-        _ => v1::SelectionPolicy::Unspecified,
+        Policy::Query { .. } => v1::SelectionPolicy::Query,
+        Policy::Anchors { .. } => v1::SelectionPolicy::Anchors,
+        Policy::Union(_) => v1::SelectionPolicy::Union,
+        // Refused in requests and configuration: no answer has it.
+        Policy::Oracle { .. } => v1::SelectionPolicy::Unspecified,
     }
 }
 
@@ -169,6 +178,7 @@ fn stage_times(times: &StageTimes) -> v1::StageTimes {
         search: duration(times.search),
         load: duration(times.load),
         load_wait: duration(times.load_wait),
+        probe: duration(times.probe),
         recompute: duration(times.recompute),
         first_decode: duration(times.first_decode),
         decode: duration(times.decode),

@@ -67,6 +67,8 @@ pub struct StageTimes {
     pub search: Duration,
     pub load: Duration,
     pub load_wait: Duration,
+    /// What the policy had to see of the prompt before it could choose rows.
+    pub probe: Duration,
     pub recompute: Duration,
     pub first_decode: Duration,
     pub decode: Duration,
@@ -151,6 +153,7 @@ impl StageTimes {
             search: find.search,
             load: fuse.load,
             load_wait: fuse.load_wait,
+            probe: fuse.probe,
             recompute: fuse.recompute,
             first_decode: fuse.first_decode,
             decode,

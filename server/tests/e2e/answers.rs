@@ -34,12 +34,15 @@ async fn an_answer_streams_with_its_sources_and_times() {
         (started.sources.len(), 0)
     );
     assert!(cache.tokens_loaded > 0 && cache.bytes_loaded > 0);
-    let fusion = started.fusion.unwrap();
+    let fusion = started.fusion.clone().unwrap();
     assert_eq!(
         (fusion.mode(), fusion.policy()),
         (FusionMode::Blend, v1::SelectionPolicy::Hkvd)
     );
     assert_eq!(fusion.ratio, Some(0.15));
+    assert_eq!(fusion.selection, "hkvd@1:0.15");
+    let left = fusion.deviation_left.unwrap();
+    assert!(left > 0.0 && left < 1.0, "{left}");
     assert!(!started.request_id.is_empty());
 
     let usage = reply.finished.usage.unwrap();
@@ -101,6 +104,27 @@ async fn the_fused_path_over_all_rows_answers_as_full_prefill() {
     let fused = site.ask(request).await.unwrap();
     assert_eq!(fused.started.cache.unwrap().chunks_hit, 3);
     assert_eq!(fused.token_ids, full.token_ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_selection_of_the_request_is_planned_and_named_in_the_answer() {
+    let mut site = Site::start().await;
+    let mut request = about(&["nets#0", "fox#0", "sword#0"], FusionMode::Blend, 2);
+    request.fusion.as_mut().unwrap().selection = Some("first-k+query/all~score:0.1".into());
+    let reply = site.ask(request.clone()).await.unwrap();
+    let fusion = reply.started.fusion.unwrap();
+    assert_eq!(fusion.selection, "first-k+query/all~score:0.1");
+    assert_eq!(fusion.policy(), v1::SelectionPolicy::Union);
+    assert_eq!(fusion.deviation_left, None, "nothing was compared");
+    let probe = reply.finished.timings.unwrap().probe.unwrap();
+    assert!(probe.nanos > 0, "the question was run over the stored KV");
+
+    request.fusion.as_mut().unwrap().selection = Some("anchors".into());
+    request.fusion.as_mut().unwrap().ratio = Some(0.2);
+    let reply = site.ask(request).await.unwrap();
+    let fusion = reply.started.fusion.unwrap();
+    assert_eq!(fusion.policy(), v1::SelectionPolicy::Anchors);
+    assert_eq!(fusion.selection, "anchors:0.2");
 }
 
 #[tokio::test(flavor = "multi_thread")]

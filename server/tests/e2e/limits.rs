@@ -28,7 +28,7 @@ type Change = fn(&mut v1::GenerateRequest);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_field_is_named_and_the_server_lives() {
     let mut site = Site::start().await;
-    let bad: [(&str, Change); 17] = [
+    let bad: [(&str, Change); 21] = [
         ("query", |r| r.query = "  \n".into()),
         ("query", |r| r.query = "x".repeat(70_000)),
         ("request_id", |r| r.request_id = Some("x".repeat(1000))),
@@ -43,6 +43,13 @@ async fn a_bad_field_is_named_and_the_server_lives() {
         ("fusion.ratio", |r| fusion(r).ratio = Some(f64::NAN)),
         ("fusion.ratio", |r| fusion(r).ratio = Some(1e9)),
         ("fusion.check_layer", |r| fusion(r).check_layer = Some(99)),
+        ("fusion.selection", |r| select(r, "best")),
+        ("fusion.selection", |r| select(r, "oracle:0.1")),
+        ("fusion.selection", |r| select(r, "anchors@99:0.1")),
+        ("fusion.selection", |r| {
+            select(r, "first-k");
+            fusion(r).set_policy(v1::SelectionPolicy::Hkvd);
+        }),
         ("sampling.temperature", |r| {
             r.sampling.get_or_insert_default().temperature = Some(f32::NAN)
         }),
@@ -73,6 +80,10 @@ async fn a_bad_field_is_named_and_the_server_lives() {
 
 fn fusion(request: &mut v1::GenerateRequest) -> &mut v1::FusionOptions {
     request.fusion.get_or_insert_default()
+}
+
+fn select(request: &mut v1::GenerateRequest, selection: &str) {
+    fusion(request).selection = Some(selection.to_owned());
 }
 
 fn top_k(top_k: u32) -> Option<Context> {

@@ -7,6 +7,7 @@ use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context;
 
 use crate::client::{Client, ClientError, DEFAULT_ADDR};
+use crate::config::{BadSelection, Selection};
 
 /// Which server to ask.
 #[derive(Debug, clap::Args)]
@@ -61,22 +62,29 @@ struct FusionArgs {
     /// How the prompt's KV is made
     #[arg(long, value_enum)]
     mode: Option<Mode>,
-    /// Which context tokens blend recomputes
-    #[arg(long, value_enum)]
-    policy: Option<Policy>,
+    /// Which context tokens blend recomputes, such as hkvd@2, query/all or first-k+query~score:0.05; the ratio may
+    /// be left to --ratio
+    #[arg(long, value_name = "NOTATION", value_parser = selection)]
+    policy: Option<String>,
     /// Share of the context tokens that blend recomputes, 0 to 1
     #[arg(long)]
     ratio: Option<f64>,
-    /// Layer at which hkvd compares fresh with stored KV
+    /// How the recomputed tokens are spread over the chunks
+    #[arg(long, value_enum)]
+    budget: Option<Budget>,
+    /// What becomes of stored tokens that are not recomputed
+    #[arg(long, value_enum)]
+    correction: Option<Correction>,
+    /// Layer at which a bare hkvd compares fresh with stored KV
     #[arg(long, value_name = "LAYER")]
     check_layer: Option<u32>,
-    /// What hkvd compares
+    /// What a bare hkvd compares
     #[arg(long, value_enum)]
     deviation: Option<Deviation>,
-    /// How many tokens hkvd keeps from layer to layer
+    /// How many tokens a bare hkvd keeps from layer to layer
     #[arg(long, value_enum)]
     schedule: Option<Schedule>,
-    /// Seed of the policy random
+    /// Seed of a bare random
     #[arg(long, value_name = "SEED")]
     fusion_seed: Option<u64>,
 }
@@ -121,11 +129,16 @@ enum Mode {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Policy {
-    Hkvd,
-    FirstK,
-    Random,
-    All,
+enum Budget {
+    Prompt,
+    Length,
+    Score,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Correction {
+    None,
+    Mean,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -202,11 +215,14 @@ impl FusionArgs {
             Mode::Reuse => v1::FusionMode::Reuse,
             Mode::Blend => v1::FusionMode::Blend,
         });
-        let policy = self.policy.map(|policy| match policy {
-            Policy::Hkvd => v1::SelectionPolicy::Hkvd,
-            Policy::FirstK => v1::SelectionPolicy::FirstK,
-            Policy::Random => v1::SelectionPolicy::Random,
-            Policy::All => v1::SelectionPolicy::All,
+        let budget = self.budget.map(|budget| match budget {
+            Budget::Prompt => v1::Budget::Prompt,
+            Budget::Length => v1::Budget::Length,
+            Budget::Score => v1::Budget::Score,
+        });
+        let correction = self.correction.map(|correction| match correction {
+            Correction::None => v1::Correction::None,
+            Correction::Mean => v1::Correction::Mean,
         });
         let deviation = self.deviation.map(|deviation| match deviation {
             Deviation::K => v1::Deviation::K,
@@ -219,7 +235,10 @@ impl FusionArgs {
         });
         v1::FusionOptions {
             mode: mode.map(i32::from),
-            policy: policy.map(i32::from),
+            policy: None,
+            selection: self.policy.clone(),
+            budget: budget.map(i32::from),
+            correction: correction.map(i32::from),
             ratio: self.ratio,
             check_layer: self.check_layer,
             deviation: deviation.map(i32::from),
@@ -240,6 +259,15 @@ impl SamplingArgs {
             ..Default::default()
         }
     }
+}
+
+/// Reads the notation here already, so that a misspelled policy is told without a server.
+fn selection(text: &str) -> Result<String, String> {
+    let selection: Selection = text
+        .parse()
+        .map_err(|error: BadSelection| error.to_string())?;
+    selection.check_servable()?;
+    Ok(text.to_owned())
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

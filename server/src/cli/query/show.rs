@@ -23,6 +23,17 @@ pub(super) fn print_reply(reply: &Reply) {
         choice(&reply.started),
         reason(finished)
     );
+    if let Some(left) = reply
+        .started
+        .fusion
+        .as_ref()
+        .and_then(|fusion| fusion.deviation_left)
+    {
+        say!(
+            "deviation left: {:.1} %, in tokens that were not recomputed",
+            left * 100.0
+        );
+    }
     say!(
         "chunks: {} from stored KV, {} computed; tokens: {} prompt ({} cached), {} loaded, {} recomputed, \
          {} prefilled, {} answer",
@@ -109,36 +120,37 @@ pub(crate) fn source_json(source: &v1::Source) -> Value {
 
 /// Mode, policy and ratio as planned.
 pub(super) fn fusion_json(started: &v1::Started) -> Value {
-    let fusion = started.fusion.unwrap_or_default();
+    let fusion = started.fusion.clone().unwrap_or_default();
     let policy = fusion.policy.map(|_| policy_name(fusion.policy()));
-    json!({ "mode": mode_name(fusion.mode()), "policy": policy, "ratio": fusion.ratio, "check_layer": fusion.check_layer })
+    json!({
+        "mode": mode_name(fusion.mode()),
+        "policy": policy,
+        "ratio": fusion.ratio,
+        "check_layer": fusion.check_layer,
+        "selection": fusion.selection,
+        "deviation_left": fusion.deviation_left,
+    })
 }
 
-/// `full`, `reuse`, or `blend hkvd 0.15, check layer 2`.
+/// `full`, `reuse`, or `blend hkvd@2:0.15`.
 pub(super) fn choice(started: &v1::Started) -> String {
-    let fusion = started.fusion.unwrap_or_default();
-    let mut text = mode_name(fusion.mode()).to_owned();
-    if fusion.policy.is_some() {
-        text.push(' ');
-        text.push_str(policy_name(fusion.policy()));
+    let fusion = started.fusion.clone().unwrap_or_default();
+    let mode = mode_name(fusion.mode());
+    match fusion.mode() {
+        v1::FusionMode::Blend => format!("{mode} {}", fusion.selection),
+        _ => mode.to_owned(),
     }
-    if let Some(ratio) = fusion.ratio {
-        text.push_str(&format!(" {ratio}"));
-    }
-    if let Some(layer) = fusion.check_layer {
-        text.push_str(&format!(", check layer {layer}"));
-    }
-    text
 }
 
 /// Stage names and milliseconds, in the order in which they happen.
-pub(super) fn stages(times: &v1::StageTimes) -> [(&'static str, f64); 10] {
+pub(super) fn stages(times: &v1::StageTimes) -> [(&'static str, f64); 11] {
     [
         ("queue", ms(times.queue)),
         ("embed", ms(times.embed)),
         ("search", ms(times.search)),
         ("load", ms(times.load)),
         ("load wait", ms(times.load_wait)),
+        ("probe", ms(times.probe)),
         ("recompute", ms(times.recompute)),
         ("first decode", ms(times.first_decode)),
         ("ttft", ms(times.ttft)),
@@ -183,6 +195,9 @@ fn policy_name(policy: v1::SelectionPolicy) -> &'static str {
         v1::SelectionPolicy::FirstK => "first-k",
         v1::SelectionPolicy::Random => "random",
         v1::SelectionPolicy::All => "all",
+        v1::SelectionPolicy::Query => "query",
+        v1::SelectionPolicy::Anchors => "anchors",
+        v1::SelectionPolicy::Union => "union",
     }
 }
 
@@ -191,5 +206,31 @@ fn excerpt(text: &str) -> String {
     match line.char_indices().nth(EXCERPT_CHARS) {
         Some((end, _)) => format!("{}...", &line[..end]),
         None => line,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blend_is_shown_in_its_notation() {
+        let mut fusion = v1::FusionChoice {
+            selection: "first-k+query:0.05".to_owned(),
+            deviation_left: Some(0.25),
+            ..Default::default()
+        };
+        fusion.set_mode(v1::FusionMode::Blend);
+        fusion.set_policy(v1::SelectionPolicy::Union);
+        let started = v1::Started {
+            fusion: Some(fusion),
+            ..Default::default()
+        };
+        assert_eq!(choice(&started), "blend first-k+query:0.05");
+        let json = fusion_json(&started);
+        assert_eq!(
+            (&json["policy"], &json["deviation_left"]),
+            (&json!("union"), &json!(0.25))
+        );
     }
 }
