@@ -1,6 +1,8 @@
 //! `ragweave-eval quality` on the demo model: what it measures, that it measures the same twice, and
 //! that it goes on where it was stopped.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod support;
 
 use std::path::Path;

@@ -1,0 +1,198 @@
+//! `ragweave-eval tune` over a small corpus of the demo model's kind.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ragweave_engine::Mode;
+use ragweave_eval::dataset::{self, Example, Making};
+use ragweave_retriever::{DocumentFormat, SourceDocument};
+use ragweave_server::components::{Components, OpenMode};
+use ragweave_server::config::{CommonArgs, Config};
+use ragweave_server::ingest::{IngestOptions, Ingestor};
+use serde_json::{Value, json};
+use support::{Outcome, checkout, ragweave_eval};
+use tempfile::TempDir;
+
+const N_QUESTIONS: usize = 10;
+
+/// A data directory and questions over it.
+struct Site {
+    dir: TempDir,
+}
+
+impl Site {
+    fn new() -> Self {
+        let site = Self {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        let making = Making {
+            seeds: &[31],
+            count_tokens: &|text| text.len(),
+        };
+        let examples = dataset::open("demo", Some(N_QUESTIONS), &making)
+            .unwrap()
+            .examples;
+        let components = Components::open(site.config(), OpenMode::Ingest).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(ingest(&components, &examples));
+        let lines: Vec<String> = examples.iter().map(line).collect();
+        fs_err::write(site.questions(), lines.join("\n")).unwrap();
+        // The runtime holds the ingestor's tasks, and with them the store's lock.
+        drop(runtime);
+        site
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn questions(&self) -> PathBuf {
+        self.dir.path().join("questions.jsonl")
+    }
+
+    fn config(&self) -> Config {
+        let args = CommonArgs {
+            data: Some(self.data()),
+            model: Some(checkout("demo/model")),
+            ..CommonArgs::default()
+        };
+        Config::load(&args).unwrap()
+    }
+
+    fn tune(&self) -> Command {
+        let mut command = ragweave_eval();
+        command
+            .args(["tune", "--model"])
+            .arg(checkout("demo/model"));
+        command.arg("--data").arg(self.data());
+        command.args(["--first", "4", "--ratios", "0.05,0.15"]);
+        command
+    }
+}
+
+fn chunk_ids(example: &Example) -> Vec<String> {
+    let number = |n| format!("{}/{n}#0", example.id);
+    (0..example.documents.len()).map(number).collect()
+}
+
+fn line(example: &Example) -> String {
+    json!({
+        "question": example.question,
+        "answers": example.answers,
+        "context_chunks": chunk_ids(example),
+    })
+    .to_string()
+}
+
+async fn ingest(components: &Components, examples: &[Example]) {
+    let ingestor = Ingestor::new(components);
+    for example in examples {
+        for (n, text) in example.documents.iter().enumerate() {
+            let document = SourceDocument {
+                id: format!("{}/{n}", example.id),
+                text: text.clone(),
+                metadata: Default::default(),
+                format: DocumentFormat::Text,
+            };
+            ingestor
+                .ingest(document, &IngestOptions::default())
+                .await
+                .unwrap();
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    fs_err::read_to_string(path).unwrap()
+}
+
+#[test]
+fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
+    let site = Site::new();
+    let before = site.config().fusion.to_mode();
+    let dry = Outcome::of(
+        site.tune()
+            .arg("--dry-run")
+            .arg("--questions")
+            .arg(site.questions()),
+    );
+    assert!(dry.stdout.contains("not written"), "{dry:#?}");
+    assert!(!site.data().join("tuned.toml").exists());
+
+    let evidence = Outcome::of(
+        site.tune()
+            .arg("--json")
+            .arg("--questions")
+            .arg(site.questions()),
+    )
+    .json();
+    let chosen = evidence["chosen"].as_str().unwrap();
+    assert_eq!(evidence["questions_with_answers"], N_QUESTIONS);
+    let rows = evidence["rows"].as_array().unwrap();
+    let row = rows.iter().find(|row| row["spec"] == chosen).unwrap();
+    assert_eq!(row["n"], N_QUESTIONS);
+    let share = |field: &str| row[field].as_f64().unwrap();
+    assert!(
+        share("full_exact_match") - share("exact_match") <= 0.01,
+        "{row}"
+    );
+    let cheaper =
+        |other: &&Value| other["computed_share"].as_f64() < row["computed_share"].as_f64();
+    for other in rows.iter().filter(cheaper) {
+        let loss =
+            other["full_exact_match"].as_f64().unwrap() - other["exact_match"].as_f64().unwrap();
+        assert!(loss > 0.01, "{other} computes less and loses nothing");
+    }
+
+    let mode: Mode = chosen.parse().unwrap();
+    assert_ne!(mode, before);
+    assert_eq!(site.config().fusion.to_mode(), mode);
+    assert!(read(&site.data().join("tuned.toml")).contains("[evidence]"));
+    let figures: Value = serde_json::from_str(&read(&site.data().join("tuned.json"))).unwrap();
+    assert_eq!(figures, evidence);
+}
+
+#[test]
+fn without_questions_the_corpus_is_asked_and_fidelity_decides() {
+    let site = Site::new();
+    let mut command = site.tune();
+    command.args([
+        "--json",
+        "--limit",
+        "6",
+        "--policies",
+        "hkvd@2,first-k",
+        "--max-kl",
+        "0.000000001",
+    ]);
+    let evidence = Outcome::of(&mut command).json();
+    assert_eq!(
+        (&evidence["questions"], &evidence["questions_with_answers"]),
+        (&json!(6), &json!(0))
+    );
+    assert_eq!(
+        evidence["chosen"], "full",
+        "nothing is that close: {evidence}"
+    );
+    assert_eq!(site.config().fusion.to_mode(), Mode::Full);
+}
+
+#[test]
+fn bad_flags_and_lines_are_named() {
+    let site = Site::new();
+    let tune = |arguments: &[&str]| Outcome::of(site.tune().args(arguments));
+    tune(&["--policies", "oracle"]).expect_error(&["--policies", "cannot be served"]);
+    tune(&["--policies", "hkvd@7"]).expect_error(&["--policies", "too deep"]);
+    tune(&["--questions", "nowhere.jsonl"]).expect_error(&["--questions", "nowhere.jsonl"]);
+    fs_err::write(
+        site.questions(),
+        "{\"question\": \"Who?\", \"context_chunks\": [\"nothing#0\"]}",
+    )
+    .unwrap();
+    let path = site.questions();
+    tune(&["--questions", path.to_str().unwrap()]).expect_error(&["question 1", "nothing#0"]);
+}
