@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use indicatif::ProgressBar;
+use ragweave_engine::DeviationMap;
 use ragweave_server::config::{CommonArgs, Config};
 use serde::Serialize;
 
@@ -236,9 +237,10 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         let prepared = layout.prepare(example).await?;
-        if wants_map || self.heat_map.is_none() {
-            self.map(dataset, example, &prepared, wants_map).await?;
-        }
+        let map = match number < self.deviation_examples || self.heat_map.is_none() {
+            true => Some(self.map(dataset, example, &prepared, wants_map).await?),
+            false => None,
+        };
         if open.is_empty() {
             return Ok(());
         }
@@ -247,7 +249,7 @@ impl<'a> Run<'a> {
         for spec in open {
             let outcome = examiner.examine(&prepared, spec, number, &reference).await;
             let outcome = outcome.with_context(|| format!("under {spec}"))?;
-            let item = Item::new(dataset, example, spec, &outcome, self.subject)?;
+            let item = Item::new(dataset, example, spec, &outcome, map.as_ref(), self.subject)?;
             self.log.add(item)?;
             self.bar.inc(1);
         }
@@ -266,16 +268,16 @@ impl<'a> Run<'a> {
         example: &Example,
         prepared: &Prepared,
         is_logged: bool,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<DeviationMap> {
         let map = self.examiner().deviation(prepared).await?;
         if is_logged {
             self.log
                 .add_deviation(DeviationItem::new(dataset, example, &map))?;
         }
         if self.heat_map.is_none() {
-            let heat_map = HeatMap::new(self.subject, dataset, example, prepared, map, self.specs);
+            let heat_map = HeatMap::new(self.subject, dataset, example, prepared, &map, self.specs);
             self.heat_map = Some(heat_map.await?);
         }
-        Ok(())
+        Ok(map)
     }
 }

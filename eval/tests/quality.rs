@@ -101,7 +101,9 @@ fn rows_compare_each_mode_with_full_prefill() {
         (full["n"].as_u64(), full["kl"].as_f64()),
         (Some(12), Some(0.0))
     );
-    assert_eq!(full["computed_share"].as_f64(), Some(1.0));
+    // The prefix comes from its cache in full prefill too.
+    let computed = full["computed_share"].as_f64().unwrap();
+    assert!((0.9..=1.0).contains(&computed), "{full}");
     let reuse = row(&summary, "reuse", None);
     assert!(reuse["kl"].as_f64() > Some(0.1), "{reuse}");
     assert!(reuse["exact_match"].as_f64() < full["exact_match"].as_f64());

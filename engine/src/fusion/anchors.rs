@@ -2,7 +2,7 @@
 //! (after QCFuse, arXiv 2606.05875, which keeps a compact stand-in per chunk).
 
 use super::plan::TOKENS_PER_ANCHOR;
-use super::recompute::LayerView;
+use super::prefill::LayerView;
 use crate::kernel::FusionBackend;
 use crate::model::row_tensor;
 

@@ -4,7 +4,8 @@
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::deviation::{Fresh, Pair};
-use super::recompute::{FusionContext, Run};
+use super::prefill::FusionContext;
+use super::recompute::Run;
 use super::rows::indices;
 use super::stored::{Placed, Rows};
 use crate::kernel::FusionBackend;

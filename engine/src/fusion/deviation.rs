@@ -5,7 +5,8 @@ use burn::tensor::{DType, Tensor};
 
 use super::plan::FusionPlan;
 use super::policy::Deviation;
-use super::recompute::{FusionContext, Interrupt, Run, forward_tiled};
+use super::prefill::{FusionContext, Interrupt};
+use super::recompute::{Run, forward_tiled};
 use super::rows::indices;
 use super::stored::{Placed, Rows};
 use crate::kernel::FusionBackend;

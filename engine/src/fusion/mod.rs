@@ -10,16 +10,18 @@
 //! 1. `plan` fixes token ids, positions and what each chunk is.
 //! 2. `loader` reads ahead, layer by layer; `stored` places what was read.
 //! 3. `policy` ranks rows, by what `probe` or `deviation` showed it of the prompt.
-//! 4. `recompute` runs the layers on the rows that are alive; `correct` moves the others.
+//! 4. `choose` makes rows alive; `recompute` runs the layers on them; `correct` moves the others.
 
 mod anchors;
 mod blend;
+mod choose;
 mod correct;
 mod deviation;
 mod loader;
 mod notation;
 mod plan;
 mod policy;
+mod prefill;
 mod probe;
 mod recompute;
 mod report;
@@ -33,6 +35,6 @@ pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
 pub use report::{FuseReport, FuseTimings};
 
 pub(crate) use anchors::AnchorFinder;
-pub(crate) use recompute::{
+pub(crate) use prefill::{
     FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow, Sources,
 };

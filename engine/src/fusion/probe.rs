@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 
 use super::plan::{ChunkState, FusionPlan};
 use super::policy::{Pooling, ProbeKeys};
-use super::recompute::{FusionContext, Interrupt, Run, embed, forward_tiled};
+use super::prefill::{FusionContext, Interrupt};
+use super::recompute::{Run, embed, forward_tiled};
 use super::stored::Rows;
 use crate::kernel::FusionBackend;
 use crate::model::row_tensor;
@@ -18,6 +19,8 @@ pub(super) struct QuestionProbe<'a> {
     pub layers: &'a [usize],
     pub keys: ProbeKeys,
     pub pooling: Pooling,
+    /// Tokens of the question.
+    pub n_question: usize,
 }
 
 impl<B: FusionBackend> Run<B> {
@@ -44,14 +47,7 @@ impl<B: FusionBackend> Run<B> {
             let cache = self.cache.layer_mut(layer_idx);
             cache.write(&rows.index, rows.rope.rotate(k), v);
             if probe.layers.contains(&layer_idx) {
-                observed.push(self.read_attention(
-                    ctx,
-                    plan,
-                    layer_idx,
-                    &rows,
-                    &normed,
-                    probe.pooling,
-                ));
+                observed.push(self.read_attention(ctx, layer_idx, &rows, &normed, probe));
             }
             if layer_idx < deepest {
                 self.rows_forwarded += rows.positions.len();
@@ -90,29 +86,30 @@ impl<B: FusionBackend> Run<B> {
     fn read_attention(
         &self,
         ctx: &FusionContext<'_, B>,
-        plan: &FusionPlan,
         layer_idx: usize,
         rows: &Rows<B>,
         normed: &Tensor<B, 2>,
-        pooling: Pooling,
+        probe: &QuestionProbe<'_>,
     ) -> Vec<f32> {
         let device = normed.device();
+        // The question's rows are the last ones, and the last of them is the prompt's end.
         let n = rows.positions.len();
-        let n_asking = match pooling {
+        let n_tokens = rows.positions.last().map_or(0, |last| last + 1);
+        let n_asking = match probe.pooling {
             Pooling::Final => 1,
-            Pooling::Mean | Pooling::Max => plan.question_rows().len(),
+            Pooling::Mean | Pooling::Max => probe.n_question,
         };
         let asking: Vec<usize> = (n - n_asking..n).collect();
         let weights = ctx.decoder.layer(layer_idx).attention_weights(
             normed.clone().select(0, row_tensor(&asking, &device)),
             &rows.positions[n - n_asking..],
             &rows.rope.select(&asking, &device),
-            plan.n_tokens(),
+            n_tokens,
             self.cache.layer(layer_idx),
         ); // [asking, n_tokens]
         let candidates = row_tensor::<B>(&self.candidates, &device);
         let weights = weights.select(1, candidates); // [asking, candidates]
-        let pooled = match pooling {
+        let pooled = match probe.pooling {
             Pooling::Max => weights.max_dim(0),
             Pooling::Mean | Pooling::Final => weights.mean_dim(0),
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use burn::tensor::{Int, Tensor};
 
 use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader, Sources};
-use super::recompute::FusionContext;
+use super::prefill::FusionContext;
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, KvIdentity, tensor_from_block};
 use crate::model::{RopeRows, row_tensor};

@@ -42,7 +42,7 @@ impl HeatMap {
         dataset: &Dataset,
         example: &Example,
         prepared: &Prepared,
-        map: DeviationMap,
+        map: &DeviationMap,
         specs: &[ModeSpec],
     ) -> anyhow::Result<Self> {
         let ids = prepared.segments.token_ids();
@@ -61,8 +61,8 @@ impl HeatMap {
             question: example.question.clone(),
             tokens: map.rows.iter().map(token).collect::<Result<_, _>>()?,
             chunks: ranges(prepared, &map.rows),
-            rows: map.rows,
-            layers: map.layers,
+            rows: map.rows.clone(),
+            layers: map.layers.clone(),
             selected,
         })
     }

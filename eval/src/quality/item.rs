@@ -36,6 +36,8 @@ pub(crate) struct Item {
     /// Rows through attention and MLP at all layers, probes included, over those of full prefill.
     pub(crate) computed_share: f64,
     pub(crate) deviation_left: Option<f64>,
+    /// Part of the true deviation, over all layers, in the rows recomputed; of mapped examples.
+    pub(crate) deviation_captured: Option<f64>,
     pub(crate) prompt_tokens: usize,
     pub(crate) ttft_ms: f64,
 }
@@ -63,6 +65,7 @@ impl Item {
         example: &Example,
         spec: &ModeSpec,
         outcome: &Outcome,
+        map: Option<&DeviationMap>,
         subject: &Subject,
     ) -> anyhow::Result<Self> {
         let report = &outcome.report;
@@ -81,6 +84,7 @@ impl Item {
             recomputed_share: (loaded > 0).then(|| report.tokens_recomputed as f64 / loaded as f64),
             computed_share: report.rows_forwarded as f64 / full as f64,
             deviation_left: report.deviation_left,
+            deviation_captured: map.and_then(|map| captured(map, &report.recomputed_rows)),
             prompt_tokens: report.prompt_tokens,
             ttft_ms: outcome.ttft_ms,
         })
@@ -114,6 +118,17 @@ impl DeviationItem {
             mean: map.layers.iter().map(mean).collect(),
         }
     }
+}
+
+/// The part of the deviation, layers added up, that lies in `rows` (ascending). `None` where there
+/// is no deviation, or nothing was recomputed.
+fn captured(map: &DeviationMap, rows: &[usize]) -> Option<f64> {
+    let of_row = |row: usize| -> f64 { map.layers.iter().map(|layer| f64::from(layer[row])).sum() };
+    let total: f64 = (0..map.rows.len()).map(of_row).sum();
+    let inside = map.rows.iter().enumerate();
+    let inside = inside.filter(|(_, position)| rows.binary_search(position).is_ok());
+    let captured: f64 = inside.map(|(row, _)| of_row(row)).sum();
+    (total > 0.0 && !rows.is_empty()).then(|| captured / total)
 }
 
 /// The items of a run, those of its earlier halves included.
@@ -186,5 +201,29 @@ impl Log {
     fn keep_deviation(&mut self, item: DeviationItem) {
         let key = (item.dataset.clone(), item.id.clone());
         self.deviations.insert(key, item);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_captured_is_the_part_of_the_rows_recomputed() {
+        let map = DeviationMap {
+            rows: vec![4, 5, 9],
+            layers: vec![
+                vec![0.0, 0.0, 0.0],
+                vec![1.0, 2.0, 5.0],
+                vec![1.0, 0.0, 1.0],
+            ],
+        };
+        assert_eq!(captured(&map, &[5, 9]), Some(0.8));
+        assert_eq!(captured(&map, &[]), None);
+        let nothing = DeviationMap {
+            rows: vec![4],
+            layers: vec![vec![0.0]],
+        };
+        assert_eq!(captured(&nothing, &[4]), None);
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct Row {
     /// Of full prefill's rows through attention and MLP, over all layers: what a mode computes.
     pub(super) computed_share: Option<f64>,
     deviation_left: Option<f64>,
+    /// Of the true deviation of mapped examples, the part in the rows recomputed.
+    pub(super) deviation_captured: Option<f64>,
     where_full_is_right: Option<Subset>,
     by_type: BTreeMap<String, Score>,
     note: Option<String>,
@@ -129,6 +131,7 @@ impl Row {
             recomputed_share: mean(&all(|item| item.recomputed_share)),
             computed_share: mean(&all(|item| Some(item.computed_share))),
             deviation_left: mean(&all(|item| item.deviation_left)),
+            deviation_captured: mean(&all(|item| item.deviation_captured)),
             where_full_is_right: Subset::of(compared, seed),
             by_type: by_type(items, cannot.is_none()),
             note: note(dataset, cannot),

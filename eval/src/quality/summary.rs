@@ -104,7 +104,7 @@ fn column_means(rows: &[&Vec<Option<f64>>]) -> Vec<Option<f64>> {
     (0..n).map(of_column).collect()
 }
 
-const HEADER: [&str; 10] = [
+const HEADER: [&str; 11] = [
     "dataset",
     "policy",
     "ratio",
@@ -115,6 +115,7 @@ const HEADER: [&str; 10] = [
     "top-1",
     "recomputed",
     "computed",
+    "captured",
 ];
 
 impl fmt::Display for Report {
@@ -136,6 +137,7 @@ impl fmt::Display for Report {
                 percent(row.top1_agreement),
                 percent(row.recomputed_share),
                 percent(row.computed_share),
+                percent(row.deviation_captured),
             ]);
         }
         write!(f, "{table}")?;

@@ -241,14 +241,13 @@ pub(crate) fn members(blend: &Blend, n_layers: usize) -> Vec<Member> {
 
 /// The first layer at which stored KV that is not exact is needed: with a comparison its layer,
 /// unless a probe needs all of it before.
-pub(crate) fn first_loaded_layer(blend: &Blend) -> usize {
+pub(crate) fn first_loaded_layer(blend: &Blend, n_layers: usize) -> usize {
     let is_probed = |member: &Member| match member {
         Member::Ranked(ranker) => ranker.probe().is_some(),
         Member::Checked(_) => false,
     };
-    // Which layers a probe reads does not matter here.
     match blend.policy.check_layer() {
-        Some(layer) if !members(blend, layer + 1).iter().any(is_probed) => layer,
+        Some(layer) if !members(blend, n_layers).iter().any(is_probed) => layer,
         _ => 0,
     }
 }

@@ -23,6 +23,7 @@ fn item(id: &str, exact_match: f64, kl: f64) -> Item {
         recomputed_share: Some(0.1),
         computed_share: 0.2,
         deviation_left: None,
+        deviation_captured: Some(0.7),
         prompt_tokens: 9,
         ttft_ms: 1.0,
     }

@@ -1,0 +1,157 @@
+//! One prefill from outside: what it needs, what it gives, how it may end.
+
+use std::time::Instant;
+
+use burn::tensor::Tensor;
+
+use super::deviation::Fresh;
+use super::loader::BadBlock;
+pub(crate) use super::loader::Sources;
+use super::plan::FusionPlan;
+use super::policy::Deviation;
+use super::recompute::Run;
+use super::report::FuseReport;
+use super::stored::Rows;
+use crate::error::EngineError;
+use crate::kernel::FusionBackend;
+use crate::kv::{KvCache, KvIdentity, LayerCache, PrefixCache};
+use crate::model::{Decoder, DecoderLayer, RopeTable, row_tensor};
+
+/// What the loop needs of the engine.
+pub(crate) struct FusionContext<'a, B: FusionBackend> {
+    pub decoder: &'a Decoder<B>,
+    pub rope: &'a mut RopeTable<B>,
+    pub prefixes: &'a mut PrefixCache<B>,
+    pub identity: &'a KvIdentity,
+    /// Rows computed at once in attention and MLP: bounds activation memory.
+    pub max_prefill_tokens: usize,
+    /// Asked once per layer: a cancelled or expired request stops here.
+    pub stop: &'a dyn Fn() -> Option<EngineError>,
+}
+
+/// Of which rows the last hidden state is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RowWindow {
+    /// The last row: the next token's logits.
+    Last,
+    /// All rows alive at the last layer.
+    Alive,
+    /// None: only K/V are wanted, and the last layer's attention and MLP are left out.
+    None,
+}
+
+/// A prompt whose KV is complete.
+pub(crate) struct FusedPrefill<B: FusionBackend> {
+    pub cache: KvCache<B>,
+    /// `[rows, hidden_size]`; absent for [`RowWindow::None`].
+    pub hidden: Option<Tensor<B, 2>>,
+    pub report: FuseReport,
+}
+
+/// Why a fused prefill did not finish.
+pub(crate) enum FuseError {
+    /// Stored KV proved bad. The sources come back for another attempt.
+    BadBlock { block: BadBlock, sources: Sources },
+    /// Cancelled or expired.
+    Stopped(EngineError),
+}
+
+/// One layer as a watcher sees it, once the rows computed there are in the cache.
+pub(crate) struct LayerView<'a, B: FusionBackend> {
+    pub index: usize,
+    pub layer: &'a DecoderLayer<B>,
+    pub rows: &'a Rows<B>,
+    /// K (before RoPE) and V of the rows: `[m, kv_heads, head_dim]`.
+    pub fresh: &'a Fresh<B>,
+    pub normed: &'a Tensor<B, 2>, // [m, hidden_size]
+    pub cache: &'a LayerCache<B>,
+}
+
+impl<B: FusionBackend> LayerView<'_, B> {
+    /// The output of attention at the last row, before its projection: `[heads * head_dim]`.
+    pub(crate) fn last_attended(&self) -> Vec<f32> {
+        let (device, positions) = (self.normed.device(), &self.rows.positions);
+        let last = positions.len() - 1;
+        let normed = self.normed.clone().select(0, row_tensor(&[last], &device));
+        let rope = self.rows.rope.select(&[last], &device);
+        let attended = self
+            .layer
+            .attend(normed, &positions[last..], &rope, self.cache);
+        attended.into_data().iter::<f32>().collect()
+    }
+}
+
+pub(crate) type Observer<'a, B> = &'a mut dyn FnMut(LayerView<'_, B>);
+
+impl<B: FusionBackend> FusionContext<'_, B> {
+    /// Runs a plan. `capacity` tokens are reserved, prompt included; `observe` sees each layer.
+    pub(crate) fn prefill(
+        &mut self,
+        plan: &FusionPlan,
+        sources: Sources,
+        capacity: usize,
+        window: RowWindow,
+        observe: Observer<'_, B>,
+    ) -> Result<FusedPrefill<B>, FuseError> {
+        let start = Instant::now();
+        let mut run = Run::start(self, plan, sources, capacity);
+        // 1. What the policy must see before it can choose.
+        let outcome = run
+            .choose_rows(self, plan)
+            // 2. Layer by layer.
+            .and_then(|()| run.layers(self, window, observe));
+        match outcome {
+            Ok(()) => {}
+            Err(Interrupt::BadBlock(block)) => {
+                let (sources, ..) = run.stored.finish();
+                return Err(FuseError::BadBlock { block, sources });
+            }
+            Err(Interrupt::Stopped(error)) => return Err(FuseError::Stopped(error)),
+        }
+        // 3. Keep an exact prefix; report, once the device has done what it was asked.
+        run.keep_prefix(self, plan);
+        let synced = B::sync(self.decoder.device());
+        synced.map_err(|error| {
+            let message = format!("{error:?}");
+            FuseError::Stopped(EngineError::Device { message })
+        })?;
+        Ok(run.finish(plan, start))
+    }
+
+    /// Relative deviation of each candidate's stored KV from a real full prefill, with the
+    /// candidates' positions: `[n_layers][candidates]`.
+    pub(crate) fn true_deviation(
+        &mut self,
+        plan: &FusionPlan,
+        sources: Sources,
+    ) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
+        let mut run = Run::start(self, plan, sources, plan.n_tokens());
+        match run.true_deviation(self, plan, Deviation::Kv) {
+            Ok(layers) => Ok((run.candidates, layers)),
+            Err(Interrupt::Stopped(error)) => Err(FuseError::Stopped(error)),
+            Err(Interrupt::BadBlock(block)) => {
+                let (sources, ..) = run.stored.finish();
+                Err(FuseError::BadBlock { block, sources })
+            }
+        }
+    }
+
+    pub(super) fn check_stop(&self) -> Result<(), Interrupt> {
+        match (self.stop)() {
+            Some(error) => Err(Interrupt::Stopped(error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What stops a prefill on its way.
+pub(super) enum Interrupt {
+    BadBlock(BadBlock),
+    Stopped(EngineError),
+}
+
+impl From<BadBlock> for Interrupt {
+    fn from(block: BadBlock) -> Self {
+        Self::BadBlock(block)
+    }
+}
