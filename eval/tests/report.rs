@@ -217,13 +217,17 @@ fn unknown_kinds_and_interrupted_runs_are_named() {
     assert!(notes.contains("no summary.json"), "{notes}");
 }
 
+const ON_THREE_LINES: &str = r#"{"version": 1, "rows": [
+    {"dataset": "d", "policy": "hkvd@2",
+    "kl": "high"}]}"#;
+
 #[test]
 fn malformed_runs_are_refused_with_file_line_and_field() {
     let cases = [
         (
             HEADER,
-            "{\"version\": 1,\n\"rows\": [{\"dataset\": \"d\", \"policy\": \"hkvd@2\",\n\"exact_match\": \"high\"}]}",
-            ["summary.json", "line 3", "rows[0].exact_match"],
+            ON_THREE_LINES,
+            ["summary.json", "line 3", "rows[0].kl"],
         ),
         (
             HEADER,

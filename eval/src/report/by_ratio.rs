@@ -32,12 +32,12 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
 }
 
 const INTRODUCTION: &str = "What the model answers when a policy recomputes only a share of the \
-    context tokens. Bars are 95 % intervals. Horizontal lines, with their intervals as bands: full \
-    prefill, and plain reuse of stored KV. A dotted grey line is random choice, for comparison: a \
-    policy below it chooses worse than chance. Exact match and top-1 agreement are in percent, \
-    higher is better; KL is the divergence of the next token's distribution from that of full \
-    prefill in nats on a logarithmic axis, lower is better, and full prefill, with 0, is not on that \
-    axis.";
+    context tokens. Bars are 95 % intervals. Horizontal lines, with their intervals as bands: \
+    full prefill, and plain reuse of stored KV. A dotted grey line is random choice, for \
+    comparison: a policy below it chooses worse than chance. Exact match and top-1 agreement are \
+    in percent, higher is better; KL is the divergence of the next token's distribution from that \
+    of full prefill in nats on a logarithmic axis, lower is better, and full prefill, with 0, is \
+    not on that axis.";
 
 /// The headline, KL and agreement, as far as they were measured.
 fn metrics(scope: &Scope<'_>) -> Vec<Metric> {

@@ -8,9 +8,10 @@ use super::evidence::Evidence;
 use super::record::{Decay, DecayRow};
 use super::run::Content;
 
-const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (share of chunks found \
-    in the store, percent, higher is better) and time to first token in ms (lower is better) should \
-    stay flat: a cache that fills with what nobody asks again would fall and slow down.";
+const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (share of chunks \
+    found in the store, percent, higher is better) and time to first token in ms (lower is \
+    better) should stay flat: a cache that fills with what nobody asks again would fall and slow \
+    down.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let runs = evidence.runs_of(|content| match content {

@@ -10,11 +10,12 @@ use super::record::{DeviationRow, Measure};
 use super::run::Content;
 
 const INTRODUCTION: &str = "First: Spearman rank correlation of the tokens' deviation between a \
-    layer and the next; 1 means that the tokens chosen at one layer are the right ones at the next. \
-    Second: the share of a layer's deviation, in percent, that its most deviating 10, 15 and 20 % of \
-    tokens hold; the nearer to 100, the better few recomputed tokens can repair it (evenly spread \
-    deviation would give 10, 15 and 20). Third, where it was measured: the mean squared distance of \
-    stored from right K and V, relative to their squared norm; lower is better.";
+    layer and the next; 1 means that the tokens chosen at one layer are the right ones at the \
+    next. Second: the share of a layer's deviation, in percent, that its most deviating 10, 15 \
+    and 20 % of tokens hold; the nearer to 100, the better few recomputed tokens can repair it \
+    (evenly spread deviation would give 10, 15 and 20). Third, where it was measured: the mean \
+    squared distance of stored from right K and V, relative to their squared norm; lower is \
+    better.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let mut blocks = Vec::new();

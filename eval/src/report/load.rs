@@ -14,8 +14,8 @@ use super::run::Content;
 const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate (open loop, \
     requests per second), whether or not earlier ones are answered. Median and 95th percentile of \
     the time to first token in ms on a logarithmic axis, lower is better; goodput is the requests \
-    per second whose first token came within the objective, higher is better, and the grey diagonal \
-    is every request offered.";
+    per second whose first token came within the objective, higher is better, and the grey \
+    diagonal is every request offered.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let runs = evidence.runs_of(|content| match content {

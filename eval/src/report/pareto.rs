@@ -20,11 +20,12 @@ struct Trade<'a> {
 }
 
 const INTRODUCTION: &str = "Each mark is a mode (a policy at a ratio): its median time to first \
-    token in ms, and the quality of its answers. Up and to the left is better. Filled marks joined \
-    by steps are a policy's Pareto front: no other ratio of that policy is both faster and better; \
-    hollow marks are beaten by one that is. The grey steps are the front over all modes, the same in \
-    each panel. Oracles are left out: they need the full prefill that they would save. Times are of the same \
-    run as the answers: from the plan to the first token, with stored KV in memory.";
+    token in ms, and the quality of its answers. Up and to the left is better. Filled marks \
+    joined by steps are a policy's Pareto front: no other ratio of that policy is both faster and \
+    better; hollow marks are beaten by one that is. The grey steps are the front over all modes, \
+    the same in each panel. Oracles are left out: they need the full prefill that they would \
+    save. Times are of the same run as the answers: from the plan to the first token, with stored \
+    KV in memory.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let scopes = evidence.scopes();

@@ -28,8 +28,8 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
 }
 
 const INTRODUCTION: &str = "Rows are policies, columns the share of context tokens recomputed; in \
-    brackets 95 % intervals. Modes without a ratio (full prefill, plain reuse) stand in a column of \
-    their own. A dash means not measured.";
+    brackets 95 % intervals. Modes without a ratio (full prefill, plain reuse) stand in a column \
+    of their own. A dash means not measured.";
 
 fn tables(scope: &Scope<'_>) -> Vec<Block> {
     let answers = ANSWERS
@@ -159,8 +159,8 @@ fn fidelity(scope: &Scope<'_>) -> Table {
         "computed, %",
         "deviation left, %",
     ];
-    let caption = "Fidelity to full prefill: divergence and deviations, lower is better; agreement, \
-                   higher is better";
+    let caption = "Fidelity to full prefill: divergence and deviations, lower is better; \
+                   agreement, higher is better";
     let mut table = Table::new(caption, &header, 1);
     for row in &scope.rows {
         let layers = row.attention_deviation.as_deref().unwrap_or_default();

@@ -13,9 +13,9 @@ use super::run::Content;
 const MAX_LENGTHS: usize = 4;
 
 const INTRODUCTION: &str = "Each bar is a mode's median time to first token in ms, cut into its \
-    stages (the medians of each); shorter is better, and the number behind it is the sum. Stored KV \
-    is read while layers compute, so reading is the thin line below a bar, and only the time that \
-    computing stood still for it is part of the bar.";
+    stages (the medians of each); shorter is better, and the number behind it is the sum. Stored \
+    KV is read while layers compute, so reading is the thin line below a bar, and only the time \
+    that computing stood still for it is part of the bar.";
 
 /// The parts of a bar, in the order they happen, from light to dark to light.
 const PARTS: [Part; 8] = [

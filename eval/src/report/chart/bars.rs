@@ -191,8 +191,9 @@ impl Bars<'_> {
                 @if value > 0.0 {
                     @let x = self.x_of(axis, start_of(n));
                     @let width = self.x_of(axis, start_of(n) + value) - x;
+                    @let unit = self.axis_label;
                     (part.fill([x, y], [width, BAR],
-                        &format!("{}: {} {} {}", bar.name, part.name, short(value), self.axis_label)))
+                        &format!("{}: {} {} {unit}", bar.name, part.name, short(value))))
                 }
             }
             @if let Some(beside) = bar.beside.filter(|&beside| beside > 0.0) {

@@ -153,7 +153,8 @@ impl Heat<'_> {
         let height = strips_at + STRIP_STEP * self.strips.len() as f64 + 6.0;
         let label = format!("deviation of tokens {start} to {} by layer", end - 1);
         html! {
-            svg viewBox=(format!("0 0 {} {}", px(width), px(height))) role="img" aria-label=(label) {
+            svg viewBox=(format!("0 0 {} {}", px(width), px(height))) role="img"
+                aria-label=(label) {
                 (self.layer_names())
                 (self.cells(start, end, shading))
                 (self.token_names(start, end, tokens_at))
@@ -200,7 +201,8 @@ impl Heat<'_> {
                 @let x = px(self.left() + CELL * ((index - start) as f64 + 0.5) + 3.2);
                 @let y = px(top + 4.0);
                 @let token = visible(self.tokens[index]);
-                text.token x=(x) y=(y) text-anchor="end" transform=(format!("rotate(-90 {x} {y})")) {
+                text.token x=(x) y=(y) text-anchor="end"
+                    transform=(format!("rotate(-90 {x} {y})")) {
                     (shortened(&token, MAX_TOKEN))
                     title { "“" (token) "” at position " (self.rows[index]) }
                 }

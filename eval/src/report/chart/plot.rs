@@ -88,7 +88,8 @@ impl Plot {
     pub(crate) fn svg(&self) -> Markup {
         let label = format!("{}: {} against {}", self.title, self.y.label, self.x.label);
         html! {
-            svg.plot viewBox=(format!("0 0 {} {}", px(WIDTH), px(HEIGHT))) role="img" aria-label=(label) {
+            svg.plot viewBox=(format!("0 0 {} {}", px(WIDTH), px(HEIGHT))) role="img"
+                aria-label=(label) {
                 text.title x=(px(LEFT)) y="14" { (self.title) }
                 (self.grid())
                 @for band in &self.bands { (self.band(band)) }
@@ -148,7 +149,8 @@ impl Plot {
                 line.grid x1=(x) x2=(x) y1=(px(top)) y2=(px(bottom)) {}
                 text.tick.x x=(x) y=(px(bottom + 14.0)) { (tick.text) }
             }
-            rect.frame x=(px(left)) y=(px(top)) width=(px(right - left)) height=(px(bottom - top)) {}
+            rect.frame x=(px(left)) y=(px(top)) width=(px(right - left))
+                height=(px(bottom - top)) {}
         }
     }
 
