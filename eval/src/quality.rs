@@ -250,7 +250,7 @@ impl<'a> Run<'a> {
             let outcome = examiner.examine(&prepared, spec, number, &reference).await;
             let outcome = outcome.with_context(|| format!("under {spec}"))?;
             let item = Item::new(dataset, example, spec, &outcome, map.as_ref(), self.subject)?;
-            self.log.add(item)?;
+            self.log.add(&item)?;
             self.bar.inc(1);
         }
         Ok(())
@@ -272,7 +272,7 @@ impl<'a> Run<'a> {
         let map = self.examiner().deviation(prepared).await?;
         if is_logged {
             self.log
-                .add_deviation(DeviationItem::new(dataset, example, &map))?;
+                .add_deviation(&DeviationItem::new(dataset, example, &map))?;
         }
         if self.heat_map.is_none() {
             let heat_map = HeatMap::new(self.subject, dataset, example, prepared, &map, self.specs);

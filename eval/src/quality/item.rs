@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use ragweave_engine::DeviationMap;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -168,15 +169,15 @@ impl Log {
         self.deviations.get(&(dataset.to_owned(), id.to_owned()))
     }
 
-    pub(crate) fn add(&mut self, item: Item) -> anyhow::Result<()> {
-        self.run_dir.append(&item)?;
-        self.keep(item);
+    pub(crate) fn add(&mut self, item: &Item) -> anyhow::Result<()> {
+        self.run_dir.append(item)?;
+        self.keep(as_read_back(item)?);
         Ok(())
     }
 
-    pub(crate) fn add_deviation(&mut self, item: DeviationItem) -> anyhow::Result<()> {
-        self.run_dir.append(&item)?;
-        self.keep_deviation(item);
+    pub(crate) fn add_deviation(&mut self, item: &DeviationItem) -> anyhow::Result<()> {
+        self.run_dir.append(item)?;
+        self.keep_deviation(as_read_back(item)?);
         Ok(())
     }
 
@@ -202,6 +203,12 @@ impl Log {
         let key = (item.dataset.clone(), item.id.clone());
         self.deviations.insert(key, item);
     }
+}
+
+/// An item as a resumed run will know it: numbers read from text may differ in their last bit, and
+/// the summary of a run must not depend on whether it was interrupted.
+fn as_read_back<T: Serialize + DeserializeOwned>(item: &T) -> anyhow::Result<T> {
+    Ok(serde_json::from_str(&serde_json::to_string(item)?)?)
 }
 
 #[cfg(test)]
