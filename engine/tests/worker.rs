@@ -203,13 +203,13 @@ async fn an_expired_request_never_reaches_the_device() {
     assert!(matches!(refused, Err(EngineError::DeadlineExceeded { .. })));
 }
 
-/// A model large enough that 500 tokens take far longer than the test's deadline.
+/// A model large enough that thousands of tokens take far longer than a test's deadline.
 fn spawn_slow() -> (EngineHandle, tempfile::TempDir) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let config = serde_json::json!({
         "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 32000,
         "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 8,
-        "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 1024,
+        "num_attention_heads": 8, "num_key_value_heads": 2, "max_position_embeddings": 8192,
         "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
     });
     fs_err::write(dir.path().join("config.json"), config.to_string()).expect("writable");
@@ -226,12 +226,13 @@ fn spawn_slow() -> (EngineHandle, tempfile::TempDir) {
 #[tokio::test]
 async fn a_deadline_ends_the_decode() {
     let (engine, _dir) = spawn_slow();
-    let mut request = request(&engine, &[5, 6], 1000);
-    request.deadline = Some(Instant::now() + Duration::from_millis(700));
+    // Seconds, so that a busy machine prefills in time; thousands of tokens, so that none decodes all.
+    let mut request = request(&engine, &[5, 6], 6000);
+    request.deadline = Some(Instant::now() + Duration::from_secs(3));
     let generation = engine.fuse(request).await.expect("the prefill is in time");
     let (tokens, reason) = collect(generation).await;
     assert_eq!(reason, FinishReason::Deadline);
-    assert!(tokens.len() < 1000);
+    assert!(tokens.len() < 6000);
 }
 
 #[tokio::test]
