@@ -154,11 +154,24 @@ impl Config {
     pub fn load(args: &CommonArgs) -> Result<Self, ServerError> {
         let merged = merge(args)?;
         require(&merged, "data", "RAGWEAVE_DATA")?;
-        require(&merged, "model", "RAGWEAVE_MODEL")?;
+        Self::of(&merged)
+    }
+
+    /// The same for a command that can do without a data directory: `data` is empty where no layer names one.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_for_model(args: &CommonArgs) -> Result<Self, ServerError> {
+        let merged = Figment::from(("data", "")).merge(merge(args)?);
+        Self::of(&merged)
+    }
+
+    fn of(merged: &Figment) -> Result<Self, ServerError> {
+        require(merged, "model", "RAGWEAVE_MODEL")?;
         let config: Self = merged.extract().map_err(|error| value_error(&error))?;
         config
             .validate()
-            .map_err(|(key, message)| origin_error(&merged, key, message))?;
+            .map_err(|(key, message)| origin_error(merged, key, message))?;
         if !config.model.is_dir() {
             return Err(ConfigError::NoModelDirectory { path: config.model }.into());
         }

@@ -7,4 +7,5 @@ mod answers;
 mod documents;
 mod limits;
 mod process;
+mod quality;
 mod site;
