@@ -11,12 +11,12 @@ use crate::engine_args::EngineArgs;
 use crate::mode_spec::ModeSpec;
 use crate::progress;
 
-mod measure;
+pub(crate) mod measure;
 mod modes;
-mod prompt;
+pub(crate) mod prompt;
 mod report;
-mod shape;
-mod stock;
+pub(crate) mod shape;
+pub(crate) mod stock;
 
 use measure::Workload;
 use prompt::PromptShape;
@@ -25,7 +25,7 @@ use shape::ModelDir;
 use stock::{KvPlace, Stock};
 
 /// Seed of the weights: they decide nothing that is measured.
-const WEIGHTS_SEED: u64 = 1;
+pub(crate) const WEIGHTS_SEED: u64 = 1;
 
 /// Arguments of `ragweave-eval bench`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     };
     let engine = args.engine.device.spawn_engine(options.clone())?;
     let samples = runtime()?.block_on(measure(args, &engine, &specs))?;
-    let report = Report::new(args, &engine, &options, &specs, &samples);
+    let name = model_dir.model_name(&engine.model().name);
+    let report = Report::new(args, &engine, &options, name, &specs, &samples);
     match args.json {
         true => print_json(&report, false),
         false => print_text(&report.to_string()),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, logits};
+use crate::{bench, compare, decay, load, logits, quality, report, ttft, tune};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -25,8 +25,20 @@ enum Command {
     Logits(logits::Args),
     /// Answer questions under several modes: exact match, TTFT, retrieval recall
     Compare(compare::Args),
+    /// Measure policies at several ratios over datasets: scores, fidelity to full prefill
+    Quality(quality::Args),
+    /// Find the policy that keeps full prefill's answers at the least work, for a data directory
+    Tune(tune::Args),
     /// Time the engine on a model of random weights
     Bench(bench::Args),
+    /// Time to first token of modes at several context lengths, stage by stage
+    Ttft(ttft::Args),
+    /// Latency and goodput under Poisson arrivals at several rates
+    Load(load::Args),
+    /// Ask many new combinations of chunks in a row: hit rate and TTFT must stay flat
+    Decay(decay::Args),
+    /// Make a page of charts and tables from the directories of runs
+    Report(report::Args),
 }
 
 impl Cli {
@@ -38,7 +50,13 @@ impl Cli {
         match self.command {
             Command::Logits(args) => logits::run(&args),
             Command::Compare(args) => compare::run(&args),
+            Command::Quality(args) => quality::run(&args),
+            Command::Tune(args) => tune::run(&args),
             Command::Bench(args) => bench::run(&args),
+            Command::Ttft(args) => ttft::run(&args),
+            Command::Load(args) => load::run(&args),
+            Command::Decay(args) => decay::run(&args),
+            Command::Report(args) => report::run(&args),
         }
     }
 }

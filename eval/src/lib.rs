@@ -1,5 +1,7 @@
 //! Measures ragweave against full prefill: `logits` for cross-checks with other implementations,
-//! `compare` for answer quality and time to first token on questions, `bench` for time alone.
+//! `compare` and `quality` for answers and fidelity, `bench` and `ttft` for time alone, `load` for time
+//! under many requests, `decay` for time over many different ones, `tune` for the choice of a policy,
+//! and `report` for pages with charts and tables of what runs measured.
 //!
 //! ```
 //! use ragweave_eval::metric;
@@ -12,12 +14,23 @@ pub mod cli;
 
 mod bench;
 mod compare;
+mod decay;
+mod load;
 mod logits;
+mod quality;
+mod report;
+mod ttft;
+mod tune;
 
-mod dataset;
+pub mod dataset;
 mod engine_args;
+mod examiner;
 pub mod metric;
 pub mod mode_spec;
 mod progress;
+mod query;
+mod random;
 mod rounds;
+mod run_dir;
+mod subject;
 mod table;

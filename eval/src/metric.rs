@@ -1,86 +1,31 @@
-//! Scores and summaries of samples. Pure.
+//! Scores of answers, fidelity to full prefill, and summaries of samples. Pure.
+//!
+//! Every score is defined for an empty answer and for no references: it is then 0, or what the
+//! work it follows says. What has no value (an interval of nothing) is `None`.
 
-use std::time::Duration;
+mod bootstrap;
+mod deviation;
+mod exact_match;
+mod f1;
+mod fidelity;
+mod name;
+mod normalise;
+mod normalised_f1;
+mod porter;
+mod rouge;
+mod ruler;
+mod sample;
+mod token_f1;
 
-/// Whether the answer is one of the references, blanks around both aside.
-pub fn is_exact_match(answer: &str, references: &[String]) -> bool {
-    references
-        .iter()
-        .any(|reference| reference.trim() == answer.trim())
-}
-
-/// The share of `true` in `0..=1`; `None` of nothing.
-pub fn share(outcomes: impl IntoIterator<Item = bool>) -> Option<f64> {
-    let (mut hits, mut n) = (0_usize, 0_usize);
-    for outcome in outcomes {
-        hits += usize::from(outcome);
-        n += 1;
-    }
-    (n > 0).then(|| hits as f64 / n as f64)
-}
-
-/// The value below which `percent` of the samples lie, interpolated linearly between the two
-/// nearest ranks; `None` of nothing.
-///
-/// `percent` lies in `0..=100`.
-pub fn percentile(samples: &[f64], percent: f64) -> Option<f64> {
-    debug_assert!(
-        (0.0..=100.0).contains(&percent),
-        "a percentile is between 0 and 100"
-    );
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let rank = percent / 100.0 * sorted.len().checked_sub(1)? as f64;
-    let (below, above) = (sorted[rank.floor() as usize], sorted[rank.ceil() as usize]);
-    Some(below + (above - below) * rank.fract())
-}
-
-/// The middle sample; `None` of nothing.
-pub fn median(samples: &[f64]) -> Option<f64> {
-    percentile(samples, 50.0)
-}
-
-/// A duration in milliseconds.
-pub fn ms(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_answer_matches_any_reference_but_not_a_part_of_it() {
-        let references = ["Belhaven".to_owned(), " Tor ".to_owned()];
-        assert!(is_exact_match(" Belhaven\n", &references));
-        assert!(is_exact_match("Tor", &references));
-        assert!(!is_exact_match("belhaven", &references));
-        assert!(!is_exact_match("Belhaven harbour", &references));
-        assert!(!is_exact_match("", &references));
-    }
-
-    #[test]
-    fn percentiles_interpolate_between_ranks() {
-        let samples = [4.0, 1.0, 3.0, 2.0];
-        assert_eq!(percentile(&samples, 0.0), Some(1.0));
-        assert_eq!(percentile(&samples, 100.0), Some(4.0));
-        assert_eq!(median(&samples), Some(2.5));
-        assert_eq!(
-            percentile(&samples, 90.0).map(|x| (x * 1e6).round()),
-            Some(3.7e6)
-        );
-        assert_eq!(median(&[7.0]), Some(7.0));
-        assert_eq!(median(&[]), None);
-    }
-
-    #[test]
-    fn one_slow_sample_does_not_move_the_median() {
-        assert_eq!(median(&[1.0, 1000.0, 2.0]), Some(2.0));
-    }
-
-    #[test]
-    fn shares_of_nothing_are_nothing() {
-        assert_eq!(share([true, false, true, true]), Some(0.75));
-        assert_eq!(share([]), None);
-    }
-}
+pub use bootstrap::{bootstrap_ci, paired_difference_ci};
+pub use deviation::{spearman, top_share};
+pub use exact_match::{is_exact_match, is_normalised_match};
+pub use f1::word_f1;
+pub use fidelity::{KL_CAP, agrees_on_top1, kl_divergence, relative_l2};
+pub use name::{Metric, UnknownMetric};
+pub use normalise::normalise_answer;
+pub use normalised_f1::normalised_f1;
+pub use rouge::rouge_l;
+pub use ruler::string_match;
+pub use sample::{mean, median, ms, percentile, share};
+pub use token_f1::{first_line, parse_generation, token_f1};

@@ -92,18 +92,37 @@ impl Components {
         }
     }
 
-    /// Key of the KV of a chunk with these ids behind the conditioning prefix.
-    pub fn blob_key(&self, token_ids: &[u32]) -> BlobKey {
-        let identity = &self.engine.model().identity;
-        BlobKey(identity.chunk_key(&self.prompt.conditioning_prefix(), token_ids))
+    /// Ids that stand between the conditioning prefix and a stored chunk when its KV is computed. Those of a foreign
+    /// store came from another tokenizer: its chunks are alone.
+    pub fn conditioning_ids<'c>(&self, chunk: &'c StoredChunk) -> &'c [u32] {
+        if self.is_foreign {
+            &[]
+        } else {
+            &chunk.record.conditioning_ids
+        }
     }
 
-    /// Writes the KV of a chunk to the store; it counts once committed. Blocks.
+    /// All that KV is computed behind: the conditioning prefix, then a chunk's own conditioning ids.
+    pub fn conditioning(&self, conditioning_ids: &[u32]) -> Arc<[u32]> {
+        let prefix = self.prompt.conditioning_prefix();
+        if conditioning_ids.is_empty() {
+            return prefix;
+        }
+        prefix.iter().chain(conditioning_ids).copied().collect()
+    }
+
+    /// Key of the KV of a chunk with these ids behind the conditioning prefix and `conditioning_ids`.
+    pub fn blob_key(&self, conditioning_ids: &[u32], token_ids: &[u32]) -> BlobKey {
+        let identity = &self.engine.model().identity;
+        BlobKey(identity.chunk_key(&self.conditioning(conditioning_ids), token_ids))
+    }
+
+    /// Writes the KV of a chunk to the store under the key [`Components::blob_key`] gave for it; it counts once
+    /// committed. Blocks.
     ///
     /// # Errors
     /// As `Store::append_blob`.
-    pub fn append_kv(&self, kv: &ChunkKv) -> Result<PendingBlob, StoreError> {
-        let key = self.blob_key(&kv.token_ids);
+    pub fn append_kv(&self, key: BlobKey, kv: &ChunkKv) -> Result<PendingBlob, StoreError> {
         let too_large = || StoreError::InvalidBlob {
             key,
             what: format!(
@@ -126,7 +145,8 @@ impl Components {
     }
 }
 
-pub(crate) fn engine_options(config: &Config) -> EngineOptions {
+/// Engine options as configured.
+pub fn engine_options(config: &Config) -> EngineOptions {
     EngineOptions {
         model_dir: config.model.clone(),
         dtype: config.dtype,
@@ -140,7 +160,10 @@ pub(crate) fn engine_options(config: &Config) -> EngineOptions {
 }
 
 /// The prompt format that model directory and configuration describe.
-pub(crate) fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFormat, ServerError> {
+///
+/// # Errors
+/// A model without a tokenizer, or a format that cannot be cut.
+pub fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFormat, ServerError> {
     PromptFormat::from_model(model, config.prompt.as_ref(), config.system.as_deref())
         .map_err(|error| without_tokenizer(error, &config.model))
 }
@@ -155,7 +178,10 @@ fn without_tokenizer(error: PromptError, model: &Path) -> ServerError {
 }
 
 /// A splitter whose chunks, wrapper included, are within `ingest.chunk_tokens` and fit the model behind the prefix.
-pub(crate) fn open_splitter(
+///
+/// # Errors
+/// A `chunk_tokens` that leaves no room for text or does not fit the model.
+pub fn open_splitter(
     config: &Config,
     model: &ModelInfo,
     prompt: &PromptFormat,

@@ -33,6 +33,8 @@ use layers::Layer;
 const DEFAULTS: &str = include_str!("../config/default.toml");
 /// Name of the configuration file looked for in the data and in the model directory.
 const FILE_NAME: &str = "ragweave.toml";
+/// Most neighbours a chunk's KV may be computed behind.
+pub const MAX_NEIGHBOURS: usize = 8;
 /// Name of the file in the data directory that holds a tuned choice of fusion.
 const TUNED_FILE_NAME: &str = "tuned.toml";
 
@@ -112,6 +114,8 @@ pub enum Order {
 pub struct IngestConfig {
     /// Longest chunk in tokens, its wrapper included.
     pub chunk_tokens: usize,
+    /// Chunks that each chunk's KV is computed behind; see [`crate::ingest::Ingestor::condition`].
+    pub neighbours: usize,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -154,19 +158,19 @@ impl Config {
     pub fn load(args: &CommonArgs) -> Result<Self, ServerError> {
         let merged = merge(args)?;
         require(&merged, "data", "RAGWEAVE_DATA")?;
-        Self::of(&merged)
+        Self::extract(&merged)
     }
 
-    /// The same for a command that can do without a data directory: `data` is empty where no layer names one.
+    /// As [`Config::load`], for work on a model alone: without a data directory `data` is empty.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn load_for_model(args: &CommonArgs) -> Result<Self, ServerError> {
-        let merged = Figment::from(("data", "")).merge(merge(args)?);
-        Self::of(&merged)
+        let merged = merge(args)?;
+        Self::extract(&merged.join(("data", "")))
     }
 
-    fn of(merged: &Figment) -> Result<Self, ServerError> {
+    fn extract(merged: &Figment) -> Result<Self, ServerError> {
         require(merged, "model", "RAGWEAVE_MODEL")?;
         let config: Self = merged.extract().map_err(|error| value_error(&error))?;
         config
@@ -214,6 +218,15 @@ impl Config {
             return Err((
                 "retrieval.top_k",
                 format!("is above limits.max_top_k, {limit}"),
+            ));
+        }
+        if self.ingest.neighbours > MAX_NEIGHBOURS {
+            return Err((
+                "ingest.neighbours",
+                format!(
+                    "must lie in 0..={MAX_NEIGHBOURS}, is {}",
+                    self.ingest.neighbours
+                ),
             ));
         }
         self.fusion.validate()?;

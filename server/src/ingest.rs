@@ -2,14 +2,13 @@
 //! same functions, so offline and online ingest cannot drift apart.
 //!
 //! A document becomes visible as a whole, in one commit, after its KV is durable. Whatever stops an ingest before that
-//! leaves the old version, or nothing.
+//! leaves the old version, or nothing. With neighbours configured there are two commits: the first, without KV, makes
+//! the document one that others can have as a neighbour; the second brings its KV ([`neighbours`]).
 
-use std::collections::HashSet;
 use std::sync::{Arc, PoisonError};
 
-use ragweave_engine::ChunkKv;
 use ragweave_retriever::{Embedding, SourceDocument};
-use ragweave_store::{BlobKey, ChunkRecord, Document, PendingBlob};
+use ragweave_store::{ChunkRecord, Document, PendingBlob};
 use tokio::sync::{Mutex, OwnedMutexGuard};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -17,10 +16,16 @@ use crate::components::Components;
 
 mod counters;
 mod error;
+mod kv;
+mod neighbours;
 mod prepare;
 
 pub use counters::IngestCounters;
 pub use error::IngestError;
+pub use neighbours::Unconditioned;
+
+use kv::NewKv;
+use prepare::Known;
 
 /// How documents are ingested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -40,17 +45,19 @@ pub struct IngestOutcome {
     pub n_tokens: usize,
     /// KV bytes written for it; chunks whose KV was there already cost none.
     pub kv_bytes: u64,
-    /// Sequence number of the commit; `None` when nothing changed.
+    /// Sequence number of the commit; `None` when there was nothing to commit.
     pub seq: Option<u64>,
+    /// The document waits for its neighbours: give this to [`Ingestor::condition`] once all documents of the run are in.
+    pub unconditioned: Option<Unconditioned>,
 }
 
 /// How the store changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Added,
-    /// A document of this id was there with other content, or without all its KV.
+    /// A document of this id was there with other content, with other neighbours, or without all its KV.
     Replaced,
-    /// Same content, same chunking, KV complete: nothing was written.
+    /// Same content, same chunking, same neighbours, KV complete: nothing was written.
     Unchanged,
 }
 
@@ -88,6 +95,8 @@ impl Ingestor {
     /// Ingests one document; returns after its commit is durable and the index shows it. Dropping the future before
     /// the commit has begun leaves the store as it was; a commit that has begun is finished, its index entries too.
     ///
+    /// With `ingest.neighbours` above 0 the KV of what changed is left to [`Ingestor::condition`].
+    ///
     /// # Errors
     /// [`IngestError`]; the store then holds what it held before.
     pub async fn ingest(
@@ -104,26 +113,64 @@ impl Ingestor {
             Ok((source, known))
         })
         .await?;
-        if let Some(prepare::Known::Unchanged(document)) = known {
-            return Ok(outcome(Change::Unchanged, &document, 0, None));
-        }
-        let change = if known.is_some() {
-            Change::Replaced
-        } else {
-            Change::Added
+        let (change, earlier) = match known {
+            None => (Change::Added, None),
+            Some(Known::Outdated(earlier)) => (Change::Replaced, Some(earlier)),
+            Some(Known::Unchanged(document)) => return Ok(outcome(Change::Unchanged, &document)),
+            Some(Known::Unconditioned(document, waiting)) => {
+                return Ok(IngestOutcome {
+                    unconditioned: Some(waiting),
+                    ..outcome(Change::Replaced, &document)
+                });
+            }
         };
 
         let components = self.components.clone();
-        let prepared = blocking(move || prepare::prepare(&components, source)).await?;
-        let before = self.counters.kv_bytes();
-        let blobs = if no_kv {
-            Vec::new()
+        let preparing = move || prepare::prepare(&components, source, earlier.as_ref());
+        let mut prepared = blocking(preparing).await?;
+        let is_conditioned = self.components.config.ingest.neighbours > 0;
+        let kv = if no_kv || is_conditioned {
+            NewKv::default()
         } else {
-            self.compute_kv(&prepared.document).await?
+            self.compute_kv(&mut prepared.document).await?
         };
-        let kv_bytes = self.counters.kv_bytes() - before;
-        let (document, seq) = self.commit(turn, prepared, blobs).await?;
-        Ok(outcome(change, &document, kv_bytes, Some(seq)))
+        let unconditioned = is_conditioned.then(|| prepared.waiting(no_kv));
+        let (document, seq) = self.commit(turn, prepared, kv.blobs).await?;
+        Ok(IngestOutcome {
+            kv_bytes: kv.bytes,
+            seq: Some(seq),
+            unconditioned,
+            ..outcome(change, &document)
+        })
+    }
+
+    /// Gives each chunk of a document the neighbours it has among the documents that are in now, computes its KV behind
+    /// them and commits the document again. `None` if it has been removed or replaced since. Until then, and
+    /// if this fails, its chunks keep the KV they had, or are computed when used; ingesting it again completes it.
+    ///
+    /// # Errors
+    /// [`IngestError`]; the store then holds what it held before.
+    pub async fn condition(
+        &self,
+        waiting: &Unconditioned,
+    ) -> Result<Option<IngestOutcome>, IngestError> {
+        let turn = Arc::clone(&self.turn).lock_owned().await;
+        let (components, asked) = (self.components.clone(), waiting.clone());
+        let choosing = move || neighbours::with_neighbours(&components, &asked);
+        let Some(mut document) = blocking(choosing).await? else {
+            return Ok(None);
+        };
+        let kv = if waiting.no_kv {
+            NewKv::default()
+        } else {
+            self.compute_kv(&mut document).await?
+        };
+        let (document, seq) = self.commit_again(turn, document, kv.blobs).await?;
+        Ok(Some(IngestOutcome {
+            kv_bytes: kv.bytes,
+            seq: Some(seq),
+            ..outcome(Change::Replaced, &document)
+        }))
     }
 
     /// Removes a document, its vectors and its KV. `false` when there is none of this id.
@@ -145,48 +192,6 @@ impl Ingestor {
             Ok(was_there)
         })
         .await
-    }
-
-    /// Computes and writes the KV that the store lacks. A chunk is written while the next one is computed.
-    async fn compute_kv(&self, document: &Document) -> Result<Vec<PendingBlob>, IngestError> {
-        let mut pending = Vec::new();
-        let mut writing: Option<JoinHandle<Result<PendingBlob, IngestError>>> = None;
-        let mut seen = HashSet::new();
-        for chunk in &document.chunks {
-            if !seen.insert(chunk.key) || self.has_blob(chunk.key).await? {
-                self.counters.add(chunk.token_ids.len(), 0);
-                continue;
-            }
-            let conditioning = self.components.prompt.conditioning_prefix();
-            let kv = self
-                .components
-                .engine
-                .chunk_kv(conditioning, chunk.token_ids.clone())
-                .await?;
-            if let Some(previous) = writing.replace(self.write(kv)) {
-                pending.push(joined(previous).await?);
-            }
-        }
-        if let Some(last) = writing {
-            pending.push(joined(last).await?);
-        }
-        Ok(pending)
-    }
-
-    async fn has_blob(&self, key: BlobKey) -> Result<bool, IngestError> {
-        let store = Arc::clone(&self.components.store);
-        blocking(move || Ok(store.contains_blob(&key)?)).await
-    }
-
-    fn write(&self, kv: ChunkKv) -> JoinHandle<Result<PendingBlob, IngestError>> {
-        let components = self.components.clone();
-        let counters = Arc::clone(&self.counters);
-        spawn_blocking(move || {
-            let blob = components.append_kv(&kv)?;
-            let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
-            counters.add(kv.token_ids.len(), bytes as u64);
-            Ok(blob)
-        })
     }
 
     /// Commits the document, then shows it in the index.
@@ -217,9 +222,37 @@ impl Ingestor {
         })
         .await
     }
+
+    /// Commits a document whose chunks the index shows already, with the same vectors.
+    async fn commit_again(
+        &self,
+        turn: OwnedMutexGuard<()>,
+        document: Document,
+        blobs: Vec<PendingBlob>,
+    ) -> Result<(Document, u64), IngestError> {
+        let store = Arc::clone(&self.components.store);
+        blocking(move || {
+            let _turn = turn;
+            let seq = store.commit_document(&document, blobs)?;
+            Ok((document, seq))
+        })
+        .await
+    }
 }
 
-fn outcome(change: Change, document: &Document, kv_bytes: u64, seq: Option<u64>) -> IngestOutcome {
+impl Prepared {
+    /// What is left to do once it is committed without neighbours.
+    fn waiting(&self, no_kv: bool) -> Unconditioned {
+        Unconditioned {
+            document_id: self.document.id.clone(),
+            content: self.document.content_hash,
+            no_kv,
+        }
+    }
+}
+
+/// The outcome for a document of which nothing is written.
+fn outcome(change: Change, document: &Document) -> IngestOutcome {
     let n_tokens = |chunk: &ChunkRecord| chunk.token_ids.len();
     IngestOutcome {
         change,
@@ -230,8 +263,9 @@ fn outcome(change: Change, document: &Document, kv_bytes: u64, seq: Option<u64>)
             .map(|chunk| chunk.id.clone())
             .collect(),
         n_tokens: document.chunks.iter().map(n_tokens).sum(),
-        kv_bytes,
-        seq,
+        kv_bytes: 0,
+        seq: None,
+        unconditioned: None,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod device;
 pub mod error;
 pub mod fidelity;
 pub mod ingest;
+pub mod notes;
 pub mod pipeline;
 pub mod prompt;
 pub mod sources;

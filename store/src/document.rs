@@ -7,6 +7,8 @@ use crate::error::StoreError;
 
 /// Longest document id in bytes.
 pub const MAX_DOCUMENT_ID_BYTES: usize = 1024;
+/// Longest notes of a chunk in bytes.
+pub const MAX_NOTES_BYTES: usize = 4096;
 
 /// A document with its text, cut into chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,10 +31,16 @@ pub struct ChunkRecord {
     pub start_byte: u64,
     pub end_byte: u64,
     pub token_ids: Vec<u32>,
+    /// Token ids that stood between the caller's common prefix and the chunk when the blob was
+    /// made; empty for a chunk that was alone. `key` covers them as it covers `token_ids`.
+    pub conditioning_ids: Vec<u32>,
     /// Key of the chunk's blob, whether or not the blob exists.
     pub key: BlobKey,
     /// Opaque to the store.
     pub vector: Vec<u8>,
+    /// What the caller wants to know of the chunk without opening its blob. Opaque to the store, at
+    /// most [`MAX_NOTES_BYTES`].
+    pub notes: Vec<u8>,
 }
 
 /// What `Store::list_documents` tells of each document.
@@ -113,6 +121,12 @@ impl Document {
                 let (start, end) = (chunk.start_byte, chunk.end_byte);
                 return invalid(format!(
                     "chunk {position} ({start}..{end}) is not in its text"
+                ));
+            }
+            if chunk.notes.len() > MAX_NOTES_BYTES {
+                let n_bytes = chunk.notes.len();
+                return invalid(format!(
+                    "chunk {position} has {n_bytes} bytes of notes, more than {MAX_NOTES_BYTES}"
                 ));
             }
         }

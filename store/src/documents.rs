@@ -153,14 +153,18 @@ impl Store {
             end_byte,
             key,
             token_ids,
+            conditioning_ids,
+            notes,
         } = row;
         Ok(ChunkRecord {
             id: chunk_id(document_id, position),
             start_byte,
             end_byte,
             token_ids,
+            conditioning_ids,
             key,
             vector: vector.ok_or_else(|| self.bad_row("missing vector"))?,
+            notes,
         })
     }
 

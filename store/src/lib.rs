@@ -23,8 +23,10 @@
 //!     start_byte: 0,
 //!     end_byte: 5,
 //!     token_ids: ids.to_vec(),
+//!     conditioning_ids: Vec::new(),
 //!     key,
 //!     vector: Vec::new(),
+//!     notes: Vec::new(),
 //! };
 //! let document = Document {
 //!     id: "note".to_owned(),
@@ -59,7 +61,8 @@ mod verify;
 
 pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError, PendingBlob};
 pub use document::{
-    ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, StoredChunk, VectorRow,
+    ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, MAX_NOTES_BYTES, StoredChunk,
+    VectorRow,
 };
 pub use error::StoreError;
 pub use fs::{Disk, OsDisk, STORE_VERSION};

@@ -116,11 +116,13 @@ impl<B: FusionBackend> Run<B> {
                 .layer_mut(layer_idx)
                 .write(&all.index, rotated, fresh.1.clone());
             let placed = self.stored.look(ctx, &mut self.cache, layer_idx)?;
+            let placed = placed.filter(|_| !self.candidates.is_empty());
             layers.push(placed.map_or_else(Vec::new, |placed| {
                 let pair = Pair::of(&self.candidates, &all.positions, &fresh, placed);
                 pair.relative_distance(which)
             }));
             hidden = forward_tiled(ctx, layer, hidden, normed, &all, truth.layer(layer_idx));
+            self.rows_forwarded += plan.n_tokens();
         }
         Ok(layers)
     }

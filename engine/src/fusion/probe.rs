@@ -54,6 +54,7 @@ impl<B: FusionBackend> Run<B> {
                 ));
             }
             if layer_idx < deepest {
+                self.rows_forwarded += rows.positions.len();
                 let cache = self.cache.layer(layer_idx);
                 hidden = match probe.keys {
                     ProbeKeys::All => forward_tiled(ctx, layer, hidden, normed, &rows, cache),

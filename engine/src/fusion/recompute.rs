@@ -179,6 +179,8 @@ pub(super) struct Run<B: FusionBackend> {
     prefix_cached: bool,
     deviation_left: Option<f64>,
     probe: Duration,
+    /// Rows through attention and MLP so far, over all layers.
+    pub rows_forwarded: usize,
 }
 
 impl<B: FusionBackend> Run<B> {
@@ -215,6 +217,7 @@ impl<B: FusionBackend> Run<B> {
             prefix_cached,
             deviation_left: None,
             probe: Duration::ZERO,
+            rows_forwarded: 0,
         }
     }
 
@@ -226,6 +229,9 @@ impl<B: FusionBackend> Run<B> {
     ) -> Result<(), Interrupt> {
         let chosen: Vec<usize> = match plan.mode() {
             Mode::Full | Mode::Reuse => return Ok(()),
+            Mode::Blend(blend) if self.candidates.is_empty() && blend.policy != Policy::All => {
+                return Ok(()); // nothing to choose from, so nothing to look at
+            }
             Mode::Blend(blend) if blend.policy == Policy::All => (0..plan.n_tokens()).collect(),
             Mode::Blend(_) => {
                 let start = Instant::now();
@@ -332,6 +338,7 @@ impl<B: FusionBackend> Run<B> {
                 }
             }
             // 5. Attention and MLP of those rows.
+            self.rows_forwarded += self.alive.positions.len();
             let (cache, hidden) = (self.cache.layer(layer_idx), self.hidden.clone());
             self.hidden = forward_tiled(ctx, layer, hidden, normed, &self.alive, cache);
         }
@@ -438,6 +445,7 @@ impl<B: FusionBackend> Run<B> {
             failed_chunks: Vec::new(),
             replans: 0,
             recomputed_rows: self.recomputed,
+            rows_forwarded: self.rows_forwarded,
             deviation_left: self.deviation_left,
             timings: FuseTimings {
                 load,

@@ -26,6 +26,9 @@ pub struct FuseReport {
     pub replans: usize,
     /// Prompt positions recomputed among the loaded ones, ascending.
     pub recomputed_rows: Vec<usize>,
+    /// Rows that went through attention and MLP, added up over layers, probes included. Of full
+    /// prefill `(n_layers - 1) x prompt_tokens + 1`: at the last layer only the last row goes on.
+    pub rows_forwarded: usize,
     /// Of the deviation that the policy compared last, the share of rows not recomputed; `None`
     /// where nothing was compared.
     pub deviation_left: Option<f64>,

@@ -101,6 +101,81 @@ pub fn all_chunks_missed_equals_full_prefill<B: FusionBackend>(variant: &str, de
     }
 }
 
+/// Every policy, with a budget that holds all candidates and with the mean correction, which then
+/// has nothing left to move.
+const POLICIES: [&str; 10] = [
+    "hkvd@1",
+    "first-k~length",
+    "query",
+    "query/all/max~score",
+    "anchors/final",
+    "anchors@0.1~length",
+    "random",
+    "oracle/v",
+    "first-k+query~mean",
+    "anchors+hkvd@1~score~mean",
+];
+
+fn blend(policy: &str, ratio: f64) -> Mode {
+    let notation = format!("{policy}:{ratio}");
+    notation.parse().expect("the notation is valid")
+}
+
+pub fn every_policy_with_every_candidate_equals_full_prefill<B: FusionBackend>(
+    variant: &str,
+    device: &B::Device,
+) {
+    let mut engine = load::<B>(&options(variant), device);
+    let prompt = Prompt::new(&mut engine, small_prompt());
+    let (full, _) = prompt.run(&mut engine, Mode::Full, &[]);
+    let exact = prompt.segments.chunks[0].len();
+    for policy in POLICIES {
+        let (logits, report) = prompt.run(&mut engine, blend(policy, 0.9999), &[]);
+        assert_close(policy, &logits, &full, TOLERANCE);
+        assert_eq!(
+            report.tokens_recomputed,
+            report.tokens_loaded - exact,
+            "{policy}"
+        );
+    }
+}
+
+pub fn without_candidates_no_policy_recomputes<B: FusionBackend>(
+    variant: &str,
+    device: &B::Device,
+) {
+    let mut engine = load::<B>(&options(variant), device);
+    let all = small_prompt();
+    let segments = PromptSegments {
+        chunks: all.chunks[..1].to_vec(),
+        ..all.clone()
+    };
+    let exact = Prompt::new(&mut engine, segments);
+    let missed = Prompt::new(&mut engine, all);
+    for policy in POLICIES {
+        let (_, report) = exact.run(&mut engine, blend(policy, 0.5), &[]);
+        assert_eq!(report.tokens_recomputed, 0, "{policy}");
+        let (_, report) = missed.run(&mut engine, blend(policy, 0.5), &[0, 1, 2]);
+        assert_eq!(report.tokens_recomputed, 0, "{policy}");
+    }
+}
+
+/// A correction that moves rows must change the answer, or nothing above tests it.
+pub fn the_mean_correction_moves_the_other_rows<B: FusionBackend>(
+    variant: &str,
+    device: &B::Device,
+) {
+    let mut engine = load::<B>(&options(variant), device);
+    let prompt = Prompt::new(&mut engine, small_prompt());
+    for policy in ["first-k", "hkvd@1"] {
+        let (plain, before) = prompt.run(&mut engine, blend(policy, 0.2), &[]);
+        let corrected = blend(&format!("{policy}~mean"), 0.2);
+        let (moved, after) = prompt.run(&mut engine, corrected, &[]);
+        assert_eq!(before.recomputed_rows, after.recomputed_rows, "{policy}");
+        assert!(distance(&plain, &moved) > TOLERANCE, "{policy}");
+    }
+}
+
 pub fn layer_zero_of_a_chunk_does_not_depend_on_its_place<B: FusionBackend>(
     variant: &str,
     device: &B::Device,

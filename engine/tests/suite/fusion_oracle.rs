@@ -6,10 +6,13 @@
     reason = "a fixture of another shape fails its test"
 )]
 
-use ragweave_engine::{Deviation, FusionBackend, KvDtype, Mode, Policy, PromptSegments, Schedule};
+use ragweave_engine::{
+    Deviation, Engine, EngineHandle, EngineOptions, FusionBackend, FusionPlan, KvDtype, Mode,
+    Policy, PromptSegments, Schedule,
+};
 use serde_json::Value;
 
-use super::fixtures::{Prompt, assert_close, fixtures_dir, load_with_kv};
+use super::fixtures::{Prompt, assert_close, fixtures_dir, load, load_with_kv, options};
 
 pub fn equals_the_reference<B: FusionBackend>(variant: &str, device: &B::Device) {
     let path = fixtures_dir()
@@ -17,35 +20,156 @@ pub fn equals_the_reference<B: FusionBackend>(variant: &str, device: &B::Device)
         .join(format!("{variant}.json"));
     let fixture: Value = serde_json::from_slice(&fs_err::read(path).expect("committed")).unwrap();
     let segments = segments(&fixture["plan"]);
-    for case in fixture["cases"].as_array().unwrap() {
-        let kv_dtype: KvDtype = case["kv_dtype"].as_str().unwrap().parse().unwrap();
-        let mut engine = load_with_kv::<B>(variant, kv_dtype, device);
-        let conditioning = match &case["conditioning"] {
-            Value::Null => segments.prefix.clone(),
-            ids => id_list(ids),
-        };
-        let prompt = Prompt::behind(&mut engine, segments.clone(), conditioning);
-        let misses: Vec<usize> = id_list(&case["misses"])
-            .iter()
-            .map(|&i| i as usize)
-            .collect();
+    for case in sections(&fixture, ["cases", "policies"]) {
+        compare_case::<B>(variant, &segments, case, device);
+    }
+    for case in sections(&fixture, ["anchors"]) {
+        compare_anchors::<B>(variant, &segments, case, device);
+    }
+    for case in sections(&fixture, ["deviations"]) {
+        compare_deviation::<B>(variant, &segments, case, device);
+    }
+}
 
-        let (logits, report) = prompt.run(&mut engine, mode(case), &misses);
+/// All cases of these sections. Each has to be there: an empty one would test nothing.
+fn sections<'a, const N: usize>(
+    fixture: &'a Value,
+    names: [&'static str; N],
+) -> impl Iterator<Item = &'a Value> {
+    names.into_iter().flat_map(|name| {
+        let cases = fixture[name].as_array().unwrap();
+        assert!(!cases.is_empty(), "{name} is empty");
+        cases
+    })
+}
 
-        let name = format!("{variant}, {}", case["name"]);
-        let tolerance = case["tolerance"].as_f64().unwrap() as f32;
-        assert_close(&name, &logits, &float_list(&case["logits"]), tolerance);
-        if case["policy"] != "all" {
-            assert_eq!(
-                report.recomputed_rows,
-                last_selection(case),
-                "{name}: rows recomputed"
-            );
+/// Logits, the rows recomputed, and what was left of the deviation.
+fn compare_case<B: FusionBackend>(
+    variant: &str,
+    segments: &PromptSegments,
+    case: &Value,
+    device: &B::Device,
+) {
+    let mut engine = load_with_kv::<B>(variant, kv_dtype(case), device);
+    let prompt = prompt(&mut engine, segments, case);
+    let plan = plan(&engine, &prompt, mode(case), case);
+
+    let (logits, report) = engine.plan_logits(plan, prompt.sources()).unwrap();
+
+    let name = format!("{variant}, {}", case["name"]);
+    let tolerance = tolerance(case);
+    assert_close(&name, &logits, &float_list(&case["logits"]), tolerance);
+    if case["policy"] != "all" {
+        assert_eq!(
+            report.recomputed_rows,
+            last_selection(case),
+            "{name}: rows recomputed"
+        );
+    }
+    if case["spec"].is_string() {
+        let left = |share: Option<f64>| share.map_or(Vec::new(), |share| vec![share as f32]);
+        let expected = left(case["expected_deviation_left"].as_f64());
+        let name = format!("{name}: deviation left");
+        assert_close(&name, &left(report.deviation_left), &expected, tolerance);
+    }
+}
+
+/// The anchors found while chunk KV is made. Null stands for a chunk in which rounding decides.
+fn compare_anchors<B: FusionBackend>(
+    variant: &str,
+    segments: &PromptSegments,
+    case: &Value,
+    device: &B::Device,
+) {
+    let mut engine = load::<B>(&options(variant), device);
+    let prompt = prompt(&mut engine, segments, case);
+    let expected = case["anchors"].as_array().unwrap();
+    assert_eq!(prompt.kv.len(), expected.len());
+    for (i, (kv, expected)) in prompt.kv.iter().zip(expected).enumerate() {
+        if !expected.is_null() {
+            let name = format!("{variant}, chunk {i} behind {}", case["conditioning"]);
+            assert_eq!(kv.anchors, id_list(expected), "{name}: anchors");
         }
     }
 }
 
+/// The distance of stored KV from full prefill, through the engine thread, which alone gives it out.
+fn compare_deviation<B: FusionBackend>(
+    variant: &str,
+    segments: &PromptSegments,
+    case: &Value,
+    device: &B::Device,
+) {
+    let mut engine = load_with_kv::<B>(variant, kv_dtype(case), device);
+    let prompt = prompt(&mut engine, segments, case);
+    let plan = plan(&engine, &prompt, Mode::Reuse, case);
+    let options = EngineOptions {
+        kv_dtype: kv_dtype(case),
+        ..options(variant)
+    };
+    let handle = EngineHandle::spawn::<B>(options, device.clone()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+
+    let map = runtime.block_on(handle.deviation(plan, prompt.sources()));
+
+    let (map, name) = (map.unwrap(), format!("{variant}, deviation"));
+    assert_eq!(map.rows, index_list(&case["rows"]), "{name}: rows");
+    let expected = case["layers"].as_array().unwrap();
+    assert_eq!(map.layers.len(), expected.len(), "{name}: layers");
+    for (layer, (values, expected)) in map.layers.iter().zip(expected).enumerate() {
+        let name = format!("{name} at layer {layer}");
+        assert_close(&name, values, &float_list(expected), tolerance(case));
+    }
+}
+
+/// The prompt with its chunks' KV, made behind what the case says.
+fn prompt<B: FusionBackend>(
+    engine: &mut Engine<B>,
+    segments: &PromptSegments,
+    case: &Value,
+) -> Prompt {
+    let conditioning = match &case["conditioning"] {
+        Value::Null => segments.prefix.clone(),
+        ids => id_list(ids),
+    };
+    Prompt::behind(engine, segments.clone(), conditioning)
+}
+
+fn plan<B: FusionBackend>(
+    engine: &Engine<B>,
+    prompt: &Prompt,
+    mode: Mode,
+    case: &Value,
+) -> FusionPlan {
+    let states = prompt.states(
+        &index_list(&case["misses"]),
+        engine.info().identity.is_exact_dtype(),
+    );
+    let plan = FusionPlan::new(prompt.segments.clone(), states, mode, engine.info()).unwrap();
+    match case["ingest_anchors"].as_bool() {
+        Some(true) => {
+            let anchors = prompt.kv.iter().map(|kv| kv.anchors.clone());
+            plan.with_anchors(&Vec::from_iter(anchors))
+        }
+        _ => plan,
+    }
+}
+
+fn kv_dtype(case: &Value) -> KvDtype {
+    case["kv_dtype"].as_str().unwrap().parse().unwrap()
+}
+
+fn tolerance(case: &Value) -> f32 {
+    case["tolerance"].as_f64().unwrap() as f32
+}
+
+/// Newer cases say it in the engine's own notation, those of before it by field.
 fn mode(case: &Value) -> Mode {
+    if let Some(spec) = case["spec"].as_str() {
+        return spec.parse().unwrap();
+    }
     match case["mode"].as_str().unwrap() {
         "full" => Mode::Full,
         "reuse" => Mode::Reuse,
@@ -86,7 +210,7 @@ fn last_selection(case: &Value) -> Vec<usize> {
             .max_by_key(|(layer, _)| layer.parse::<usize>().unwrap())
     });
     let rows = last.map_or(&case["expected_selected"], |(_, rows)| rows);
-    id_list(rows).iter().map(|&row| row as usize).collect()
+    index_list(rows)
 }
 
 fn segments(plan: &Value) -> PromptSegments {
@@ -109,6 +233,10 @@ fn id_list(value: &Value) -> Vec<u32> {
         .iter()
         .map(|id| id.as_u64().unwrap() as u32)
         .collect()
+}
+
+fn index_list(value: &Value) -> Vec<usize> {
+    id_list(value).iter().map(|&index| index as usize).collect()
 }
 
 fn float_list(value: &Value) -> Vec<f32> {

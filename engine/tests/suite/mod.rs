@@ -63,6 +63,21 @@ macro_rules! backend_suite {
             }
 
             #[test]
+            fn every_policy_with_every_candidate_equals_full_prefill() {
+                suite::fusion_limits::every_policy_with_every_candidate_equals_full_prefill::<$backend>($variant, &$device);
+            }
+
+            #[test]
+            fn without_candidates_no_policy_recomputes() {
+                suite::fusion_limits::without_candidates_no_policy_recomputes::<$backend>($variant, &$device);
+            }
+
+            #[test]
+            fn the_mean_correction_moves_the_other_rows() {
+                suite::fusion_limits::the_mean_correction_moves_the_other_rows::<$backend>($variant, &$device);
+            }
+
+            #[test]
             fn one_exact_chunk_reused_equals_full_prefill() {
                 suite::fusion_limits::one_exact_chunk_reused_equals_full_prefill::<$backend>($variant, &$device);
             }

@@ -12,28 +12,28 @@ use super::stock::Stock;
 use crate::rounds::rotated;
 
 /// What every run does, whatever its mode.
-pub(super) struct Workload<'a> {
-    pub(super) engine: &'a EngineHandle,
-    pub(super) segments: PromptSegments,
-    pub(super) stock: Stock,
-    pub(super) decode_tokens: usize,
+pub(crate) struct Workload<'a> {
+    pub(crate) engine: &'a EngineHandle,
+    pub(crate) segments: PromptSegments,
+    pub(crate) stock: Stock,
+    pub(crate) decode_tokens: usize,
 }
 
 /// One measured run.
 #[derive(Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// From before the stored KV is opened to the first token sampled.
-    pub(super) ttft: Duration,
-    pub(super) report: FuseReport,
+    pub(crate) ttft: Duration,
+    pub(crate) report: FuseReport,
     /// Of the tokens after the first; `None` where there is only one.
-    pub(super) decode_tokens_per_s: Option<f64>,
+    pub(crate) decode_tokens_per_s: Option<f64>,
 }
 
 /// The plan of a mode with every chunk stored behind the prompt's own prefix.
 ///
 /// # Errors
 /// As [`FusionPlan::new`].
-pub(super) fn plan(
+pub(crate) fn plan(
     segments: &PromptSegments,
     mode: &Mode,
     model: &ModelInfo,
@@ -57,7 +57,7 @@ impl Workload<'_> {
     ///
     /// # Errors
     /// Where the engine fails, or had to compute KV that should have been loaded.
-    pub(super) async fn run(
+    pub(crate) async fn run(
         &self,
         modes: &[Mode],
         rounds: usize,
@@ -65,15 +65,31 @@ impl Workload<'_> {
     ) -> anyhow::Result<Vec<Vec<Sample>>> {
         let mut samples: Vec<Vec<Sample>> = modes.iter().map(|_| Vec::new()).collect();
         for round in 0..rounds {
-            for index in rotated(modes.len(), round) {
-                let sample = self.once(&modes[index]).await?;
-                if round > 0 {
-                    samples[index].push(sample);
-                }
-                done();
+            let measured = self.round(modes, round, &mut done).await?;
+            if round > 0 {
+                let lists = samples.iter_mut().zip(measured);
+                lists.for_each(|(list, sample)| list.push(sample));
             }
         }
         Ok(samples)
+    }
+
+    /// Runs every mode once, in the order of this round. One sample per mode, in the modes' order.
+    ///
+    /// # Errors
+    /// As [`Workload::run`].
+    pub(crate) async fn round(
+        &self,
+        modes: &[Mode],
+        round: usize,
+        mut done: impl FnMut(),
+    ) -> anyhow::Result<Vec<Sample>> {
+        let mut samples: Vec<Option<Sample>> = modes.iter().map(|_| None).collect();
+        for index in rotated(modes.len(), round) {
+            samples[index] = Some(self.once(&modes[index]).await?);
+            done();
+        }
+        Ok(samples.into_iter().flatten().collect())
     }
 
     async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {

@@ -5,52 +5,40 @@ use ragweave_engine::PromptSegments;
 use serde::Serialize;
 
 use crate::cli::parse_count;
+use crate::random::Random;
 
 /// Lengths of a prompt's segments, in tokens.
 #[derive(Debug, Clone, Args, Serialize)]
 #[command(next_help_heading = "Prompt")]
-pub(super) struct PromptShape {
+pub(crate) struct PromptShape {
     /// Chunks in the prompt
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse_count)]
-    pub(super) chunks: usize,
+    pub(crate) chunks: usize,
     /// Tokens of each chunk
     #[arg(long, value_name = "N", default_value = "512", value_parser = parse_count)]
-    pub(super) chunk_tokens: usize,
+    pub(crate) chunk_tokens: usize,
     /// Tokens of the question
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse_count)]
-    pub(super) question_tokens: usize,
+    pub(crate) question_tokens: usize,
     /// Tokens before the first chunk: system text, whose KV is kept on the device
     #[arg(long, value_name = "N", default_value = "32")]
-    pub(super) prefix_tokens: usize,
+    pub(crate) prefix_tokens: usize,
     /// Seed of the token ids
     #[arg(long, value_name = "SEED", default_value = "0")]
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
 }
 
 impl PromptShape {
     /// The prompt, with ids below `vocab_size`.
-    pub(super) fn segments(&self, vocab_size: usize) -> PromptSegments {
-        let mut state = self.seed;
-        let mut ids = |n| {
-            (0..n)
-                .map(|_| (split_mix(&mut state) % vocab_size as u64) as u32)
-                .collect()
-        };
+    pub(crate) fn segments(&self, vocab_size: usize) -> PromptSegments {
+        let mut random = Random::new(self.seed);
+        let mut ids = |n| (0..n).map(|_| random.below(vocab_size) as u32).collect();
         PromptSegments {
             prefix: ids(self.prefix_tokens),
             chunks: (0..self.chunks).map(|_| ids(self.chunk_tokens)).collect(),
             question: ids(self.question_tokens),
         }
     }
-}
-
-/// SplitMix64 (Steele et al. 2014): the same seed means the same prompt on every machine.
-fn split_mix(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

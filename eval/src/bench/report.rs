@@ -60,6 +60,8 @@ struct Row {
     bytes_loaded: u64,
     load_ms: Option<f64>,
     load_wait_ms: Option<f64>,
+    /// What the policy looked at before it chose.
+    probe_ms: Option<f64>,
     recompute_ms: Option<f64>,
     first_decode_ms: Option<f64>,
     decode_tokens_per_s: Option<f64>,
@@ -71,6 +73,7 @@ impl Report {
         args: &Args,
         engine: &EngineHandle,
         options: &EngineOptions,
+        model_name: &str,
         specs: &[ModeSpec],
         samples: &[Vec<Sample>],
     ) -> Self {
@@ -83,7 +86,7 @@ impl Report {
         Self {
             device: args.engine.device.to_string(),
             threads: available_parallelism().map_or(1, usize::from),
-            model: ModelShape::of(&engine.model().name, &engine.model().config),
+            model: ModelShape::of(model_name, &engine.model().config),
             dtype: options.dtype.to_string(),
             kv_dtype: options.kv_dtype.to_string(),
             kv: args.kv,
@@ -98,11 +101,7 @@ impl Report {
 impl ModelShape {
     fn of(name: &str, config: &ModelConfig) -> Self {
         Self {
-            // A made directory has a random suffix after the last dot.
-            name: name
-                .rsplit_once('.')
-                .map_or(name, |(stem, _)| stem)
-                .to_owned(),
+            name: name.to_owned(),
             parameters: config.n_parameters(),
             layers: config.num_hidden_layers,
             hidden_size: config.hidden_size,
@@ -145,6 +144,7 @@ impl Row {
             bytes_loaded: runs.first().map_or(0, |run| run.report.bytes_loaded),
             load_ms: time(|report| report.timings.load),
             load_wait_ms: time(|report| report.timings.load_wait),
+            probe_ms: time(|report| report.timings.probe),
             recompute_ms: time(|report| report.timings.recompute),
             first_decode_ms: time(|report| report.timings.first_decode),
             decode_tokens_per_s: median(&rates),

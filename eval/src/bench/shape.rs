@@ -6,7 +6,7 @@ use anyhow::{Context as _, bail};
 use tempfile::TempDir;
 
 /// The model directory an engine of random weights opens.
-pub(super) enum ModelDir {
+pub(crate) enum ModelDir {
     Given(PathBuf),
     /// Removed with this value.
     Made(TempDir),
@@ -17,7 +17,7 @@ impl ModelDir {
     ///
     /// # Errors
     /// Where there is neither.
-    pub(super) fn open(config: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn open(config: &Path) -> anyhow::Result<Self> {
         if config.is_dir() {
             return Ok(Self::Given(config.to_owned()));
         }
@@ -37,7 +37,18 @@ impl ModelDir {
         Ok(Self::Made(made))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// What a model opened from here is called. The engine names it after the directory, and the
+    /// name of a made one has a random end.
+    pub(crate) fn model_name<'a>(&self, engine_name: &'a str) -> &'a str {
+        match self {
+            Self::Given(_) => engine_name,
+            Self::Made(_) => engine_name
+                .rsplit_once('.')
+                .map_or(engine_name, |(stem, _)| stem),
+        }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
         match self {
             Self::Given(path) => path,
             Self::Made(dir) => dir.path(),

@@ -21,7 +21,7 @@ const DOCUMENT_ID: &str = "bench";
 /// Where requests read chunk KV from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum KvPlace {
+pub(crate) enum KvPlace {
     /// Segment files of a ragweave store
     #[default]
     Store,
@@ -29,13 +29,14 @@ pub(super) enum KvPlace {
     Memory,
 }
 
-/// KV of every chunk of one prompt.
-pub(super) enum Stock {
-    /// The files go with this value.
+/// KV of every chunk of one prompt. Cheap to clone.
+#[derive(Clone)]
+pub(crate) enum Stock {
+    /// The files go with the last clone.
     Store {
         store: Arc<Store>,
         chunks: Vec<(BlobKey, Vec<u32>)>,
-        _dir: TempDir,
+        _dir: Arc<TempDir>,
     },
     Memory(Vec<Arc<ChunkKv>>),
 }
@@ -45,7 +46,7 @@ impl Stock {
     ///
     /// # Errors
     /// Where KV cannot be computed or written.
-    pub(super) async fn fill(
+    pub(crate) async fn fill(
         place: KvPlace,
         scratch: Option<&Path>,
         engine: &EngineHandle,
@@ -67,17 +68,27 @@ impl Stock {
                 Ok(Self::Store {
                     store: Arc::new(store),
                     chunks: keyed.collect(),
-                    _dir: dir,
+                    _dir: Arc::new(dir),
                 })
             }
         }
+    }
+
+    /// The first `n` chunks alone.
+    pub(crate) fn first(&self, n: usize) -> Self {
+        let mut first = self.clone();
+        match &mut first {
+            Self::Store { chunks, .. } => chunks.truncate(n),
+            Self::Memory(chunks) => chunks.truncate(n),
+        }
+        first
     }
 
     /// One source per chunk, opened anew.
     ///
     /// # Errors
     /// Where the store has lost a chunk.
-    pub(super) fn sources(&self) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
+    pub(crate) fn sources(&self) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
         match self {
             Self::Memory(chunks) => {
                 let source = |kv: &Arc<ChunkKv>| MemorySource(Arc::clone(kv));
@@ -138,7 +149,7 @@ fn write(
     let model = engine.model();
     let identity = Identity {
         fingerprint: model.identity.fingerprint(),
-        description: format!("random weights of {}", model.name),
+        description: format!("bench of {}", model.name),
     };
     let store = Store::open(dir, StoreOptions::new(identity))?;
     let (mut records, mut blobs) = (Vec::new(), Vec::new());
@@ -148,8 +159,10 @@ fn write(
             start_byte: 0,
             end_byte: 0,
             token_ids: kv.token_ids.clone(),
+            conditioning_ids: Vec::new(),
             key: BlobKey(model.identity.chunk_key(prefix, &kv.token_ids)),
             vector: Vec::new(),
+            notes: Vec::new(),
         };
         let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
         let geometry = geometry(&model.identity, kv)?;

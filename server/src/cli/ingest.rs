@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     progress: ProgressKind,
     /// Send the documents to a running server instead of opening the data directory
-    #[arg(long, value_name = "URL", conflicts_with_all = ["dry_run", "prune"])]
+    #[arg(long, value_name = "URL", conflicts_with_all = ["dry_run", "prune", "neighbours"])]
     addr: Option<String>,
     #[command(flatten)]
     common: CommonArgs,
@@ -105,11 +105,16 @@ async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
     let documents = corpus::read(&args.paths, limits.max_document_bytes, args.limit);
     let options = IngestOptions { no_kv: args.no_kv };
     let mut job = Job::new(&ingestor, &components.store, options, progress, failures);
-    let mut ending = job.run(documents, job::interrupt()).await?;
+    let interrupt = job::interrupt();
+    let mut ending = job.run(documents, &interrupt).await?;
     match (args.prune, ending) {
         (true, Ending::Done) => ending = job.prune().await?,
         (true, _) => eprintln!("ragweave: nothing was pruned, because not every document was read"),
         (false, _) => {}
+    }
+    // Last: a document that vanished is nobody's neighbour.
+    if matches!(ending, Ending::Done | Ending::SomeFailed) {
+        ending = job.condition(&interrupt).await?;
     }
     job.finish()?;
     Ok(ending)

@@ -53,6 +53,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("fusion.budget", Kind::Text),
     ("fusion.correction", Kind::Text),
     ("ingest.chunk_tokens", Kind::Integer),
+    ("ingest.neighbours", Kind::Integer),
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
     ("telemetry.shadow_full", Kind::Float),

@@ -30,6 +30,7 @@ fn the_built_in_defaults_are_valid() {
     let dir = directories();
     let config = Config::load(&args(dir.path(), &[])).unwrap();
     assert_eq!(config.ingest.chunk_tokens, 512);
+    assert_eq!(config.ingest.neighbours, 0);
     assert_eq!(config.limits.max_deadline, Duration::from_secs(300));
     assert_eq!(config.kv_dtype(), KvDtype::F32);
     assert_eq!(config.fusion.to_mode(), Mode::blend(Policy::hkvd(1), 0.15));
@@ -84,6 +85,11 @@ fn errors_name_the_key_and_its_origin() {
         load(&["limits.max_queue=0"]),
         "limits.max_queue in flag --set: must be at least 1"
     );
+    assert_eq!(
+        load(&["ingest.neighbours=9"]),
+        "ingest.neighbours in flag --set: must lie in 0..=8, is 9"
+    );
+    assert!(load(&["ingest.neighbours=-1"]).starts_with("ingest.neighbours in flag --set: "));
     assert!(load(&["fusion.mode=fast"]).starts_with("fusion.mode in flag --set: unknown variant"));
     assert!(
         load(&["device=tpu"]).contains("device in flag --set"),

@@ -1,16 +1,21 @@
 //! The part of an ingest that needs no engine: has the document changed, and what are its chunks.
 
+use std::collections::HashMap;
+
 use ragweave_retriever::{DocumentFormat, Embedding, RetrieverError, SourceDocument};
 use ragweave_store::{ChunkRecord, Document};
 
+use super::neighbours::{self, Unconditioned};
 use super::{IngestError, Prepared};
 use crate::components::Components;
 
 /// A version of the document that is in the store.
 pub(super) enum Known {
-    /// The same, with all its KV.
+    /// The same, with the neighbours that are configured and all its KV.
     Unchanged(Document),
-    Outdated,
+    /// The same content; its chunks are to get neighbours, or other ones, or KV behind them.
+    Unconditioned(Document, Unconditioned),
+    Outdated(Document),
 }
 
 /// Refuses documents that could never be stored, before any work goes into them.
@@ -38,32 +43,54 @@ pub(super) fn known_version(
     source: &SourceDocument,
     no_kv: bool,
 ) -> Result<Option<Known>, IngestError> {
-    let store = &components.store;
-    let hash = content_hash(source, components.config.ingest.chunk_tokens);
-    match store.content_hash(&source.id)? {
-        None => return Ok(None),
-        Some(stored) if stored != hash => return Ok(Some(Known::Outdated)),
-        Some(_) => {}
-    }
-    let Some(document) = store.document(&source.id)? else {
+    let Some(document) = components.store.document(&source.id)? else {
         return Ok(None);
     };
-    let mut is_complete = true;
-    for chunk in document.chunks.iter().take_while(|_| !no_kv) {
-        is_complete &= store.contains_blob(&chunk.key)?;
+    let config = &components.config.ingest;
+    let content = content_hash(source, config.chunk_tokens);
+    let hash = neighbours::conditioned_hash(&content, config.neighbours);
+    if document.content_hash == hash && is_complete(components, &document, no_kv)? {
+        return Ok(Some(Known::Unchanged(document)));
     }
-    Ok(Some(if is_complete {
-        Known::Unchanged(document)
-    } else {
-        Known::Outdated
-    }))
+    if config.neighbours == 0 || !neighbours::is_of_content(&document, &content) {
+        return Ok(Some(Known::Outdated(document)));
+    }
+    let waiting = Unconditioned {
+        document_id: document.id.clone(),
+        content,
+        no_kv,
+    };
+    Ok(Some(Known::Unconditioned(document, waiting)))
 }
 
-/// Splits and embeds.
+/// Whether a document of the right hash has its KV, as far as it is wanted, and no neighbours where none are.
+fn is_complete(
+    components: &Components,
+    document: &Document,
+    no_kv: bool,
+) -> Result<bool, IngestError> {
+    for chunk in &document.chunks {
+        let is_as_configured = is_as_configured(components, chunk);
+        if !is_as_configured || !(no_kv || components.store.contains_blob(&chunk.key)?) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A document that waits for its neighbours has the hash of one that wants none, and may still have earlier ones.
+fn is_as_configured(components: &Components, chunk: &ChunkRecord) -> bool {
+    components.config.ingest.neighbours > 0 || chunk.conditioning_ids.is_empty()
+}
+
+/// Splits and embeds. Chunks that the earlier version had too keep what their KV was made behind and their notes, and
+/// so the KV itself.
 pub(super) fn prepare(
     components: &Components,
     source: SourceDocument,
+    earlier: Option<&Document>,
 ) -> Result<Prepared, IngestError> {
+    let kept = kept_chunks(components, earlier);
     let content_hash = content_hash(&source, components.config.ingest.chunk_tokens);
     let mut chunks = Vec::new();
     let mut embeddings = Vec::new();
@@ -74,13 +101,17 @@ pub(super) fn prepare(
             .as_ref()
             .map_or(Ok(Vec::new()), Embedding::to_bytes)?;
         let token_ids = components.prompt.chunk_ids(text)?;
+        let kept = kept.get(token_ids.as_slice());
+        let conditioning_ids = kept.map_or(&[][..], |chunk| &chunk.conditioning_ids);
         chunks.push(ChunkRecord {
             id: format!("{}#{}", source.id, chunks.len()),
             start_byte: start as u64,
             end_byte: end as u64,
-            key: components.blob_key(&token_ids),
+            key: components.blob_key(conditioning_ids, &token_ids),
+            conditioning_ids: conditioning_ids.to_vec(),
             token_ids,
             vector,
+            notes: kept.map_or_else(Vec::new, |chunk| chunk.notes.clone()),
         });
         embeddings.push(embedding);
     }
@@ -101,6 +132,18 @@ pub(super) fn prepare(
         document,
         embeddings,
     })
+}
+
+/// The chunks of an earlier version whose KV can stay, by their token ids.
+fn kept_chunks<'d>(
+    components: &Components,
+    earlier: Option<&'d Document>,
+) -> HashMap<&'d [u32], &'d ChunkRecord> {
+    let chunks = earlier.into_iter().flat_map(|document| &document.chunks);
+    chunks
+        .filter(|chunk| is_as_configured(components, chunk))
+        .map(|chunk| (chunk.token_ids.as_slice(), chunk))
+        .collect()
 }
 
 /// The embedding of a chunk; `None` for one without a word, such as a line of dashes: it is stored, never found.

@@ -1,9 +1,10 @@
-//! KV that a request missed, computed afterwards for the next one: alone behind the conditioning prefix, one chunk at
-//! a time, from a bounded queue. A full queue drops and counts; nobody waits for it.
+//! KV that a request missed, computed afterwards for the next one: behind what the chunk's record says, one chunk at a
+//! time, from a bounded queue. A full queue drops and counts; nobody waits for it.
 
 use std::sync::Arc;
 
 use ragweave_engine::ChunkKv;
+use ragweave_store::BlobKey;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
@@ -19,6 +20,8 @@ const MAX_WAITING_FILLS: usize = 256;
 pub(super) struct Fill {
     chunk_id: String,
     token_ids: Vec<u32>,
+    conditioning_ids: Vec<u32>,
+    key: BlobKey,
 }
 
 /// What became of the chunks that were missed, since the start.
@@ -43,6 +46,8 @@ impl Fill {
         Self {
             chunk_id: passage.chunk_id.clone(),
             token_ids: passage.token_ids.clone(),
+            conditioning_ids: passage.conditioning_ids.clone(),
+            key: passage.key,
         }
     }
 }
@@ -91,38 +96,30 @@ async fn work(
 
 /// Computes and commits the KV of one chunk; `false` if there was no need.
 async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerError> {
-    let Fill {
-        chunk_id,
-        token_ids,
-    } = fill;
-    let (components, ids) = (components.clone(), token_ids.clone());
-    let asking = components.clone();
-    if !blocking(move || is_wanted(&asking, &chunk_id, &ids)).await? {
+    let components = components.clone();
+    let (asking, asked) = (components.clone(), fill.clone());
+    if !blocking(move || is_wanted(&asking, &asked)).await? {
         return Ok(false);
     }
-    let conditioning = components.prompt.conditioning_prefix();
-    let kv = components.engine.chunk_kv(conditioning, token_ids).await?;
-    blocking(move || commit(&components, &kv)).await?;
+    let conditioning = components.conditioning(&fill.conditioning_ids);
+    let kv = components.engine.chunk_kv(conditioning, fill.token_ids);
+    let kv = kv.await?;
+    blocking(move || commit(&components, fill.key, &kv)).await?;
     Ok(true)
 }
 
 /// Several requests may have missed the same chunk, and its document may have been replaced since; the store may be full.
-fn is_wanted(
-    components: &Components,
-    chunk_id: &str,
-    token_ids: &[u32],
-) -> Result<bool, AnswerError> {
+fn is_wanted(components: &Components, fill: &Fill) -> Result<bool, AnswerError> {
     // A foreign store's metadata names other keys: KV written under ours would never be reclaimed.
     if components.is_foreign
-        || !can_be_written(components, token_ids.len())?
-        || components
-            .store
-            .contains_blob(&components.blob_key(token_ids))?
+        || !can_be_written(components, fill.token_ids.len())?
+        || components.store.contains_blob(&fill.key)?
     {
         return Ok(false);
     }
-    let chunk = components.store.chunk(chunk_id)?;
-    Ok(chunk.is_some_and(|chunk| chunk.record.token_ids == token_ids))
+    // The key covers the ids of the chunk and all that stands before it.
+    let chunk = components.store.chunk(&fill.chunk_id)?;
+    Ok(chunk.is_some_and(|chunk| chunk.record.key == fill.key))
 }
 
 /// Whether the store would take the KV of a chunk now: what it would refuse is not worth computing.
@@ -138,8 +135,8 @@ fn can_be_written(components: &Components, n_tokens: usize) -> Result<bool, Answ
     Ok(stats.read_only.is_none() && stats.free_bytes >= needed_bytes)
 }
 
-fn commit(components: &Components, kv: &ChunkKv) -> Result<(), AnswerError> {
-    let blob = components.append_kv(kv)?;
+fn commit(components: &Components, key: BlobKey, kv: &ChunkKv) -> Result<(), AnswerError> {
+    let blob = components.append_kv(key, kv)?;
     components.store.commit_blobs(vec![blob])?;
     Ok(())
 }

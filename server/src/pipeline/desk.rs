@@ -15,6 +15,7 @@ use super::backfill::Fill;
 use super::{AnswerError, Context, Query, Search};
 use crate::components::Components;
 use crate::config::Order;
+use crate::notes::ChunkNotes;
 use crate::sources::BlobSource;
 
 /// A chunk, where it comes from and what it is in this prompt format.
@@ -31,7 +32,11 @@ pub struct Passage {
     pub metadata: BTreeMap<String, String>,
     /// Wrapper included.
     pub token_ids: Vec<u32>,
+    /// Ids that stand between the conditioning prefix and the chunk when its KV is computed; empty for a chunk alone.
+    pub conditioning_ids: Vec<u32>,
     pub key: BlobKey,
+    /// What ingest noted for the selection policies; `None` where it noted nothing that can be read.
+    pub notes: Option<ChunkNotes>,
 }
 
 /// Passages and how long finding them took.
@@ -139,6 +144,10 @@ impl Desk {
 
     fn passage(&self, chunk: StoredChunk, score: Option<f32>) -> Result<Passage, AnswerError> {
         let token_ids = self.components.chunk_ids(&chunk)?.into_owned();
+        let conditioning_ids = self.components.conditioning_ids(&chunk).to_vec();
+        // The ids of a foreign store are not those its notes speak of.
+        let notes = ChunkNotes::decode(&chunk.record.notes, token_ids.len())
+            .filter(|_| !self.components.is_foreign);
         Ok(Passage {
             document_id: chunk.document_id,
             chunk_id: chunk.record.id,
@@ -147,8 +156,11 @@ impl Desk {
             score,
             text: chunk.text,
             metadata: chunk.metadata,
-            key: self.components.blob_key(&token_ids),
+            // Made again, never taken from the record: a key of another model must not be looked up.
+            key: self.components.blob_key(&conditioning_ids, &token_ids),
             token_ids,
+            conditioning_ids,
+            notes,
         })
     }
 
@@ -205,7 +217,7 @@ impl Desk {
             let source = if looks_up { self.source(passage) } else { None };
             states.push(match source {
                 Some(_) => ChunkState::Hit {
-                    exact: position == 0 && self.is_exact(layout),
+                    exact: position == 0 && self.is_exact(layout, passage),
                 },
                 None => ChunkState::Miss,
             });
@@ -215,7 +227,8 @@ impl Desk {
             sources.push(source);
         }
         let model = self.components.engine.model();
-        let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?;
+        let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?
+            .with_anchors(&layout.anchors());
         let (sampling, deadline) = (query.sampling.clone(), query.deadline);
         let request = FuseRequest {
             plan,
@@ -238,11 +251,23 @@ impl Desk {
     }
 
     /// Whether a chunk right behind this prompt's prefix has exactly the KV that was stored for it: it was computed
-    /// behind the same ids and stored as computed.
-    fn is_exact(&self, layout: &Layout) -> bool {
+    /// behind the same ids, no neighbours among them, and stored as computed.
+    fn is_exact(&self, layout: &Layout, passage: &Passage) -> bool {
         let identity = &self.components.engine.model().identity;
         identity.is_exact_dtype()
+            && passage.conditioning_ids.is_empty()
             && layout.segments.prefix[..] == self.components.prompt.conditioning_prefix()[..]
+    }
+}
+
+impl Layout {
+    /// Per passage the anchor tokens that ingest noted; none where it noted nothing.
+    fn anchors(&self) -> Vec<Vec<u32>> {
+        let of = |passage: &Passage| passage.notes.as_ref().map(|notes| notes.anchors.clone());
+        let passages = self.passages.iter();
+        passages
+            .map(|passage| of(passage).unwrap_or_default())
+            .collect()
     }
 }
 
@@ -282,7 +307,9 @@ mod tests {
             text: String::new(),
             metadata: BTreeMap::new(),
             token_ids: vec![0; n_tokens],
+            conditioning_ids: Vec::new(),
             key: BlobKey([0; 32]),
+            notes: None,
         }
     }
 

@@ -10,7 +10,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
 use crate::convert;
-use crate::ingest::{Change, IngestError, IngestOptions, IngestOutcome, Ingestor};
+use crate::ingest::{Change, IngestError, IngestOptions, IngestOutcome, Ingestor, Unconditioned};
 use crate::status::Problem;
 
 /// Largest text part. Clients cut there, so that one message never holds a whole document.
@@ -19,6 +19,8 @@ pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 const MAX_FAILURES: usize = 256;
 /// Longest id that a failure is listed under; the store takes none as long.
 const MAX_ID_BYTES: usize = 4096;
+/// Documents that wait for their neighbours until the stream ends; more do not wait for the others.
+const MAX_WAITING: usize = 4096;
 /// Longest wait for the next part: a client that went away without a word must not keep its place.
 const PART_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
@@ -28,6 +30,15 @@ struct Arriving {
     options: IngestOptions,
     /// All bytes announced so far, also those beyond the limit, which are not kept.
     bytes: usize,
+}
+
+/// One call: what it ingests with, and what came of it.
+struct Call<'a> {
+    ingestor: &'a Ingestor,
+    max_bytes: usize,
+    response: v1::IngestDocumentsResponse,
+    /// Documents that get their neighbours at the end.
+    waiting: Vec<Unconditioned>,
 }
 
 /// Reads the stream to its end. A document that fails is reported and the next one goes on; a stream that breaks the
@@ -41,14 +52,19 @@ pub(super) async fn documents(
     mut parts: Streaming<v1::IngestDocumentsRequest>,
     max_bytes: usize,
 ) -> Result<v1::IngestDocumentsResponse, Status> {
-    let mut response = v1::IngestDocumentsResponse::default();
+    let mut call = Call {
+        ingestor,
+        max_bytes,
+        response: v1::IngestDocumentsResponse::default(),
+        waiting: Vec::new(),
+    };
     let mut arriving: Option<Arriving> = None;
     while let Some(message) = next_part(&mut parts, PART_IDLE_LIMIT).await? {
         match message.part {
             Some(Part::Header(header)) => {
                 let next = Arriving::new(header)?;
                 if let Some(complete) = arriving.replace(next) {
-                    complete.ingest(ingestor, max_bytes, &mut response).await?;
+                    call.ingest(complete).await?;
                 }
             }
             Some(Part::Text(text)) => {
@@ -61,9 +77,10 @@ pub(super) async fn documents(
         }
     }
     if let Some(complete) = arriving {
-        complete.ingest(ingestor, max_bytes, &mut response).await?;
+        call.ingest(complete).await?;
     }
-    Ok(response)
+    call.condition().await?;
+    Ok(call.response)
 }
 
 /// The next part, if it comes within `limit`.
@@ -116,39 +133,60 @@ impl Arriving {
         }
         Ok(())
     }
+}
 
-    async fn ingest(
-        self,
-        ingestor: &Ingestor,
-        max_bytes: usize,
-        response: &mut v1::IngestDocumentsResponse,
-    ) -> Result<(), Problem> {
-        let document_id = self.document.id.clone();
-        let outcome = if self.bytes > max_bytes {
+impl Call<'_> {
+    async fn ingest(&mut self, arrived: Arriving) -> Result<(), Problem> {
+        let document_id = arrived.document.id.clone();
+        let outcome = if arrived.bytes > self.max_bytes {
             Err(IngestError::TooLarge {
-                bytes: self.bytes,
-                limit: max_bytes,
+                bytes: arrived.bytes,
+                limit: self.max_bytes,
             })
         } else {
-            ingestor.ingest(self.document, &self.options).await
+            self.ingestor
+                .ingest(arrived.document, &arrived.options)
+                .await
         };
         match outcome {
-            Ok(outcome) => count(&outcome, response),
-            Err(error) if error.is_fatal() => return Err(error.into()),
-            Err(error) => {
-                let Problem {
-                    reason, message, ..
-                } = error.into();
-                let reason = reason.to_owned();
-                let failure = v1::IngestFailure {
-                    document_id,
-                    reason,
-                    message,
-                };
-                note(failure, response)?;
+            Ok(outcome) => {
+                count(&outcome, &mut self.response);
+                self.waiting.extend(outcome.unconditioned);
+            }
+            Err(error) => self.fail(document_id, error)?,
+        }
+        if self.waiting.len() >= MAX_WAITING {
+            self.condition().await?;
+        }
+        Ok(())
+    }
+
+    /// Gives the documents that wait for them their neighbours, and the KV behind those.
+    async fn condition(&mut self) -> Result<(), Problem> {
+        for waiting in std::mem::take(&mut self.waiting) {
+            match self.ingestor.condition(&waiting).await {
+                Ok(outcome) => self.response.kv_bytes += outcome.map_or(0, |done| done.kv_bytes),
+                Err(error) => self.fail(waiting.document_id().to_owned(), error)?,
             }
         }
         Ok(())
+    }
+
+    /// Lists the failure of one document; an error that every document would meet ends the call.
+    fn fail(&mut self, document_id: String, error: IngestError) -> Result<(), Problem> {
+        if error.is_fatal() {
+            return Err(error.into());
+        }
+        let Problem {
+            reason, message, ..
+        } = error.into();
+        let reason = reason.to_owned();
+        let failure = v1::IngestFailure {
+            document_id,
+            reason,
+            message,
+        };
+        note(failure, &mut self.response)
     }
 }
 

@@ -6,6 +6,7 @@
 mod answers;
 mod documents;
 mod limits;
+mod neighbours;
 mod process;
 mod quality;
 mod site;

@@ -73,6 +73,8 @@ impl<'m> Change<'m> {
                 end_byte: chunk.end_byte,
                 key: chunk.key,
                 token_ids: chunk.token_ids.clone(),
+                conditioning_ids: chunk.conditioning_ids.clone(),
+                notes: chunk.notes.clone(),
             };
             self.meta.put::<Chunks>(&mut self.batch, at, &row);
             self.meta.put::<Vectors>(&mut self.batch, at, &chunk.vector);

@@ -28,10 +28,14 @@ impl Encoder {
         self
     }
 
-    pub(super) fn text(self, text: &str) -> Self {
-        let mut encoder = self.u64(text.len() as u64);
-        encoder.0.extend_from_slice(text.as_bytes());
+    pub(super) fn bytes(self, bytes: &[u8]) -> Self {
+        let mut encoder = self.u64(bytes.len() as u64);
+        encoder.0.extend_from_slice(bytes);
         encoder
+    }
+
+    pub(super) fn text(self, text: &str) -> Self {
+        self.bytes(text.as_bytes())
     }
 
     pub(super) fn ids(self, ids: &[u32]) -> Self {
@@ -82,9 +86,13 @@ impl<'a> Decoder<'a> {
         self.take(32)?.try_into().ok()
     }
 
-    pub(super) fn text(&mut self) -> Option<String> {
+    pub(super) fn bytes(&mut self) -> Option<Vec<u8>> {
         let len = self.len()?;
-        String::from_utf8(self.take(len)?.to_vec()).ok()
+        Some(self.take(len)?.to_vec())
+    }
+
+    pub(super) fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?).ok()
     }
 
     pub(super) fn ids(&mut self) -> Option<Vec<u32>> {

@@ -7,6 +7,11 @@ use super::codec::{Decoder, Encoder};
 use crate::blob::{BlobGeometry, BlobKey, Location};
 use crate::options::Identity;
 
+mod chunk;
+
+pub(crate) use chunk::{ChunkRow, Chunks, Vectors, chunk_prefix};
+
+/// Version of every row but those of [`Chunks`].
 const ROW_VERSION: u8 = 1;
 
 /// A column family.
@@ -98,106 +103,6 @@ impl Column for Texts {
 
     fn decode(bytes: &[u8]) -> Option<String> {
         String::from_utf8(bytes.to_vec()).ok()
-    }
-}
-
-/// (document id, position) -> chunk.
-pub(crate) enum Chunks {}
-
-/// Value of [`Chunks`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ChunkRow {
-    pub(crate) start_byte: u64,
-    pub(crate) end_byte: u64,
-    pub(crate) key: BlobKey,
-    pub(crate) token_ids: Vec<u32>,
-}
-
-/// First bytes of the keys of all chunks of a document. The length in front keeps the chunks of
-/// `a` apart from those of `ab`.
-pub(crate) fn chunk_prefix(document_id: &str) -> Vec<u8> {
-    // Lossless: ids are at most `MAX_DOCUMENT_ID_BYTES` long.
-    let mut key = (document_id.len() as u32).to_be_bytes().to_vec();
-    key.extend_from_slice(document_id.as_bytes());
-    key
-}
-
-fn chunk_key(document_id: &str, position: u32) -> Vec<u8> {
-    let mut key = chunk_prefix(document_id);
-    key.extend_from_slice(&position.to_be_bytes());
-    key
-}
-
-/// Document id and position of a chunk's or vector's key.
-fn parse_chunk_key(key: &[u8]) -> Option<(String, u32)> {
-    let (len, rest) = key.split_at_checked(4)?;
-    let len = u32::from_be_bytes(len.try_into().ok()?) as usize;
-    let (id, position) = rest.split_at_checked(len)?;
-    let id = String::from_utf8(id.to_vec()).ok()?;
-    Some((id, u32::from_be_bytes(position.try_into().ok()?)))
-}
-
-impl Column for Chunks {
-    const NAME: &'static str = "chunks";
-    type Key<'a> = (&'a str, u32);
-    type Value = ChunkRow;
-
-    fn key((document_id, position): (&str, u32)) -> Vec<u8> {
-        chunk_key(document_id, position)
-    }
-
-    fn encode(value: &ChunkRow) -> Vec<u8> {
-        let ChunkRow {
-            start_byte,
-            end_byte,
-            key,
-            token_ids,
-        } = value;
-        row()
-            .u64(*start_byte)
-            .u64(*end_byte)
-            .array(&key.0)
-            .ids(token_ids)
-            .finish()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<ChunkRow> {
-        let mut row = open_row(bytes)?;
-        let value = ChunkRow {
-            start_byte: row.u64()?,
-            end_byte: row.u64()?,
-            key: BlobKey(row.array()?),
-            token_ids: row.ids()?,
-        };
-        row.end(value)
-    }
-}
-
-/// (document id, position) -> the chunk's vector, opaque.
-pub(crate) enum Vectors {}
-
-impl Vectors {
-    /// Document id and position of a key.
-    pub(crate) fn parse_key(key: &[u8]) -> Option<(String, u32)> {
-        parse_chunk_key(key)
-    }
-}
-
-impl Column for Vectors {
-    const NAME: &'static str = "vectors";
-    type Key<'a> = (&'a str, u32);
-    type Value = Vec<u8>;
-
-    fn key((document_id, position): (&str, u32)) -> Vec<u8> {
-        chunk_key(document_id, position)
-    }
-
-    fn encode(vector: &Vec<u8>) -> Vec<u8> {
-        vector.clone()
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Vec<u8>> {
-        Some(bytes.to_vec())
     }
 }
 

@@ -1,9 +1,61 @@
 //! The format does not change by accident: a segment of version 1 is kept in the repository, and
-//! the same blobs must still be written, and so read, as these bytes.
+//! the same blobs must still be written, and so read, as these bytes. A whole store is kept too,
+//! written when chunks had neither conditioning ids nor notes (chunk rows of version 1).
 
 use std::path::Path;
 
+use ragweave_store::Document;
+
 use crate::harness::*;
+
+/// A copy of the kept store, with the documents `a` of blobs 1 and 2 and `b` of blob 3.
+fn store_of_version_1() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/v1/store");
+    copy_dir(&kept, dir.path());
+    dir
+}
+
+/// `document(id, seeds)` as it was before chunks had the fields of chunk row version 2.
+fn old_document(id: &str, seeds: &[u32]) -> Document {
+    let mut document = document(id, seeds);
+    for chunk in &mut document.chunks {
+        chunk.conditioning_ids.clear();
+        chunk.notes.clear();
+    }
+    document
+}
+
+#[test]
+fn a_store_of_version_1_is_read() {
+    let dir = store_of_version_1();
+    let store = open(dir.path());
+    assert_eq!(
+        store.document("a").unwrap(),
+        Some(old_document("a", &[1, 2]))
+    );
+    let chunk = store.chunk("b#0").unwrap().unwrap();
+    assert_eq!(chunk.record, old_document("b", &[3]).chunks[0]);
+    for seed in 1..=3 {
+        assert_hit(&store, seed);
+    }
+    assert!(store.verify(|_| ()).unwrap().is_clean());
+}
+
+#[test]
+fn a_store_of_version_1_takes_documents_of_today() {
+    let dir = store_of_version_1();
+    let store = open(dir.path());
+    put(&store, "b", &[4, 2]);
+    store.remove_document("a").unwrap();
+    drop(store);
+    let store = open(dir.path());
+    assert_eq!(store.document("b").unwrap(), Some(document("b", &[4, 2])));
+    assert_miss(&store, 1);
+    assert_miss(&store, 3);
+    assert_hit(&store, 2);
+    assert_hit(&store, 4);
+}
 
 #[test]
 fn segments_are_written_as_in_version_1() {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ragweave_store::{Store, StoreError};
+use ragweave_store::{MAX_NOTES_BYTES, Store, StoreError};
 
 use crate::harness::*;
 
@@ -164,6 +164,7 @@ fn a_contradictory_document_is_refused() {
         change(|document| document.chunks[0].end_byte = u64::MAX),
         // The first chunk would end inside of a character.
         change(|document| document.text = format!("x{}", "ä".repeat(20))),
+        change(|document| document.chunks[1].notes = vec![0; MAX_NOTES_BYTES + 1]),
     ] {
         let refused = store.commit_document(&bad, Vec::new());
         assert!(
@@ -172,6 +173,17 @@ fn a_contradictory_document_is_refused() {
         );
     }
     assert_eq!(store.stats().unwrap().commit_seq, 0);
+}
+
+#[test]
+fn conditioning_and_notes_may_be_as_long_as_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let mut long = document("d", &[1, 2]);
+    long.chunks[0].notes = pattern(1, 0, 3, MAX_NOTES_BYTES);
+    long.chunks[1].conditioning_ids = (0..50_000).collect();
+    store.commit_document(&long, Vec::new()).unwrap();
+    assert_eq!(store.document("d").unwrap(), Some(long));
 }
 
 #[test]

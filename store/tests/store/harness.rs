@@ -58,6 +58,11 @@ pub(crate) fn ids(seed: u32) -> Vec<u32> {
         .collect()
 }
 
+/// Between none and three ids.
+pub(crate) fn conditioning_ids(seed: u32) -> Vec<u32> {
+    (0..seed % 4).map(|n| !ids(seed)[n as usize]).collect()
+}
+
 /// Bytes that differ between seeds, layers, kinds and positions.
 pub(crate) fn pattern(seed: u32, layer: usize, kind: u8, len: usize) -> Vec<u8> {
     let mut state = u64::from(seed) << 32 | (layer as u64) << 8 | u64::from(kind);
@@ -100,8 +105,10 @@ pub(crate) fn document(id: &str, seeds: &[u32]) -> Document {
         start_byte: n * 18,
         end_byte: (n + 1) * 18,
         token_ids: ids(*seed),
+        conditioning_ids: conditioning_ids(*seed),
         key: key(*seed),
         vector: pattern(*seed, 0, 2, 16),
+        notes: pattern(*seed, 0, 3, *seed as usize % 3 * 7),
     });
     Document {
         id: id.to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ragweave_store::format::*;
-use ragweave_store::{BlobGeometry, BlobKey, STORE_VERSION};
+use ragweave_store::{BlobGeometry, BlobKey, MAX_NOTES_BYTES, STORE_VERSION};
 
 const README: &str = include_str!("../../README.md");
 
@@ -36,6 +36,7 @@ fn constants_are_those_of_the_code() {
         ("MAX_LAYERS", MAX_LAYERS.to_string()),
         ("MAX_BLOB_TOKENS", MAX_BLOB_TOKENS.to_string()),
         ("MAX_BLOCK_BYTES", MAX_BLOCK_BYTES.to_string()),
+        ("MAX_NOTES_BYTES", MAX_NOTES_BYTES.to_string()),
         ("SEGMENT_MAGIC", text(SEGMENT_MAGIC)),
         ("RECORD_MAGIC", text(RECORD_MAGIC)),
         ("FOOTER_MAGIC", text(FOOTER_MAGIC)),

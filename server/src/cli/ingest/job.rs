@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::corpus::{Reading, Unreadable};
 use super::failures::FailureLog;
 use super::progress::{Progress, Totals};
-use crate::ingest::{Change, IngestError, IngestOptions, Ingestor};
+use crate::ingest::{Change, IngestError, IngestOptions, Ingestor, Unconditioned};
 
 /// Documents listed at a time while pruning.
 const PAGE: usize = 256;
@@ -40,6 +40,8 @@ pub(super) struct Job<'a> {
     totals: Totals,
     /// Ids met in this run: what pruning keeps.
     seen: HashSet<String>,
+    /// Documents that get their neighbours once all are in.
+    waiting: Vec<Unconditioned>,
 }
 
 impl<'a> Job<'a> {
@@ -59,6 +61,7 @@ impl<'a> Job<'a> {
             failures,
             totals,
             seen,
+            waiting: Vec::new(),
         }
     }
 
@@ -66,7 +69,7 @@ impl<'a> Job<'a> {
     pub(super) async fn run(
         &mut self,
         mut documents: Reading,
-        interrupt: CancellationToken,
+        interrupt: &CancellationToken,
     ) -> io::Result<Ending> {
         loop {
             let item = tokio::select! {
@@ -89,12 +92,36 @@ impl<'a> Job<'a> {
             eprintln!("ragweave: {}", super::NO_DOCUMENTS);
             return Ok(Ending::Stopped);
         }
-        let failed = self.failures.len() > 0;
-        Ok(if failed {
+        Ok(self.ending())
+    }
+
+    /// How a run ends that nothing stopped.
+    fn ending(&self) -> Ending {
+        if self.failures.len() > 0 {
             Ending::SomeFailed
         } else {
             Ending::Done
-        })
+        }
+    }
+
+    /// Gives the documents of this run that wait for them their neighbours, and the KV behind those. The document under
+    /// way is finished before an interrupt ends the loop.
+    pub(super) async fn condition(&mut self, interrupt: &CancellationToken) -> io::Result<Ending> {
+        let waiting = std::mem::take(&mut self.waiting);
+        if !waiting.is_empty() {
+            self.progress.conditioning(waiting.len());
+        }
+        for document in waiting {
+            if interrupt.is_cancelled() {
+                return Ok(Ending::Interrupted);
+            }
+            match self.ingestor.condition(&document).await {
+                Ok(outcome) => self.progress.conditioned(outcome.as_ref())?,
+                Err(error) if error.is_fatal() => return Ok(stopped(&error)),
+                Err(error) => self.fail(&failed(document.document_id(), &error))?,
+            }
+        }
+        Ok(self.ending())
     }
 
     /// Ingests one document; the inner error is one that ends the run.
@@ -110,16 +137,10 @@ impl<'a> Job<'a> {
                 }
                 self.totals.chunks += outcome.chunk_ids.len();
                 self.progress.ingested(&outcome, text_bytes)?;
+                self.waiting.extend(outcome.unconditioned);
             }
             Err(error) if error.is_fatal() => return Ok(Err(error)),
-            Err(error) => {
-                let error = error.to_string();
-                self.fail(&Unreadable {
-                    path: PathBuf::from(id),
-                    line: None,
-                    error,
-                })?;
-            }
+            Err(error) => self.fail(&failed(&id, &error))?,
         }
         Ok(Ok(()))
     }
@@ -167,6 +188,14 @@ impl<'a> Job<'a> {
             eprintln!("failures are listed in {}", self.failures.path().display());
         }
         Ok(())
+    }
+}
+
+fn failed(document_id: &str, error: &IngestError) -> Unreadable {
+    Unreadable {
+        path: PathBuf::from(document_id),
+        line: None,
+        error: error.to_string(),
     }
 }
 

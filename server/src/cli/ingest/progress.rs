@@ -27,12 +27,17 @@ pub(super) enum ProgressKind {
 /// Time between two plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
 
+/// The bar while documents are read and while they get their neighbours.
+const READING: &str = "{bar:30} {bytes}/{total_bytes} of text, {msg}, ETA {eta}";
+const CONDITIONING: &str = "{bar:30} {pos}/{len} documents with neighbours, {msg}, ETA {eta}";
+
 /// Shows one run.
 pub(super) struct Progress {
     display: Display,
     counters: Arc<IngestCounters>,
     begun: Instant,
-    read_bytes: u64,
+    /// Of what the bar shows: bytes of text read, or documents conditioned.
+    done: u64,
 }
 
 enum Display {
@@ -69,7 +74,7 @@ impl Progress {
             display,
             counters: Arc::clone(counters),
             begun,
-            read_bytes: 0,
+            done: 0,
         }
     }
 
@@ -79,19 +84,44 @@ impl Progress {
         outcome: &IngestOutcome,
         text_bytes: usize,
     ) -> io::Result<()> {
-        self.read_bytes += text_bytes as u64;
-        self.event(|| match outcome.seq {
-            Some(seq) => json!({
-                "event": "committed",
-                "document": outcome.document_id,
-                "chunks": outcome.chunk_ids,
-                "tokens": outcome.n_tokens,
-                "kv_bytes": outcome.kv_bytes,
-                "replaced": outcome.change == Change::Replaced,
-                "seq": seq,
-            }),
-            None => json!({"event": "unchanged", "document": outcome.document_id}),
-        })?;
+        self.done += text_bytes as u64;
+        match (outcome.seq, outcome.change) {
+            (Some(_), change) => self.event(|| {
+                let mut event = commit_event("committed", outcome);
+                event["replaced"] = (change == Change::Replaced).into();
+                event
+            })?,
+            (None, Change::Unchanged) => {
+                self.event(|| json!({"event": "unchanged", "document": outcome.document_id}))?;
+            }
+            // Its text is in already: what there is to tell comes when it has its neighbours.
+            (None, Change::Added | Change::Replaced) => {}
+        }
+        self.refresh()
+    }
+
+    /// From here on documents get their neighbours.
+    pub(super) fn conditioning(&mut self, n_documents: usize) {
+        match &self.display {
+            Display::Bar(bar) => {
+                bar.reset();
+                bar.set_length(n_documents as u64);
+                bar.set_style(bar_style(CONDITIONING));
+            }
+            Display::Plain { .. } => {
+                eprintln!("computing the KV of {n_documents} documents behind their neighbours");
+            }
+            Display::Jsonl => {}
+        }
+        self.done = 0;
+    }
+
+    /// A document has its neighbours, durably; `None` for one that is gone.
+    pub(super) fn conditioned(&mut self, outcome: Option<&IngestOutcome>) -> io::Result<()> {
+        self.done += 1;
+        if let Some(outcome) = outcome {
+            self.event(|| commit_event("conditioned", outcome))?;
+        }
         self.refresh()
     }
 
@@ -154,7 +184,7 @@ impl Progress {
         let rates = self.rates();
         match &mut self.display {
             Display::Bar(bar) => {
-                bar.set_position(self.read_bytes);
+                bar.set_position(self.done);
                 bar.set_message(rates);
             }
             Display::Plain { latest } if latest.elapsed() >= PLAIN_INTERVAL => {
@@ -177,12 +207,26 @@ impl Progress {
     }
 }
 
-/// `total_bytes` of input; the template is constant, so its syntax cannot fail at run time.
+/// A commit of a document, under the name of its event.
+fn commit_event(event: &str, outcome: &IngestOutcome) -> Value {
+    json!({
+        "event": event,
+        "document": outcome.document_id,
+        "chunks": outcome.chunk_ids,
+        "tokens": outcome.n_tokens,
+        "kv_bytes": outcome.kv_bytes,
+        "seq": outcome.seq,
+    })
+}
+
+/// `total_bytes` of input.
 fn bar(total_bytes: u64) -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} of text, {msg}, ETA {eta}")
-            .unwrap_or_else(|_| ProgressStyle::default_bar());
-    let bar = ProgressBar::new(total_bytes).with_style(style);
+    let bar = ProgressBar::new(total_bytes).with_style(bar_style(READING));
     bar.enable_steady_tick(Duration::from_millis(250));
     bar
+}
+
+/// The templates are constant, so their syntax cannot fail at run time.
+fn bar_style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

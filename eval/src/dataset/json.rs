@@ -1,0 +1,46 @@
+//! JSON objects, one per line, with errors that say where on the line they are.
+
+use serde::de::DeserializeOwned;
+
+/// Reads one line.
+///
+/// # Errors
+/// The column, counted from 1 in bytes, and what is wrong there. The line's number is for the
+/// caller to add.
+pub(super) fn parse_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<T> {
+    serde_json::from_slice(line).map_err(|error| {
+        // The line number inside one line is always 1; the file's is told by the caller.
+        let message = error.to_string();
+        let what = message.split(" at line ").next().unwrap_or_default();
+        anyhow::anyhow!("column {}: {what}", error.column())
+    })
+}
+
+/// The lines of a file that hold something, numbered from 1. A byte order mark is not content.
+pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    (1..)
+        .zip(bytes.split(|&byte| byte == b'\n'))
+        .filter(|(_, line)| !line.trim_ascii().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_keep_their_numbers_and_blank_ones_go() {
+        let found: Vec<(usize, &[u8])> = lines(b"\xef\xbb\xbfa\r\n \r\n\nb").collect();
+        assert_eq!(found, [(1, &b"a\r"[..]), (4, b"b")]);
+    }
+
+    #[test]
+    fn errors_name_the_column_and_no_line() {
+        let error = |line: &[u8]| parse_line::<Vec<String>>(line).unwrap_err().to_string();
+        assert_eq!(
+            error(b"[\"a\", 7]"),
+            "column 7: invalid type: integer `7`, expected a string"
+        );
+        assert_eq!(error(b"[\"\xff\"]"), "column 3: invalid unicode code point");
+    }
+}

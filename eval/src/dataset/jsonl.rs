@@ -1,0 +1,168 @@
+//! Plain questions over documents, one JSON object per line:
+//! `{"question": .., "answers": [..], "documents": [..]}` and optionally `id`, `type`,
+//! `max_tokens`. A document is a string or an object with a `text`.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::collector::Collector;
+use super::{Dataset, Example, Task, json};
+
+/// The longest answer where a line does not say: LongBench's for short answers.
+const DEFAULT_MAX_TOKENS: usize = 32;
+
+#[derive(Deserialize)]
+#[serde(expecting = "an object {question, answers, documents}")]
+struct Line {
+    id: Option<Id>,
+    #[serde(default, rename = "type")]
+    kind: String,
+    question: String,
+    answers: Vec<String>,
+    documents: Vec<Document>,
+    max_tokens: Option<usize>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "an id is a string or a number")]
+enum Id {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "a document is a string or an object with a string `text`"
+)]
+enum Document {
+    Text(String),
+    Object { text: String },
+}
+
+/// Reads up to `limit` examples; an example without an id gets its line's number.
+///
+/// # Errors
+/// The first problems, where no line is an example.
+pub(super) fn read(bytes: &[u8], path: &Path, limit: Option<usize>) -> anyhow::Result<Dataset> {
+    let mut collector = Collector::new(limit);
+    for (number, line) in json::lines(bytes) {
+        if collector.is_full() {
+            break;
+        }
+        collector.take(number, example(number, line));
+    }
+    collector.finish(path, Task::ShortAnswer, None)
+}
+
+fn example(number: usize, line: &[u8]) -> anyhow::Result<Example> {
+    let line: Line = json::parse_line(line)?;
+    let documents = line.documents.into_iter().map(|document| match document {
+        Document::Text(text) | Document::Object { text } => text,
+    });
+    Ok(Example {
+        id: match line.id {
+            Some(Id::Text(id)) => id,
+            Some(Id::Number(id)) => id.to_string(),
+            None => number.to_string(),
+        },
+        kind: line.kind,
+        question: line.question,
+        answers: line.answers,
+        documents: documents.collect(),
+        max_tokens: line.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"{"id": "a", "type": "local", "question": "Who?", "answers": ["Tor"],
+        "documents": ["One.", {"text": "Two.", "title": "T"}], "max_tokens": 5, "more": 1}"#;
+    const BARE: &str = r#"{"question": "Who?", "answers": ["Tor"], "documents": ["One."]}"#;
+
+    fn read(lines: &[&str], limit: Option<usize>) -> anyhow::Result<Dataset> {
+        let lines: Vec<String> = lines.iter().map(|line| line.replace('\n', " ")).collect();
+        super::read(lines.join("\n").as_bytes(), Path::new("plain.jsonl"), limit)
+    }
+
+    #[test]
+    fn every_field_is_read_and_the_others_are_ignored() {
+        let dataset = read(&[FULL], None).unwrap();
+        let expected = Example {
+            id: "a".to_owned(),
+            kind: "local".to_owned(),
+            question: "Who?".to_owned(),
+            answers: vec!["Tor".to_owned()],
+            documents: vec!["One.".to_owned(), "Two.".to_owned()],
+            max_tokens: 5,
+        };
+        assert_eq!(dataset.examples, [expected]);
+        assert_eq!(
+            (dataset.name.as_str(), dataset.task),
+            ("plain", Task::ShortAnswer)
+        );
+    }
+
+    #[test]
+    fn what_a_line_leaves_out_has_a_default() {
+        let dataset = read(&["", BARE], None).unwrap();
+        let [example] = &dataset.examples[..] else {
+            panic!("one line is one example");
+        };
+        assert_eq!((example.id.as_str(), example.kind.as_str()), ("2", ""));
+        assert_eq!(example.max_tokens, 32);
+    }
+
+    #[test]
+    fn ids_may_be_numbers_but_not_be_shared() {
+        let numbered = FULL.replace("\"a\"", "7");
+        let dataset = read(&[&numbered, &numbered], None).unwrap();
+        assert_eq!(dataset.examples[0].id, "7");
+        assert_eq!(dataset.skipped[0].problem, "id `7` is that of line 1");
+        let odd = FULL.replace("\"a\"", "[]");
+        let error = read(&[&odd], None).unwrap_err().to_string();
+        assert!(error.contains("an id is a string or a number"), "{error}");
+    }
+
+    #[test]
+    fn bad_lines_are_listed_up_to_the_limit() {
+        let number = &FULL.replace("\"One.\"", "1");
+        let cut = &FULL[..40];
+        let lines = [number, "[]", FULL, cut, BARE, BARE, "not looked at"];
+        let dataset = read(&lines, Some(2)).unwrap();
+        let ids: Vec<&str> = dataset.examples.iter().map(|e| e.id.as_str()).collect();
+        assert_eq!(ids, ["a", "5"]);
+        let problems: Vec<(usize, &str)> = dataset
+            .skipped
+            .iter()
+            .map(|skipped| (skipped.line, skipped.problem.as_str()))
+            .collect();
+        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert!(
+            problems[0].1.contains("a document is a string or"),
+            "{problems:?}"
+        );
+        assert!(
+            problems[1].1.contains("column 2: invalid length 0"),
+            "{problems:?}"
+        );
+        assert!(problems[2].1.contains("column 40: EOF"), "{problems:?}");
+        assert_eq!([problems[0].0, problems[1].0, problems[2].0], [1, 2, 4]);
+    }
+
+    #[test]
+    fn without_a_good_line_there_is_no_dataset() {
+        let error = read(&["{}", "x"], None).unwrap_err().to_string();
+        assert!(
+            error.contains("line 1: column 2: missing field `question`"),
+            "{error}"
+        );
+        assert!(
+            error.contains("line 2: column 1: expected value"),
+            "{error}"
+        );
+    }
+}

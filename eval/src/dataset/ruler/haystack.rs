@@ -1,0 +1,198 @@
+//! Prose to hide needles in: sentences from small lists of words, cut into equal passages.
+
+use super::super::random::Random;
+use super::problem::MAX_SPREAD;
+
+/// Tokens of a passage, where the context is long enough for the least number of them.
+const PASSAGE_TOKENS: usize = 512;
+const MIN_PASSAGES: usize = 6;
+const _: () = assert!(MAX_SPREAD <= MIN_PASSAGES);
+
+/// Sentences measured to learn how many tokens one has.
+const MEASURED_SENTENCES: usize = 64;
+/// Corrections of a passage's length. One or two do, unless no number of sentences fits.
+const MAX_CORRECTIONS: usize = 8;
+
+const ADJECTIVES: [&str; 24] = [
+    "old", "young", "quiet", "tall", "tired", "careful", "cold", "gentle", "narrow", "heavy",
+    "early", "distant", "patient", "grey", "busy", "clever", "lonely", "broad", "small", "famous",
+    "strange", "warm", "wooden", "bright",
+];
+const PEOPLE: [&str; 24] = [
+    "farmer",
+    "teacher",
+    "sailor",
+    "merchant",
+    "painter",
+    "doctor",
+    "clerk",
+    "gardener",
+    "soldier",
+    "baker",
+    "driver",
+    "student",
+    "printer",
+    "traveller",
+    "musician",
+    "guard",
+    "builder",
+    "writer",
+    "hunter",
+    "tailor",
+    "miller",
+    "pilot",
+    "judge",
+    "porter",
+];
+const VERBS: [&str; 24] = [
+    "carried",
+    "watched",
+    "repaired",
+    "described",
+    "followed",
+    "remembered",
+    "found",
+    "sold",
+    "painted",
+    "studied",
+    "brought",
+    "moved",
+    "counted",
+    "cleaned",
+    "borrowed",
+    "collected",
+    "dropped",
+    "examined",
+    "forgot",
+    "guarded",
+    "hid",
+    "measured",
+    "opened",
+    "praised",
+];
+const THINGS: [&str; 24] = [
+    "letter", "boat", "window", "garden", "map", "coat", "table", "road", "story", "engine",
+    "wall", "book", "picture", "horse", "door", "machine", "field", "tower", "box", "stone",
+    "bridge", "cart", "clock", "fence",
+];
+const PLACES: [&str; 16] = [
+    "near the river",
+    "behind the station",
+    "in the market",
+    "on the hill",
+    "by the harbour",
+    "under the trees",
+    "at the edge of the forest",
+    "in the village",
+    "across the square",
+    "beside the mill",
+    "in front of the school",
+    "along the coast",
+    "below the castle",
+    "outside the town",
+    "in the valley",
+    "at the crossing",
+];
+const TIMES: [&str; 16] = [
+    "before sunrise",
+    "in the evening",
+    "after the rain",
+    "every morning",
+    "last winter",
+    "during the festival",
+    "on a windy day",
+    "at noon",
+    "for many years",
+    "without a word",
+    "in early spring",
+    "late at night",
+    "once again",
+    "all summer",
+    "on the way home",
+    "in great haste",
+];
+
+/// Makes passages of a fixed length together.
+pub(super) struct Haystack<'a> {
+    target_tokens: usize,
+    n_passages: usize,
+    count_tokens: &'a dyn Fn(&str) -> usize,
+    /// On average.
+    tokens_per_sentence: f64,
+}
+
+impl<'a> Haystack<'a> {
+    pub(super) fn new(target_tokens: usize, count_tokens: &'a dyn Fn(&str) -> usize) -> Self {
+        let mut random = Random::new(0);
+        let sample = sentences(MEASURED_SENTENCES, &mut random).join(" ");
+        let measured = count_tokens(&sample).max(MEASURED_SENTENCES);
+        Self {
+            target_tokens,
+            n_passages: (target_tokens / PASSAGE_TOKENS).max(MIN_PASSAGES),
+            count_tokens,
+            tokens_per_sentence: measured as f64 / MEASURED_SENTENCES as f64,
+        }
+    }
+
+    /// Passages with the needles of each group in different ones, in the group's order.
+    pub(super) fn hide(&self, groups: &[Vec<String>], random: &mut Random) -> Vec<String> {
+        let mut hidden = vec![Vec::new(); self.n_passages];
+        for group in groups {
+            let mut places = random.sample((0..self.n_passages).collect(), group.len());
+            places.sort_unstable();
+            for (place, needle) in places.into_iter().zip(group) {
+                hidden[place].push(needle.as_str());
+            }
+        }
+        let mut written_tokens = 0;
+        let passages = (1..).zip(&hidden).map(|(number, needles)| {
+            // What earlier passages are too long or too short, this one makes good.
+            let end = self.target_tokens * number / self.n_passages;
+            let passage = self.passage(needles, end.saturating_sub(written_tokens), random);
+            written_tokens += (self.count_tokens)(&passage);
+            passage
+        });
+        passages.collect()
+    }
+
+    /// Needles among as many sentences as make `budget` tokens, but at least one.
+    fn passage(&self, needles: &[&str], budget: usize, random: &mut Random) -> String {
+        let mut prose = Vec::new();
+        for _ in 0..MAX_CORRECTIONS {
+            let missing = budget as f64 - self.tokens(&prose, needles) as f64;
+            let wanted = prose.len() as f64 + (missing / self.tokens_per_sentence).round();
+            let wanted = (wanted as usize).max(1);
+            if wanted == prose.len() {
+                break;
+            }
+            prose.truncate(wanted);
+            prose.extend(sentences(wanted - prose.len(), random));
+        }
+        for needle in needles {
+            prose.insert(random.between(0, prose.len()), (*needle).to_owned());
+        }
+        prose.join(" ")
+    }
+
+    fn tokens(&self, prose: &[String], needles: &[&str]) -> usize {
+        let all: Vec<&str> = prose.iter().map(String::as_str).collect();
+        (self.count_tokens)(&[all.as_slice(), needles].concat().join(" "))
+    }
+}
+
+fn sentences(n: usize, random: &mut Random) -> Vec<String> {
+    (0..n).map(|_| sentence(random)).collect()
+}
+
+/// Twelve to nineteen words.
+fn sentence(random: &mut Random) -> String {
+    let (adjective, person) = (random.pick(&ADJECTIVES), random.pick(&PEOPLE));
+    let (verb, thing) = (random.pick(&VERBS), random.pick(&THINGS));
+    let (place, time) = (random.pick(&PLACES), random.pick(&TIMES));
+    let other = random.pick(&ADJECTIVES);
+    match random.below(3) {
+        0 => format!("The {adjective} {person} {verb} the {other} {thing} {place} {time}."),
+        1 => format!("Nobody {place} knew why the {adjective} {person} {verb} the {thing} {time}."),
+        _ => format!("The {thing} {place} was {adjective}, and the {person} {verb} it {time}."),
+    }
+}

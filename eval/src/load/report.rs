@@ -1,0 +1,127 @@
+//! The summary of a load test: a row per mode and rate.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::cell::Cell;
+use super::latency::Figures;
+use crate::mode_spec::ModeSpec;
+use crate::run_dir::ModeLabel;
+use crate::table::{Table, number};
+
+/// Rows mode by mode, each at every rate.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    label: ModeLabel,
+    /// Requests per second offered.
+    rate: f64,
+    #[serde(flatten)]
+    figures: Figures,
+}
+
+impl Report {
+    pub(super) fn new(
+        modes: &[ModeSpec],
+        rates: &[f64],
+        cells: &[Cell],
+        slo_ttft_ms: Option<f64>,
+    ) -> Self {
+        let row = |spec: &ModeSpec, rate: f64| {
+            let cell = cells.iter().find(|cell| cell.is_of(spec, rate))?;
+            Some(Row {
+                label: ModeLabel::of(spec),
+                rate,
+                figures: Figures::of(&cell.requests, slo_ttft_ms),
+            })
+        };
+        let rows = modes
+            .iter()
+            .flat_map(|spec| rates.iter().filter_map(move |&rate| row(spec, rate)));
+        Self {
+            rows: rows.collect(),
+        }
+    }
+}
+
+impl Row {
+    fn cells(&self) -> Vec<String> {
+        let figures = &self.figures;
+        let mut cells = self.label.cells().to_vec();
+        cells.extend([
+            number(Some(self.rate), 2),
+            figures.n.to_string(),
+            figures.rejected.to_string(),
+            number(figures.ttft_ms.p50, 1),
+            number(figures.ttft_ms.p95, 1),
+            number(figures.ttft_ms.p99, 1),
+            number(figures.tpot_ms.p50, 2),
+            number(figures.itl_ms.p95, 2),
+            number(figures.e2e_ms.p95, 1),
+            number(figures.goodput, 2),
+            number(figures.achieved_rate, 2),
+        ]);
+        cells
+    }
+}
+
+const HEADER: [&str; 11] = [
+    "rate",
+    "n",
+    "rejected",
+    "TTFT ms p50",
+    "p95",
+    "p99",
+    "TPOT ms p50",
+    "ITL ms p95",
+    "e2e ms p95",
+    "goodput",
+    "achieved",
+];
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let header = [&ModeLabel::HEADER[..], &HEADER].concat();
+        let mut table = Table::new(&header);
+        self.rows.iter().for_each(|row| table.push(row.cells()));
+        write!(f, "{table}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::latency::Trace;
+
+    #[test]
+    fn rows_go_mode_by_mode_and_have_every_column() {
+        let modes = ["full", "first-k:0.1"].map(|spec| spec.parse().unwrap());
+        let rejected = || {
+            vec![Trace {
+                at_ms: 1.0,
+                answer: None,
+            }]
+        };
+        let cell = |mode: usize, rate| Cell::new(&modes[mode], rate, rejected());
+        let cells = [cell(1, 2.0), cell(0, 2.0), cell(0, 1.0)];
+        let report = Report::new(&modes, &[1.0, 2.0], &cells, None);
+        let seen: Vec<_> = report
+            .rows
+            .iter()
+            .map(|row| (&*row.label.policy, row.rate))
+            .collect();
+        assert_eq!(seen, [("full", 1.0), ("full", 2.0), ("first-k", 2.0)]);
+        let text = report.to_string();
+        assert!(text.lines().count() == 4 && text.contains("TPOT"), "{text}");
+        let row = serde_json::to_value(&report.rows[2]).unwrap();
+        assert_eq!(row["policy"], "first-k");
+        assert_eq!((&row["ratio"], &row["rejected"]), (&0.1.into(), &1.into()));
+        assert!(row["ttft_ms"]["p99"].is_null() && row["goodput"].is_null());
+    }
+}

@@ -1,0 +1,281 @@
+//! `ragweave-eval quality`: answers and fidelity of policies at several ratios, over datasets.
+//!
+//! Every mode answers over the same token ids and the same stored KV as full prefill does, so that
+//! nothing but the mode differs. Results are resumable, and a summary is the same for the same seed.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use indicatif::ProgressBar;
+use ragweave_server::config::{CommonArgs, Config};
+use serde::Serialize;
+
+use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
+use crate::dataset::{self, Dataset, Example, Making};
+use crate::examiner::{Examiner, Prepared};
+use crate::mode_spec::ModeSpec;
+use crate::progress;
+use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
+use crate::subject::Subject;
+
+mod heat_map;
+mod item;
+mod layout;
+mod library;
+mod modes;
+mod row;
+pub(crate) mod score;
+mod summary;
+mod times;
+
+use heat_map::HeatMap;
+use item::{DeviationItem, Item, Log};
+use layout::Layout;
+use summary::Report;
+use times::Times;
+
+/// Arguments of `ragweave-eval quality`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// What to ask: demo, ruler:TASK@TOKENS, FILE, or FORMAT:FILE with FORMAT jsonl, musique or
+    /// longbench (repeatable)
+    #[arg(
+        long = "dataset",
+        value_name = "SPEC",
+        required_unless_present = "demo"
+    )]
+    datasets: Vec<String>,
+    /// The demo model on questions of its own kind
+    #[arg(long)]
+    demo: bool,
+    /// Seeds of datasets that are made; each gives the demo worlds of its own
+    #[arg(
+        long,
+        value_name = "N,..",
+        value_delimiter = ',',
+        default_value = "11,12,13"
+    )]
+    seeds: Vec<u64>,
+    /// Questions of each dataset; of the demo, for each seed
+    #[arg(long, value_name = "N", value_parser = parse_count)]
+    questions: Option<usize>,
+    /// Policies to measure at every ratio, such as hkvd@2,first-k~mean,first-k+query/all
+    /// [default: every policy]
+    #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
+    policies: Vec<String>,
+    /// Shares of the reusable rows that blend recomputes
+    #[arg(long, value_name = "R,..", value_delimiter = ',', value_parser = parse_ratio,
+        default_value = "0.01,0.02,0.05,0.1,0.15,0.2,0.3")]
+    ratios: Vec<f64>,
+    /// Similar chunks each chunk attends to when its KV is made (neighbour conditioning)
+    #[arg(long, value_name = "N", default_value = "0")]
+    neighbours: usize,
+    /// Examples whose deviation from full prefill is mapped, of each dataset
+    #[arg(long, value_name = "N", default_value = "100")]
+    deviation_examples: usize,
+    /// Seed of the intervals and of random rows
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+    /// Directory of the run; an interrupted run goes on [default: runs/quality-<time>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The summary as one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// Everything that decides what is measured.
+#[derive(Debug, Serialize)]
+struct RunConfig<'a> {
+    datasets: Vec<String>,
+    seeds: &'a [u64],
+    questions: Option<usize>,
+    modes: Vec<String>,
+    neighbours: usize,
+    deviation_examples: usize,
+    chunk_tokens: usize,
+}
+
+/// The model directory of `--demo`, from the root of a checkout.
+const DEMO_MODEL: &str = "demo/model";
+
+/// Runs the subcommand.
+///
+/// # Errors
+/// Names the file, flag or field at fault, or the example and mode that could not be run.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let config = Config::load_for_model(&args.common())?;
+    let subject = Subject::open(&config)?;
+    let selections = modes::selections(&args.policies, subject.n_layers())?;
+    let specs = modes::specs(&selections, &args.ratios, subject.n_layers())?;
+    let datasets = args.open_datasets(&subject)?;
+    let header = RunHeader::new(
+        RunKind::Quality,
+        &args.config(&specs, &config),
+        &config.device,
+        RunModel::of(subject.model()),
+        args.seed,
+    )?;
+    let (run_dir, items) = RunDir::open_or_resume(args.out.as_deref(), header.clone())?;
+    let mut run = Run {
+        log: Log::resume(run_dir, items)?,
+        subject: &subject,
+        specs: &specs,
+        deviation_examples: args.deviation_examples,
+        heat_map: None,
+        bar: progress::bar(n_answers(&datasets, &specs), "answers"),
+    };
+    runtime()?.block_on(run.measure(&datasets, args.neighbours))?;
+    run.bar.finish_and_clear();
+    let Run { log, heat_map, .. } = run;
+    let report = Report::new(&datasets, &specs, &log, args.seed, heat_map);
+    let path = log.finish(&header, &report, &Times::new(&datasets, &specs, &log))?;
+    match args.json {
+        true => print_json(&header.summary(&report), false),
+        false => print_text(&format!("{report}\n\nwritten to {}", path.display())),
+    }
+}
+
+fn n_answers(datasets: &[Dataset], specs: &[ModeSpec]) -> usize {
+    let examples: usize = datasets.iter().map(|dataset| dataset.examples.len()).sum();
+    examples * specs.len()
+}
+
+impl Args {
+    fn common(&self) -> CommonArgs {
+        let mut common = self.common.clone();
+        if self.demo && common.model.is_none() {
+            common.model = Some(DEMO_MODEL.into());
+        }
+        common
+    }
+
+    fn specs_of_datasets(&self) -> Vec<String> {
+        let demo = self.demo.then(|| "demo".to_owned());
+        demo.into_iter()
+            .chain(self.datasets.iter().cloned())
+            .collect()
+    }
+
+    fn config<'a>(&'a self, specs: &[ModeSpec], config: &Config) -> RunConfig<'a> {
+        RunConfig {
+            datasets: self.specs_of_datasets(),
+            seeds: &self.seeds,
+            questions: self.questions,
+            modes: specs.iter().map(ToString::to_string).collect(),
+            neighbours: self.neighbours,
+            deviation_examples: self.deviation_examples,
+            chunk_tokens: config.ingest.chunk_tokens,
+        }
+    }
+
+    fn open_datasets(&self, subject: &Subject) -> anyhow::Result<Vec<Dataset>> {
+        let making = Making {
+            seeds: &self.seeds,
+            count_tokens: &|text| subject.count_tokens(text),
+        };
+        let specs = self.specs_of_datasets();
+        let open = |spec: &String| {
+            let dataset = dataset::open(spec, self.questions, &making)?;
+            for skipped in &dataset.skipped {
+                tracing::warn!(
+                    dataset = spec,
+                    line = skipped.line,
+                    "skipped: {}",
+                    skipped.problem
+                );
+            }
+            Ok(dataset)
+        };
+        specs.iter().map(open).collect()
+    }
+}
+
+/// A run in progress.
+struct Run<'a> {
+    log: Log,
+    subject: &'a Subject,
+    specs: &'a [ModeSpec],
+    deviation_examples: usize,
+    /// Of the first example.
+    heat_map: Option<HeatMap>,
+    bar: ProgressBar,
+}
+
+impl<'a> Run<'a> {
+    /// Runs what the log does not hold yet.
+    async fn measure(&mut self, datasets: &[Dataset], neighbours: usize) -> anyhow::Result<()> {
+        for dataset in datasets {
+            let mut layout = Layout::new(self.subject, dataset, neighbours)?;
+            for (number, example) in dataset.examples.iter().enumerate() {
+                let done = self.example(&mut layout, dataset, example, number).await;
+                done.with_context(|| format!("{}, example {}", dataset.name, example.id))?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn example(
+        &mut self,
+        layout: &mut Layout<'_>,
+        dataset: &Dataset,
+        example: &Example,
+        number: usize,
+    ) -> anyhow::Result<()> {
+        let is_open = |spec: &&ModeSpec| {
+            let known = self.log.get(&dataset.name, &example.id, &spec.to_string());
+            known.is_none()
+        };
+        let open: Vec<&ModeSpec> = self.specs.iter().filter(is_open).collect();
+        let is_mapped = self.log.deviation(&dataset.name, &example.id).is_some();
+        let wants_map = number < self.deviation_examples && !is_mapped;
+        self.bar.inc((self.specs.len() - open.len()) as u64);
+        if open.is_empty() && !wants_map && self.heat_map.is_some() {
+            return Ok(());
+        }
+        let prepared = layout.prepare(example).await?;
+        if wants_map || self.heat_map.is_none() {
+            self.map(dataset, example, &prepared, wants_map).await?;
+        }
+        if open.is_empty() {
+            return Ok(());
+        }
+        let examiner = self.examiner();
+        let reference = examiner.full(&prepared).await?;
+        for spec in open {
+            let outcome = examiner.examine(&prepared, spec, number, &reference).await;
+            let outcome = outcome.with_context(|| format!("under {spec}"))?;
+            let item = Item::new(dataset, example, spec, &outcome, self.subject)?;
+            self.log.add(item)?;
+            self.bar.inc(1);
+        }
+        Ok(())
+    }
+
+    fn examiner(&self) -> Examiner<'a> {
+        Examiner {
+            engine: &self.subject.engine,
+        }
+    }
+
+    async fn map(
+        &mut self,
+        dataset: &Dataset,
+        example: &Example,
+        prepared: &Prepared,
+        is_logged: bool,
+    ) -> anyhow::Result<()> {
+        let map = self.examiner().deviation(prepared).await?;
+        if is_logged {
+            self.log
+                .add_deviation(DeviationItem::new(dataset, example, &map))?;
+        }
+        if self.heat_map.is_none() {
+            let heat_map = HeatMap::new(self.subject, dataset, example, prepared, map, self.specs);
+            self.heat_map = Some(heat_map.await?);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,190 @@
+//! What is measured of one example, as lines of a run's log.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use ragweave_engine::DeviationMap;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::score::Scores;
+use super::summary::Report;
+use super::times;
+use crate::dataset::{Dataset, Example};
+use crate::examiner::Outcome;
+use crate::metric::{spearman, top_share};
+use crate::mode_spec::ModeSpec;
+use crate::run_dir::{RunDir, RunHeader};
+use crate::subject::Subject;
+
+/// One example under one mode.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Item {
+    pub(crate) dataset: String,
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) spec: String,
+    pub(crate) answer: String,
+    #[serde(flatten)]
+    pub(crate) scores: Scores,
+    pub(crate) kl: f64,
+    pub(crate) top1_agreement: f64,
+    pub(crate) attention_deviation: Vec<Option<f64>>,
+    /// Recomputed over loaded tokens; the exact first chunk is loaded and never recomputed.
+    pub(crate) recomputed_share: Option<f64>,
+    /// Rows through attention and MLP at all layers, probes included, over those of full prefill.
+    pub(crate) computed_share: f64,
+    pub(crate) deviation_left: Option<f64>,
+    pub(crate) prompt_tokens: usize,
+    pub(crate) ttft_ms: f64,
+}
+
+/// Shares of tokens whose part in the deviation is told.
+pub(crate) const TOP_SHARES: [f64; 3] = [0.1, 0.15, 0.2];
+
+/// How one example's stored KV deviates from full prefill.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DeviationItem {
+    pub(crate) dataset: String,
+    pub(crate) id: String,
+    /// Spearman's rank correlation between each layer and the next: `[n_layers - 1]`, of layer 0
+    /// absent.
+    pub(crate) rank_correlation: Vec<Option<f64>>,
+    /// Part of the deviation in the tokens that deviate most: `[shares][layers]`.
+    pub(crate) mass: Vec<Vec<Option<f64>>>,
+    /// Mean deviation of each layer, relative to its mean squared norm.
+    pub(crate) mean: Vec<f64>,
+}
+
+impl Item {
+    pub(crate) fn new(
+        dataset: &Dataset,
+        example: &Example,
+        spec: &ModeSpec,
+        outcome: &Outcome,
+        subject: &Subject,
+    ) -> anyhow::Result<Self> {
+        let report = &outcome.report;
+        let loaded = report.tokens_loaded;
+        let full = (subject.n_layers() - 1) * report.prompt_tokens + 1;
+        Ok(Self {
+            dataset: dataset.name.clone(),
+            id: example.id.clone(),
+            kind: example.kind.clone(),
+            spec: spec.to_string(),
+            scores: Scores::of(dataset.task, &outcome.answer, &example.answers, subject)?,
+            answer: outcome.answer.clone(),
+            kl: outcome.kl,
+            top1_agreement: outcome.top1_agreement,
+            attention_deviation: outcome.attention_deviation.clone(),
+            recomputed_share: (loaded > 0).then(|| report.tokens_recomputed as f64 / loaded as f64),
+            computed_share: report.rows_forwarded as f64 / full as f64,
+            deviation_left: report.deviation_left,
+            prompt_tokens: report.prompt_tokens,
+            ttft_ms: outcome.ttft_ms,
+        })
+    }
+}
+
+impl DeviationItem {
+    pub(crate) fn new(dataset: &Dataset, example: &Example, map: &DeviationMap) -> Self {
+        // Layer 0 of stored KV is right: what is left there is rounding, and says nothing.
+        let behind_first = map.layers.get(1..).unwrap_or_default();
+        let mass = |share: f64| {
+            let of_layers = behind_first.iter().map(|layer| top_share(layer, share));
+            std::iter::once(None).chain(of_layers).collect()
+        };
+        let mean = |layer: &Vec<f32>| {
+            let sum: f64 = layer.iter().map(|&deviation| f64::from(deviation)).sum();
+            sum / layer.len().max(1) as f64
+        };
+        Self {
+            dataset: dataset.name.clone(),
+            id: example.id.clone(),
+            rank_correlation: std::iter::once(None)
+                .chain(
+                    behind_first
+                        .windows(2)
+                        .map(|pair| spearman(&pair[0], &pair[1])),
+                )
+                .take(map.layers.len().saturating_sub(1))
+                .collect(),
+            mass: TOP_SHARES.map(mass).to_vec(),
+            mean: map.layers.iter().map(mean).collect(),
+        }
+    }
+}
+
+/// The items of a run, those of its earlier halves included.
+pub(crate) struct Log {
+    run_dir: RunDir,
+    items: HashMap<(String, String, String), Item>,
+    deviations: HashMap<(String, String), DeviationItem>,
+}
+
+impl Log {
+    /// Reads what an earlier half of the run has measured.
+    ///
+    /// # Errors
+    /// A line that is none of this version.
+    pub(crate) fn resume(run_dir: RunDir, lines: Vec<Value>) -> anyhow::Result<Self> {
+        let mut log = Self {
+            run_dir,
+            items: HashMap::new(),
+            deviations: HashMap::new(),
+        };
+        for line in lines {
+            let bad = "run.jsonl holds a line of another version; choose another --out";
+            match line.get("spec").is_some() {
+                true => log.keep(serde_json::from_value(line).context(bad)?),
+                false => log.keep_deviation(serde_json::from_value(line).context(bad)?),
+            }
+        }
+        Ok(log)
+    }
+
+    pub(crate) fn get(&self, dataset: &str, id: &str, spec: &str) -> Option<&Item> {
+        self.items
+            .get(&(dataset.to_owned(), id.to_owned(), spec.to_owned()))
+    }
+
+    pub(crate) fn deviation(&self, dataset: &str, id: &str) -> Option<&DeviationItem> {
+        self.deviations.get(&(dataset.to_owned(), id.to_owned()))
+    }
+
+    pub(crate) fn add(&mut self, item: Item) -> anyhow::Result<()> {
+        self.run_dir.append(&item)?;
+        self.keep(item);
+        Ok(())
+    }
+
+    pub(crate) fn add_deviation(&mut self, item: DeviationItem) -> anyhow::Result<()> {
+        self.run_dir.append(&item)?;
+        self.keep_deviation(item);
+        Ok(())
+    }
+
+    /// Writes the summary, and the times beside it; gives the run's directory.
+    pub(crate) fn finish(
+        &self,
+        header: &RunHeader,
+        report: &Report,
+        times: &times::Times,
+    ) -> anyhow::Result<PathBuf> {
+        self.run_dir
+            .finish("summary.json", &header.summary(report))?;
+        self.run_dir.finish("times.json", times)?;
+        Ok(self.run_dir.path().to_owned())
+    }
+
+    fn keep(&mut self, item: Item) {
+        let key = (item.dataset.clone(), item.id.clone(), item.spec.clone());
+        self.items.insert(key, item);
+    }
+
+    fn keep_deviation(&mut self, item: DeviationItem) {
+        let key = (item.dataset.clone(), item.id.clone());
+        self.deviations.insert(key, item);
+    }
+}

@@ -1,0 +1,147 @@
+//! Chunk KV of one dataset, as ingest would make it, in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ragweave_engine::ChunkKv;
+use ragweave_retriever::{Embedder as _, Filter, FlatIndex, LexicalEmbedder, RetrieverError};
+
+use crate::dataset::Dataset;
+use crate::subject::Subject;
+
+/// KV kept for examples that share documents, in bytes; what does not fit is made again.
+const MAX_KEPT_BYTES: usize = 1 << 30;
+
+/// Makes chunk KV, once for each chunk.
+pub(crate) struct Library<'a> {
+    subject: &'a Subject,
+    kept: HashMap<[u8; 32], Arc<ChunkKv>>,
+    kept_bytes: usize,
+    similar: Option<Similar>,
+}
+
+impl<'a> Library<'a> {
+    /// With `neighbours` above 0, each chunk's KV is made behind so many similar chunks of the
+    /// dataset (FusionRAG, arXiv 2601.12904).
+    pub(crate) fn new(
+        subject: &'a Subject,
+        dataset: &Dataset,
+        neighbours: usize,
+    ) -> anyhow::Result<Self> {
+        let similar = match neighbours {
+            0 => None,
+            n => Some(Similar::new(subject, dataset, n)?),
+        };
+        Ok(Self {
+            subject,
+            kept: HashMap::new(),
+            kept_bytes: 0,
+            similar,
+        })
+    }
+
+    /// Whether chunks are made behind the prefix alone.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.similar.is_none()
+    }
+
+    /// KV of a chunk.
+    pub(crate) async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
+        let conditioning = self.conditioning(text, ids)?;
+        let key = self.subject.model().identity.chunk_key(&conditioning, ids);
+        if let Some(kv) = self.kept.get(&key) {
+            return Ok(kv.clone());
+        }
+        let kv = self
+            .subject
+            .engine
+            .chunk_kv(conditioning, ids.to_vec())
+            .await?;
+        let kv = Arc::new(kv);
+        let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
+        if self.kept_bytes + bytes > MAX_KEPT_BYTES {
+            self.kept.clear();
+            self.kept_bytes = 0;
+        }
+        self.kept_bytes += bytes;
+        self.kept.insert(key, kv.clone());
+        Ok(kv)
+    }
+
+    /// Prefix and neighbours, the most similar next to the chunk; as many as the context takes.
+    fn conditioning(&self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<[u32]>> {
+        let prefix = self.subject.prompt.conditioning_prefix();
+        let Some(similar) = &self.similar else {
+            return Ok(prefix);
+        };
+        let limit = self.subject.model().max_model_len;
+        let mut room = limit.saturating_sub(prefix.len() + ids.len() + 1);
+        let mut neighbours = Vec::new();
+        for neighbour in similar.to(text)? {
+            if neighbour.len() > room {
+                break;
+            }
+            room -= neighbour.len();
+            neighbours.push(neighbour);
+        }
+        let behind = neighbours.into_iter().rev().flatten().copied();
+        Ok(prefix.iter().copied().chain(behind).collect())
+    }
+}
+
+/// The chunks of a dataset, to be searched for similar ones.
+struct Similar {
+    embedder: LexicalEmbedder,
+    index: FlatIndex,
+    /// Text and ids of each chunk; its place is its id in the index.
+    chunks: Vec<(String, Vec<u32>)>,
+    n: usize,
+}
+
+impl Similar {
+    fn new(subject: &Subject, dataset: &Dataset, n: usize) -> anyhow::Result<Self> {
+        let embedder = LexicalEmbedder::new();
+        let mut index = FlatIndex::new();
+        let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
+        let mut seen = std::collections::HashSet::new();
+        for example in &dataset.examples {
+            for document in &example.documents {
+                for (text, ids) in subject.chunks(document)? {
+                    if !seen.insert(text.to_owned()) {
+                        continue;
+                    }
+                    let id = chunks.len().to_string();
+                    match embedder.embed_document(text) {
+                        Ok(embedding) => index.insert(&id, &id, &Default::default(), embedding)?,
+                        Err(RetrieverError::BlankText) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    chunks.push((text.to_owned(), ids));
+                }
+            }
+        }
+        Ok(Self {
+            embedder,
+            index,
+            chunks,
+            n,
+        })
+    }
+
+    /// Ids of the chunks most similar to a text, itself left out; the most similar first.
+    fn to(&self, text: &str) -> anyhow::Result<Vec<&Vec<u32>>> {
+        let embedding = match self.embedder.embed_document(text) {
+            Ok(embedding) => embedding,
+            Err(RetrieverError::BlankText) => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let found = self
+            .index
+            .search(&embedding, self.n + 1, &Filter::default())?;
+        let others = found.iter().filter_map(|scored| {
+            let (other, ids) = self.chunks.get(scored.chunk_id.parse::<usize>().ok()?)?;
+            (other != text).then_some(ids)
+        });
+        Ok(others.take(self.n).collect())
+    }
+}

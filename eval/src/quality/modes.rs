@@ -1,0 +1,129 @@
+//! Which policies are put side by side.
+
+use anyhow::Context as _;
+use ragweave_engine::{Mode, Policy};
+
+use crate::mode_spec::ModeSpec;
+
+/// Every policy and the variants that literature argues about.
+const POLICIES: [&str; 13] = [
+    "first-k",
+    "first-k~mean",
+    "query",
+    "query/all",
+    "query/all/max",
+    "query/all~score",
+    "query/all~mean",
+    "anchors",
+    "random",
+    "random~mean",
+    "oracle",
+    "first-k+query/all",
+    "first-k+random",
+];
+/// Those that compare at a check layer, each at the layers below.
+const CHECKED: [&str; 5] = [
+    "hkvd@{}",
+    "hkvd@{}/k",
+    "hkvd@{}/v",
+    "hkvd@{}/gradual",
+    "first-k+hkvd@{}",
+];
+/// Variants of the deepest check layer only.
+const DEEPEST: [&str; 2] = ["hkvd@{}~score", "hkvd@{}~mean"];
+/// Check layers, as far as the model has them.
+const CHECK_LAYERS: [usize; 2] = [1, 2];
+
+/// The policies asked for, or all of them, as specs without a ratio.
+///
+/// # Errors
+/// Names a policy that is none, or that this model is too shallow for.
+pub(super) fn selections(asked: &[String], n_layers: usize) -> anyhow::Result<Vec<String>> {
+    let all = match asked {
+        [] => defaults(n_layers),
+        asked => asked.to_vec(),
+    };
+    for selection in &all {
+        blend(selection, 0.5, n_layers).context("--policies")?;
+    }
+    Ok(all)
+}
+
+fn defaults(n_layers: usize) -> Vec<String> {
+    let layers: Vec<usize> = CHECK_LAYERS
+        .into_iter()
+        .filter(|&layer| layer < n_layers)
+        .collect();
+    let at = |pattern: &str, layer: usize| pattern.replace("{}", &layer.to_string());
+    let checked = layers
+        .iter()
+        .flat_map(|&layer| CHECKED.map(|pattern| at(pattern, layer)));
+    let deepest = layers.last().into_iter();
+    let deepest = deepest.flat_map(|&layer| DEEPEST.map(|pattern| at(pattern, layer)));
+    let plain = POLICIES.map(str::to_owned);
+    checked.chain(deepest).chain(plain).collect()
+}
+
+/// Full and reuse, then each selection at each ratio.
+pub(super) fn specs(
+    selections: &[String],
+    ratios: &[f64],
+    n_layers: usize,
+) -> anyhow::Result<Vec<ModeSpec>> {
+    let mut specs = vec![ModeSpec::new(Mode::Full), ModeSpec::new(Mode::Reuse)];
+    for selection in selections {
+        for &ratio in ratios {
+            specs.push(ModeSpec::new(blend(selection, ratio, n_layers)?));
+        }
+    }
+    Ok(specs)
+}
+
+fn blend(selection: &str, ratio: f64, n_layers: usize) -> anyhow::Result<Mode> {
+    let mode: Mode = format!("{selection}:{ratio}").parse()?;
+    // Checked against the model here, so that a typing error does not cost an hour.
+    mode.clone().normalised(n_layers)?;
+    let is_all = matches!(&mode, Mode::Blend(blend) if blend.policy == Policy::All);
+    anyhow::ensure!(
+        !is_all,
+        "`all` has no ratio; it is full prefill through the fused path"
+    );
+    Ok(mode)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_policy_is_measured_at_every_ratio() {
+        let selections = selections(&[], 4).unwrap();
+        assert_eq!(selections.len(), 2 * 5 + 2 + 13);
+        assert!(selections.contains(&"hkvd@2~mean".to_owned()));
+        let specs = specs(&selections, &[0.1, 0.2], 4).unwrap();
+        assert_eq!(specs.len(), 2 + 2 * selections.len());
+        assert_eq!(specs[2].to_string(), "hkvd@1:0.1");
+    }
+
+    #[test]
+    fn a_shallow_model_has_no_deep_check() {
+        let selections = selections(&[], 2).unwrap();
+        assert!(selections.iter().all(|selection| !selection.contains("@2")));
+        assert!(selections.contains(&"hkvd@1~score".to_owned()));
+    }
+
+    #[test]
+    fn a_policy_that_cannot_be_is_refused_at_once() {
+        for (policy, reason) in [
+            ("best", "known are hkvd, first-k"),
+            ("hkvd@4", "too deep"),
+            ("hkvd~even", "~even"),
+        ] {
+            let error = format!("{:#}", selections(&[policy.to_owned()], 4).unwrap_err());
+            assert!(
+                error.contains(reason) && error.contains("--policies"),
+                "{error}"
+            );
+        }
+    }
+}

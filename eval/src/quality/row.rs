@@ -1,0 +1,245 @@
+//! One policy at one ratio over one dataset.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::item::Item;
+use crate::dataset::{Dataset, Task};
+use crate::metric::{bootstrap_ci, mean, normalised_f1, paired_difference_ci};
+use crate::mode_spec::ModeSpec;
+
+/// Below this mean score of full prefill, a model cannot do a task: scores of modes are noise.
+const CANNOT: f64 = 0.05;
+/// What a mean in the demo's row is evidence of.
+const DEMO_NOTE: &str =
+    "made for this model: shows that the mechanics work, and is no evidence on real LLMs";
+
+type Interval = (f64, f64);
+
+/// A row of results. Scores are means in `0..=1`; intervals are 95 % bootstrap intervals.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Row {
+    pub(super) dataset: String,
+    /// The spec without its ratio.
+    pub(super) policy: String,
+    pub(super) ratio: Option<f64>,
+    pub(super) n: usize,
+    pub(super) exact_match: Option<f64>,
+    pub(super) exact_match_ci: Option<Interval>,
+    f1: Option<f64>,
+    f1_ci: Option<Interval>,
+    token_f1: Option<f64>,
+    pub(super) rouge_l: Option<f64>,
+    rouge_l_ci: Option<Interval>,
+    pub(super) ruler: Option<f64>,
+    ruler_ci: Option<Interval>,
+    /// 0 is plain reuse, 1 is full prefill.
+    normalised_f1: Option<f64>,
+    /// Of the task's main score, minus that of full prefill on the same questions.
+    vs_full: Option<f64>,
+    vs_full_ci: Option<Interval>,
+    /// Mean over the tokens of full prefill's answer, in nats.
+    pub(super) kl: Option<f64>,
+    kl_ci: Option<Interval>,
+    pub(super) top1_agreement: Option<f64>,
+    top1_agreement_ci: Option<Interval>,
+    attention_deviation: Vec<Option<f64>>,
+    pub(super) recomputed_share: Option<f64>,
+    /// Of full prefill's rows through attention and MLP, over all layers: what a mode computes.
+    pub(super) computed_share: Option<f64>,
+    deviation_left: Option<f64>,
+    where_full_is_right: Option<Subset>,
+    by_type: BTreeMap<String, Score>,
+    note: Option<String>,
+}
+
+/// The questions that full prefill answers rightly.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Subset {
+    n: usize,
+    exact_match: Option<f64>,
+    exact_match_ci: Option<Interval>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Score {
+    n: usize,
+    exact_match: Option<f64>,
+}
+
+/// A mode's items beside those of full prefill and of reuse, question by question.
+pub(super) struct Compared<'a> {
+    pub(super) items: Vec<&'a Item>,
+    pub(super) full: Vec<&'a Item>,
+    pub(super) reuse: Vec<&'a Item>,
+}
+
+impl Row {
+    pub(super) fn new(
+        dataset: &Dataset,
+        spec: &ModeSpec,
+        compared: &Compared<'_>,
+        seed: u64,
+    ) -> Self {
+        let items = &compared.items;
+        let all = |score: fn(&Item) -> Option<f64>| scores(items, score);
+        let cannot = compared.cannot();
+        // A model that cannot do the task has no scores, only its fidelity to full prefill.
+        let of_task = |score: fn(&Item) -> Option<f64>| match cannot {
+            Some(_) => Vec::new(),
+            None => all(score),
+        };
+        let ci = |samples: &[f64]| bootstrap_ci(samples, seed);
+        let exact_match = of_task(|item| item.scores.exact_match);
+        let f1 = of_task(|item| item.scores.f1);
+        let rouge_l = of_task(|item| item.scores.rouge_l);
+        let ruler = of_task(|item| item.scores.ruler);
+        let pairs = if cannot.is_some() {
+            Vec::new()
+        } else {
+            compared.pairs()
+        };
+        let differences: Vec<f64> = pairs.iter().map(|(mode, full)| mode - full).collect();
+        let kl = all(|item| Some(item.kl));
+        let top1 = all(|item| Some(item.top1_agreement));
+        let fields = spec.fields();
+        Self {
+            dataset: dataset.name.clone(),
+            policy: fields.policy.unwrap_or_else(|| fields.mode.to_owned()),
+            ratio: fields.ratio,
+            n: items.len(),
+            exact_match: mean(&exact_match),
+            exact_match_ci: ci(&exact_match),
+            f1: mean(&f1),
+            f1_ci: ci(&f1),
+            token_f1: mean(&of_task(|item| item.scores.token_f1)),
+            rouge_l: mean(&rouge_l),
+            rouge_l_ci: ci(&rouge_l),
+            ruler: mean(&ruler),
+            ruler_ci: ci(&ruler),
+            normalised_f1: compared.normalised_f1().filter(|_| cannot.is_none()),
+            vs_full: mean(&differences),
+            vs_full_ci: paired_difference_ci(&pairs, seed),
+            kl: mean(&kl),
+            kl_ci: ci(&kl),
+            top1_agreement: mean(&top1),
+            top1_agreement_ci: ci(&top1),
+            attention_deviation: layer_means(items),
+            recomputed_share: mean(&all(|item| item.recomputed_share)),
+            computed_share: mean(&all(|item| Some(item.computed_share))),
+            deviation_left: mean(&all(|item| item.deviation_left)),
+            where_full_is_right: Subset::of(compared, seed),
+            by_type: by_type(items, cannot.is_none()),
+            note: note(dataset, cannot),
+        }
+    }
+
+    /// The score by which answers of this dataset are right.
+    pub(super) fn main(&self) -> Option<f64> {
+        self.exact_match.or(self.ruler).or(self.rouge_l)
+    }
+
+    pub(super) fn main_ci(&self) -> Option<Interval> {
+        self.exact_match_ci.or(self.ruler_ci).or(self.rouge_l_ci)
+    }
+}
+
+impl Compared<'_> {
+    /// Full prefill's mean score, where it is too low for scores to mean anything.
+    fn cannot(&self) -> Option<f64> {
+        let score = mean(&scores(&self.full, |item| item.scores.main()))?;
+        (score < CANNOT).then_some(score)
+    }
+
+    /// Main scores of the mode and of full prefill.
+    fn pairs(&self) -> Vec<(f64, f64)> {
+        let pairs = self.items.iter().zip(&self.full);
+        pairs
+            .filter_map(|(item, full)| Some((item.scores.main()?, full.scores.main()?)))
+            .collect()
+    }
+
+    fn normalised_f1(&self) -> Option<f64> {
+        let f1 = |items: &[&Item]| mean(&scores(items, |item| item.scores.f1));
+        normalised_f1(f1(&self.items)?, f1(&self.reuse)?, f1(&self.full)?)
+    }
+}
+
+impl Subset {
+    fn of(compared: &Compared<'_>, seed: u64) -> Option<Self> {
+        let right = compared
+            .pairs()
+            .into_iter()
+            .filter(|(_, full)| *full >= 1.0);
+        let samples: Vec<f64> = right.map(|(mode, _)| mode).collect();
+        (!samples.is_empty()).then(|| Self {
+            n: samples.len(),
+            exact_match: mean(&samples),
+            exact_match_ci: bootstrap_ci(&samples, seed),
+        })
+    }
+}
+
+fn scores(items: &[&Item], score: fn(&Item) -> Option<f64>) -> Vec<f64> {
+    items.iter().filter_map(|item| score(item)).collect()
+}
+
+fn layer_means(items: &[&Item]) -> Vec<Option<f64>> {
+    let n_layers = items
+        .iter()
+        .map(|item| item.attention_deviation.len())
+        .max();
+    let of_layer = |layer: usize| {
+        let values = items
+            .iter()
+            .filter_map(|item| *item.attention_deviation.get(layer)?);
+        mean(&values.collect::<Vec<f64>>())
+    };
+    (0..n_layers.unwrap_or_default()).map(of_layer).collect()
+}
+
+fn by_type(items: &[&Item], scored: bool) -> BTreeMap<String, Score> {
+    let mut kinds: BTreeMap<String, Vec<&Item>> = BTreeMap::new();
+    for item in items.iter().filter(|item| !item.kind.is_empty()) {
+        kinds.entry(item.kind.clone()).or_default().push(item);
+    }
+    let score = |items: Vec<&Item>| Score {
+        n: items.len(),
+        exact_match: mean(&scores(&items, |item| item.scores.main())).filter(|_| scored),
+    };
+    kinds
+        .into_iter()
+        .map(|(kind, items)| (kind, score(items)))
+        .collect()
+}
+
+fn note(dataset: &Dataset, cannot: Option<f64>) -> Option<String> {
+    let mut notes = Vec::new();
+    if dataset.name == "demo" {
+        notes.push(DEMO_NOTE.to_owned());
+    }
+    if let Some(score) = cannot {
+        let what = match dataset.task {
+            Task::ShortAnswer => "exact match",
+            Task::Summary { .. } => "Rouge-L",
+            Task::Ruler { .. } => "string match",
+        };
+        let share = score * 100.0;
+        notes.push(format!(
+            "this model cannot do the task (full prefill: {what} {share:.1} %), so only its fidelity to full \
+             prefill is given"
+        ));
+    }
+    if !dataset.skipped.is_empty() {
+        notes.push(format!(
+            "{} lines of the file were skipped",
+            dataset.skipped.len()
+        ));
+    }
+    (!notes.is_empty()).then(|| notes.join("; "))
+}
+
+#[cfg(test)]
+#[path = "row/tests.rs"]
+mod tests;

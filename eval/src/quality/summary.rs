@@ -1,0 +1,174 @@
+//! What a run says in the end. It holds no times, and is the same for the same seed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::heat_map::HeatMap;
+use super::item::{DeviationItem, Item, Log, TOP_SHARES};
+use super::row::{Compared, Row};
+use crate::dataset::{Dataset, Example};
+use crate::metric::mean;
+use crate::mode_spec::ModeSpec;
+use crate::table::{Table, number, percent};
+
+/// A summary.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    deviation: Vec<DeviationRow>,
+    heatmap: Option<HeatMap>,
+}
+
+/// How far stored KV is from full prefill, over the examples of a dataset.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct DeviationRow {
+    dataset: String,
+    n: usize,
+    /// Mean rank correlation between each layer and the next; none for layer 0, whose stored KV is
+    /// right.
+    rank_correlation: Vec<Option<f64>>,
+    /// By share of tokens, per layer: the mean part of the deviation they hold.
+    mass: BTreeMap<String, Vec<Option<f64>>>,
+    /// Mean deviation of each layer, relative to its mean squared norm.
+    mean: Vec<Option<f64>>,
+}
+
+impl Report {
+    /// Sums up what the log holds, in the order of datasets, modes and examples.
+    pub(crate) fn new(
+        datasets: &[Dataset],
+        specs: &[ModeSpec],
+        log: &Log,
+        seed: u64,
+        heatmap: Option<HeatMap>,
+    ) -> Self {
+        let rows = datasets.iter().flat_map(|dataset| {
+            let items = |spec: &str| -> Vec<&Item> {
+                let of = |example: &Example| log.get(&dataset.name, &example.id, spec);
+                dataset.examples.iter().filter_map(of).collect()
+            };
+            specs.iter().map(move |spec| {
+                let compared = Compared {
+                    items: items(&spec.to_string()),
+                    full: items("full"),
+                    reuse: items("reuse"),
+                };
+                Row::new(dataset, spec, &compared, seed)
+            })
+        });
+        let deviation = datasets.iter().map(|dataset| {
+            let of = |example: &Example| log.deviation(&dataset.name, &example.id);
+            DeviationRow::new(dataset, dataset.examples.iter().filter_map(of).collect())
+        });
+        Self {
+            rows: rows.collect(),
+            deviation: deviation.filter(|row| row.n > 0).collect(),
+            heatmap,
+        }
+    }
+}
+
+impl DeviationRow {
+    fn new(dataset: &Dataset, items: Vec<&DeviationItem>) -> Self {
+        let mass = |share: usize| {
+            let of_layers: Vec<&Vec<Option<f64>>> =
+                items.iter().map(|item| &item.mass[share]).collect();
+            column_means(&of_layers)
+        };
+        let named = |(place, share): (usize, &f64)| (share.to_string(), mass(place));
+        let means: Vec<Vec<Option<f64>>> = items
+            .iter()
+            .map(|item| item.mean.iter().copied().map(Some).collect())
+            .collect();
+        let correlations: Vec<&Vec<Option<f64>>> =
+            items.iter().map(|item| &item.rank_correlation).collect();
+        Self {
+            dataset: dataset.name.clone(),
+            n: items.len(),
+            rank_correlation: column_means(&correlations),
+            mass: TOP_SHARES.iter().enumerate().map(named).collect(),
+            mean: column_means(&means.iter().collect::<Vec<_>>()),
+        }
+    }
+}
+
+/// The mean of each column over the rows that have a value there.
+fn column_means(rows: &[&Vec<Option<f64>>]) -> Vec<Option<f64>> {
+    let n = rows.iter().map(|row| row.len()).max().unwrap_or_default();
+    let of_column = |column: usize| {
+        let values = rows.iter().filter_map(|row| *row.get(column)?);
+        mean(&values.collect::<Vec<f64>>())
+    };
+    (0..n).map(of_column).collect()
+}
+
+const HEADER: [&str; 10] = [
+    "dataset",
+    "policy",
+    "ratio",
+    "n",
+    "score",
+    "95 %",
+    "KL",
+    "top-1",
+    "recomputed",
+    "computed",
+];
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new(&HEADER);
+        for row in &self.rows {
+            let interval = row.main_ci().map_or_else(
+                || "-".to_owned(),
+                |(low, high)| format!("{:.1}-{:.1}", low * 100.0, high * 100.0),
+            );
+            table.push(vec![
+                row.dataset.clone(),
+                row.policy.clone(),
+                number(row.ratio, 2),
+                row.n.to_string(),
+                percent(row.main()),
+                interval,
+                number(row.kl, 4),
+                percent(row.top1_agreement),
+                percent(row.recomputed_share),
+                percent(row.computed_share),
+            ]);
+        }
+        write!(f, "{table}")?;
+        for row in &self.deviation {
+            let means = row.rank_correlation.iter().map(|value| number(*value, 2));
+            let means: Vec<String> = means.collect();
+            let (dataset, n) = (&row.dataset, row.n);
+            write!(
+                f,
+                "\n\n{dataset}: rank correlation of deviation between adjacent layers over {n} examples: {}",
+                means.join(", ")
+            )?;
+            for (share, layers) in &row.mass {
+                let layers: Vec<String> = layers.iter().map(|value| percent(*value)).collect();
+                write!(
+                    f,
+                    "\n{dataset}: deviation in the top {share} of tokens, by layer: {}",
+                    layers.join(", ")
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::column_means;
+
+    #[test]
+    fn columns_are_averaged_over_the_rows_that_have_them() {
+        let (a, b) = (vec![None, Some(1.0), Some(4.0)], vec![None, Some(2.0)]);
+        assert_eq!(column_means(&[&a, &b]), [None, Some(1.5), Some(4.0)]);
+        assert!(column_means(&[]).is_empty());
+    }
+}

@@ -1,0 +1,98 @@
+//! Seeded random draws: the same seed draws the same on every machine.
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Debug, Clone)]
+pub(crate) struct Random {
+    state: u64,
+}
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    /// 64 random bits.
+    pub(crate) fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number in `0..n`. The bias of the remainder is below `n / 2^64`.
+    pub(crate) fn below(&mut self, n: usize) -> usize {
+        debug_assert!(n > 0, "there is no number below 0");
+        (self.bits() % n as u64) as usize
+    }
+
+    /// The gap to the next arrival of a Poisson process of one arrival per unit of time: minus the
+    /// logarithm of a uniform number in `(0, 1]`, thus finite and not negative.
+    pub(crate) fn exponential(&mut self) -> f64 {
+        let steps = (self.bits() >> 11) + 1; // 1..=2^53: exact as f64
+        -(steps as f64 / (1_u64 << 53) as f64).ln()
+    }
+
+    /// Moves `n` random items to the front, in random order (Fisher and Yates).
+    pub(crate) fn draw_to_front<T>(&mut self, items: &mut [T], n: usize) {
+        for place in 0..n.min(items.len()) {
+            let other = place + self.below(items.len() - place);
+            items.swap(place, other);
+        }
+    }
+
+    /// Puts all items in random order.
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+        self.draw_to_front(items, items.len());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bits_are_those_of_the_published_generator() {
+        let mut random = Random::new(1_234_567);
+        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973];
+        assert_eq!([random.bits(), random.bits()], expected);
+    }
+
+    #[test]
+    fn gaps_are_exponential_with_mean_one() {
+        let mut random = Random::new(1);
+        let gaps: Vec<f64> = (0..20_000).map(|_| random.exponential()).collect();
+        assert!(gaps.iter().all(|gap| gap.is_finite() && *gap >= 0.0));
+        let mean = gaps.iter().sum::<f64>() / gaps.len() as f64;
+        // The mean of 20,000 has a standard deviation of 0.007.
+        assert!((mean - 1.0).abs() < 0.035, "{mean}");
+        // Of an exponential distribution 1 - 1/e lies below the mean.
+        let below = gaps.iter().filter(|gap| **gap < 1.0).count() as f64 / gaps.len() as f64;
+        assert!((below - 0.632).abs() < 0.02, "{below}");
+    }
+
+    #[test]
+    fn a_shuffle_gives_every_order_as_often() {
+        let mut random = Random::new(2);
+        let mut counts = std::collections::HashMap::new();
+        for _ in 0..12_000 {
+            let mut items = [1, 2, 3];
+            random.shuffle(&mut items);
+            *counts.entry(items).or_insert(0_i32) += 1;
+        }
+        assert_eq!(counts.len(), 6);
+        // 2,000 each with a standard deviation of 41; swapping with any place would be 222 off.
+        assert!(
+            counts.values().all(|count| (count - 2000).abs() < 150),
+            "{counts:?}"
+        );
+    }
+
+    #[test]
+    fn drawing_more_than_there_are_keeps_every_item() {
+        let mut items: Vec<usize> = (0..10).collect();
+        Random::new(2).draw_to_front(&mut items, 99);
+        items.sort_unstable();
+        assert_eq!(items, (0..10).collect::<Vec<_>>());
+    }
+}

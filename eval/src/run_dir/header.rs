@@ -1,0 +1,163 @@
+//! What was measured on what: the first line of a run, and the head of its summary.
+
+use std::fmt;
+
+use ragweave_engine::ModelInfo;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::commit;
+
+/// Version of the run directory's format.
+const VERSION: u32 = 1;
+
+/// Which subcommand measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum RunKind {
+    Quality,
+    Ttft,
+    Load,
+    Decay,
+}
+
+/// The first line of `run.jsonl`. Fields are in file order.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RunHeader {
+    pub(crate) kind: RunKind,
+    pub(crate) version: u32,
+    /// The command line.
+    pub(crate) command: String,
+    /// Everything that decides what is measured: a run is resumed under an equal one only.
+    pub(crate) config: Value,
+    /// Hash of the checkout's commit, `-dirty` where files differ from it; `None` outside one.
+    pub(crate) commit: Option<String>,
+    pub(crate) device: String,
+    pub(crate) model: RunModel,
+    pub(crate) seed: u64,
+}
+
+/// The model that was measured.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct RunModel {
+    pub(crate) name: String,
+    /// Hash over weights, tokenizer and dtypes, in hex.
+    pub(crate) fingerprint: String,
+    pub(crate) layers: usize,
+}
+
+/// A `summary.json`: the head that all kinds share, then the fields of `body`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Summary<'a, T: Serialize> {
+    kind: RunKind,
+    version: u32,
+    config: &'a Value,
+    device: &'a str,
+    model: &'a RunModel,
+    #[serde(flatten)]
+    body: T,
+}
+
+impl RunHeader {
+    /// A header of this process: its command line, and the commit of the checkout it runs in.
+    ///
+    /// # Errors
+    /// Where `config` has no JSON form.
+    pub(crate) fn new(
+        kind: RunKind,
+        config: &impl Serialize,
+        device: impl fmt::Display,
+        model: RunModel,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let arguments = std::env::args_os().skip(1);
+        let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
+        let words: Vec<String> = [env!("CARGO_PKG_NAME").to_owned()]
+            .into_iter()
+            .chain(arguments)
+            .collect();
+        Ok(Self {
+            kind,
+            version: VERSION,
+            command: words.join(" "),
+            config: serde_json::to_value(config)?,
+            commit: commit::of_checkout(".".as_ref()),
+            device: device.to_string(),
+            model,
+            seed,
+        })
+    }
+
+    /// The summary of the run this header begins; `body` holds `rows` and what else the kind has.
+    pub(crate) fn summary<T: Serialize>(&self, body: T) -> Summary<'_, T> {
+        Summary {
+            kind: self.kind,
+            version: self.version,
+            config: &self.config,
+            device: &self.device,
+            model: &self.model,
+            body,
+        }
+    }
+}
+
+impl RunModel {
+    pub(crate) fn of(model: &ModelInfo) -> Self {
+        Self {
+            name: model.name.clone(),
+            fingerprint: hex(&model.identity.fingerprint()),
+            layers: model.config.num_hidden_layers,
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl fmt::Display for RunKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quality => "quality",
+            Self::Ttft => "ttft",
+            Self::Load => "load",
+            Self::Decay => "decay",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_summary_begins_with_the_head_and_ends_with_the_body() {
+        let model = RunModel {
+            name: "tiny".to_owned(),
+            fingerprint: hex(&[0, 255, 16]),
+            layers: 2,
+        };
+        let header = RunHeader::new(RunKind::Decay, &json!({"n": 1}), "cpu", model, 3).unwrap();
+        let text = serde_json::to_string(&header.summary(json!({"rows": [1]}))).unwrap();
+        let expected = concat!(
+            r#"{"kind":"decay","version":1,"config":{"n":1},"device":"cpu","#,
+            r#""model":{"name":"tiny","fingerprint":"00ff10","layers":2},"rows":[1]}"#,
+        );
+        assert_eq!(text, expected);
+        assert!(header.command.starts_with("ragweave-eval"));
+    }
+
+    #[test]
+    fn a_kind_is_printed_as_it_is_written() {
+        for kind in [
+            RunKind::Quality,
+            RunKind::Ttft,
+            RunKind::Load,
+            RunKind::Decay,
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.to_string());
+        }
+    }
+}

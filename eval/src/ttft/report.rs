@@ -1,0 +1,168 @@
+//! The summary of a `ttft` run: a row per context length and mode.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::round::{Round, Run};
+use super::stages::medians;
+use crate::metric::{median, percentile};
+use crate::mode_spec::ModeSpec;
+use crate::run_dir::ModeLabel;
+use crate::table::{Table, number};
+
+/// Rows by context length, then in the order of the modes.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Row {
+    #[serde(flatten)]
+    label: ModeLabel,
+    context_tokens: usize,
+    /// Measured rounds.
+    n: usize,
+    ttft_ms_p50: Option<f64>,
+    ttft_ms_p95: Option<f64>,
+    /// Median TTFT of full prefill in the same rounds over this one.
+    speedup_vs_full: Option<f64>,
+    /// Medians. Loading overlaps with computing: only `load_wait_ms` adds to the TTFT.
+    stages: Map<String, Value>,
+}
+
+impl Report {
+    pub(super) fn new(specs: &[ModeSpec], rounds: &[Round]) -> Self {
+        let mut lengths: Vec<usize> = rounds.iter().map(|round| round.context_tokens).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        let rows = lengths.into_iter().flat_map(|length| {
+            let rounds = rounds.iter().filter(|round| round.context_tokens == length);
+            let rounds: Vec<&Round> = rounds.collect();
+            specs
+                .iter()
+                .map(|spec| Row::new(spec, length, &rounds))
+                .collect::<Vec<_>>()
+        });
+        Self {
+            rows: rows.collect(),
+        }
+    }
+}
+
+impl Row {
+    /// `rounds`: those of this context length.
+    fn new(spec: &ModeSpec, context_tokens: usize, rounds: &[&Round]) -> Self {
+        let runs = runs(&spec.to_string(), rounds);
+        let times = times(&runs);
+        let ttft_ms_p50 = median(&times);
+        let full_ms = median(&self::times(&self::runs("full", rounds)));
+        Self {
+            label: ModeLabel::of(spec),
+            context_tokens,
+            n: runs.len(),
+            ttft_ms_p50,
+            ttft_ms_p95: percentile(&times, 95.0),
+            speedup_vs_full: full_ms.zip(ttft_ms_p50).map(|(full, this)| full / this),
+            stages: medians(&runs.iter().map(|run| &run.stages).collect::<Vec<_>>()),
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        let stage = |name: &str| number(self.stages.get(name).and_then(Value::as_f64), 2);
+        let speedup = self.speedup_vs_full;
+        let mut cells = self.label.cells().to_vec();
+        cells.extend([
+            self.context_tokens.to_string(),
+            self.n.to_string(),
+            number(self.ttft_ms_p50, 2),
+            number(self.ttft_ms_p95, 2),
+            speedup.map_or_else(|| "-".to_owned(), |speedup| format!("{speedup:.2}x")),
+        ]);
+        cells.extend(STAGES.map(|(_, name)| stage(name)));
+        cells
+    }
+}
+
+fn runs<'a>(spec: &str, rounds: &[&'a Round]) -> Vec<&'a Run> {
+    let runs = rounds.iter().flat_map(|round| &round.runs);
+    runs.filter(|run| run.spec == spec).collect()
+}
+
+fn times(runs: &[&Run]) -> Vec<f64> {
+    runs.iter().map(|run| run.ttft_ms).collect()
+}
+
+const HEADER: [&str; 5] = ["context", "n", "TTFT ms p50", "p95", "speedup"];
+/// Stages of the text table: column and name.
+const STAGES: [(&str, &str); 5] = [
+    ("load ms", "load_ms"),
+    ("wait ms", "load_wait_ms"),
+    ("probe ms", "probe_ms"),
+    ("compute ms", "recompute_ms"),
+    ("logits ms", "first_decode_ms"),
+];
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stages = STAGES.map(|(column, _)| column);
+        let header = [&ModeLabel::HEADER[..], &HEADER, &stages].concat();
+        let mut table = Table::new(&header);
+        self.rows.iter().for_each(|row| table.push(row.cells()));
+        write!(f, "{table}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mode_is_compared_with_the_full_prefill_of_its_own_length() {
+        let specs = ["reuse", "full"].map(|spec| spec.parse().unwrap());
+        let rounds = [
+            Round::of_times(512, &[("full", 100.0), ("reuse", 10.0)]),
+            Round::of_times(1024, &[("full", 400.0), ("reuse", 20.0)]),
+            Round::of_times(512, &[("full", 300.0), ("reuse", 30.0)]),
+            Round::of_times(512, &[("full", 200.0), ("reuse", 40.0)]),
+        ];
+        let report = Report::new(&specs, &rounds);
+        let seen: Vec<_> = report
+            .rows
+            .iter()
+            .map(|row| {
+                (
+                    &*row.label.policy,
+                    row.context_tokens,
+                    row.n,
+                    row.speedup_vs_full,
+                )
+            })
+            .collect();
+        let expected = [
+            ("reuse", 512, 3, Some(200.0 / 30.0)),
+            ("full", 512, 3, Some(1.0)),
+            ("reuse", 1024, 1, Some(20.0)),
+            ("full", 1024, 1, Some(1.0)),
+        ];
+        assert_eq!(seen, expected);
+        let reuse = &report.rows[0];
+        assert_eq!(
+            (reuse.ttft_ms_p50, reuse.ttft_ms_p95),
+            (Some(30.0), Some(39.0))
+        );
+        assert_eq!(reuse.stages["recompute_ms"], 30.0);
+    }
+
+    #[test]
+    fn every_row_of_the_table_has_every_column() {
+        let specs = ["full".parse().unwrap()];
+        let text = Report::new(&specs, &[Round::of_times(7, &[("full", 1.25)])]).to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 2);
+        assert!(lines[0].contains("speedup") && lines[0].ends_with("logits ms"));
+        assert!(lines[1].contains("1.00x") && lines[1].contains("1.25"));
+    }
+}

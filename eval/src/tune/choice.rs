@@ -1,0 +1,163 @@
+//! From figures to a choice. Pure.
+
+use clap::Args;
+use serde::Serialize;
+
+use super::search::Figures;
+use crate::cli::parse_ratio;
+use crate::mode_spec::ModeSpec;
+
+/// Modes that get another look may lose so much more than allowed: the first look is a short one.
+const SECOND_CHANCE: f64 = 0.08;
+/// And may diverge so many times more.
+const SECOND_CHANCE_KL: f64 = 4.0;
+/// At most so many get another look, the cheapest first.
+const MAX_LEFT: usize = 24;
+/// Below this, full prefill cannot answer the questions, and right answers say nothing.
+const CANNOT: f64 = 0.05;
+
+/// What a choice may cost in quality.
+#[derive(Debug, Clone, Args, Serialize)]
+pub(super) struct Limits {
+    /// Where answers are known: share of right answers that may be lost against full prefill
+    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = parse_ratio)]
+    pub(super) max_loss: f64,
+    /// Where they are not: mean divergence from full prefill's next-token distribution, in nats
+    #[arg(long, value_name = "NATS", default_value = "0.05")]
+    pub(super) max_kl: f64,
+    /// Where they are not: share of tokens whose likeliest next token is full prefill's
+    #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = parse_ratio)]
+    pub(super) min_top1: f64,
+}
+
+impl Limits {
+    /// Whether a mode keeps full prefill's quality, with some slack.
+    fn hold(&self, figures: &Figures, slack: f64, kl_slack: f64) -> bool {
+        match (figures.loss(), figures.full_exact_match) {
+            (Some(loss), Some(full)) if full >= CANNOT => loss <= self.max_loss + slack,
+            _ => {
+                figures.kl <= self.max_kl * kl_slack
+                    && figures.top1_agreement >= self.min_top1 - slack
+            }
+        }
+    }
+}
+
+/// The modes that may be chosen after more questions; the cheapest, and at least one.
+pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<ModeSpec> {
+    let mut left: Vec<&Figures> = figures
+        .iter()
+        .filter(|figures| limits.hold(figures, SECOND_CHANCE, SECOND_CHANCE_KL))
+        .collect();
+    if left.is_empty() {
+        left.extend(figures.iter().min_by(|a, b| a.kl.total_cmp(&b.kl)));
+    }
+    left.sort_by(|a, b| a.computed_share.total_cmp(&b.computed_share));
+    left.truncate(MAX_LEFT);
+    left.iter()
+        .filter_map(|figures| figures.spec.parse().ok())
+        .collect()
+}
+
+/// The mode that computes least among those that keep full prefill's quality; ties to the smaller
+/// divergence. `None`: only full prefill does.
+pub(super) fn choose<'f>(figures: &'f [Figures], limits: &Limits) -> Option<&'f Figures> {
+    let kept = figures
+        .iter()
+        .filter(|figures| limits.hold(figures, 0.0, 1.0));
+    kept.min_by(|a, b| {
+        let by_work = a.computed_share.total_cmp(&b.computed_share);
+        by_work.then(a.kl.total_cmp(&b.kl))
+    })
+}
+
+/// Whether no other mode is at least as near to full prefill for less work: the Pareto front of
+/// work against divergence.
+pub(super) fn is_on_front(one: &Figures, all: &[Figures]) -> bool {
+    let beats = |other: &Figures| {
+        let no_worse = other.kl <= one.kl && other.computed_share <= one.computed_share;
+        no_worse && (other.kl < one.kl || other.computed_share < one.computed_share)
+    };
+    !all.iter().any(beats)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_loss: 0.01,
+        max_kl: 0.05,
+        min_top1: 0.95,
+    };
+
+    fn figures(spec: &str, exact_match: Option<f64>, kl: f64, computed_share: f64) -> Figures {
+        Figures {
+            spec: spec.to_owned(),
+            n: 10,
+            exact_match,
+            full_exact_match: exact_match.map(|_| 0.9),
+            loss_ci: None,
+            kl,
+            top1_agreement: 1.0 - kl,
+            computed_share,
+            ttft_ms_p50: 1.0,
+        }
+    }
+
+    #[test]
+    fn the_cheapest_mode_within_the_limit_is_chosen() {
+        let all = [
+            figures("hkvd@2:0.1", Some(0.9), 0.001, 0.7),
+            figures("query:0.05", Some(0.895), 0.01, 0.3),
+            figures("query:0.02", Some(0.88), 0.02, 0.2),
+            figures("first-k:0.05", Some(0.4), 2.0, 0.1),
+        ];
+        assert_eq!(choose(&all, &LIMITS).unwrap().spec, "query:0.05");
+        let left: Vec<String> = worth_another_look(&all, &LIMITS)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(left, ["query:0.02", "query:0.05", "hkvd@2:0.1"]);
+        let front: Vec<bool> = all.iter().map(|one| is_on_front(one, &all)).collect();
+        assert_eq!(front, [true, true, true, true]);
+    }
+
+    #[test]
+    fn without_answers_fidelity_decides() {
+        let all = [
+            figures("query:0.05", None, 0.04, 0.3),
+            figures("query:0.02", None, 0.06, 0.2),
+        ];
+        assert_eq!(choose(&all, &LIMITS).unwrap().spec, "query:0.05");
+        let agreeing_less = Figures {
+            top1_agreement: 0.9,
+            ..all[0].clone()
+        };
+        assert_eq!(choose(&[agreeing_less], &LIMITS), None);
+    }
+
+    #[test]
+    fn answers_that_full_prefill_cannot_give_do_not_count() {
+        let mut hopeless = figures("query:0.05", Some(0.0), 3.0, 0.3);
+        hopeless.full_exact_match = Some(0.0);
+        assert_eq!(
+            choose(&[hopeless], &LIMITS),
+            None,
+            "equal, but far from full prefill"
+        );
+    }
+
+    #[test]
+    fn where_nothing_holds_full_prefill_is_left_and_one_mode_is_looked_at_again() {
+        let all = [
+            figures("first-k:0.1", Some(0.3), 2.0, 0.1),
+            figures("random:0.1", Some(0.2), 3.0, 0.1),
+        ];
+        assert_eq!(choose(&all, &LIMITS), None);
+        assert_eq!(
+            worth_another_look(&all, &LIMITS)[0].to_string(),
+            "first-k:0.1"
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! Asking: every mode the same questions in turn, so that their figures can be paired.
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use super::ask::Ask;
+use super::corpus::{Corpus, Kept};
+use super::trial::{Trial, Tried, full_match};
+use crate::examiner::Examiner;
+use crate::metric::{mean, median, paired_difference_ci};
+use crate::mode_spec::ModeSpec;
+use crate::progress;
+
+/// Seed of the intervals.
+const CI_SEED: u64 = 1;
+
+/// What has been asked so far.
+pub(super) struct Search<'a> {
+    corpus: &'a Corpus<'a>,
+    asks: &'a [Ask],
+    kept: Kept,
+    /// Of each question asked, whether full prefill is right; `None` where no answer is known.
+    full: Vec<Option<bool>>,
+    tried: Vec<Tried>,
+}
+
+/// What is known of one mode.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Figures {
+    pub(super) spec: String,
+    /// Questions asked.
+    pub(super) n: usize,
+    /// Share of right answers among the questions that have any.
+    pub(super) exact_match: Option<f64>,
+    /// That of full prefill on the same questions.
+    pub(super) full_exact_match: Option<f64>,
+    /// Full prefill's share minus this one, paired by question: 95 % bootstrap interval.
+    pub(super) loss_ci: Option<(f64, f64)>,
+    /// Mean over the tokens of full prefill's answers, in nats.
+    pub(super) kl: f64,
+    pub(super) top1_agreement: f64,
+    /// Of full prefill's rows through attention and MLP, all layers and probes counted.
+    pub(super) computed_share: f64,
+    pub(super) ttft_ms_p50: f64,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(corpus: &'a Corpus<'a>, asks: &'a [Ask]) -> Self {
+        Self {
+            corpus,
+            asks,
+            kept: Kept::default(),
+            full: Vec::new(),
+            tried: Vec::new(),
+        }
+    }
+
+    /// Asks each of `specs` the first `n` questions, those they have answered left out. Modes that
+    /// are not named keep what they have and are forgotten in [`Search::figures`].
+    pub(super) async fn run(&mut self, specs: &[ModeSpec], n: usize) -> anyhow::Result<()> {
+        let known = std::mem::take(&mut self.tried);
+        let tried = |spec: &ModeSpec| {
+            let known = known.iter().find(|tried| tried.spec == *spec);
+            known.cloned().unwrap_or_else(|| Tried {
+                spec: spec.clone(),
+                trials: Vec::new(),
+            })
+        };
+        self.tried = specs.iter().map(tried).collect();
+        let bar = progress::bar(n * specs.len(), "answers");
+        for number in 0..n {
+            self.question(number)
+                .await
+                .with_context(|| format!("question {}", number + 1))?;
+            bar.inc(specs.len() as u64);
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    async fn question(&mut self, number: usize) -> anyhow::Result<()> {
+        if self.tried.iter().all(|tried| tried.trials.len() > number) {
+            return Ok(());
+        }
+        let ask = &self.asks[number];
+        let examiner = Examiner {
+            engine: self.corpus.engine(),
+        };
+        let n_layers = self.corpus.engine().model().config.num_hidden_layers;
+        let prepared = self.corpus.prepare(ask, &mut self.kept).await?;
+        let reference = examiner.full(&prepared).await?;
+        if number == self.full.len() {
+            self.full.push(full_match(ask, &reference));
+        }
+        for tried in &mut self.tried {
+            if tried.trials.len() > number {
+                continue;
+            }
+            let outcome = examiner
+                .examine(&prepared, &tried.spec, number, &reference)
+                .await;
+            let outcome = outcome.with_context(|| format!("under {}", tried.spec))?;
+            tried.trials.push(Trial::new(ask, &outcome, n_layers));
+        }
+        Ok(())
+    }
+
+    pub(super) fn figures(&self) -> Vec<Figures> {
+        let of = |tried| Figures::new(tried, &self.full);
+        self.tried.iter().map(of).collect()
+    }
+}
+
+impl Figures {
+    /// `full`: of each question, whether full prefill is right.
+    pub(super) fn new(tried: &Tried, full: &[Option<bool>]) -> Self {
+        let trials = &tried.trials;
+        let of = |value: fn(&Trial) -> f64| trials.iter().map(value).collect::<Vec<f64>>();
+        let mean_of = |value| mean(&of(value)).unwrap_or_default();
+        let number = |is_match: bool| f64::from(u8::from(is_match));
+        let pairs: Vec<(f64, f64)> = trials
+            .iter()
+            .zip(full)
+            .filter_map(|(trial, full)| Some((number((*full)?), number(trial.is_match?))))
+            .collect();
+        let side = |side: fn(&(f64, f64)) -> f64| mean(&pairs.iter().map(side).collect::<Vec<_>>());
+        Self {
+            spec: tried.spec.to_string(),
+            n: trials.len(),
+            exact_match: side(|(_, mode)| *mode),
+            full_exact_match: side(|(full, _)| *full),
+            loss_ci: paired_difference_ci(&pairs, CI_SEED),
+            kl: mean_of(|trial| trial.kl),
+            top1_agreement: mean_of(|trial| trial.top1_agreement),
+            computed_share: mean_of(|trial| trial.computed_share),
+            ttft_ms_p50: median(&of(|trial| trial.ttft_ms)).unwrap_or_default(),
+        }
+    }
+
+    /// How much of full prefill's share of right answers is lost; `None` where no answers are known.
+    pub(super) fn loss(&self) -> Option<f64> {
+        Some(self.full_exact_match? - self.exact_match?)
+    }
+}

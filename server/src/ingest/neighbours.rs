@@ -1,0 +1,160 @@
+//! Neighbour conditioning (FusionRAG, arXiv 2601.12904): a chunk's KV is computed while it attends to the chunks most
+//! like it, so that reused KV has met text of the kind it will stand behind in a prompt.
+//!
+//! Documents go in without KV first, so that all of a run can be found; then each chunk gets its neighbours and its
+//! document is committed again. The neighbours' token ids stay in the chunk's record: they are part of the key of its
+//! KV, which outlives the documents they came from.
+
+use std::sync::PoisonError;
+
+use ragweave_retriever::{Embedding, Filter, Scored};
+use ragweave_store::{ChunkRecord, Document};
+
+use super::IngestError;
+use crate::components::Components;
+use crate::config::MAX_NEIGHBOURS;
+
+/// A document that is in the store without the neighbours its chunks should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unconditioned {
+    pub(super) document_id: String,
+    /// Hash of its content and chunking: a document that has been replaced since has another.
+    pub(super) content: [u8; 32],
+    /// Leave its KV to the first use.
+    pub(super) no_kv: bool,
+}
+
+impl Unconditioned {
+    pub fn document_id(&self) -> &str {
+        &self.document_id
+    }
+}
+
+/// Hash a document is committed with once its chunks have `n` neighbours each. Without any it is that of the content
+/// alone, which is also what a document has that waits for its neighbours.
+pub(super) fn conditioned_hash(content: &[u8; 32], n: usize) -> [u8; 32] {
+    if n == 0 {
+        return *content;
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"ragweave neighbours 1");
+    hasher.update(content);
+    hasher.update(&(n as u64).to_le_bytes());
+    *hasher.finalize().as_bytes()
+}
+
+/// Whether a stored document has this content, whatever neighbours its chunks have.
+pub(super) fn is_of_content(document: &Document, content: &[u8; 32]) -> bool {
+    (0..=MAX_NEIGHBOURS).any(|n| document.content_hash == conditioned_hash(content, n))
+}
+
+/// The stored document with neighbours for every chunk; `None` if it has been removed or replaced since.
+pub(super) fn with_neighbours(
+    components: &Components,
+    waiting: &Unconditioned,
+) -> Result<Option<Document>, IngestError> {
+    let Some(mut document) = components.store.document(&waiting.document_id)? else {
+        return Ok(None);
+    };
+    if !is_of_content(&document, &waiting.content) {
+        return Ok(None);
+    }
+    document.content_hash = conditioned_hash(&waiting.content, components.config.ingest.neighbours);
+    for chunk in &mut document.chunks {
+        let similar = most_similar(components, chunk)?;
+        let conditioning_ids = neighbour_ids(components, chunk, &similar)?;
+        place(components, chunk, conditioning_ids);
+    }
+    Ok(Some(document))
+}
+
+/// The other chunks most similar to this one, best first. A chunk without a vector has none.
+fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Scored>, IngestError> {
+    if chunk.vector.is_empty() {
+        return Ok(Vec::new());
+    }
+    let own = Embedding::from_bytes(&chunk.vector)?;
+    let n = components.config.ingest.neighbours;
+    let index = components
+        .index
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    // One more, because the chunk finds itself too; a longer one of the same words may come before it.
+    let mut similar = index.search(&own, n + 1, &Filter::default())?;
+    similar.retain(|scored| scored.chunk_id != chunk.id);
+    similar.truncate(n);
+    Ok(similar)
+}
+
+/// Token ids of the neighbours, the most similar last, so that it stands nearest to the chunk. What does not fit the
+/// model together with prefix and chunk is left out from the least similar up.
+fn neighbour_ids(
+    components: &Components,
+    chunk: &ChunkRecord,
+    similar: &[Scored],
+) -> Result<Vec<u32>, IngestError> {
+    let mut neighbours = Vec::with_capacity(similar.len());
+    for scored in similar {
+        // `None` where a document was removed by somebody else since the search.
+        let neighbour = components.store.chunk(&scored.chunk_id)?;
+        neighbours.extend(neighbour.map(|neighbour| neighbour.record.token_ids));
+    }
+    let prefix = components.prompt.conditioning_prefix().len();
+    // The engine wants room for one token more.
+    let taken = prefix + chunk.token_ids.len() + 1;
+    let room = components
+        .engine
+        .model()
+        .max_model_len
+        .saturating_sub(taken);
+    Ok(fitting(neighbours, room))
+}
+
+/// Best first in, most similar last out: as many as fit `room` tokens before the first that does not.
+fn fitting(neighbours: Vec<Vec<u32>>, room: usize) -> Vec<u32> {
+    let mut total = 0;
+    let mut kept: Vec<_> = neighbours
+        .into_iter()
+        .take_while(|ids| {
+            total += ids.len();
+            total <= room
+        })
+        .collect();
+    kept.reverse();
+    kept.concat()
+}
+
+/// Puts a chunk behind its neighbours. Notes belong to KV: those of other KV are dropped.
+fn place(components: &Components, chunk: &mut ChunkRecord, conditioning_ids: Vec<u32>) {
+    let key = components.blob_key(&conditioning_ids, &chunk.token_ids);
+    if key != chunk.key {
+        chunk.notes.clear();
+    }
+    (chunk.key, chunk.conditioning_ids) = (key, conditioning_ids);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_similar_neighbour_stands_last() {
+        let best_first = vec![vec![1, 1], vec![2], vec![3, 3, 3]];
+        assert_eq!(fitting(best_first.clone(), 6), [3, 3, 3, 2, 1, 1]);
+        assert_eq!(fitting(best_first.clone(), 5), [2, 1, 1]);
+        assert_eq!(fitting(best_first.clone(), 2), [1, 1]);
+        // The second would fit; it does not jump over the first.
+        assert_eq!(fitting(best_first, 1), [0; 0]);
+    }
+
+    #[test]
+    fn every_number_of_neighbours_has_a_hash_of_its_own() {
+        let content = [7; 32];
+        assert_eq!(conditioned_hash(&content, 0), content);
+        let hashes: std::collections::BTreeSet<_> = (0..=MAX_NEIGHBOURS)
+            .map(|n| conditioned_hash(&content, n))
+            .collect();
+        assert_eq!(hashes.len(), MAX_NEIGHBOURS + 1);
+        assert_ne!(conditioned_hash(&[8; 32], 1), conditioned_hash(&content, 1));
+    }
+}
