@@ -86,20 +86,49 @@ fn bad(site: &Site) -> FusionVerdict {
 }
 
 /// Another server over the components of a site.
-async fn second_server(site: &Site) -> Client {
+async fn second_server(site: &Site) -> (Client, String) {
     let service = Service::new(site.service.components());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(run(listener, service, std::future::pending()));
-    let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
-    Client::new(channel)
+    let endpoint = Channel::from_shared(url.clone()).unwrap();
+    (Client::new(endpoint.connect().await.unwrap()), url)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_shows_what_a_running_server_knows() {
+    let mut site = Site::empty(&["telemetry.shadow_full=0.5"]).await;
+    site.ingest(&[("fox", FOX)], false).await;
+    let (mut client, url) = second_server(&site).await;
+    let stream = client
+        .generate(about(&["fox#0"], FusionMode::Reuse, 4))
+        .await;
+    read(stream.unwrap().into_inner()).await.unwrap();
+    let stats = move |flags: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_ragweave"));
+        let output = command
+            .args(["store", "stats", "--addr", &url])
+            .args(flags)
+            .output();
+        String::from_utf8(output.unwrap().stdout).unwrap()
+    };
+    let shown = tokio::task::spawn_blocking(move || [stats(&["--json"]), stats(&[])]);
+    let [json, text] = shown.await.unwrap();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["server"]["requests_answered"], 1);
+    assert_eq!(json["server"]["shadow"]["share"], 0.5);
+    assert_eq!(json["store"]["chunks"], 1);
+    assert!(
+        text.contains("no answer compared yet, of 0.5 of the fused ones"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_verdict_makes_every_answer_a_full_prefill_that_says_why() {
     let site = Site::start().await;
     bad(&site).write(&site.data()).unwrap();
-    let mut client = second_server(&site).await;
+    let (mut client, _) = second_server(&site).await;
     let request = about(&CHUNKS, FusionMode::Reuse, 4);
     let stream = client.generate(request.clone()).await.unwrap().into_inner();
     let reply = read(stream).await.unwrap();
@@ -150,7 +179,7 @@ async fn a_verdict_on_another_model_is_ignored() {
         ..bad(&site)
     };
     other.write(&site.data()).unwrap();
-    let mut client = second_server(&site).await;
+    let (mut client, _) = second_server(&site).await;
     let stream = client.generate(about(&CHUNKS, FusionMode::Reuse, 1)).await;
     let reply = read(stream.unwrap().into_inner()).await.unwrap();
     assert_eq!(reply.started.fusion.unwrap().mode(), FusionMode::Reuse);
