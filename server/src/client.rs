@@ -131,6 +131,15 @@ impl Client {
         Ok(self.service.retrieve(request).await?.into_inner().sources)
     }
 
+    /// What the server knows of its model, its store and itself.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub async fn stats(&mut self) -> Result<v1::GetStatsResponse, ClientError> {
+        let request = v1::GetStatsRequest {};
+        Ok(self.service.get_stats(request).await?.into_inner())
+    }
+
     /// Sends documents; [`document_parts`] cuts them.
     ///
     /// # Errors

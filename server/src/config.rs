@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use figment::Figment;
+use figment::providers::Serialized;
 use ragweave_engine::{ComputeDtype, KvDtype};
 use serde::Deserialize;
 
@@ -161,13 +162,14 @@ impl Config {
         Self::extract(&merged)
     }
 
-    /// As [`Config::load`], for work on a model alone: without a data directory `data` is empty.
+    /// As [`Config::load`], for work on a model alone: `data` is empty where no layer names a data directory.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn load_for_model(args: &CommonArgs) -> Result<Self, ServerError> {
-        let merged = merge(args)?;
-        Self::extract(&merged.join(("data", "")))
+        // Not a pair: figment takes that for a value of every profile, stronger than any layer's.
+        let without = Serialized::default("data", "");
+        Self::extract(&merge(args)?.join(without))
     }
 
     fn extract(merged: &Figment) -> Result<Self, ServerError> {

@@ -8,11 +8,13 @@ pub mod components;
 pub mod config;
 pub mod device;
 pub mod error;
+pub mod fidelity;
 pub mod ingest;
 pub mod notes;
 pub mod pipeline;
 pub mod prompt;
 pub mod sources;
+pub mod verify;
 
 pub mod cli;
 pub mod client;

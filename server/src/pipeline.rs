@@ -13,6 +13,7 @@ mod desk;
 mod error;
 mod event;
 mod query;
+mod shadow;
 
 pub use backfill::FillCounts;
 pub use desk::{Layout, Passage};
@@ -21,28 +22,45 @@ pub use event::{
     Answer, AnswerEvent, Delta, EventSender, Finished, StageTimes, Started, Usage, event_channel,
 };
 pub use query::{Context, DEFAULT_MAX_TOKENS, Query, Search};
+pub use shadow::ShadowCounts;
 
 use crate::components::Components;
+use crate::verify::{self, Gate};
 use backfill::{Backfill, Fill};
 use desk::{Desk, Opened};
+use shadow::{Picked, Shadow};
 
 /// Answers queries over one corpus with one model. Cheap to share in an `Arc`.
 pub struct Pipeline {
     desk: Arc<Desk>,
     engine: EngineHandle,
     backfill: Backfill,
+    gate: Gate,
+    shadow: Shadow,
 }
 
 impl Pipeline {
     /// A pipeline over opened components. Must be called within a tokio runtime: KV that was missing is
-    /// computed by a task of its own.
+    /// computed by a task of its own. A bad fusion verdict in the data directory holds: every query is a full prefill.
     pub fn new(components: &Components) -> Self {
+        let fingerprint = verify::fingerprint(&components.engine);
+        let gate = Gate::read(&components.config.data, &fingerprint);
+        Self::with(components, gate, components.config.telemetry.shadow_full)
+    }
+
+    /// The same for measuring: every query runs in the mode it asks for, and nothing is compared beside it.
+    pub fn for_evaluation(components: &Components) -> Self {
+        Self::with(components, Gate::Open, 0.0)
+    }
+
+    fn with(components: &Components, gate: Gate, shadow_share: f64) -> Self {
         let desk = Arc::new(Desk::new(components));
-        let backfill = Backfill::start(Arc::clone(&desk));
         Self {
-            desk,
             engine: components.engine.clone(),
-            backfill,
+            backfill: Backfill::start(Arc::clone(&desk)),
+            shadow: Shadow::start(Arc::clone(&desk), shadow_share),
+            gate,
+            desk,
         }
     }
 
@@ -54,10 +72,13 @@ impl Pipeline {
     /// [`AnswerError`]. Missing, corrupt or foreign KV is never one: such a chunk is computed instead.
     pub async fn answer(
         &self,
-        query: Query,
+        mut query: Query,
         events: &EventSender,
     ) -> Result<Finished, AnswerError> {
         let arrived = Instant::now();
+        // Full prefill, where fusing this model's KV is known to go wrong.
+        let (mode, fallback_reason) = self.gate.pass(query.mode);
+        query.mode = mode;
         let query = Arc::new(query);
         let plan = |desk: &Desk, query: &Query| {
             // Passages, best first; or the chunks that were named.
@@ -81,13 +102,13 @@ impl Pipeline {
         let report = generation.report.clone();
         let find_times = layout.times;
         misses.extend(failed_fills(&layout, &report));
-        events
-            .send(AnswerEvent::started(&query, layout, report.clone()))
-            .await?;
+        let mut shadow = self.shadow.pick(&query, &layout, &report);
+        let started = AnswerEvent::started(&query, layout, report.clone(), fallback_reason);
+        events.send(started).await?;
         // The KV of misses is for the next request: this one has its first token.
         self.backfill.offer(misses);
         // Decode until a stop condition.
-        let end = relay(&mut generation, events).await?;
+        let end = relay(&mut generation, events, &mut shadow).await?;
         let times = StageTimes::new(
             find_times,
             &report.timings,
@@ -97,6 +118,8 @@ impl Pipeline {
         );
         let finished = Finished::new(&report, &end, times);
         events.send(AnswerEvent::Finished(finished.clone())).await?;
+        // A share of the answers is compared with full prefill, now that nobody waits for them.
+        self.shadow.offer(shadow);
         Ok(finished)
     }
 
@@ -132,6 +155,11 @@ impl Pipeline {
         self.backfill.counts()
     }
 
+    /// Counts of the answers compared with full prefill; changes can be awaited.
+    pub fn shadows(&self) -> tokio::sync::watch::Receiver<ShadowCounts> {
+        self.shadow.counts()
+    }
+
     /// Runs what may block (embedding, index, RocksDB, tokenizer) on the blocking pool.
     async fn off_thread<T: Send + 'static>(
         &self,
@@ -144,10 +172,11 @@ impl Pipeline {
     }
 }
 
-/// Passes the answer's pieces on until the engine says why it ended.
+/// Passes the answer's pieces on until the engine says why it ended; a picked answer notes its tokens.
 async fn relay(
     generation: &mut Generation,
     events: &EventSender,
+    shadow: &mut Option<Picked>,
 ) -> Result<FinishReport, AnswerError> {
     while let Some(event) = generation.next().await {
         match event? {
@@ -156,6 +185,9 @@ async fn relay(
                 token_ids,
                 logprobs,
             } => {
+                if let Some(picked) = shadow {
+                    picked.note(&token_ids);
+                }
                 events
                     .send(AnswerEvent::Delta(Delta {
                         text,

@@ -9,12 +9,17 @@ use crate::config::{CommonArgs, Config};
 use crate::telemetry;
 
 mod data;
+mod fusion;
 mod machine;
 mod model;
 
 /// Arguments of `ragweave doctor`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
+    /// Probe whether this model's KV can be fused, and keep the verdict in the data directory, where `serve` reads it.
+    /// Loads the model; needs no --data, but keeps nothing without
+    #[arg(long)]
+    verify_fusion: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -81,15 +86,24 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
     let mut findings = vec![machine::processor()];
     findings.extend(machine::memory());
-    match Config::load(&args.common) {
+    let config = match args.verify_fusion {
+        true => Config::load_for_model(&args.common),
+        false => Config::load(&args.common),
+    };
+    match config {
         Ok(config) => {
             findings.push(Finding::ok(
                 "config",
                 "valid; `ragweave config print` shows each value's origin",
             ));
             findings.push(machine::device(&config));
+            if args.verify_fusion {
+                findings.extend(fusion::verify(&config));
+            }
             findings.extend(model::check(&config));
-            findings.extend(data::check(&config));
+            if !config.data.as_os_str().is_empty() {
+                findings.extend(data::check(&config));
+            }
         }
         Err(error) => findings.push(Finding::fail("config", error.to_string())),
     }

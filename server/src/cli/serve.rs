@@ -26,6 +26,10 @@ pub struct Args {
     /// Address to listen on; port 0 takes a free one [env: RAGWEAVE_LISTEN]
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<SocketAddr>,
+    /// Share of the fused requests, 0 to 1, to compare with a full prefill in the background
+    /// [env: RAGWEAVE_TELEMETRY_SHADOW_FULL]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    shadow_full: Option<f64>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -39,6 +43,10 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     args.common
         .settings
         .extend(args.listen.map(|listen| format!("listen={listen}")));
+    let shadow_full = args.shadow_full;
+    args.common
+        .settings
+        .extend(shadow_full.map(|share| format!("telemetry.shadow_full={share}")));
     let config = match Config::load(&args.common) {
         Ok(config) => config,
         Err(error) => return Ok(refused(&error)),
@@ -55,6 +63,13 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     let served = runtime.block_on(serve(listener, &components));
     runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
     served.map(|()| ExitCode::SUCCESS)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse::<f64>().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| format!("`{text}` is not a number between 0 and 1"))
 }
 
 async fn serve(listener: TcpListener, components: &Components) -> anyhow::Result<()> {

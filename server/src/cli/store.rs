@@ -13,6 +13,8 @@ use crate::config::{self, CommonArgs};
 use crate::error::ServerError;
 use crate::telemetry;
 
+mod remote;
+
 /// Arguments of `ragweave store`.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -23,7 +25,13 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Count documents, chunks, blobs and bytes
-    Stats(Inspect),
+    Stats {
+        #[command(flatten)]
+        inspect: Inspect,
+        /// Ask the running server that has the data directory; shows what it has done, too
+        #[arg(long, value_name = "URL")]
+        addr: Option<String>,
+    },
     /// Read and check every blob; bad ones are set aside and computed again on their next use. Exits with 3 if any
     Verify(Inspect),
 }
@@ -45,8 +53,14 @@ const DAMAGED: u8 = 3;
 /// # Errors
 /// Where the metadata of the store cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let (Command::Stats(inspect) | Command::Verify(inspect)) = &args.command;
+    let (Command::Stats { inspect, .. } | Command::Verify(inspect)) = &args.command;
     telemetry::init(inspect.common.log_format);
+    if let Command::Stats {
+        addr: Some(addr), ..
+    } = &args.command
+    {
+        return remote::stats(addr, inspect.json);
+    }
     let opened = config::data_dir(&inspect.common).and_then(|data| open(&data));
     let store = match opened {
         Ok(store) => store,
@@ -56,7 +70,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         }
     };
     match &args.command {
-        Command::Stats(inspect) => stats(&store, inspect.json),
+        Command::Stats { inspect, .. } => stats(&store, inspect.json),
         Command::Verify(inspect) => verify(&store, inspect.json),
     }
 }

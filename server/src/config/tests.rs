@@ -245,6 +245,22 @@ fn a_missing_model_says_how_to_name_one() {
 }
 
 #[test]
+fn a_model_alone_needs_no_data_directory_but_keeps_one_that_is_given() {
+    let dir = directories();
+    let given = args(dir.path(), &[]);
+    assert_eq!(
+        Config::load_for_model(&given).unwrap().data,
+        dir.path().join("data")
+    );
+    let alone = CommonArgs {
+        data: None,
+        ..given
+    };
+    assert_eq!(Config::load_for_model(&alone).unwrap().data, Path::new(""));
+    assert!(message(Config::load(&alone)).starts_with("no data given"));
+}
+
+#[test]
 fn a_broken_file_is_named_with_the_place_of_the_error() {
     let dir = directories();
     fs_err::write(dir.path().join("data/ragweave.toml"), "limits = [").unwrap();

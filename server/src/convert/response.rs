@@ -101,6 +101,7 @@ fn fusion_choice(started: &Started) -> v1::FusionChoice {
     let mut choice = v1::FusionChoice {
         selection: mode.to_string(),
         deviation_left: started.report.deviation_left,
+        fallback_reason: started.fallback_reason.clone(),
         ..Default::default()
     };
     let kind = match mode {

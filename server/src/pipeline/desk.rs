@@ -54,6 +54,7 @@ pub(super) struct FindTimes {
 }
 
 /// The prompt: which passages it holds, in order, and its token ids.
+#[derive(Clone)]
 pub struct Layout {
     /// In prompt order; one per chunk of the segments.
     pub passages: Vec<Passage>,

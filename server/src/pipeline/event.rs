@@ -32,6 +32,8 @@ pub struct Started {
     pub report: FuseReport,
     /// Whether stored KV was looked up at all: full prefill does not.
     pub looked_up: bool,
+    /// Why this is a full prefill though stored KV was asked for.
+    pub fallback_reason: Option<String>,
 }
 
 /// A piece of the answer.
@@ -113,13 +115,19 @@ impl EventSender {
 }
 
 impl AnswerEvent {
-    pub(super) fn started(query: &Query, layout: Layout, report: FuseReport) -> Self {
+    pub(super) fn started(
+        query: &Query,
+        layout: Layout,
+        report: FuseReport,
+        fallback_reason: Option<String>,
+    ) -> Self {
         Self::Started(Box::new(Started {
             request_id: query.request_id.clone(),
             sources: layout.passages,
             dropped: layout.dropped,
             report,
             looked_up: query.mode.reads_kv(),
+            fallback_reason,
         }))
     }
 }

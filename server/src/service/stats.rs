@@ -5,15 +5,14 @@ use ragweave_proto::v1;
 use super::Shared;
 use crate::components::Components;
 use crate::status::Problem;
+use crate::verify;
 
 pub(super) fn model(components: &Components) -> v1::ModelStats {
     let model = components.engine.model();
     v1::ModelStats {
         name: model.name.clone(),
         architecture: format!("{:?}", model.config.architecture).to_lowercase(),
-        fingerprint: blake3::Hash::from(model.identity.fingerprint())
-            .to_hex()
-            .to_string(),
+        fingerprint: verify::fingerprint(&components.engine),
         max_model_len: u32::try_from(model.max_model_len).unwrap_or(u32::MAX),
         device: components.config.device.to_string(),
     }
@@ -46,5 +45,19 @@ pub(super) fn server(shared: &Shared) -> v1::ServerStats {
         kv_fills_done: fills.done,
         kv_fills_dropped: fills.dropped,
         kv_fills_failed: fills.failed,
+        shadow: Some(shadow(shared)),
+    }
+}
+
+fn shadow(shared: &Shared) -> v1::ShadowStats {
+    let counts = *shared.pipeline.shadows().borrow();
+    v1::ShadowStats {
+        share: shared.components.config.telemetry.shadow_full,
+        compared: counts.compared,
+        mean_kl: counts.mean_kl,
+        max_kl: counts.max_kl,
+        mean_top1_agreement: counts.mean_top1_agreement,
+        dropped: counts.dropped,
+        failed: counts.failed,
     }
 }

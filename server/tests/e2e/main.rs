@@ -8,4 +8,5 @@ mod documents;
 mod limits;
 mod neighbours;
 mod process;
+mod quality;
 mod site;

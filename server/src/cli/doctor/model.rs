@@ -1,10 +1,11 @@
-//! The model directory: readable, supported, with a tokenizer and a prompt format.
+//! The model directory: readable, supported, with a tokenizer and a prompt format, and what is known of fusing its KV.
 
 use ragweave_engine::ModelInfo;
 
-use super::Finding;
+use super::{Finding, fusion};
 use crate::components;
 use crate::config::Config;
+use crate::verify;
 
 /// Reads everything but the weights' values; the weight files are opened and hashed.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -24,6 +25,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         ),
     )];
     findings.push(prompt(config, &model));
+    let fingerprint = verify::hex(model.identity.fingerprint());
+    findings.push(fusion::kept(&config.data, &fingerprint));
     findings
 }
 

@@ -23,6 +23,14 @@ pub(super) fn print_reply(reply: &Reply) {
         choice(&reply.started),
         reason(finished)
     );
+    if let Some(reason) = reply
+        .started
+        .fusion
+        .as_ref()
+        .and_then(|fusion| fusion.fallback_reason.as_ref())
+    {
+        say!("full prefill instead of what was asked for: {reason}");
+    }
     if let Some(left) = reply
         .started
         .fusion
@@ -129,6 +137,7 @@ pub(super) fn fusion_json(started: &v1::Started) -> Value {
         "check_layer": fusion.check_layer,
         "selection": fusion.selection,
         "deviation_left": fusion.deviation_left,
+        "fallback_reason": fusion.fallback_reason,
     })
 }
 

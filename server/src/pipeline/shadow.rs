@@ -1,0 +1,253 @@
+//! A share of the fused answers, compared with full prefill once they have ended: both prefills along the tokens that
+//! were answered, one answer at a time, from a bounded queue, while no request waits. A full queue drops and counts.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ragweave_engine::{EngineHandle, FuseReport, Mode, Trace, TraceRequest};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+
+use super::desk::{Desk, Layout, Opened};
+use super::{AnswerError, Query};
+use crate::fidelity::{self, Fidelity};
+
+/// Answers that may wait to be compared; each holds its prompt.
+const MAX_WAITING: usize = 8;
+/// Answered tokens that are compared: each is a decode step, twice.
+const MAX_TOKENS: usize = 32;
+/// How often a comparison that lets requests go first looks whether any wait.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// An answer to compare.
+pub(super) struct Picked {
+    query: Arc<Query>,
+    layout: Layout,
+    answered: Vec<u32>,
+}
+
+/// How far answers were from full prefill, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ShadowCounts {
+    pub compared: u64,
+    /// KL(full || fused) in nats, averaged over an answer's tokens: of these the mean and the largest.
+    pub mean_kl: f64,
+    pub max_kl: f64,
+    /// Share of an answer's tokens on which both agree, averaged over answers.
+    pub mean_top1_agreement: f64,
+    /// The queue was full.
+    pub dropped: u64,
+    /// The stored KV had gone, or the engine failed.
+    pub failed: u64,
+}
+
+/// Picks answers and holds the queue's entrance. The worker ends with the last sender.
+pub(super) struct Shadow {
+    sampler: Sampler,
+    queue: mpsc::Sender<Picked>,
+    counts: watch::Sender<ShadowCounts>,
+}
+
+/// Takes an exact share of what passes, evenly spread.
+struct Sampler {
+    share: f64,
+    passed: AtomicU64,
+}
+
+impl Sampler {
+    fn new(share: f64) -> Self {
+        Self {
+            share,
+            passed: AtomicU64::new(0),
+        }
+    }
+
+    /// The n-th is taken where the share of n reaches the next whole number.
+    fn takes_next(&self) -> bool {
+        let n = self.passed.fetch_add(1, Ordering::Relaxed);
+        let due = |n: u64| (n as f64 * self.share).floor();
+        due(n + 1) > due(n)
+    }
+}
+
+impl Shadow {
+    /// Starts the worker on the current runtime.
+    pub(super) fn start(desk: Arc<Desk>, share: f64) -> Self {
+        let (queue, waiting) = mpsc::channel(MAX_WAITING);
+        let counts = watch::Sender::new(ShadowCounts::default());
+        tokio::spawn(work(desk, waiting, counts.clone()));
+        Self {
+            sampler: Sampler::new(share),
+            queue,
+            counts,
+        }
+    }
+
+    /// Whether this answer is one of the share. Only fused ones count, with all their chunks from stored KV: by the
+    /// time of the comparison a missed chunk would be a hit.
+    pub(super) fn pick(
+        &self,
+        query: &Arc<Query>,
+        layout: &Layout,
+        report: &FuseReport,
+    ) -> Option<Picked> {
+        let is_fused =
+            report.mode != Mode::Full && report.chunks_hit > 0 && report.chunks_missed == 0;
+        (is_fused && self.sampler.takes_next()).then(|| Picked {
+            query: Arc::clone(query),
+            layout: layout.clone(),
+            answered: Vec::new(),
+        })
+    }
+
+    /// Queues a picked answer that has ended, or counts it as dropped. Never waits.
+    pub(super) fn offer(&self, picked: Option<Picked>) {
+        let Some(picked) = picked else { return };
+        if self.queue.try_send(picked).is_err() {
+            self.counts.send_modify(|counts| counts.dropped += 1);
+        }
+    }
+
+    pub(super) fn counts(&self) -> watch::Receiver<ShadowCounts> {
+        self.counts.subscribe()
+    }
+}
+
+impl Picked {
+    /// Takes down answered tokens, as many as are compared.
+    pub(super) fn note(&mut self, token_ids: &[u32]) {
+        let room = MAX_TOKENS - self.answered.len();
+        self.answered.extend(token_ids.iter().take(room));
+    }
+}
+
+impl ShadowCounts {
+    fn add(&mut self, fidelity: &Fidelity) {
+        self.compared += 1;
+        let n = self.compared as f64;
+        self.mean_kl += (fidelity.mean_kl - self.mean_kl) / n;
+        self.max_kl = self.max_kl.max(fidelity.mean_kl);
+        self.mean_top1_agreement += (fidelity.top1_agreement - self.mean_top1_agreement) / n;
+    }
+}
+
+async fn work(
+    desk: Arc<Desk>,
+    mut waiting: mpsc::Receiver<Picked>,
+    counts: watch::Sender<ShadowCounts>,
+) {
+    while let Some(picked) = waiting.recv().await {
+        let request_id = picked.query.request_id.clone();
+        let outcome = compare(&desk, picked).await;
+        counts.send_modify(|counts| match &outcome {
+            Ok(fidelity) => counts.add(fidelity),
+            Err(_) => counts.failed += 1,
+        });
+        match outcome {
+            Ok(Fidelity {
+                mean_kl,
+                top1_agreement,
+                ..
+            }) => {
+                tracing::debug!(
+                    request_id,
+                    mean_kl,
+                    top1_agreement,
+                    "compared with full prefill"
+                );
+            }
+            Err(error) => tracing::warn!(request_id, %error, "comparing with full prefill failed"),
+        }
+    }
+}
+
+/// Both prefills along the same tokens. The last token needs no step: its logits were those after the one before.
+async fn compare(desk: &Arc<Desk>, picked: Picked) -> Result<Fidelity, AnswerError> {
+    let Picked {
+        query,
+        layout,
+        mut answered,
+    } = picked;
+    answered.pop();
+    let layout = Arc::new(layout);
+    let full_query = Arc::new(Query {
+        mode: Mode::Full,
+        ..Query::clone(&query)
+    });
+    let fused = trace(desk, query, Arc::clone(&layout), answered.clone()).await?;
+    if fused.report.chunks_missed > 0 {
+        return Err(AnswerError::internal(
+            "the stored KV of the answer is not there any more",
+        ));
+    }
+    let full = trace(desk, full_query, layout, answered).await?;
+    fidelity::compare(&full.logits, &fused.logits)
+        .ok_or_else(|| AnswerError::internal("logits that are not finite"))
+}
+
+/// Logits along `forced`, in the query's mode, from sources opened again.
+async fn trace(
+    desk: &Arc<Desk>,
+    query: Arc<Query>,
+    layout: Arc<Layout>,
+    forced: Vec<u32>,
+) -> Result<Trace, AnswerError> {
+    let engine = desk.components.engine.clone();
+    let desk = Arc::clone(desk);
+    let opened = spawn_blocking(move || desk.open(&query, &layout)).await;
+    let Opened { request, .. } =
+        opened.unwrap_or_else(|panic| Err(AnswerError::internal(panic.to_string())))?;
+    until_idle(&engine).await;
+    let request = TraceRequest {
+        plan: request.plan,
+        sources: request.sources,
+        forced,
+    };
+    Ok(engine.trace(request).await?)
+}
+
+/// Resolves when no request waits for the engine.
+async fn until_idle(engine: &EngineHandle) {
+    while engine.queue_depth() > 0 {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_the_share_is_taken_and_evenly() {
+        for (share, of, taken) in [(0.01, 1000, 10), (0.3, 10, 3), (1.0, 7, 7), (0.0, 100, 0)] {
+            let sampler = Sampler::new(share);
+            let picks: Vec<bool> = (0..of).map(|_| sampler.takes_next()).collect();
+            let n = picks.iter().filter(|&&pick| pick).count();
+            assert_eq!(n, taken, "{share}");
+        }
+        let halves = Sampler::new(0.5);
+        let picks: Vec<bool> = (0..4).map(|_| halves.takes_next()).collect();
+        assert_eq!(picks, [false, true, false, true]);
+    }
+
+    #[test]
+    fn aggregates_run_over_answers() {
+        let of = |mean_kl, top1_agreement| Fidelity {
+            positions: 4,
+            mean_kl,
+            max_kl: 9.0,
+            top1_agreement,
+        };
+        let mut counts = ShadowCounts::default();
+        for fidelity in [of(0.1, 1.0), of(0.4, 0.5), of(0.1, 0.75)] {
+            counts.add(&fidelity);
+        }
+        assert_eq!((counts.compared, counts.max_kl), (3, 0.4));
+        assert!((counts.mean_kl - 0.2).abs() < 1e-12, "{counts:?}");
+        assert!(
+            (counts.mean_top1_agreement - 0.75).abs() < 1e-12,
+            "{counts:?}"
+        );
+    }
+}

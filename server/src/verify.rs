@@ -1,0 +1,82 @@
+//! Whether a model's KV can be fused at all: identity probes, which must hold up to rounding, and needle probes, which
+//! show whether the configured blend still answers as full prefill does.
+//!
+//! The verdict lies in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
+//! full prefill ([`Gate`]).
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ragweave_engine::{EngineError, EngineHandle, Mode};
+
+use crate::prompt::{PromptError, PromptFormat};
+
+mod judge;
+mod needles;
+mod probes;
+mod prompts;
+mod record;
+
+pub use judge::{Needles, Probe, Tolerances, Verdict, judge};
+pub use record::{Found, FusionVerdict, Gate, VERDICT_FILE};
+
+use prompts::Bench;
+
+/// Why there is no verdict.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    #[error(
+        "the context of {context} tokens leaves {room} for chunks, too few to probe; raise limits.max_model_len"
+    )]
+    ContextTooShort { context: usize, room: usize },
+}
+
+/// Probes a loaded model. `mode` is what the needle probes run; without a prompt format there are none of those.
+///
+/// # Errors
+/// [`VerifyError`]; a probe that fails is no error but a bad verdict.
+pub async fn verify(
+    engine: &EngineHandle,
+    prompt: Option<&PromptFormat>,
+    mode: &Mode,
+) -> Result<FusionVerdict, VerifyError> {
+    let model = engine.model();
+    let identity = &model.identity;
+    let tolerances = Tolerances::of(identity.compute_dtype, identity.kv_dtype);
+    let bench = Bench::new(engine, prompt)?;
+    let probes = probes::run(&bench, mode, tolerances).await?;
+    let needles = match prompt {
+        Some(prompt) => Some(needles::run(&bench, prompt, mode).await?),
+        None => None,
+    };
+    let (verdict, reasons) = judge(&probes, needles.as_ref());
+    Ok(FusionVerdict {
+        format: FusionVerdict::format(),
+        verdict,
+        reasons,
+        model: model.name.clone(),
+        fingerprint: fingerprint(engine),
+        dtype: identity.compute_dtype.to_string(),
+        kv_dtype: identity.kv_dtype.to_string(),
+        mode: mode.to_string(),
+        probes,
+        needles,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        unix_seconds: SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs()),
+    })
+}
+
+/// Identity of the KV a loaded model makes, lowercase hex.
+pub fn fingerprint(engine: &EngineHandle) -> String {
+    hex(engine.model().identity.fingerprint())
+}
+
+/// A fingerprint as people and files have it.
+pub fn hex(fingerprint: [u8; 32]) -> String {
+    blake3::Hash::from(fingerprint).to_hex().to_string()
+}

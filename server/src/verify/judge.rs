@@ -1,0 +1,200 @@
+//! From a model's probe figures to its verdict: the limits, and which figure broke which. Pure.
+
+use ragweave_engine::{ComputeDtype, KvDtype};
+use serde::{Deserialize, Serialize};
+
+use crate::fidelity::Fidelity;
+
+/// Blended prompts whose next token is this far from full prefill, in nats on average, and ...
+const MAX_NEEDLE_KL: f64 = 1.0;
+/// ... agrees with it less often than this, are not the same model any more.
+const MIN_NEEDLE_AGREEMENT: f64 = 0.5;
+
+/// Whether a model's KV can be fused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Good,
+    Bad,
+}
+
+/// One property that must hold up to rounding, and by how much it did not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Probe {
+    pub name: String,
+    pub measured: f64,
+    pub tolerance: f64,
+}
+
+impl Probe {
+    /// A figure that is no number counts as the largest there is: JSON has neither.
+    pub(super) fn new(name: &str, measured: f64, tolerance: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            measured: if measured.is_finite() {
+                measured
+            } else {
+                f64::MAX
+            },
+            tolerance,
+        }
+    }
+
+    pub fn passed(&self) -> bool {
+        self.measured <= self.tolerance
+    }
+}
+
+/// Prompts with one fact per chunk, under the probed mode and under plain reuse, against full prefill.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Needles {
+    pub probed: Fidelity,
+    pub reuse: Fidelity,
+}
+
+/// What may be left of a difference that is rounding only.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerances {
+    /// Of logits and of attention outputs: the largest difference over the spread of the exact ones.
+    pub relative: f64,
+    /// Of a row's KV: squared distance over the mean squared norm.
+    pub squared: f64,
+}
+
+impl Tolerances {
+    /// For KV that is computed in one type and stored in another: those of the coarser. About a hundred roundings of
+    /// the type, as far as a model of some dozens of layers lets them grow.
+    pub fn of(dtype: ComputeDtype, kv_dtype: KvDtype) -> Self {
+        let coarse = match (dtype, kv_dtype) {
+            (ComputeDtype::Bf16, _) | (_, KvDtype::Bf16) => KvDtype::Bf16,
+            (ComputeDtype::F16, _) | (_, KvDtype::F16) => KvDtype::F16,
+            (ComputeDtype::F32, KvDtype::F32) => KvDtype::F32,
+        };
+        let (relative, squared) = match coarse {
+            KvDtype::F32 => (1e-3, 1e-6),
+            KvDtype::F16 => (3e-2, 1e-4),
+            KvDtype::Bf16 => (1e-1, 1e-3),
+        };
+        Self { relative, squared }
+    }
+}
+
+/// The verdict with its reasons; none for a good one.
+pub fn judge(probes: &[Probe], needles: Option<&Needles>) -> (Verdict, Vec<String>) {
+    let failed = probes.iter().filter(|probe| !probe.passed());
+    let mut reasons: Vec<String> = failed
+        .map(|probe| {
+            let Probe {
+                name,
+                measured,
+                tolerance,
+            } = probe;
+            format!("{name}: off by {measured:.2e}, and rounding explains {tolerance:.0e}")
+        })
+        .collect();
+    if let Some(needles) = needles
+        && !needles.are_kept()
+    {
+        let Fidelity {
+            mean_kl,
+            top1_agreement,
+            ..
+        } = needles.probed;
+        reasons.push(format!(
+            "needles: {mean_kl:.2} nats from full prefill on average, and the same next token in only {:.0} %",
+            top1_agreement * 100.0
+        ));
+    }
+    let verdict = match reasons.is_empty() {
+        true => Verdict::Good,
+        false => Verdict::Bad,
+    };
+    (verdict, reasons)
+}
+
+impl Needles {
+    fn are_kept(&self) -> bool {
+        let Fidelity {
+            mean_kl,
+            top1_agreement,
+            ..
+        } = self.probed;
+        mean_kl <= MAX_NEEDLE_KL || top1_agreement >= MIN_NEEDLE_AGREEMENT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const F32: Tolerances = Tolerances {
+        relative: 1e-3,
+        squared: 1e-6,
+    };
+
+    fn needles(mean_kl: f64, top1_agreement: f64) -> Needles {
+        let figures = Fidelity {
+            positions: 8,
+            mean_kl,
+            max_kl: mean_kl,
+            top1_agreement,
+        };
+        Needles {
+            probed: figures,
+            reuse: figures,
+        }
+    }
+
+    #[test]
+    fn rounding_is_good() {
+        let probes = [Probe::new("missed = full", 4e-6, F32.relative)];
+        assert_eq!(
+            judge(&probes, Some(&needles(0.02, 1.0))),
+            (Verdict::Good, Vec::new())
+        );
+        assert_eq!(judge(&probes, None).0, Verdict::Good);
+    }
+
+    #[test]
+    fn rope_at_the_wrong_place_is_caught_and_named() {
+        // What placing a chunk without its rotation gives: K of the right length in the wrong direction.
+        let probes = [
+            Probe::new("all = full", 4e-6, F32.relative),
+            Probe::new("position independence, attention", 0.31, F32.relative),
+        ];
+        let (verdict, reasons) = judge(&probes, Some(&needles(0.02, 1.0)));
+        assert_eq!(verdict, Verdict::Bad);
+        assert_eq!(
+            reasons,
+            ["position independence, attention: off by 3.10e-1, and rounding explains 1e-3"]
+        );
+    }
+
+    #[test]
+    fn a_figure_that_is_no_number_is_bad_and_survives_json() {
+        let probe = Probe::new("all = full", f64::NAN, F32.relative);
+        assert_eq!(judge(std::slice::from_ref(&probe), None).0, Verdict::Bad);
+        let text = serde_json::to_string(&probe).unwrap();
+        assert_eq!(serde_json::from_str::<Probe>(&text).unwrap(), probe);
+    }
+
+    #[test]
+    fn needles_are_lost_only_by_both_measures() {
+        assert_eq!(judge(&[], Some(&needles(1.5, 0.5))).0, Verdict::Good);
+        assert_eq!(judge(&[], Some(&needles(0.9, 0.1))).0, Verdict::Good);
+        let (verdict, reasons) = judge(&[], Some(&needles(1.5, 0.4)));
+        assert_eq!(verdict, Verdict::Bad);
+        assert!(
+            reasons[0].contains("1.50 nats") && reasons[0].contains("40 %"),
+            "{reasons:?}"
+        );
+    }
+
+    #[test]
+    fn the_coarser_type_sets_the_tolerance() {
+        assert_eq!(Tolerances::of(ComputeDtype::F32, KvDtype::F32), F32);
+        let mixed = Tolerances::of(ComputeDtype::F32, KvDtype::F16);
+        assert_eq!(mixed, Tolerances::of(ComputeDtype::F16, KvDtype::F16));
+        assert!(Tolerances::of(ComputeDtype::Bf16, KvDtype::F16).relative > mixed.relative);
+    }
+}

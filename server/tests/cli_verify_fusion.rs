@@ -1,0 +1,145 @@
+//! `ragweave doctor --verify-fusion`: good models are found good, the verdict is kept where `serve` finds it, and a bad
+//! one is shown.
+
+#![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::{Outcome, Site, model, ragweave};
+
+const VERDICT: &str = "fusion-verdict.json";
+
+fn doctor(model: &Path, data: Option<&Path>, flags: &[&str]) -> Outcome {
+    let mut command = ragweave();
+    command.arg("doctor").arg("--model").arg(model).args(flags);
+    if let Some(data) = data {
+        command.arg("--data").arg(data);
+    }
+    Outcome::of(&mut command)
+}
+
+fn verdict(site: &Site) -> Value {
+    serde_json::from_slice(&fs_err::read(site.data().join(VERDICT)).unwrap()).unwrap()
+}
+
+#[test]
+fn models_whose_kv_can_be_fused_are_found_good_without_a_data_directory() {
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/model");
+    for model in [model("tiny-qwen3"), model("tiny-llama3-chat"), demo] {
+        let report = doctor(&model, None, &["--verify-fusion"]).expect_code(0);
+        assert!(report.stdout.contains("can be fused"), "{}", report.stdout);
+        assert!(
+            report.stdout.contains("needle prompts"),
+            "{}",
+            report.stdout
+        );
+        assert!(
+            report.stdout.contains("pass --data DIR to keep it"),
+            "{}",
+            report.stdout
+        );
+    }
+}
+
+#[test]
+fn half_precision_has_its_own_tolerance() {
+    let flags = ["--verify-fusion", "--dtype", "f16"];
+    let report = doctor(&model("tiny-llama3-chat"), None, &flags).expect_code(0);
+    assert!(
+        report.stdout.contains("in f16 can be fused"),
+        "{}",
+        report.stdout
+    );
+    assert!(
+        report.stdout.contains("rounding may be 3e-2"),
+        "{}",
+        report.stdout
+    );
+}
+
+#[test]
+fn the_verdict_is_kept_in_a_data_directory_that_is_one() {
+    let site = Site::with_corpus();
+    let data = site.data();
+    let early = doctor(&site.model, Some(&data), &["--verify-fusion"]).expect_code(0);
+    assert!(
+        early.stdout.contains("after `ragweave ingest`"),
+        "{}",
+        early.stdout
+    );
+    assert!(!data.exists());
+
+    site.ingest(&[]).expect_code(0);
+    let before = doctor(&site.model, Some(&data), &[]).expect_code(0);
+    assert!(
+        before.stdout.contains("not verified for this model"),
+        "{}",
+        before.stdout
+    );
+    doctor(&site.model, Some(&data), &["--verify-fusion"]).expect_code(0);
+    let kept = verdict(&site);
+    assert_eq!(
+        (&kept["verdict"], &kept["mode"]),
+        (&json!("good"), &json!("hkvd@1:0.15"))
+    );
+    assert_eq!(kept["probes"].as_array().unwrap().len(), 5);
+    assert_eq!(kept["needles"]["probed"]["positions"], 8);
+    let after = doctor(&site.model, Some(&data), &[]).expect_code(0);
+    assert!(
+        after
+            .stdout
+            .contains("verified, tiny-qwen3 under hkvd@1:0.15"),
+        "{}",
+        after.stdout
+    );
+    // The store still opens beside the new file.
+    site.ingest(&[]).expect_code(0);
+}
+
+#[test]
+fn a_bad_verdict_and_one_that_does_not_count_are_shown() {
+    let site = Site::with_corpus();
+    let data = site.data();
+    site.ingest(&[]).expect_code(0);
+    doctor(&site.model, Some(&data), &["--verify-fusion"]).expect_code(0);
+    let mut kept = verdict(&site);
+    kept["verdict"] = json!("bad");
+    kept["reasons"] = json!(["every row recomputed: off by 0.3"]);
+    fs_err::write(data.join(VERDICT), kept.to_string()).unwrap();
+    let bad = doctor(&site.model, Some(&data), &[]).expect_code(0);
+    assert!(
+        bad.stdout
+            .contains("every request runs as full prefill: every row recomputed: off by 0.3"),
+        "{}",
+        bad.stdout
+    );
+    // The same model in another type is another case.
+    let other = doctor(&site.model, Some(&data), &["--kv-dtype", "f16"]);
+    assert!(
+        other.stdout.contains("about another model or type"),
+        "{}",
+        other.stdout
+    );
+    fs_err::write(data.join(VERDICT), "{").unwrap();
+    let broken = doctor(&site.model, Some(&data), &[]).expect_code(0);
+    assert!(
+        broken.stdout.contains("--verify-fusion` makes a new one"),
+        "{}",
+        broken.stdout
+    );
+}
+
+#[test]
+fn a_mode_the_model_cannot_do_is_named() {
+    let flags = ["--verify-fusion", "--set", "fusion.check_layer=99"];
+    let report = doctor(&model("tiny-qwen3"), None, &flags).expect_code(1);
+    assert!(report.stdout.contains("FAIL  fusion"), "{}", report.stdout);
+    assert!(
+        report.stdout.contains("99 is too deep"),
+        "{}",
+        report.stdout
+    );
+}
