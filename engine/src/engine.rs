@@ -308,12 +308,27 @@ impl<B: FusionBackend> Engine<B> {
         conditioning: &[u32],
         chunk_ids: &[u32],
     ) -> Result<ChunkKv, EngineError> {
+        self.chunk_kv_among(conditioning, &[], chunk_ids)
+    }
+
+    /// [`Engine::chunk_kv`], with other chunks between the prefix and the chunk, to which it attends
+    /// (FusionRAG, arXiv 2601.12904). The prefix alone is kept; what follows is different each time.
+    ///
+    /// # Errors
+    /// As [`Engine::chunk_kv`], over all the ids.
+    pub fn chunk_kv_among(
+        &mut self,
+        prefix: &[u32],
+        neighbours: &[u32],
+        chunk_ids: &[u32],
+    ) -> Result<ChunkKv, EngineError> {
         let kv_dtype = self.info.identity.kv_dtype;
-        let start = conditioning.len();
+        let start = prefix.len() + neighbours.len();
+        let ids = [neighbours, chunk_ids].concat();
         // The rounding of a product depends on how many rows it has: with the prefix cached before
         // the first chunk, a chunk's bytes do not depend on what was computed before it.
-        if self.prefixes.is_missing(conditioning) {
-            self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut |_| {})?;
+        if self.prefixes.is_missing(prefix) {
+            self.run_alone(prefix, &ids, RowWindow::None, &mut |_| {})?;
         }
         let mut layers = Vec::with_capacity(self.info.config.num_hidden_layers);
         let mut anchors = AnchorFinder::new(start, chunk_ids.len());
@@ -325,7 +340,7 @@ impl<B: FusionBackend> Engine<B> {
             layers.push((block(k), block(v)));
             anchors.add(&view);
         };
-        self.run_alone(conditioning, chunk_ids, RowWindow::None, &mut observe)?;
+        self.run_alone(prefix, &ids, RowWindow::None, &mut observe)?;
         Ok(ChunkKv {
             token_ids: chunk_ids.to_vec(),
             layers,

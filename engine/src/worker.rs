@@ -82,7 +82,8 @@ enum Job {
         reply: oneshot::Sender<Result<DeviationMap, EngineError>>,
     },
     ChunkKv {
-        conditioning: Arc<[u32]>,
+        prefix: Arc<[u32]>,
+        neighbours: Vec<u32>,
         chunk_ids: Vec<u32>,
         reply: oneshot::Sender<Result<ChunkKv, EngineError>>,
     },
@@ -261,9 +262,24 @@ impl EngineHandle {
         conditioning: Arc<[u32]>,
         chunk_ids: Vec<u32>,
     ) -> Result<ChunkKv, EngineError> {
+        self.chunk_kv_among(conditioning, Vec::new(), chunk_ids)
+            .await
+    }
+
+    /// KV of one chunk, computed behind `prefix` and other chunks it attends to.
+    ///
+    /// # Errors
+    /// As [`Engine::chunk_kv_among`], `QueueFull` and `Unavailable`.
+    pub async fn chunk_kv_among(
+        &self,
+        prefix: Arc<[u32]>,
+        neighbours: Vec<u32>,
+        chunk_ids: Vec<u32>,
+    ) -> Result<ChunkKv, EngineError> {
         let (reply, result) = oneshot::channel();
         self.queue.push_background(Job::ChunkKv {
-            conditioning,
+            prefix,
+            neighbours,
             chunk_ids,
             reply,
         })?;
@@ -378,12 +394,13 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
             let _ = reply.send(result);
         }
         Job::ChunkKv {
-            conditioning,
+            prefix,
+            neighbours,
             chunk_ids,
             reply,
         } => {
             if !reply.is_closed() {
-                let _ = reply.send(engine.chunk_kv(&conditioning, &chunk_ids));
+                let _ = reply.send(engine.chunk_kv_among(&prefix, &neighbours, &chunk_ids));
             }
         }
         Job::Panic => panic!("asked to panic by a test"),

@@ -169,6 +169,49 @@ async fn a_chunk_has_one_anchor_in_eight_tokens() {
 }
 
 #[tokio::test]
+async fn a_chunk_among_others_has_the_kv_it_has_behind_them_in_a_prompt() {
+    let engine = spawn();
+    let segments = small_prompt();
+    let [first, second, ..] = segments.chunks.as_slice() else {
+        unreachable!("the prompt has chunks")
+    };
+    let prefix: Arc<[u32]> = segments.prefix.clone().into();
+    let among = engine.chunk_kv_among(prefix.clone(), first.clone(), second.clone());
+    let among = among.await.expect("the chunk is valid");
+
+    let mut reference = load::<Flex>(&options(VARIANT), &FlexDevice);
+    let ids = [&segments.prefix[..], first, second].concat();
+    let expected = reference.forward(&ids).expect("the ids are valid").layers;
+    let behind = segments.prefix.len() + first.len();
+    for (layer, (k, _)) in among.layers.iter().enumerate() {
+        let width = expected[layer].0.len() / ids.len();
+        let expected = &expected[layer].0[behind * width..];
+        assert_close(
+            &format!("K of layer {layer}"),
+            &floats(k),
+            expected,
+            TOLERANCE,
+        );
+    }
+    let alone = engine.chunk_kv(prefix, second.clone()).await;
+    let alone = alone.expect("the chunk is valid").layers;
+    // Layer 0 depends on the token alone, the others on what the chunk attends to.
+    assert_close(
+        "K of layer 0",
+        &floats(&alone[0].0),
+        &floats(&among.layers[0].0),
+        TOLERANCE,
+    );
+    assert_ne!(floats(&alone[1].0), floats(&among.layers[1].0));
+}
+
+/// Little-endian f32s.
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let (words, _) = bytes.as_chunks::<4>();
+    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+}
+
+#[tokio::test]
 async fn a_forced_answer_must_fit_and_be_of_the_vocabulary() {
     let engine = spawn();
     let segments = small_prompt();

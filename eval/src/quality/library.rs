@@ -47,15 +47,16 @@ impl<'a> Library<'a> {
 
     /// KV of a chunk.
     pub(crate) async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
-        let conditioning = self.conditioning(text, ids)?;
+        let prefix = self.subject.prompt.conditioning_prefix();
+        let neighbours = self.neighbours(text, ids)?;
+        let conditioning: Vec<u32> = prefix.iter().chain(&neighbours).copied().collect();
         let key = self.subject.model().identity.chunk_key(&conditioning, ids);
         if let Some(kv) = self.kept.get(&key) {
             return Ok(kv.clone());
         }
-        let kv = self
-            .subject
-            .engine
-            .chunk_kv(conditioning, ids.to_vec())
+        let engine = &self.subject.engine;
+        let kv = engine
+            .chunk_kv_among(prefix, neighbours, ids.to_vec())
             .await?;
         let kv = Arc::new(kv);
         let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
@@ -68,14 +69,13 @@ impl<'a> Library<'a> {
         Ok(kv)
     }
 
-    /// Prefix and neighbours, the most similar next to the chunk; as many as the context takes.
-    fn conditioning(&self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<[u32]>> {
-        let prefix = self.subject.prompt.conditioning_prefix();
+    /// The ids of similar chunks, the most similar last, next to the chunk; as many as fit the model.
+    fn neighbours(&self, text: &str, ids: &[u32]) -> anyhow::Result<Vec<u32>> {
         let Some(similar) = &self.similar else {
-            return Ok(prefix);
+            return Ok(Vec::new());
         };
-        let limit = self.subject.model().max_model_len;
-        let mut room = limit.saturating_sub(prefix.len() + ids.len() + 1);
+        let used = self.subject.prompt.conditioning_prefix().len() + ids.len() + 1;
+        let mut room = self.subject.model().max_model_len.saturating_sub(used);
         let mut neighbours = Vec::new();
         for neighbour in similar.to(text)? {
             if neighbour.len() > room {
@@ -84,8 +84,7 @@ impl<'a> Library<'a> {
             room -= neighbour.len();
             neighbours.push(neighbour);
         }
-        let behind = neighbours.into_iter().rev().flatten().copied();
-        Ok(prefix.iter().copied().chain(behind).collect())
+        Ok(neighbours.into_iter().rev().flatten().copied().collect())
     }
 }
 

@@ -96,9 +96,12 @@ impl<'a> Corpus<'a> {
         let kv = match reader.map(|reader| read(&reader, passage)).transpose()? {
             Some(kv) => kv,
             None => {
-                let conditioning = self.components.conditioning(&passage.conditioning_ids);
-                let ids = passage.token_ids.clone();
-                self.engine().chunk_kv(conditioning, ids).await?
+                let prefix = self.components.prompt.conditioning_prefix();
+                let (neighbours, ids) = (&passage.conditioning_ids, &passage.token_ids);
+                let kv = self
+                    .engine()
+                    .chunk_kv_among(prefix, neighbours.clone(), ids.clone());
+                kv.await?
             }
         };
         let kv = Arc::new(kv);

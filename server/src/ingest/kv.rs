@@ -8,6 +8,7 @@ use ragweave_store::{BlobKey, Document, PendingBlob};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::{IngestError, Ingestor, blocking, joined};
+use crate::components::Components;
 use crate::notes::notes_of;
 
 /// What a document's KV came to.
@@ -29,12 +30,10 @@ impl Ingestor {
             if notes_made.contains_key(&chunk.key) || self.has_blob(chunk.key).await? {
                 self.counters.add(chunk.token_ids.len(), 0);
             } else {
-                let conditioning = self.components.conditioning(&chunk.conditioning_ids);
-                let kv = self
-                    .components
-                    .engine
-                    .chunk_kv(conditioning, chunk.token_ids.clone())
-                    .await?;
+                let Components { engine, prompt, .. } = &self.components;
+                let (prefix, ids) = (prompt.conditioning_prefix(), chunk.token_ids.clone());
+                let neighbours = chunk.conditioning_ids.clone();
+                let kv = engine.chunk_kv_among(prefix, neighbours, ids).await?;
                 notes_made.insert(chunk.key, notes_of(&kv));
                 if let Some(previous) = writing.replace(self.write(chunk.key, kv)) {
                     blobs.push(joined(previous).await?);

@@ -101,8 +101,13 @@ async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerErro
     if !blocking(move || is_wanted(&asking, &asked)).await? {
         return Ok(false);
     }
-    let conditioning = components.conditioning(&fill.conditioning_ids);
-    let kv = components.engine.chunk_kv(conditioning, fill.token_ids);
+    let (prefix, neighbours) = (
+        components.prompt.conditioning_prefix(),
+        fill.conditioning_ids,
+    );
+    let kv = components
+        .engine
+        .chunk_kv_among(prefix, neighbours, fill.token_ids);
     let kv = kv.await?;
     blocking(move || commit(&components, fill.key, &kv)).await?;
     Ok(true)

@@ -98,8 +98,8 @@ pub(super) fn documents(
     };
     let mut seen = HashSet::new();
     let mut taken = 0;
+    let paths: Vec<PathBuf> = paths.to_vec(); // the iterator outlives the list it was made from
     paths
-        .to_vec()
         .into_iter()
         .flat_map(move |root| read_root(root, limits))
         .map_while(move |(root, item)| {
