@@ -16,7 +16,6 @@ mod ruler;
 mod collector;
 mod json;
 mod questions;
-mod random;
 
 pub use example::{Dataset, Example, SkippedLine, Task};
 pub(crate) use questions::{Question, read_questions};

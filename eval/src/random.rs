@@ -1,4 +1,5 @@
-//! Seeded random draws: the same seed draws the same on every machine.
+//! Seeded random draws. They are spelled out here and never change, so that a seed means the same
+//! questions, orders and arrivals on every machine and for good.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
@@ -20,10 +21,53 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number in `0..n`. The bias of the remainder is below `n / 2^64`.
+    /// Uniform in `[0, 1)`, with 53 random bits.
+    fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Whether something of probability `p` happens.
+    pub(crate) fn chance(&mut self, p: f64) -> bool {
+        self.unit() < p
+    }
+
+    /// Uniform below `n`, which must not be 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
-        debug_assert!(n > 0, "there is no number below 0");
-        (self.bits() % n as u64) as usize
+        // The high half of the product is below n; the bias is at most n / 2^64.
+        ((u128::from(self.bits()) * n as u128) >> 64) as usize
+    }
+
+    /// Uniform from `low` to `high`, both included.
+    pub(crate) fn between(&mut self, low: usize, high: usize) -> usize {
+        low + self.below(high - low + 1)
+    }
+
+    /// One of `items`, which must not be empty.
+    pub(crate) fn pick<T: Copy>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())]
+    }
+
+    /// An index, drawn with a probability proportional to its weight.
+    pub(crate) fn weighted(&mut self, weights: &[f64]) -> usize {
+        let mut left = self.unit() * weights.iter().sum::<f64>();
+        let drawn = weights.iter().position(|weight| {
+            left -= weight;
+            left < 0.0
+        });
+        // Rounding may leave a rest behind the last weight.
+        drawn.unwrap_or(weights.len() - 1)
+    }
+
+    /// `n` different ones of `items`, or all where there are fewer, in random order.
+    pub(crate) fn sample<T>(&mut self, mut items: Vec<T>, n: usize) -> Vec<T> {
+        self.draw_to_front(&mut items, n);
+        items.truncate(n);
+        items
+    }
+
+    /// All `items` in random order.
+    pub(crate) fn shuffled<T: Copy>(&mut self, items: &[T]) -> Vec<T> {
+        self.sample(items.to_vec(), items.len())
     }
 
     /// The gap to the next arrival of a Poisson process of one arrival per unit of time: minus the
@@ -94,5 +138,38 @@ mod tests {
         Random::new(2).draw_to_front(&mut items, 99);
         items.sort_unstable();
         assert_eq!(items, (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn draws_keep_to_their_ranges_and_reach_all_of_them() {
+        let mut random = Random::new(1);
+        let mut seen = [0; 3];
+        for _ in 0..3000 {
+            seen[random.between(5, 7) - 5] += 1;
+        }
+        assert!(seen.iter().all(|&n| (900..1100).contains(&n)), "{seen:?}");
+    }
+
+    #[test]
+    fn weights_decide_how_often_an_index_is_drawn() {
+        let mut random = Random::new(2);
+        let mut seen = [0; 3];
+        for _ in 0..4000 {
+            seen[random.weighted(&[3.0, 0.0, 1.0])] += 1;
+        }
+        assert!((2900..3100).contains(&seen[0]) && seen[1] == 0, "{seen:?}");
+    }
+
+    #[test]
+    fn a_sample_holds_different_items_and_every_order_occurs() {
+        let mut random = Random::new(3);
+        let mut orders = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let sample = random.sample(vec![1, 2, 3], 2);
+            assert!(sample.len() == 2 && sample[0] != sample[1], "{sample:?}");
+            orders.insert(sample);
+        }
+        assert_eq!(orders.len(), 6);
+        assert_eq!(random.sample(vec![1], 5), [1]);
     }
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use super::example::{Dataset, Example, Task};
-use super::random::Random;
+use crate::random::Random;
 
 mod builder;
 mod lexicon;

@@ -13,7 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::example::{Dataset, Example, Task};
-use super::random::Random;
+use crate::random::Random;
 
 mod haystack;
 mod problem;

@@ -4,13 +4,13 @@
 
 use std::collections::HashSet;
 
-use super::super::random::Random;
 use super::lexicon::{
     ALIAS_QUESTION, ALIAS_STATEMENTS, ALIASES, FIRMS, KeyClass, OBJECTS, PEOPLE, PLACES, RELATIONS,
     Relation, ValueClass,
 };
 use super::value::{Definition, Names, Value};
 use super::world::{Kind, Question, Reference, Sentence, World};
+use crate::random::Random;
 
 /// Documents of a world, and sentences of a document: least and most.
 const DOCUMENTS: (usize, usize) = (7, 8);

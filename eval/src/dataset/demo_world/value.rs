@@ -1,8 +1,8 @@
 //! What a sentence says of its key, and what later sentences may refer to.
 
-use super::super::random::Random;
 use super::lexicon::NamedKind;
 use super::world::Reference;
+use crate::random::Random;
 
 /// A place or firm written out is one not mentioned before, while there are any.
 const P_NEW_DEFINITION: f64 = 0.8;

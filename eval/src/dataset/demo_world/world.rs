@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::random::Random;
 use super::builder::Builder;
+use crate::random::Random;
 
 /// How a sentence refers to something defined before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

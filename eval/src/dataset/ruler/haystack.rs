@@ -1,7 +1,7 @@
 //! Prose to hide needles in: sentences from small lists of words, cut into equal passages.
 
-use super::super::random::Random;
 use super::problem::MAX_SPREAD;
+use crate::random::Random;
 
 /// Tokens of a passage, where the context is long enough for the least number of them.
 const PASSAGE_TOKENS: usize = 512;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::super::random::Random;
 use super::RulerTask;
+use crate::random::Random;
 
 /// Keys of a question with several, and values of a key with several.
 const NEEDLES: usize = 4;
