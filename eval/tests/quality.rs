@@ -143,7 +143,7 @@ fn a_file_with_bad_lines_is_measured_and_a_model_that_cannot_answer_has_fidelity
     let lines = [
         r#"{"question": "What is it?", "answers": ["zzz"], "documents": ["One thing.", "Another thing."]}"#,
         r#"{"question": 3}"#,
-        r#"{"question": "And that?", "answers": [], "documents": ["A third thing.", "More of it."]}"#,
+        r#"{"question": "And that?", "answers": ["yyy"], "documents": ["A third thing.", "More of it."]}"#,
     ];
     fs_err::write(&file, lines.join("\n")).unwrap();
     let mut command = ragweave_eval();
