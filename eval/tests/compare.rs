@@ -150,7 +150,7 @@ fn modes_stand_side_by_side_with_scores_counts_and_recall() {
     let blend = &rows[2];
     assert_eq!(
         (&blend["mode"], &blend["policy"]),
-        (&json!("blend"), &json!("hkvd"))
+        (&json!("blend"), &json!("hkvd@1"))
     );
     assert_eq!(
         (&blend["ratio"], &blend["check_layer"]),
