@@ -169,7 +169,13 @@ fn larger(a: f64, b: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use ragweave_engine::{ChunkKv, ComputeDtype, EngineOptions, KvDtype};
+
     use super::*;
+    use crate::device::Device;
 
     #[test]
     fn distance_is_relative_to_the_spread() {
@@ -177,6 +183,30 @@ mod tests {
         assert_eq!(distance(&[0.0, 4.0, 2.0], &[1.0, 4.0, 0.0]), 0.5);
         assert!(distance(&[0.0, f32::NAN], &[0.0, 1.0]).is_nan());
         assert!(distance(&[0.0, 1.0], &[f32::NAN, 1.0]).is_nan());
+    }
+
+    #[tokio::test]
+    async fn keys_that_stand_one_place_off_are_seen() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3");
+        let engine = Device::Cpu.spawn_engine(EngineOptions::new(model)).unwrap();
+        let bench = Bench::new(&engine, None).unwrap();
+        let ids = bench.generated(FIRST_CHUNK_SEED, 12);
+        let right = bench.kv(&ids).await.unwrap();
+        let mut wrong = ChunkKv::clone(&right);
+        let row_bytes = engine.model().identity.block_bytes(1);
+        for (k, _) in &mut wrong.layers {
+            k.rotate_left(row_bytes);
+        }
+        let rounding = Tolerances::of(ComputeDtype::F32, KvDtype::F32);
+        for (kv, is_right) in [(right, true), (Arc::new(wrong), false)] {
+            let part = Part {
+                ids: ids.clone(),
+                stored: Stored::Moved(kv),
+            };
+            let (deviation, attention) = moved(&bench, &[part]).await.unwrap();
+            assert_eq!(deviation <= rounding.squared, is_right, "{deviation}");
+            assert_eq!(attention <= rounding.relative, is_right, "{attention}");
+        }
     }
 
     #[test]

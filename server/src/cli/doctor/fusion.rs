@@ -27,7 +27,7 @@ pub(super) fn kept(data: &Path, fingerprint: &str) -> Finding {
     match Found::read(data, fingerprint) {
         Found::Nothing => Finding::ok(
             SUBJECT,
-            "not verified for this model; --verify-fusion probes whether its KV can be fused",
+            "no verdict is kept on this model; --verify-fusion probes whether its KV can be fused",
         ),
         Found::Ignored(why) => Finding::warn(SUBJECT, why),
         Found::Verdict(verdict) => match verdict.verdict {

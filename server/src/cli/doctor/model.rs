@@ -25,8 +25,10 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         ),
     )];
     findings.push(prompt(config, &model));
-    let fingerprint = verify::hex(model.identity.fingerprint());
-    findings.push(fusion::kept(&config.data, &fingerprint));
+    if !config.data.as_os_str().is_empty() {
+        let fingerprint = verify::hex(model.identity.fingerprint());
+        findings.push(fusion::kept(&config.data, &fingerprint));
+    }
     findings
 }
 
