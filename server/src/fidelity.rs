@@ -76,7 +76,7 @@ mod tests {
         let p = vec![3f32.ln(), 0.0];
         let q = vec![1.0, 1.0];
         let expected = 0.75 * 1.5f64.ln() + 0.25 * 0.5f64.ln();
-        let fidelity = compare(&[p.clone()], &[q]).unwrap();
+        let fidelity = compare(std::slice::from_ref(&p), &[q]).unwrap();
         assert!((fidelity.mean_kl - expected).abs() < 1e-7, "{fidelity:?}");
         // A constant on all logits changes nothing, and large ones do not overflow.
         let shifted: Vec<f32> = p.iter().map(|logit| logit + 3e4).collect();
