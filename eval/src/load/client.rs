@@ -45,12 +45,12 @@ struct Job {
 type Outcome = (usize, Result<Trace, AnswerError>);
 
 impl<'a> Client<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::new`].
+    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
     pub(super) fn new(args: &Args, components: &'a Components, questions: &'a [Question]) -> Self {
         Self {
             components,
             questions,
-            pipeline: Arc::new(Pipeline::new(components)),
+            pipeline: Arc::new(Pipeline::for_evaluation(components)),
             requests: requests(questions, args.requests, args.seed),
             sampling: SamplingParams {
                 ignore_eos: args.ignore_eos,

@@ -29,11 +29,11 @@ pub(super) struct Kept {
 }
 
 impl<'a> Corpus<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::new`].
+    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
     pub(super) fn new(components: &'a Components, max_tokens: usize) -> Self {
         Self {
             components,
-            pipeline: Pipeline::new(components),
+            pipeline: Pipeline::for_evaluation(components),
             max_tokens,
         }
     }
