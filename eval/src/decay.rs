@@ -154,7 +154,7 @@ impl Asker<'_> {
     /// by query. Gives back all that was measured.
     async fn ask_all(&self, header: &RunHeader) -> anyhow::Result<Log> {
         let before = StoreBytes::of(&self.components.store)?;
-        let pipeline = Pipeline::new(self.components);
+        let pipeline = Pipeline::for_evaluation(self.components);
         // The first answers of a process pay for buffers and page faults; and a mode that cannot
         // run is told before a directory is made.
         for mode in 0..self.args.modes.len() {
