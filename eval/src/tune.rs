@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     questions: Option<PathBuf>,
     /// Questions asked of the policies that are left in the end
-    #[arg(long, value_name = "N", default_value = "200", value_parser = parse_count)]
+    #[arg(long, value_name = "N", default_value = "400", value_parser = parse_count)]
     limit: usize,
     /// Questions asked of every policy at first, to leave out what is clearly worse
     #[arg(long, value_name = "N", default_value = "24", value_parser = parse_count)]

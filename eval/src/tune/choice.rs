@@ -19,7 +19,8 @@ const CANNOT: f64 = 0.05;
 /// What a choice may cost in quality.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(super) struct Limits {
-    /// Where answers are known: share of right answers that may be lost against full prefill
+    /// Where answers are known: share of right answers that may be lost against full prefill, at the
+    /// upper end of its 95 % interval
     #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = parse_ratio)]
     pub(super) max_loss: f64,
     /// Where they are not: mean divergence from full prefill's next-token distribution, in nats
@@ -31,15 +32,32 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    /// Whether a mode keeps full prefill's quality, with some slack.
-    fn hold(&self, figures: &Figures, slack: f64, kl_slack: f64) -> bool {
-        match (figures.loss(), figures.full_exact_match) {
-            (Some(loss), Some(full)) if full >= CANNOT => loss <= self.max_loss + slack,
-            _ => {
-                figures.kl <= self.max_kl * kl_slack
-                    && figures.top1_agreement >= self.min_top1 - slack
+    /// Whether a mode keeps full prefill's quality for all that is known: the upper end of the
+    /// loss's interval counts, because a few hundred questions cannot tell one point from two.
+    fn are_kept_by(&self, figures: &Figures) -> bool {
+        let upper = figures.loss_ci.map(|(_, upper)| upper);
+        match upper.or(figures.loss()).filter(|_| figures.can_answer()) {
+            Some(loss) => loss <= self.max_loss,
+            None => figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1,
+        }
+    }
+
+    /// Whether more questions may yet show that a mode keeps it.
+    fn may_be_kept_by(&self, figures: &Figures) -> bool {
+        match figures.loss().filter(|_| figures.can_answer()) {
+            Some(loss) => loss <= self.max_loss + SECOND_CHANCE,
+            None => {
+                figures.kl <= self.max_kl * SECOND_CHANCE_KL
+                    && figures.top1_agreement >= self.min_top1 - SECOND_CHANCE
             }
         }
+    }
+}
+
+impl Figures {
+    /// Whether full prefill answers enough of the questions for right answers to mean anything.
+    fn can_answer(&self) -> bool {
+        self.full_exact_match.is_some_and(|full| full >= CANNOT)
     }
 }
 
@@ -47,7 +65,7 @@ impl Limits {
 pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<ModeSpec> {
     let mut left: Vec<&Figures> = figures
         .iter()
-        .filter(|figures| limits.hold(figures, SECOND_CHANCE, SECOND_CHANCE_KL))
+        .filter(|figures| limits.may_be_kept_by(figures))
         .collect();
     if left.is_empty() {
         left.extend(figures.iter().min_by(|a, b| a.kl.total_cmp(&b.kl)));
@@ -121,6 +139,21 @@ mod tests {
         assert_eq!(left, ["query:0.02", "query:0.05", "hkvd@2:0.1"]);
         let front: Vec<bool> = all.iter().map(|one| is_on_front(one, &all)).collect();
         assert_eq!(front, [true, true, true, true]);
+    }
+
+    #[test]
+    fn a_loss_that_could_be_larger_is_not_within_the_limit() {
+        let uncertain = Figures {
+            loss_ci: Some((0.0, 0.015)),
+            ..figures("query:0.05", Some(0.895), 0.01, 0.3)
+        };
+        let certain = Figures {
+            loss_ci: Some((0.0, 0.01)),
+            ..uncertain.clone()
+        };
+        assert_eq!(choose(&[uncertain.clone()], &LIMITS), None);
+        assert!(choose(&[certain], &LIMITS).is_some());
+        assert_eq!(worth_another_look(&[uncertain], &LIMITS).len(), 1);
     }
 
     #[test]
