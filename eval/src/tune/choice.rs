@@ -80,9 +80,7 @@ pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<Mo
 /// The mode that computes least among those that keep full prefill's quality; ties to the smaller
 /// divergence. `None`: only full prefill does.
 pub(super) fn choose<'f>(figures: &'f [Figures], limits: &Limits) -> Option<&'f Figures> {
-    let kept = figures
-        .iter()
-        .filter(|figures| limits.hold(figures, 0.0, 1.0));
+    let kept = figures.iter().filter(|figures| limits.are_kept_by(figures));
     kept.min_by(|a, b| {
         let by_work = a.computed_share.total_cmp(&b.computed_share);
         by_work.then(a.kl.total_cmp(&b.kl))
