@@ -322,6 +322,12 @@ impl<B: FusionBackend> Engine<B> {
         neighbours: &[u32],
         chunk_ids: &[u32],
     ) -> Result<ChunkKv, EngineError> {
+        if chunk_ids.is_empty() {
+            return Err(EngineError::InvalidRequest {
+                field: "chunk",
+                message: "has no tokens".into(),
+            });
+        }
         let kv_dtype = self.info.identity.kv_dtype;
         let start = prefix.len() + neighbours.len();
         let ids = [neighbours, chunk_ids].concat();
@@ -408,6 +414,9 @@ impl<B: FusionBackend> Engine<B> {
         let mut sequence = self.fuse_observed(plan, sources, capacity, stop, &mut observe)?;
         let mut logits = vec![sequence.logits.clone()];
         for token in forced {
+            if let Some(error) = stop() {
+                return Err(error);
+            }
             self.step(&mut sequence, token)?;
             logits.push(sequence.logits.clone());
         }

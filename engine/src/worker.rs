@@ -225,17 +225,18 @@ impl EngineHandle {
         result.await.map_err(|_| engine_failed())?
     }
 
-    /// Logits along a given answer, for comparing modes on the same tokens.
+    /// Logits along a given answer, for comparing modes on the same tokens; while no request waits.
     ///
     /// # Errors
-    /// As [`EngineHandle::fuse`]; a forced answer that is too long or not of the vocabulary.
+    /// As [`EngineHandle::chunk_kv`]; a forced answer that is too long or not of the vocabulary.
     pub async fn trace(&self, request: TraceRequest) -> Result<Trace, EngineError> {
         let (reply, result) = oneshot::channel();
-        self.queue.push_request(Job::Trace { request, reply })?;
+        self.queue.push_background(Job::Trace { request, reply })?;
         result.await.map_err(|_| engine_failed())?
     }
 
-    /// How far the stored KV of a plan's chunks is from a real full prefill, for evaluation.
+    /// How far the stored KV of a plan's chunks is from a real full prefill, for evaluation; while no
+    /// request waits.
     ///
     /// # Errors
     /// `QueueFull`, and `Unavailable` where stored KV cannot be read.
@@ -245,7 +246,7 @@ impl EngineHandle {
         sources: Vec<Option<Box<dyn LayerSource>>>,
     ) -> Result<DeviationMap, EngineError> {
         let (reply, result) = oneshot::channel();
-        self.queue.push_request(Job::Deviation {
+        self.queue.push_background(Job::Deviation {
             plan,
             sources,
             reply,

@@ -3,9 +3,10 @@
 //! Every mode answers over the same token ids and the same stored KV as full prefill does, so that
 //! nothing but the mode differs. Results are resumable, and a summary is the same for the same seed.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use ragweave_engine::DeviationMap;
 use ragweave_server::config::{CommonArgs, Config};
@@ -97,6 +98,11 @@ struct RunConfig<'a> {
     neighbours: usize,
     deviation_examples: usize,
     chunk_tokens: usize,
+    max_model_len: usize,
+    kv_dtype: String,
+    system: Option<&'a str>,
+    /// Of each dataset, over questions, answers and documents: a file may have changed.
+    dataset_hashes: Vec<String>,
 }
 
 /// The model directory of `--demo`, from the root of a checkout.
@@ -114,7 +120,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let datasets = args.open_datasets(&subject)?;
     let header = RunHeader::new(
         RunKind::Quality,
-        &args.config(&specs, &config),
+        &args.config(&specs, &datasets, &config, &subject),
         &config.device,
         RunModel::of(subject.model()),
         args.seed,
@@ -160,7 +166,13 @@ impl Args {
             .collect()
     }
 
-    fn config<'a>(&'a self, specs: &[ModeSpec], config: &Config) -> RunConfig<'a> {
+    fn config<'a>(
+        &'a self,
+        specs: &[ModeSpec],
+        datasets: &[Dataset],
+        config: &'a Config,
+        subject: &Subject,
+    ) -> RunConfig<'a> {
         RunConfig {
             datasets: self.specs_of_datasets(),
             seeds: &self.seeds,
@@ -169,6 +181,10 @@ impl Args {
             neighbours: self.neighbours,
             deviation_examples: self.deviation_examples,
             chunk_tokens: config.ingest.chunk_tokens,
+            max_model_len: subject.model().max_model_len,
+            kv_dtype: config.kv_dtype().to_string(),
+            system: config.system.as_deref(),
+            dataset_hashes: datasets.iter().map(Dataset::hash).collect(),
         }
     }
 
@@ -190,7 +206,22 @@ impl Args {
             }
             Ok(dataset)
         };
-        specs.iter().map(open).collect()
+        let datasets: Vec<Dataset> = specs.iter().map(open).collect::<anyhow::Result<_>>()?;
+        // Results are kept by name and id.
+        let mut names = HashSet::new();
+        for dataset in &datasets {
+            let name = &dataset.name;
+            ensure!(
+                names.insert(name),
+                "two datasets are called `{name}`; rename one file"
+            );
+        }
+        let distinct: HashSet<&u64> = self.seeds.iter().collect();
+        ensure!(
+            distinct.len() == self.seeds.len(),
+            "--seeds names a seed twice"
+        );
+        Ok(datasets)
     }
 }
 

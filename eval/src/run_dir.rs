@@ -123,10 +123,12 @@ fn default_path(kind: RunKind) -> PathBuf {
     Path::new(DEFAULT_PARENT).join(format!("{kind}-{seconds}"))
 }
 
-/// Writes beside the file and renames.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+/// Writes beside the file, syncs and renames: a power cut leaves the old file or the new one.
+pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
     let beside = dir.join(format!("{name}.tmp"));
-    fs_err::write(&beside, bytes)?;
+    let mut file = File::create(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
     fs_err::rename(&beside, dir.join(name))?;
     Ok(())
 }

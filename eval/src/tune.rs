@@ -27,7 +27,7 @@ use search::Search;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Questions, one JSON object per line: question, and optionally answers and context_chunks
-    /// [default: sentences of the corpus, compared with full prefill only]
+    /// [default: the first words of chunks of the corpus, compared with full prefill only]
     #[arg(long, value_name = "FILE")]
     questions: Option<PathBuf>,
     /// Questions asked of the policies that are left in the end
@@ -94,9 +94,16 @@ async fn search(
     let first = args.first.min(asks.len());
     search.run(&candidates, first).await?;
     let left = choice::worth_another_look(&search.figures(), &args.limits);
-    search.run(&left, asks.len()).await?;
-    let figures = search.figures();
-    let chosen = choice::choose(&figures, &args.limits).cloned();
+    let (mut figures, mut chosen) = (Vec::new(), None);
+    // The cheapest first; dearer ones are asked only if none of those keeps the quality.
+    for batch in left.chunks(choice::BATCH) {
+        search.run(batch, asks.len()).await?;
+        figures.extend(search.figures());
+        chosen = choice::choose(&figures, &args.limits).cloned();
+        if chosen.is_some() {
+            break;
+        }
+    }
     Ok(Evidence::new(
         components,
         &asks,

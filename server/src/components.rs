@@ -19,6 +19,7 @@ use ragweave_store::{
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::{PromptError, PromptFormat};
+use crate::{tuned, verify};
 
 /// What the caller is going to do with the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,7 @@ impl Components {
         }
         let engine = config.device.spawn_engine(engine_options(&config))?;
         let model = engine.model();
+        tuned::warn_if_foreign(&config.data, &verify::fingerprint(&engine));
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
         let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());

@@ -37,7 +37,7 @@ const FILE_NAME: &str = "ragweave.toml";
 /// Most neighbours a chunk's KV may be computed behind.
 pub const MAX_NEIGHBOURS: usize = 8;
 /// Name of the file in the data directory that holds a tuned choice of fusion.
-const TUNED_FILE_NAME: &str = "tuned.toml";
+pub(crate) const TUNED_FILE_NAME: &str = "tuned.toml";
 
 /// Everything a component is opened with. Immutable after [`Config::load`].
 #[derive(Debug, Clone, Deserialize)]

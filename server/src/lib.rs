@@ -14,6 +14,7 @@ pub mod notes;
 pub mod pipeline;
 pub mod prompt;
 pub mod sources;
+mod tuned;
 pub mod verify;
 
 pub mod cli;

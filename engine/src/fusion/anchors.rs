@@ -36,9 +36,9 @@ impl AnchorFinder {
             end,
             view.cache,
         ); // [n, end]
+        let weights = weights.slice([0..n, self.start..end]); // [n, n]
         let weights: Vec<f32> = weights.into_data().iter::<f32>().collect();
-        let columns = weights.chunks_exact(end).map(|row| &row[self.start..]);
-        add_received(&mut self.received, columns);
+        add_received(&mut self.received, weights.chunks_exact(n));
     }
 
     /// Offsets of the `ceil(n / 8)` best, ascending; ties to the lower one.

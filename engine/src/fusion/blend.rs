@@ -64,6 +64,14 @@ impl Blend {
         }
     }
 
+    /// Whether stored KV is looked at again after it has been placed.
+    pub(crate) fn compares(&self) -> bool {
+        let policy = &self.policy;
+        self.correction == Correction::Mean
+            || policy.check_layer().is_some()
+            || policy.is_for_evaluation()
+    }
+
     /// The budget as applied: `first-k` means the first rows of each chunk.
     pub(crate) fn budget(&self) -> Budget {
         match (&self.policy, self.budget) {
@@ -143,6 +151,12 @@ mod tests {
             ("anchors@1.4:0.1", "policy", "4 is too deep"),
             ("first-k+hkvd@9:0.1", "check_layer", "9 is too deep"),
             ("hkvd@1+hkvd@2:0.1", "policy", "one hkvd only"),
+            ("query+first-k+query:0.1", "policy", "twice"),
+            (
+                "query+query/all+first-k+anchors+random:0.1",
+                "policy",
+                "more than 4",
+            ),
         ] {
             let error = text.parse::<Mode>().unwrap().normalised(4).unwrap_err();
             match &error {

@@ -35,6 +35,8 @@ pub(super) struct Run<B: FusionBackend> {
     pub hidden: Tensor<B, 2>, // [alive, hidden_size]
     pub selector: Option<Selector>,
     correction: Correction,
+    /// Whether stored KV is wanted again once it is placed: to compare with, or to correct.
+    pub compares: bool,
     recomputed: Vec<usize>,
     prefix_cached: bool,
     pub deviation_left: Option<f64>,
@@ -56,11 +58,12 @@ impl<B: FusionBackend> Run<B> {
         let mut cache = KvCache::new(decoder.config(), capacity, dtype, device);
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
-        let (first_loaded, correction) = match plan.mode() {
-            Mode::Full | Mode::Reuse => (0, Correction::None),
+        let (first_loaded, correction, compares) = match plan.mode() {
+            Mode::Full | Mode::Reuse => (0, Correction::None, false),
             Mode::Blend(blend) => (
                 policy::first_loaded_layer(blend, n_layers),
                 blend.correction,
+                blend.compares(),
             ),
         };
         let reads = layer_reads(plan, first_loaded, n_layers);
@@ -76,6 +79,7 @@ impl<B: FusionBackend> Run<B> {
             chunks: candidates.chunks,
             selector: None,
             correction,
+            compares,
             recomputed: Vec::new(),
             prefix_cached,
             deviation_left: None,

@@ -35,6 +35,14 @@ pub struct FuseReport {
     pub timings: FuseTimings,
 }
 
+impl FuseReport {
+    /// `rows_forwarded` over that of a full prefill without any cache, on a model of `n_layers`.
+    pub fn computed_share(&self, n_layers: usize) -> f64 {
+        let full = n_layers.saturating_sub(1) * self.prompt_tokens + 1;
+        self.rows_forwarded as f64 / full as f64
+    }
+}
+
 /// Stage times of one prefill.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct FuseTimings {

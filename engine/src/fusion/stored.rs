@@ -90,6 +90,11 @@ impl<B: FusionBackend> Stored<B> {
         Ok(self.layers[layer_idx].take())
     }
 
+    /// Drops what a placed layer held: it stands in the cache, and nobody will compare it.
+    pub(super) fn forget(&mut self, layer_idx: usize) {
+        self.layers[layer_idx] = None;
+    }
+
     /// Tokens of the layer placed last: the last one holds all that were loaded.
     pub(super) fn n_tokens(&self) -> usize {
         self.rows.as_ref().map_or(0, |rows| rows.positions.len())

@@ -59,6 +59,18 @@ pub struct Dataset {
     pub skipped: Vec<SkippedLine>,
 }
 
+impl Dataset {
+    /// Hash over all that is asked and how, in hex.
+    pub fn hash(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        // The debug form of these plain values tells every field and where it ends.
+        hasher.update(
+            format!("{:?} {:?} {:?}", self.task, self.instruction, self.examples).as_bytes(),
+        );
+        hasher.finalize().to_hex().to_string()
+    }
+}
+
 /// A line of a dataset that is no example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedLine {

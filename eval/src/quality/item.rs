@@ -14,7 +14,7 @@ use super::summary::Report;
 use super::times;
 use crate::dataset::{Dataset, Example};
 use crate::examiner::Outcome;
-use crate::metric::{spearman, top_share};
+use crate::metric::{mean, spearman, top_share};
 use crate::mode_spec::ModeSpec;
 use crate::run_dir::{RunDir, RunHeader};
 use crate::subject::Subject;
@@ -71,7 +71,6 @@ impl Item {
     ) -> anyhow::Result<Self> {
         let report = &outcome.report;
         let loaded = report.tokens_loaded;
-        let full = (subject.n_layers() - 1) * report.prompt_tokens + 1;
         Ok(Self {
             dataset: dataset.name.clone(),
             id: example.id.clone(),
@@ -83,7 +82,7 @@ impl Item {
             top1_agreement: outcome.top1_agreement,
             attention_deviation: outcome.attention_deviation.clone(),
             recomputed_share: (loaded > 0).then(|| report.tokens_recomputed as f64 / loaded as f64),
-            computed_share: report.rows_forwarded as f64 / full as f64,
+            computed_share: report.computed_share(subject.n_layers()),
             deviation_left: report.deviation_left,
             deviation_captured: map.and_then(|map| captured(map, &report.recomputed_rows)),
             prompt_tokens: report.prompt_tokens,
@@ -100,9 +99,11 @@ impl DeviationItem {
             let of_layers = behind_first.iter().map(|layer| top_share(layer, share));
             std::iter::once(None).chain(of_layers).collect()
         };
+        // A comparison that overflowed has no mean to give; the others have.
         let mean = |layer: &Vec<f32>| {
-            let sum: f64 = layer.iter().map(|&deviation| f64::from(deviation)).sum();
-            sum / layer.len().max(1) as f64
+            let finite = layer.iter().filter(|deviation| deviation.is_finite());
+            let finite: Vec<f64> = finite.map(|&deviation| f64::from(deviation)).collect();
+            mean(&finite).unwrap_or_default()
         };
         Self {
             dataset: dataset.name.clone(),
@@ -170,14 +171,16 @@ impl Log {
     }
 
     pub(crate) fn add(&mut self, item: &Item) -> anyhow::Result<()> {
+        let kept = as_read_back(item)?;
         self.run_dir.append(item)?;
-        self.keep(as_read_back(item)?);
+        self.keep(kept);
         Ok(())
     }
 
     pub(crate) fn add_deviation(&mut self, item: &DeviationItem) -> anyhow::Result<()> {
+        let kept = as_read_back(item)?;
         self.run_dir.append(item)?;
-        self.keep_deviation(as_read_back(item)?);
+        self.keep_deviation(kept);
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! What is asked: questions of a file, or sentences of the corpus itself.
+//! What is asked: questions of a file, or the first words of chunks of the corpus itself.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
-/// Words of a sentence that is asked for.
+/// Words of a chunk that are asked for.
 const MAX_WORDS: usize = 12;
 
 /// One question.
@@ -47,7 +47,7 @@ fn parse(line: &str) -> anyhow::Result<Ask> {
     Ok(ask)
 }
 
-/// Up to `limit` sentences from chunks all over the corpus, as questions without answers.
+/// The first words of up to `limit` chunks from all over the corpus, as questions without answers.
 ///
 /// # Errors
 /// Where the store cannot be read, or holds no chunk with a word in it.
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sentence_of_the_corpus_is_cut_to_a_few_words() {
+    fn a_chunk_is_asked_for_by_its_first_words() {
         assert_eq!(opening(" One  two.\n").as_deref(), Some("One two."));
         assert_eq!(
             opening(&"word ".repeat(40)).unwrap().split(' ').count(),

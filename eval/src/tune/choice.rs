@@ -11,8 +11,8 @@ use crate::mode_spec::ModeSpec;
 const SECOND_CHANCE: f64 = 0.08;
 /// And may diverge so many times more.
 const SECOND_CHANCE_KL: f64 = 4.0;
-/// At most so many get another look, the cheapest first.
-const MAX_LEFT: usize = 24;
+/// So many get another look at a time, the cheapest first.
+pub(super) const BATCH: usize = 24;
 /// Below this, full prefill cannot answer the questions, and right answers say nothing.
 const CANNOT: f64 = 0.05;
 
@@ -36,9 +36,13 @@ impl Limits {
     /// loss's interval counts, because a few hundred questions cannot tell one point from two.
     fn are_kept_by(&self, figures: &Figures) -> bool {
         let upper = figures.loss_ci.map(|(_, upper)| upper);
+        let is_faithful = figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1;
+        // Without any loss in n questions the interval has no width, and yet 3 / n may be lost (the
+        // rule of three): few questions cannot speak alone.
+        let is_enough = figures.n_answered as f64 * self.max_loss >= 3.0;
         match upper.or(figures.loss()).filter(|_| figures.can_answer()) {
-            Some(loss) => loss <= self.max_loss,
-            None => figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1,
+            Some(loss) => loss <= self.max_loss && (is_enough || is_faithful),
+            None => is_faithful,
         }
     }
 
@@ -61,7 +65,7 @@ impl Figures {
     }
 }
 
-/// The modes that may be chosen after more questions; the cheapest, and at least one.
+/// The modes that may be chosen after more questions, the cheapest first; at least one.
 pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<ModeSpec> {
     let mut left: Vec<&Figures> = figures
         .iter()
@@ -71,7 +75,6 @@ pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<Mo
         left.extend(figures.iter().min_by(|a, b| a.kl.total_cmp(&b.kl)));
     }
     left.sort_by(|a, b| a.computed_share.total_cmp(&b.computed_share));
-    left.truncate(MAX_LEFT);
     left.iter()
         .filter_map(|figures| figures.spec.parse().ok())
         .collect()
@@ -110,7 +113,8 @@ mod tests {
     fn figures(spec: &str, exact_match: Option<f64>, kl: f64, computed_share: f64) -> Figures {
         Figures {
             spec: spec.to_owned(),
-            n: 10,
+            n: 400,
+            n_answered: 400,
             exact_match,
             full_exact_match: exact_match.map(|_| 0.9),
             loss_ci: None,
@@ -150,6 +154,17 @@ mod tests {
             ..uncertain.clone()
         };
         assert_eq!(choose(&[uncertain.clone()], &LIMITS), None);
+        let few = Figures {
+            n_answered: 3,
+            loss_ci: Some((0.0, 0.0)),
+            kl: 0.4,
+            ..uncertain.clone()
+        };
+        assert_eq!(
+            choose(&[few], &LIMITS),
+            None,
+            "three questions show nothing"
+        );
         assert!(choose(&[certain], &LIMITS).is_some());
         assert_eq!(worth_another_look(&[uncertain], &LIMITS).len(), 1);
     }

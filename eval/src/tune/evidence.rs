@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ask::Ask;
 use super::choice::{Limits, is_on_front};
 use super::search::Figures;
-use crate::run_dir::RunModel;
+use crate::run_dir::{RunModel, replace};
 use crate::table::{Table, number, percent};
 
 /// The file that `serve` takes its default from.
@@ -103,8 +103,9 @@ impl Evidence {
         let text = format!(
             "# Written by `ragweave-eval tune`; `serve` takes [fusion] as its default. Delete it to go back.\n\n{tuned}"
         );
-        replace(data, FIGURES, &(serde_json::to_string_pretty(self)? + "\n"))?;
-        replace(data, TUNED, &text)
+        let figures = serde_json::to_string_pretty(self)? + "\n";
+        replace(data, FIGURES, figures.as_bytes())?;
+        replace(data, TUNED, text.as_bytes()).context("write the choice into the data directory")
     }
 
     fn tuned(&self) -> anyhow::Result<Tuned<'_>> {
@@ -176,12 +177,4 @@ impl Evidence {
         };
         format!("{table}\n\n{outcome}; {written}")
     }
-}
-
-/// Writes beside the file and renames.
-fn replace(dir: &Path, name: &str, text: &str) -> anyhow::Result<()> {
-    let beside = dir.join(format!("{name}.tmp"));
-    fs_err::write(&beside, text).context("write the choice into the data directory")?;
-    fs_err::rename(&beside, dir.join(name))?;
-    Ok(())
 }

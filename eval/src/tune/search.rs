@@ -22,6 +22,8 @@ pub(super) struct Search<'a> {
     /// Of each question asked, whether full prefill is right; `None` where no answer is known.
     full: Vec<Option<bool>>,
     tried: Vec<Tried>,
+    /// Modes asked before and not asked now.
+    aside: Vec<Tried>,
 }
 
 /// What is known of one mode.
@@ -30,7 +32,9 @@ pub(super) struct Figures {
     pub(super) spec: String,
     /// Questions asked.
     pub(super) n: usize,
-    /// Share of right answers among the questions that have any.
+    /// Those of them that have a right answer.
+    pub(super) n_answered: usize,
+    /// Share of right answers among those.
     pub(super) exact_match: Option<f64>,
     /// That of full prefill on the same questions.
     pub(super) full_exact_match: Option<f64>,
@@ -52,21 +56,24 @@ impl<'a> Search<'a> {
             kept: Kept::default(),
             full: Vec::new(),
             tried: Vec::new(),
+            aside: Vec::new(),
         }
     }
 
     /// Asks each of `specs` the first `n` questions, those they have answered left out. Modes that
-    /// are not named keep what they have and are forgotten in [`Search::figures`].
+    /// are not named are left out of [`Search::figures`] until they are named again.
     pub(super) async fn run(&mut self, specs: &[ModeSpec], n: usize) -> anyhow::Result<()> {
-        let known = std::mem::take(&mut self.tried);
-        let tried = |spec: &ModeSpec| {
-            let known = known.iter().find(|tried| tried.spec == *spec);
-            known.cloned().unwrap_or_else(|| Tried {
-                spec: spec.clone(),
-                trials: Vec::new(),
-            })
-        };
-        self.tried = specs.iter().map(tried).collect();
+        self.aside.append(&mut self.tried);
+        for spec in specs {
+            let known = self.aside.iter().position(|tried| tried.spec == *spec);
+            self.tried.push(match known {
+                Some(place) => self.aside.swap_remove(place),
+                None => Tried {
+                    spec: spec.clone(),
+                    trials: Vec::new(),
+                },
+            });
+        }
         let bar = progress::bar(n * specs.len(), "answers");
         for number in 0..n {
             self.question(number)
@@ -127,6 +134,7 @@ impl Figures {
         Self {
             spec: tried.spec.to_string(),
             n: trials.len(),
+            n_answered: pairs.len(),
             exact_match: side(|(_, mode)| *mode),
             full_exact_match: side(|(full, _)| *full),
             loss_ci: paired_difference_ci(&pairs, CI_SEED),

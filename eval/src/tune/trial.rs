@@ -19,12 +19,11 @@ pub(super) struct Trial {
 
 impl Trial {
     pub(super) fn new(ask: &Ask, outcome: &Outcome, n_layers: usize) -> Self {
-        let full = (n_layers - 1) * outcome.report.prompt_tokens + 1;
         Self {
             is_match: is_match(ask, &outcome.answer),
             kl: outcome.kl,
             top1_agreement: outcome.top1_agreement,
-            computed_share: outcome.report.rows_forwarded as f64 / full as f64,
+            computed_share: outcome.report.computed_share(n_layers),
             ttft_ms: outcome.ttft_ms,
         }
     }

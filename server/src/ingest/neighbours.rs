@@ -68,7 +68,7 @@ pub(super) fn with_neighbours(
     Ok(Some(document))
 }
 
-/// The other chunks most similar to this one, best first. A chunk without a vector has none.
+/// Other chunks similar to this one, best first, some more than are wanted. A chunk without a vector has none.
 fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Scored>, IngestError> {
     if chunk.vector.is_empty() {
         return Ok(Vec::new());
@@ -79,10 +79,9 @@ fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Scor
         .index
         .read()
         .unwrap_or_else(PoisonError::into_inner);
-    // One more, because the chunk finds itself too; a longer one of the same words may come before it.
-    let mut similar = index.search(&own, n + 1, &Filter::default())?;
+    // More than are wanted, because the chunk finds itself too, and copies of its text are left out.
+    let mut similar = index.search(&own, 2 * n + 1, &Filter::default())?;
     similar.retain(|scored| scored.chunk_id != chunk.id);
-    similar.truncate(n);
     Ok(similar)
 }
 
@@ -97,8 +96,10 @@ fn neighbour_ids(
     for scored in similar {
         // `None` where a document was removed by somebody else since the search.
         let neighbour = components.store.chunk(&scored.chunk_id)?;
-        neighbours.extend(neighbour.map(|neighbour| neighbour.record.token_ids));
+        let ids = neighbour.map(|neighbour| neighbour.record.token_ids);
+        neighbours.extend(ids.filter(|ids| *ids != chunk.token_ids));
     }
+    neighbours.truncate(components.config.ingest.neighbours);
     let prefix = components.prompt.conditioning_prefix().len();
     // The engine wants room for one token more.
     let taken = prefix + chunk.token_ids.len() + 1;

@@ -101,7 +101,7 @@ pub fn judge(probes: &[Probe], needles: Option<&Needles>) -> (Verdict, Vec<Strin
             ..
         } = needles.probed;
         reasons.push(format!(
-            "needles: {mean_kl:.2} nats from full prefill on average, and the same next token in only {:.0} %",
+            "needles: {mean_kl:.2e} nats from full prefill on average, and the same next token in only {:.0} %",
             top1_agreement * 100.0
         ));
     }

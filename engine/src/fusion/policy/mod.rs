@@ -148,6 +148,9 @@ impl Policy {
     }
 }
 
+/// Policies of one union: each may cost a probe of its own.
+const MAX_UNION: usize = 4;
+
 fn validate_union(policies: &[Policy], n_layers: usize) -> Result<(), EngineError> {
     let invalid = |message: &str| {
         Err(EngineError::InvalidRequest {
@@ -157,6 +160,12 @@ fn validate_union(policies: &[Policy], n_layers: usize) -> Result<(), EngineErro
     };
     if policies.is_empty() {
         return invalid("a union holds no policy");
+    }
+    if policies.len() > MAX_UNION {
+        return invalid("a union holds more than 4 policies");
+    }
+    if (1..policies.len()).any(|i| policies[..i].contains(&policies[i])) {
+        return invalid("a union names a policy twice");
     }
     let nested = |policy: &Policy| matches!(policy, Policy::Union(_) | Policy::All);
     if policies.iter().any(nested) {
