@@ -126,8 +126,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// A set for every query under every mode: no two of a run are the same, so that no mode finds
 /// what another may have left behind.
 fn draw_sets(args: &Args, n_chunks: usize) -> anyhow::Result<Vec<Vec<usize>>> {
-    // One more round: what warms up is not asked again.
-    let n_sets = (args.queries + 1).saturating_mul(args.modes.len());
+    let n_sets = args.queries.saturating_mul(args.modes.len());
     novel_sets(n_chunks, args.chunks, n_sets, args.seed).with_context(|| {
         format!(
             "the corpus has {n_chunks} chunks, of which {} sets of {} can be made, and {} queries \
@@ -159,7 +158,7 @@ impl Asker<'_> {
         // The first answers of a process pay for buffers and page faults; and a mode that cannot
         // run is told before a directory is made.
         for mode in 0..self.args.modes.len() {
-            self.ask(&pipeline, self.args.queries, mode).await?;
+            self.ask(&pipeline, 0, mode).await?;
         }
         let out = self.args.out.as_deref();
         let (run_dir, items) = RunDir::open_or_resume(out, header.clone())?;
