@@ -100,8 +100,13 @@ pub fn judge(probes: &[Probe], needles: Option<&Needles>) -> (Verdict, Vec<Strin
             top1_agreement,
             ..
         } = needles.probed;
+        // Logits that are not finite are infinitely far off, in three hundred digits.
+        let nats = match mean_kl < 1e4 {
+            true => format!("{mean_kl:.2}"),
+            false => "over 10000".to_owned(),
+        };
         reasons.push(format!(
-            "needles: {mean_kl:.2e} nats from full prefill on average, and the same next token in only {:.0} %",
+            "needles: {nats} nats from full prefill on average, and the same next token in only {:.0} %",
             top1_agreement * 100.0
         ));
     }
@@ -188,6 +193,8 @@ mod tests {
             reasons[0].contains("1.50 nats") && reasons[0].contains("40 %"),
             "{reasons:?}"
         );
+        let (_, reasons) = judge(&[], Some(&needles(f64::MAX, 0.0)));
+        assert!(reasons[0].contains("over 10000 nats"), "{reasons:?}");
     }
 
     #[test]
