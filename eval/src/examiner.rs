@@ -12,6 +12,9 @@ use ragweave_engine::{
 use crate::metric::{agrees_on_top1, kl_divergence, mean, ms, relative_l2};
 use crate::mode_spec::ModeSpec;
 
+/// One per chunk; `None` where the mode reads no stored KV.
+type Sources = Vec<Option<Box<dyn LayerSource>>>;
+
 /// Longest part of an answer along which modes are compared token by token.
 const MAX_FORCED: usize = 32;
 
@@ -170,11 +173,7 @@ impl Examiner<'_> {
         Ok((answer, tokens))
     }
 
-    fn plan(
-        &self,
-        prepared: &Prepared,
-        mode: Mode,
-    ) -> anyhow::Result<(FusionPlan, Vec<Option<Box<dyn LayerSource>>>)> {
+    fn plan(&self, prepared: &Prepared, mode: Mode) -> anyhow::Result<(FusionPlan, Sources)> {
         let reads_kv = mode.reads_kv();
         let state = |i| ChunkState::Hit {
             exact: i == 0 && prepared.first_is_exact,

@@ -121,7 +121,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let header = RunHeader::new(
         RunKind::Quality,
         &args.config(&specs, &datasets, &config, &subject),
-        &config.device,
+        config.device,
         RunModel::of(subject.model()),
         args.seed,
     )?;

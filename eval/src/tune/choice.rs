@@ -153,7 +153,7 @@ mod tests {
             loss_ci: Some((0.0, 0.01)),
             ..uncertain.clone()
         };
-        assert_eq!(choose(&[uncertain.clone()], &LIMITS), None);
+        assert_eq!(choose(std::slice::from_ref(&uncertain), &LIMITS), None);
         let few = Figures {
             n_answered: 3,
             loss_ci: Some((0.0, 0.0)),
