@@ -15,6 +15,7 @@ use serde::Serialize;
 use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
 use crate::dataset::{self, Dataset, Example, Making};
 use crate::examiner::{Examiner, Prepared};
+use crate::metric::Metric;
 use crate::mode_spec::ModeSpec;
 use crate::progress;
 use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
@@ -69,6 +70,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "R,..", value_delimiter = ',', value_parser = parse_ratio,
         default_value = "0.01,0.02,0.05,0.1,0.15,0.2,0.3")]
     ratios: Vec<f64>,
+    /// Metrics the printed table shows; the summary holds all [default: the task's own score, kl,
+    /// top1_agreement]
+    #[arg(long, value_name = "METRIC,..", value_delimiter = ',')]
+    metrics: Vec<Metric>,
     /// Similar chunks each chunk attends to when its KV is made (neighbour conditioning)
     #[arg(long, value_name = "N", default_value = "0")]
     neighbours: usize,
@@ -141,7 +146,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let path = log.finish(&header, &report, &Times::new(&datasets, &specs, &log))?;
     match args.json {
         true => print_json(&header.summary(&report), false),
-        false => print_text(&format!("{report}\n\nwritten to {}", path.display())),
+        false => {
+            let text = report.describe(&args.metrics);
+            print_text(&format!("{text}\n\nwritten to {}", path.display()))
+        }
     }
 }
 

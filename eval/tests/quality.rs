@@ -63,6 +63,13 @@ fn two_runs_of_one_seed_write_the_same_summary_and_an_interrupted_one_too() {
     let [first, second, third] = ["a", "b", "c"].map(|name| dir.path().join(name));
     let printed = run(quality(&first, "6"));
     assert!(printed.contains("rank correlation"), "{printed}");
+    let mut chosen = quality(&first, "6");
+    chosen.args(["--metrics", "token_f1,kl"]);
+    let printed = run(chosen);
+    assert!(
+        printed.contains("token_f1") && !printed.contains("top1_agreement"),
+        "{printed}"
+    );
     run(quality(&second, "6"));
     let summary = read(&first.join("summary.json"));
     assert_eq!(summary, read(&second.join("summary.json")));
@@ -191,6 +198,11 @@ fn bad_flags_list_what_is_known() {
         .expect_error(&["unknown dataset format `squad`", "jsonl, musique"]);
     quality(&["--dataset", "ruler:sort@100"])
         .expect_error(&["unknown RULER task `sort`", "multikey"]);
+    quality(&["--demo", "--metrics", "bleu"]).expect_error(&[
+        "--metrics",
+        "unknown metric `bleu`",
+        "rouge_l",
+    ]);
     quality(&["--dataset", "nowhere.jsonl"]).expect_error(&["nowhere.jsonl"]);
     let mut without_data = ragweave_eval();
     without_data

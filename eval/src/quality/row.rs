@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::item::Item;
 use crate::dataset::{Dataset, Task};
-use crate::metric::{bootstrap_ci, mean, normalised_f1, paired_difference_ci};
+use crate::metric::{Metric, bootstrap_ci, mean, normalised_f1, paired_difference_ci};
 use crate::mode_spec::ModeSpec;
 
 /// Below this mean score of full prefill, a model cannot do a task: scores of modes are noise.
@@ -135,6 +135,19 @@ impl Row {
             where_full_is_right: Subset::of(compared, seed),
             by_type: by_type(items, cannot.is_none()),
             note: note(dataset, cannot),
+        }
+    }
+
+    /// The mean of a metric; `None` where the task has none.
+    pub(super) fn metric(&self, metric: Metric) -> Option<f64> {
+        match metric {
+            Metric::ExactMatch => self.exact_match,
+            Metric::F1 => self.f1,
+            Metric::TokenF1 => self.token_f1,
+            Metric::RougeL => self.rouge_l,
+            Metric::Ruler => self.ruler,
+            Metric::Kl => self.kl,
+            Metric::Top1Agreement => self.top1_agreement,
         }
     }
 

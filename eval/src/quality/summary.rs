@@ -1,7 +1,6 @@
 //! What a run says in the end. It holds no times, and is the same for the same seed.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use serde::Serialize;
 
@@ -9,7 +8,7 @@ use super::heat_map::HeatMap;
 use super::item::{DeviationItem, Item, Log, TOP_SHARES};
 use super::row::{Compared, Row};
 use crate::dataset::{Dataset, Example};
-use crate::metric::mean;
+use crate::metric::{Metric, mean};
 use crate::mode_spec::ModeSpec;
 use crate::table::{Table, number, percent};
 
@@ -104,62 +103,82 @@ fn column_means(rows: &[&Vec<Option<f64>>]) -> Vec<Option<f64>> {
     (0..n).map(of_column).collect()
 }
 
-const HEADER: [&str; 11] = [
-    "dataset",
-    "policy",
-    "ratio",
-    "n",
-    "score",
-    "95 %",
-    "KL",
-    "top-1",
-    "recomputed",
-    "computed",
-    "captured",
-];
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut table = Table::new(&HEADER);
+impl Report {
+    /// The rows as a table with the columns of `metrics`, or the task's own score, KL and top-1
+    /// agreement where none are named; and what is known of the deviation.
+    pub(crate) fn describe(&self, metrics: &[Metric]) -> String {
+        let shown = match metrics {
+            [] => &[Metric::Kl, Metric::Top1Agreement],
+            metrics => metrics,
+        };
+        let score: &[&str] = if metrics.is_empty() {
+            &["score", "95 %"]
+        } else {
+            &[]
+        };
+        let names = shown.iter().map(|metric| metric.name());
+        let header: Vec<&str> = ["dataset", "policy", "ratio", "n"]
+            .into_iter()
+            .chain(score.iter().copied())
+            .chain(names)
+            .chain(["recomputed", "computed", "captured"])
+            .collect();
+        let mut table = Table::new(&header);
         for row in &self.rows {
-            let interval = row.main_ci().map_or_else(
-                || "-".to_owned(),
-                |(low, high)| format!("{:.1}-{:.1}", low * 100.0, high * 100.0),
-            );
-            table.push(vec![
-                row.dataset.clone(),
-                row.policy.clone(),
-                number(row.ratio, 2),
-                row.n.to_string(),
-                percent(row.main()),
-                interval,
-                number(row.kl, 4),
-                percent(row.top1_agreement),
-                percent(row.recomputed_share),
-                percent(row.computed_share),
-                percent(row.deviation_captured),
-            ]);
+            table.push(cells(row, shown, !score.is_empty()));
         }
-        write!(f, "{table}")?;
-        for row in &self.deviation {
-            let means = row.rank_correlation.iter().map(|value| number(*value, 2));
-            let means: Vec<String> = means.collect();
-            let (dataset, n) = (&row.dataset, row.n);
-            write!(
-                f,
-                "\n\n{dataset}: rank correlation of deviation between adjacent layers over {n} examples: {}",
-                means.join(", ")
-            )?;
-            for (share, layers) in &row.mass {
-                let layers: Vec<String> = layers.iter().map(|value| percent(*value)).collect();
-                write!(
-                    f,
-                    "\n{dataset}: deviation in the top {share} of tokens, by layer: {}",
-                    layers.join(", ")
-                )?;
-            }
+        let deviation: String = self.deviation.iter().map(DeviationRow::describe).collect();
+        format!("{table}{deviation}")
+    }
+}
+
+fn cells(row: &Row, metrics: &[Metric], with_score: bool) -> Vec<String> {
+    let mut cells = vec![
+        row.dataset.clone(),
+        row.policy.clone(),
+        number(row.ratio, 2),
+        row.n.to_string(),
+    ];
+    if with_score {
+        let interval = |(low, high): (f64, f64)| format!("{:.1}-{:.1}", low * 100.0, high * 100.0);
+        cells.push(percent(row.main()));
+        cells.push(row.main_ci().map_or_else(|| "-".to_owned(), interval));
+    }
+    cells.extend(metrics.iter().map(|&metric| match metric {
+        Metric::Kl => number(row.metric(metric), 4),
+        _ => percent(row.metric(metric)),
+    }));
+    cells.extend(
+        [
+            row.recomputed_share,
+            row.computed_share,
+            row.deviation_captured,
+        ]
+        .map(percent),
+    );
+    cells
+}
+
+impl DeviationRow {
+    /// A line of rank correlations and one for each share of tokens, each behind a line end.
+    fn describe(&self) -> String {
+        let list = |cells: Vec<String>| cells.join(", ");
+        let (dataset, n) = (&self.dataset, self.n);
+        let ranks = list(
+            self.rank_correlation
+                .iter()
+                .map(|value| number(*value, 2))
+                .collect(),
+        );
+        let mut text = format!(
+            "\n\n{dataset}: rank correlation of deviation between adjacent layers over {n} examples: {ranks}"
+        );
+        for (share, layers) in &self.mass {
+            let layers = list(layers.iter().map(|value| percent(*value)).collect());
+            text +=
+                &format!("\n{dataset}: deviation in the top {share} of tokens, by layer: {layers}");
         }
-        Ok(())
+        text
     }
 }
 
