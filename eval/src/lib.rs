@@ -32,5 +32,6 @@ mod query;
 mod random;
 mod rounds;
 mod run_dir;
+mod shelf;
 mod subject;
 mod table;

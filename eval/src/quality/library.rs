@@ -1,22 +1,18 @@
 //! Chunk KV of one dataset, as ingest would make it, in memory.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ragweave_engine::ChunkKv;
 use ragweave_retriever::{Embedder as _, Filter, FlatIndex, LexicalEmbedder, RetrieverError};
 
 use crate::dataset::Dataset;
+use crate::shelf::Shelf;
 use crate::subject::Subject;
-
-/// KV kept for examples that share documents, in bytes; what does not fit is made again.
-const MAX_KEPT_BYTES: usize = 1 << 30;
 
 /// Makes chunk KV, once for each chunk.
 pub(crate) struct Library<'a> {
     subject: &'a Subject,
-    kept: HashMap<[u8; 32], Arc<ChunkKv>>,
-    kept_bytes: usize,
+    kept: Shelf,
     similar: Option<Similar>,
 }
 
@@ -34,8 +30,7 @@ impl<'a> Library<'a> {
         };
         Ok(Self {
             subject,
-            kept: HashMap::new(),
-            kept_bytes: 0,
+            kept: Shelf::default(),
             similar,
         })
     }
@@ -52,21 +47,13 @@ impl<'a> Library<'a> {
         let conditioning: Vec<u32> = prefix.iter().chain(&neighbours).copied().collect();
         let key = self.subject.model().identity.chunk_key(&conditioning, ids);
         if let Some(kv) = self.kept.get(&key) {
-            return Ok(kv.clone());
+            return Ok(kv);
         }
         let engine = &self.subject.engine;
         let kv = engine
             .chunk_kv_among(prefix, neighbours, ids.to_vec())
             .await?;
-        let kv = Arc::new(kv);
-        let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
-        if self.kept_bytes + bytes > MAX_KEPT_BYTES {
-            self.kept.clear();
-            self.kept_bytes = 0;
-        }
-        self.kept_bytes += bytes;
-        self.kept.insert(key, kv.clone());
-        Ok(kv)
+        Ok(self.kept.keep(key, kv))
     }
 
     /// The ids of similar chunks, the most similar last, next to the chunk; as many as fit the model.

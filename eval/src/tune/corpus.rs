@@ -1,6 +1,5 @@
 //! Prompts over the chunks and the stored KV of a data directory.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ragweave_engine::{ChunkKv, EngineHandle, Mode, SamplingParams};
@@ -10,22 +9,13 @@ use ragweave_store::BlobReader;
 
 use super::ask::Ask;
 use crate::examiner::Prepared;
-
-/// KV kept for questions that share chunks, in bytes.
-const MAX_KEPT_BYTES: usize = 1 << 30;
+use crate::shelf::Shelf;
 
 /// A data directory to be asked.
 pub(super) struct Corpus<'a> {
     components: &'a Components,
     pipeline: Pipeline,
     max_tokens: usize,
-}
-
-/// Chunk KV that has been read.
-#[derive(Default)]
-pub(super) struct Kept {
-    kvs: HashMap<[u8; 32], Arc<ChunkKv>>,
-    bytes: usize,
 }
 
 impl<'a> Corpus<'a> {
@@ -44,7 +34,7 @@ impl<'a> Corpus<'a> {
 
     /// Retrieves, lays out and reads KV, as serving does; chunks at the end that do not fit the
     /// model are left out.
-    pub(super) async fn prepare(&self, ask: &Ask, kept: &mut Kept) -> anyhow::Result<Prepared> {
+    pub(super) async fn prepare(&self, ask: &Ask, kept: &mut Shelf) -> anyhow::Result<Prepared> {
         let passages = self.pipeline.retrieve(self.query(ask)).await?;
         let prompt = &self.components.prompt;
         let mut segments = prompt.segments(None, &[], &ask.question)?;
@@ -85,9 +75,9 @@ impl<'a> Corpus<'a> {
     }
 
     /// Stored KV, or, where it is missing, what ingest would have stored.
-    async fn kv(&self, passage: &Passage, kept: &mut Kept) -> anyhow::Result<Arc<ChunkKv>> {
-        if let Some(kv) = kept.kvs.get(&passage.key.0) {
-            return Ok(kv.clone());
+    async fn kv(&self, passage: &Passage, kept: &mut Shelf) -> anyhow::Result<Arc<ChunkKv>> {
+        if let Some(kv) = kept.get(&passage.key.0) {
+            return Ok(kv);
         }
         let reader = self
             .components
@@ -104,21 +94,7 @@ impl<'a> Corpus<'a> {
                 kv.await?
             }
         };
-        let kv = Arc::new(kv);
-        kept.keep(passage.key.0, kv.clone());
-        Ok(kv)
-    }
-}
-
-impl Kept {
-    fn keep(&mut self, key: [u8; 32], kv: Arc<ChunkKv>) {
-        let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
-        if self.bytes + bytes > MAX_KEPT_BYTES {
-            self.kvs.clear();
-            self.bytes = 0;
-        }
-        self.bytes += bytes;
-        self.kvs.insert(key, kv);
+        Ok(kept.keep(passage.key.0, kv))
     }
 }
 

@@ -4,12 +4,13 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use super::ask::Ask;
-use super::corpus::{Corpus, Kept};
+use super::corpus::Corpus;
 use super::trial::{Trial, Tried, full_match};
 use crate::examiner::Examiner;
 use crate::metric::{mean, median, paired_difference_ci};
 use crate::mode_spec::ModeSpec;
 use crate::progress;
+use crate::shelf::Shelf;
 
 /// Seed of the intervals.
 const CI_SEED: u64 = 1;
@@ -18,7 +19,7 @@ const CI_SEED: u64 = 1;
 pub(super) struct Search<'a> {
     corpus: &'a Corpus<'a>,
     asks: &'a [Ask],
-    kept: Kept,
+    kept: Shelf,
     /// Of each question asked, whether full prefill is right; `None` where no answer is known.
     full: Vec<Option<bool>>,
     tried: Vec<Tried>,
@@ -53,7 +54,7 @@ impl<'a> Search<'a> {
         Self {
             corpus,
             asks,
-            kept: Kept::default(),
+            kept: Shelf::default(),
             full: Vec::new(),
             tried: Vec::new(),
             aside: Vec::new(),
