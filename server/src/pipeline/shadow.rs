@@ -3,9 +3,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use ragweave_engine::{EngineHandle, FuseReport, Mode, Trace, TraceRequest};
+use ragweave_engine::{FuseReport, Mode, Trace, TraceRequest};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 
@@ -17,8 +16,6 @@ use crate::fidelity::{self, Fidelity};
 const MAX_WAITING: usize = 8;
 /// Answered tokens that are compared: each is a decode step, twice.
 const MAX_TOKENS: usize = 32;
-/// How often a comparison that lets requests go first looks whether any wait.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// An answer to compare.
 pub(super) struct Picked {
@@ -198,20 +195,13 @@ async fn trace(
     let opened = spawn_blocking(move || desk.open(&query, &layout)).await;
     let Opened { request, .. } =
         opened.unwrap_or_else(|panic| Err(AnswerError::internal(panic.to_string())))?;
-    until_idle(&engine).await;
     let request = TraceRequest {
         plan: request.plan,
         sources: request.sources,
         forced,
     };
+    // The engine takes it up when no request waits.
     Ok(engine.trace(request).await?)
-}
-
-/// Resolves when no request waits for the engine.
-async fn until_idle(engine: &EngineHandle) {
-    while engine.queue_depth() > 0 {
-        tokio::time::sleep(POLL_INTERVAL).await;
-    }
 }
 
 #[cfg(test)]
