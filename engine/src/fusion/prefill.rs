@@ -126,6 +126,7 @@ impl<B: FusionBackend> FusionContext<'_, B> {
         sources: Sources,
     ) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
         let mut run = Run::start(self, plan, sources, plan.n_tokens());
+        run.stored.keep_all();
         match run.true_deviation(self, plan, Deviation::Kv) {
             Ok(layers) => Ok((run.candidates, layers)),
             Err(Interrupt::Stopped(error)) => Err(FuseError::Stopped(error)),

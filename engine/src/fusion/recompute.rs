@@ -35,8 +35,6 @@ pub(super) struct Run<B: FusionBackend> {
     pub hidden: Tensor<B, 2>, // [alive, hidden_size]
     pub selector: Option<Selector>,
     correction: Correction,
-    /// Whether stored KV is wanted again once it is placed: to compare with, or to correct.
-    pub compares: bool,
     recomputed: Vec<usize>,
     prefix_cached: bool,
     pub deviation_left: Option<f64>,
@@ -58,20 +56,28 @@ impl<B: FusionBackend> Run<B> {
         let mut cache = KvCache::new(decoder.config(), capacity, dtype, device);
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
-        let (first_loaded, correction, compares) = match plan.mode() {
-            Mode::Full | Mode::Reuse => (0, Correction::None, false),
+        let (first_loaded, correction) = match plan.mode() {
+            Mode::Full | Mode::Reuse => (0, Correction::None),
             Mode::Blend(blend) => (
                 policy::first_loaded_layer(blend, n_layers),
                 blend.correction,
-                blend.compares(),
             ),
+        };
+        let kept = |layer| match plan.mode() {
+            Mode::Full | Mode::Reuse => false,
+            Mode::Blend(blend) => blend.compares_at(layer),
         };
         let reads = layer_reads(plan, first_loaded, n_layers);
         let always = always_rows(plan, prefix_cached);
         let alive = Rows::new(ctx, always.iter().copied().collect());
         Self {
             cache,
-            stored: Stored::start(reads, sources, ctx.identity),
+            stored: Stored::start(
+                reads,
+                sources,
+                ctx.identity,
+                (0..n_layers).map(kept).collect(),
+            ),
             hidden: embed(ctx, plan, &alive.positions),
             alive,
             always,
@@ -79,7 +85,6 @@ impl<B: FusionBackend> Run<B> {
             chunks: candidates.chunks,
             selector: None,
             correction,
-            compares,
             recomputed: Vec::new(),
             prefix_cached,
             deviation_left: None,

@@ -3,14 +3,15 @@
 //! A probe may run ahead of the fused prefill; what it placed and has to be compared later is kept
 //! until the prefill takes it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use burn::tensor::{Int, Tensor};
 
 use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader, Sources};
 use super::prefill::FusionContext;
-use crate::kernel::FusionBackend;
-use crate::kv::{KvCache, KvIdentity, tensor_from_block};
+use crate::kernel::{FusionBackend, Rotation};
+use crate::kv::{KvCache, KvIdentity, StoredRows};
 use crate::model::{RopeRows, row_tensor};
 
 /// Rows of the prompt with what is needed to place them.
@@ -45,22 +46,32 @@ pub(super) struct Stored<B: FusionBackend> {
     reads: Vec<LayerReads>,
     /// Layers below this have been placed.
     n_placed: usize,
-    /// Per layer placed and not yet taken.
+    /// Per layer, whether what was placed is wanted again: to compare with, or to correct.
+    kept: Vec<bool>,
+    /// Per layer kept and not yet taken.
     layers: Vec<Option<Placed<B>>>,
-    /// The rows of the layer placed last.
-    rows: Option<Rows<B>>,
+    /// The rotations of the chunks placed last.
+    rotations: Vec<(Range<usize>, Rotation<B>)>,
+    n_tokens: usize,
     pub bytes_loaded: u64,
 }
 
 impl<B: FusionBackend> Stored<B> {
     /// Begins to read ahead.
-    pub(super) fn start(reads: Vec<LayerReads>, sources: Sources, identity: &KvIdentity) -> Self {
+    pub(super) fn start(
+        reads: Vec<LayerReads>,
+        sources: Sources,
+        identity: &KvIdentity,
+        kept: Vec<bool>,
+    ) -> Self {
         Self {
             loader: Loader::start(reads.clone(), sources, identity.clone()),
-            layers: (0..identity.n_layers).map(|_| None).collect(),
+            layers: kept.iter().map(|_| None).collect(),
+            kept,
             reads,
             n_placed: 0,
-            rows: None,
+            rotations: Vec::new(),
+            n_tokens: 0,
             bytes_loaded: 0,
         }
     }
@@ -90,14 +101,14 @@ impl<B: FusionBackend> Stored<B> {
         Ok(self.layers[layer_idx].take())
     }
 
-    /// Drops what a placed layer held: it stands in the cache, and nobody will compare it.
-    pub(super) fn forget(&mut self, layer_idx: usize) {
-        self.layers[layer_idx] = None;
+    /// Keeps what is placed at every layer.
+    pub(super) fn keep_all(&mut self) {
+        self.kept.fill(true);
     }
 
     /// Tokens of the layer placed last: the last one holds all that were loaded.
     pub(super) fn n_tokens(&self) -> usize {
-        self.rows.as_ref().map_or(0, |rows| rows.positions.len())
+        self.n_tokens
     }
 
     /// Time spent waiting for reads so far.
@@ -120,19 +131,55 @@ impl<B: FusionBackend> Stored<B> {
         if !self.reads.iter().any(|read| read.layer == layer_idx) {
             return Ok(None);
         }
-        let LoadedLayer { rows, k, v, bytes } = self.loader.next()?;
-        self.bytes_loaded += bytes;
-        let device = ctx.decoder.device();
-        let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
-        let k = tensor_from_block::<B>(k, shape, ctx.identity, device);
-        let v = tensor_from_block::<B>(v, shape, ctx.identity, device);
-        let known = self.rows.take().filter(|known| known.positions == rows);
-        let placed = known.unwrap_or_else(|| Rows::new(ctx, rows.clone()));
-        let rotated = placed.rope.rotate(k.clone());
-        cache
-            .layer_mut(layer_idx)
-            .write(&placed.index, rotated, v.clone());
-        self.rows = Some(placed);
-        Ok(Some(Placed { rows, k, v }))
+        let loaded = self.loader.next()?;
+        self.bytes_loaded += loaded.bytes;
+        self.n_tokens = loaded.rows.len();
+        let chunks = self.reads.iter().find(|read| read.layer == layer_idx);
+        let chunks: Vec<Range<usize>> = chunks
+            .iter()
+            .flat_map(|read| read.chunks.iter().map(|(_, rows)| rows.clone()))
+            .collect();
+        self.rotate_for(ctx, &chunks);
+        let mut first = 0;
+        for (rows, rotation) in &self.rotations {
+            let block = first..first + ctx.identity.block_bytes(rows.len());
+            first = block.end;
+            let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
+            let [k, v] = [&loaded.k, &loaded.v].map(|words| {
+                let bytes = &bytemuck::cast_slice::<u32, u8>(words)[block.clone()];
+                StoredRows::new(bytes, ctx.identity.kv_dtype, shape)
+            });
+            let layer = cache.layer_mut(layer_idx);
+            layer.place(rows.start, &k, &v, rotation);
+        }
+        Ok(self.kept[layer_idx].then(|| placed(ctx, loaded)))
+    }
+
+    /// Rotations are the same at every layer that places the same chunks.
+    fn rotate_for(&mut self, ctx: &mut FusionContext<'_, B>, chunks: &[Range<usize>]) {
+        if self.rotations.iter().map(|(rows, _)| rows).eq(chunks) {
+            return;
+        }
+        let of = |rows: &Range<usize>| {
+            let positions: Vec<usize> = rows.clone().collect();
+            (rows.clone(), ctx.rope.rows(&positions).rotation())
+        };
+        self.rotations = chunks.iter().map(of).collect();
+    }
+}
+
+/// What was loaded of a layer, as tensors in the compute dtype.
+fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, loaded: LoadedLayer) -> Placed<B> {
+    let LoadedLayer { rows, k, v, .. } = loaded;
+    let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
+    let tensor = |words: &[u32]| {
+        let stored = StoredRows::new(bytemuck::cast_slice(words), ctx.identity.kv_dtype, shape);
+        let tensor: Tensor<B, 3> = stored.to_tensor(ctx.decoder.device());
+        tensor.cast(ctx.decoder.dtype())
+    };
+    Placed {
+        k: tensor(&k),
+        v: tensor(&v),
+        rows,
     }
 }

@@ -5,9 +5,11 @@ mod cache;
 mod chunk;
 mod codec;
 mod prefix;
+mod stored_rows;
 
 pub use cache::{KvCache, LayerCache};
 pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError};
 pub use codec::{ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity};
-pub(crate) use codec::{block_words, tensor_from_block, tensor_to_block};
+pub(crate) use codec::{block_words, tensor_to_block};
 pub(crate) use prefix::PrefixCache;
+pub use stored_rows::StoredRows;
