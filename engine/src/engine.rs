@@ -171,6 +171,8 @@ pub struct Engine<B: FusionBackend> {
     prefixes: PrefixCache<B>,
     info: Arc<ModelInfo>,
     max_prefill_tokens: usize,
+    /// The buffers of the last sequence: the next one writes over them.
+    spare: Option<KvCache<B>>,
 }
 
 /// A prompt ready for decoding.
@@ -213,6 +215,7 @@ impl<B: FusionBackend> Engine<B> {
             rope: RopeTable::new(&info.config, device),
             prefixes: PrefixCache::new(options.prefix_cache_entries),
             max_prefill_tokens: options.max_prefill_tokens.max(1),
+            spare: None,
             decoder,
             info,
         })
@@ -495,6 +498,10 @@ impl<B: FusionBackend> Engine<B> {
         sequence: &mut Sequence<B>,
         token: u32,
     ) -> Result<(), EngineError> {
+        B::close_by(|| self.step_here(sequence, token))
+    }
+
+    fn step_here(&mut self, sequence: &mut Sequence<B>, token: u32) -> Result<(), EngineError> {
         let position = sequence.n_tokens;
         let rope = self.rope.rows(&[position]);
         let index = row_tensor::<B>(&[position], self.decoder.device());
@@ -523,11 +530,21 @@ impl<B: FusionBackend> Engine<B> {
         Ok(data.iter::<f32>().collect())
     }
 
+    /// Takes the buffers of a finished sequence back. Device memory for one sequence is kept: fresh
+    /// memory costs a page fault for every few tokens.
+    pub(crate) fn recycle(&mut self, cache: KvCache<B>) {
+        let larger = |spare: &KvCache<B>| spare.capacity() > cache.capacity();
+        if !self.spare.as_ref().is_some_and(larger) {
+            self.spare = Some(cache);
+        }
+    }
+
     fn context<'a>(&'a mut self, stop: StopCheck<'a>) -> FusionContext<'a, B> {
         FusionContext {
             decoder: &self.decoder,
             rope: &mut self.rope,
             prefixes: &mut self.prefixes,
+            spare: &mut self.spare,
             identity: &self.info.identity,
             max_prefill_tokens: self.max_prefill_tokens,
             stop,

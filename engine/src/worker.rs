@@ -443,6 +443,7 @@ fn answer<B: FusionBackend>(
     if let Err(error) = done {
         let _ = send(events, Err(error));
     }
+    engine.recycle(sequence.cache);
 }
 
 fn prefill<B: FusionBackend>(

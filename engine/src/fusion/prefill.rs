@@ -22,6 +22,8 @@ pub(crate) struct FusionContext<'a, B: FusionBackend> {
     pub decoder: &'a Decoder<B>,
     pub rope: &'a mut RopeTable<B>,
     pub prefixes: &'a mut PrefixCache<B>,
+    /// Buffers to write over, where they are large enough.
+    pub spare: &'a mut Option<KvCache<B>>,
     pub identity: &'a KvIdentity,
     /// Rows computed at once in attention and MLP: bounds activation memory.
     pub max_prefill_tokens: usize,

@@ -53,7 +53,9 @@ impl<B: FusionBackend> Run<B> {
         let decoder = ctx.decoder;
         let n_layers = decoder.config().num_hidden_layers;
         let (dtype, device) = (decoder.dtype(), decoder.device());
-        let mut cache = KvCache::new(decoder.config(), capacity, dtype, device);
+        let spare = ctx.spare.take_if(|spare| spare.capacity() >= capacity);
+        let mut cache =
+            spare.unwrap_or_else(|| KvCache::new(decoder.config(), capacity, dtype, device));
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
         let (first_loaded, correction) = match plan.mode() {

@@ -20,6 +20,10 @@ use crate::kv::StoredRows;
 impl FusionBackend for Flex {
     type Weight = FlexWeight;
 
+    fn close_by<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        rayon::scope(|_| work())
+    }
+
     fn weight(matrix: FlexTensor) -> FlexWeight {
         FlexWeight::new(matrix)
     }

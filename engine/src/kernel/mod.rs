@@ -39,6 +39,13 @@ pub trait FusionBackend: Backend {
     /// A weight matrix as this backend multiplies with it.
     type Weight: Clone + Send + Sync + 'static;
 
+    /// Runs work made of many small operations where they start fastest. On the CPU that is one of
+    /// the threads that share the operations' work: asked from outside, each operation would wake
+    /// them and be woken by them, which costs a decode step more than its arithmetic.
+    fn close_by<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+        work()
+    }
+
     /// Takes a matrix over.
     ///
     /// # Shapes

@@ -9,7 +9,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::simd::{Isa, Kernel, Lanes, Stored};
-use super::tile::{PANEL_VECTORS, Product, widen};
+use super::tile::{Interleaved, PANEL_VECTORS, Product, pack_rows, packed_len, widen};
 
 /// Longest part of `k` done at once: a panel's part then stays in the L1 cache.
 const MAX_K: usize = 512;
@@ -159,10 +159,14 @@ impl<E: Stored> Multiply<'_, E> {
         let (k, width) = (self.w.k, self.w.width);
         let part_k = k.div_ceil(k.div_ceil(MAX_K));
         let mut wide = vec![0.0; if E::IS_F32 { 0 } else { part_k * width }];
+        let mut rows = vec![0.0; packed_len::<L>(self.task.rows.len(), part_k)];
         // The last panel may stick out of the matrix.
         let mut edge = vec![0.0; self.task.rows.len() * width];
         for start in (0..k).step_by(part_k) {
             let part = start..(start + part_k).min(k);
+            let x = &self.x[self.task.rows.start * k + part.start..];
+            let rows = &mut rows[..packed_len::<L>(self.task.rows.len(), part.len())];
+            pack_rows::<L>(x, [self.task.rows.len(), part.len()], k, rows);
             for panel in self.task.panels.clone() {
                 let values = &self.w.panel(panel)[part.start * width..part.end * width];
                 let whole = (panel + 1) * width <= self.w.n;
@@ -178,8 +182,8 @@ impl<E: Stored> Multiply<'_, E> {
                     let product = Product {
                         m: self.task.rows.len(),
                         k: part.len(),
-                        a: self.x.as_ptr().add(self.task.rows.start * k + part.start),
-                        a_stride: k,
+                        a: rows.as_ptr(),
+                        layout: Interleaved,
                         b,
                         b_stride: width,
                         c: if whole {

@@ -8,16 +8,71 @@ use super::simd::{Lanes, Stored};
 
 /// Vectors across a panel.
 pub(super) const PANEL_VECTORS: usize = 2;
+/// Steps of `k` between two jumps.
+const UNROLL: usize = 4;
+
+/// How the rows of the left side lie.
+pub(super) trait Layout: Copy {
+    /// Floats from one row to the next inside a tile.
+    fn row_stride<L: Lanes>(self) -> usize;
+    /// Floats from one `k` to the next.
+    fn k_stride<L: Lanes>(self) -> usize;
+    /// Floats from a tile to the one `rows` further on.
+    fn advance<L: Lanes>(self, rows: usize, k: usize) -> usize;
+}
+
+/// As [`pack_rows`] lays them: a tile's rows side by side, `[tiles][k][TILE_ROWS]`.
+#[derive(Clone, Copy)]
+pub(super) struct Interleaved;
+
+impl Layout for Interleaved {
+    #[inline(always)]
+    fn row_stride<L: Lanes>(self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn k_stride<L: Lanes>(self) -> usize {
+        L::TILE_ROWS
+    }
+
+    // Tiles lower than `TILE_ROWS` are the last ones and share one group of rows.
+    #[inline(always)]
+    fn advance<L: Lanes>(self, rows: usize, k: usize) -> usize {
+        if rows == L::TILE_ROWS { rows * k } else { rows }
+    }
+}
+
+/// One row behind the other, `STRIDE` floats apart.
+#[derive(Clone, Copy)]
+pub(super) struct Strided<const STRIDE: usize>;
+
+impl<const STRIDE: usize> Layout for Strided<STRIDE> {
+    #[inline(always)]
+    fn row_stride<L: Lanes>(self) -> usize {
+        STRIDE
+    }
+
+    #[inline(always)]
+    fn k_stride<L: Lanes>(self) -> usize {
+        1
+    }
+
+    #[inline(always)]
+    fn advance<L: Lanes>(self, rows: usize, _k: usize) -> usize {
+        rows * STRIDE
+    }
+}
 
 /// `c = a b`, or `c += a b`: `m` rows through a panel as wide as [`PANEL_VECTORS`] vectors.
 ///
 /// Each output is one chain of multiply-adds in ascending `k`, in tiles of any height.
 #[derive(Clone, Copy)]
-pub(super) struct Product {
+pub(super) struct Product<A> {
     pub m: usize,
     pub k: usize,
-    pub a: *const f32, // [m][k], rows `a_stride` apart
-    pub a_stride: usize,
+    pub a: *const f32, // [m][k]
+    pub layout: A,
     pub b: *const f32, // [k][panel], rows `b_stride` apart
     pub b_stride: usize,
     pub c: *mut f32, // [m][panel], rows `c_stride` apart
@@ -25,7 +80,7 @@ pub(super) struct Product {
     pub accumulate: bool,
 }
 
-impl Product {
+impl<A: Layout> Product<A> {
     /// # Safety
     /// The pointers hold what their shapes say; the processor has the instruction set.
     #[inline(always)]
@@ -63,42 +118,68 @@ impl Product {
             if self.accumulate {
                 for (i, row) in sums.iter_mut().enumerate() {
                     for (j, sum) in row.iter_mut().enumerate() {
-                        *sum = L::load(self.c.add(i * self.c_stride + j * L::N));
+                        *sum = L::load(self.c.wrapping_add(i * self.c_stride + j * L::N));
                     }
                 }
             }
-            // Three rows share a pointer: twelve pointers would not fit into the registers.
-            let mut groups: [*const f32; M] =
-                std::array::from_fn(|g| self.a.wrapping_add(3 * g * self.a_stride));
-            let (one, two) = (self.a_stride, 2 * self.a_stride);
-            let mut b = self.b;
-            for _ in 0..self.k {
-                let panel: [L::V; PANEL_VECTORS] =
-                    std::array::from_fn(|j| L::load(b.add(j * L::N)));
-                for (i, row) in sums.iter_mut().enumerate() {
-                    let group = groups[i / 3];
-                    let a = L::splat(match i % 3 {
-                        0 => *group,
-                        1 => *group.add(one),
-                        _ => *group.add(two),
-                    });
-                    for (sum, &b) in row.iter_mut().zip(&panel) {
-                        *sum = L::fma(a, b, *sum);
-                    }
+            let (mut a, mut b) = (self.a, self.b);
+            for _ in 0..self.k / UNROLL {
+                for _ in 0..UNROLL {
+                    (a, b) = self.step::<L, M>(&mut sums, a, b);
                 }
-                for group in groups.iter_mut().take(M.div_ceil(3)) {
-                    *group = group.wrapping_add(1);
-                }
-                b = b.wrapping_add(self.b_stride);
+            }
+            for _ in 0..self.k % UNROLL {
+                (a, b) = self.step::<L, M>(&mut sums, a, b);
             }
             for (i, row) in sums.iter().enumerate() {
                 for (j, &sum) in row.iter().enumerate() {
-                    L::store(self.c.add(i * self.c_stride + j * L::N), sum);
+                    L::store(self.c.wrapping_add(i * self.c_stride + j * L::N), sum);
                 }
             }
             self.m -= M;
-            self.a = self.a.add(M * self.a_stride);
-            self.c = self.c.add(M * self.c_stride);
+            self.a = self.a.wrapping_add(self.layout.advance::<L>(M, self.k));
+            self.c = self.c.wrapping_add(M * self.c_stride);
+        }
+    }
+
+    /// One `k`; returns where the next one lies.
+    #[inline(always)]
+    unsafe fn step<L: Lanes, const M: usize>(
+        &self,
+        sums: &mut [[L::V; PANEL_VECTORS]; M],
+        a: *const f32,
+        b: *const f32,
+    ) -> (*const f32, *const f32) {
+        // SAFETY: the caller's.
+        unsafe {
+            let panel: [L::V; PANEL_VECTORS] =
+                std::array::from_fn(|j| L::load(b.wrapping_add(j * L::N)));
+            for (i, row) in sums.iter_mut().enumerate() {
+                let a = L::splat(*a.wrapping_add(i * self.layout.row_stride::<L>()));
+                for (sum, &b) in row.iter_mut().zip(&panel) {
+                    *sum = L::fma(a, b, *sum);
+                }
+            }
+        }
+        let a = a.wrapping_add(self.layout.k_stride::<L>());
+        (a, b.wrapping_add(self.b_stride))
+    }
+}
+
+/// Floats that [`pack_rows`] writes.
+pub(super) fn packed_len<L: Lanes>(m: usize, k: usize) -> usize {
+    m.next_multiple_of(L::TILE_ROWS) * k
+}
+
+/// Lays rows `[m][k]`, `stride` floats apart, as [`Interleaved`]. What is not a row of the last group keeps what `to`
+/// held.
+pub(super) fn pack_rows<L: Lanes>(rows: &[f32], [m, k]: [usize; 2], stride: usize, to: &mut [f32]) {
+    for (group, to) in to.chunks_exact_mut(L::TILE_ROWS * k).enumerate() {
+        let first = group * L::TILE_ROWS;
+        for i in 0..L::TILE_ROWS.min(m - first) {
+            let row = &rows[(first + i) * stride..][..k];
+            let places = to[i..].iter_mut().step_by(L::TILE_ROWS);
+            places.zip(row).for_each(|(place, &value)| *place = value);
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Attention of a row or two, as in decoding: K is read once, as it lies; threads share out the keys and their
-//! results are joined.
+//! results are joined (Flash-Decoding).
 #![expect(unsafe_code, reason = "register tiles over raw pointers")]
 
 use std::ops::Range;
@@ -7,11 +7,14 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::simd::{Isa, Kernel, Lanes, Stored};
-use super::super::tile::{PANEL_VECTORS, Product, widen};
+use super::super::tile::{PANEL_VECTORS, Product, Strided, widen};
 use super::shape::{KEY_TILE, Running, Shape, Target, scale_row};
 
 /// Keys below which another thread is not worth waking.
 const MIN_KEYS: usize = 4 * KEY_TILE;
+
+/// Lines up to which this way of attending is faster than that of `rows`.
+const MAX_LINES: usize = 16;
 
 /// Attention of few rows over the keys each one sees.
 pub(super) struct Few<'a, E> {
@@ -31,9 +34,9 @@ struct Part {
 }
 
 impl<E: Stored> Few<'_, E> {
-    /// Lines (rows times query heads of a group) that this way of attending is for: one vector holds them all.
-    pub(super) fn takes(m: usize, shape: Shape, isa: Isa) -> bool {
-        m * shape.group() <= isa.lanes()
+    /// Whether there are few enough lines (rows times query heads of a group) to read keys one by one.
+    pub(super) fn takes(m: usize, shape: Shape) -> bool {
+        m * shape.group() <= MAX_LINES
     }
 
     /// Writes `[m, heads * head_dim]`.
@@ -110,42 +113,22 @@ impl<E: Stored> Kernel for Task<'_, E> {
         let (group, dim) = (shape.group(), shape.head_dim);
         let lines = self.all.visible.len() * group;
         let padded = dim.next_multiple_of(L::N * PANEL_VECTORS);
-        let queries = self.queries(L::N * PANEL_VECTORS);
+        let queries = self.queries();
         let mut part = Part {
             head: self.head,
             softmax: vec![Running::EMPTY; lines],
             out: vec![0.0; lines * padded],
         };
-        let mut tile_k = vec![0.0; KEY_TILE * dim];
         let mut tile_v = vec![0.0; KEY_TILE * padded];
-        let mut by_key = vec![0.0; KEY_TILE * L::N * PANEL_VECTORS];
         let mut scores = vec![0.0; lines * KEY_TILE];
         for tile in self.keys.clone().step_by(KEY_TILE) {
             let keys = tile..(tile + KEY_TILE).min(self.keys.end);
             // SAFETY: the buffers hold one tile of keys; the instruction set is the caller's.
             unsafe {
-                self.widen::<L>(self.all.k, keys.clone(), &mut tile_k, dim);
-                self.widen::<L>(self.all.v, keys.clone(), &mut tile_v, padded);
-                // Keys in the place of rows: K is read row by row, and a vector holds all lines.
-                let product = Product {
-                    m: keys.len(),
-                    k: dim,
-                    a: tile_k.as_ptr(),
-                    a_stride: dim,
-                    b: queries.as_ptr(),
-                    b_stride: L::N * PANEL_VECTORS,
-                    c: by_key.as_mut_ptr(),
-                    c_stride: L::N * PANEL_VECTORS,
-                    accumulate: false,
-                };
-                product.run::<L>();
+                self.widen_v::<L>(keys.clone(), &mut tile_v, padded);
+                self.scores::<L>(&queries, keys.clone(), &mut scores);
                 for line in 0..lines {
                     let scores = &mut scores[line * KEY_TILE..][..KEY_TILE];
-                    let of_line = by_key.iter().skip(line).step_by(L::N * PANEL_VECTORS);
-                    scores
-                        .iter_mut()
-                        .zip(of_line)
-                        .for_each(|(to, from)| *to = *from);
                     let visible = &self.all.visible[line / group];
                     let start = visible.start.clamp(tile, keys.end) - tile;
                     let end = visible.end.clamp(tile, keys.end) - tile;
@@ -161,7 +144,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
                         m: lines,
                         k: keys.len(),
                         a: scores.as_ptr(),
-                        a_stride: KEY_TILE,
+                        layout: Strided::<KEY_TILE>,
                         b: tile_v.as_ptr().add(panel),
                         b_stride: padded,
                         c: part.out.as_mut_ptr().add(panel),
@@ -177,38 +160,50 @@ impl<E: Stored> Kernel for Task<'_, E> {
 }
 
 impl<E: Stored> Task<'_, E> {
-    /// The lines as columns, scaled: `[head_dim][width]`.
-    fn queries(&self, width: usize) -> Vec<f32> {
+    /// The lines, scaled: `[lines][head_dim]`.
+    fn queries(&self) -> Vec<f32> {
         let shape = self.all.shape;
-        let (group, dim) = (shape.group(), shape.head_dim);
-        let mut columns = vec![0.0; dim * width];
-        for row in 0..self.all.visible.len() {
-            for member in 0..group {
-                let head = self.head * group + member;
-                let q = &self.all.q[row * shape.q_width() + head * dim..][..dim];
-                let places = columns.iter_mut().skip(row * group + member).step_by(width);
-                places
-                    .zip(q)
-                    .for_each(|(place, &q)| *place = q * shape.scale());
-            }
-        }
-        columns
+        let width = shape.group() * shape.head_dim;
+        let of_row = |row: usize| {
+            let start = row * shape.q_width() + self.head * width;
+            self.all.q[start..start + width]
+                .iter()
+                .map(|q| q * shape.scale())
+        };
+        (0..self.all.visible.len()).flat_map(of_row).collect()
     }
 
-    /// This head's part of some tokens, rows `stride` apart.
+    /// Scores of all lines with some keys: each key is read once, as it lies.
     #[inline(always)]
-    unsafe fn widen<L: Lanes>(
-        &self,
-        from: &[E],
-        keys: Range<usize>,
-        to: &mut [f32],
-        stride: usize,
-    ) {
+    unsafe fn scores<L: Lanes>(&self, queries: &[f32], keys: Range<usize>, scores: &mut [f32]) {
         let shape = self.all.shape;
-        for (key, to) in keys.zip(to.chunks_exact_mut(stride)) {
-            let from = &from[key * shape.kv_width() + self.head * shape.head_dim..];
+        let dim = shape.head_dim;
+        let whole = dim / L::N * L::N;
+        for (i, key) in keys.enumerate() {
+            let k = &self.all.k[key * shape.kv_width() + self.head * dim..][..dim];
+            for (line, q) in queries.chunks_exact(dim).enumerate() {
+                // SAFETY: vectors inside the key and the query, which are as long.
+                unsafe {
+                    let mut sums = L::splat(0.0);
+                    for (k, q) in k.chunks_exact(L::N).zip(q.chunks_exact(L::N)) {
+                        sums = L::fma(E::load::<L>(k.as_ptr()), L::load(q.as_ptr()), sums);
+                    }
+                    let rest = k[whole..].iter().zip(&q[whole..]);
+                    let rest: f32 = rest.map(|(k, q)| k.widen() * q).sum();
+                    scores[line * KEY_TILE + i] = L::sum(sums) + rest;
+                }
+            }
+        }
+    }
+
+    /// This head's V of some tokens, rows `padded` apart.
+    #[inline(always)]
+    unsafe fn widen_v<L: Lanes>(&self, keys: Range<usize>, to: &mut [f32], padded: usize) {
+        let shape = self.all.shape;
+        for (key, to) in keys.zip(to.chunks_exact_mut(padded)) {
+            let v = &self.all.v[key * shape.kv_width() + self.head * shape.head_dim..];
             // SAFETY: the instruction set is the caller's.
-            unsafe { widen::<L, E>(&from[..shape.head_dim], to) }
+            unsafe { widen::<L, E>(&v[..shape.head_dim], to) }
         }
     }
 }

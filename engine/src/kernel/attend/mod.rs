@@ -81,7 +81,7 @@ fn attend<E: Stored>(
 ) -> Vec<f32> {
     let mut out = vec![0.0; q.len()];
     let target = Target(out.as_mut_ptr());
-    if Few::<E>::takes(visible.len(), shape, isa) {
+    if Few::<E>::takes(visible.len(), shape) {
         let few = Few {
             q,
             k,

@@ -11,7 +11,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::super::simd::{Isa, Kernel, Lanes, Stored};
-use super::super::tile::{PANEL_VECTORS, Product, widen};
+use super::super::tile::{
+    Interleaved, PANEL_VECTORS, Product, Strided, pack_rows, packed_len, widen,
+};
 use super::shape::{KEY_TILE, Running, Shape, Target, scale_row};
 
 /// Rows of a task, counted over the query heads of a group.
@@ -111,7 +113,9 @@ struct Task<'a, E> {
 
 /// What a task works in. A line is one row of one query head; lines of a row lie side by side.
 struct Scratch {
-    q: Vec<f32>,      // [lines][head_dim], scaled
+    q: Vec<f32>,        // [lines][head_dim], scaled
+    packed_q: Vec<f32>, // the lines of one tile of keys, interleaved
+    packed_lines: Range<usize>,
     scores: Vec<f32>, // [lines][KEY_TILE]
     v: Vec<f32>,      // [KEY_TILE][padded]
     out: Vec<f32>,    // [lines][padded]
@@ -125,7 +129,9 @@ impl<E: Stored> Kernel for Task<'_, E> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let mut scratch = self.scratch(L::N * PANEL_VECTORS);
+        let lines = self.rows.len() * self.all.shape.group();
+        let packed = packed_len::<L>(lines, self.all.shape.head_dim);
+        let mut scratch = self.scratch(L::N * PANEL_VECTORS, packed);
         let visible = &self.all.visible[self.rows.clone()];
         let first = visible.first().map_or(0, |range| range.start) / KEY_TILE * KEY_TILE;
         let last = visible.last().map_or(0, |range| range.end);
@@ -143,7 +149,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
 }
 
 impl<E: Stored> Task<'_, E> {
-    fn scratch(&self, width: usize) -> Scratch {
+    fn scratch(&self, width: usize, packed: usize) -> Scratch {
         let shape = self.all.shape;
         let (group, dim) = (shape.group(), shape.head_dim);
         let lines = self.rows.len() * group;
@@ -155,6 +161,8 @@ impl<E: Stored> Task<'_, E> {
             q.extend(values.iter().map(|x| x * shape.scale()));
         }
         Scratch {
+            packed_q: vec![0.0; packed],
+            packed_lines: 0..0,
             q,
             scores: vec![0.0; lines * KEY_TILE],
             v: vec![0.0; KEY_TILE * padded],
@@ -189,7 +197,7 @@ impl<E: Stored> Task<'_, E> {
                     m: lines.len(),
                     k: KEY_TILE,
                     a: scratch.scores.as_ptr().add(lines.start * KEY_TILE),
-                    a_stride: KEY_TILE,
+                    layout: Strided::<KEY_TILE>,
                     b: scratch.v.as_ptr().add(panel),
                     b_stride: scratch.padded,
                     c: scratch
@@ -209,6 +217,13 @@ impl<E: Stored> Task<'_, E> {
     unsafe fn scores<L: Lanes>(&self, scratch: &mut Scratch, tile: usize, lines: Range<usize>) {
         let (keys, dim) = (self.all.keys, self.all.shape.head_dim);
         let width = L::N * PANEL_VECTORS;
+        // Tiles differ in their first line only at the borders of windows.
+        if scratch.packed_lines != lines {
+            let q = &scratch.q[lines.start * dim..];
+            let packed = &mut scratch.packed_q[..packed_len::<L>(lines.len(), dim)];
+            pack_rows::<L>(q, [lines.len(), dim], dim, packed);
+            scratch.packed_lines = lines.clone();
+        }
         let first_panel = self.head * keys.n_panels + (tile - keys.first) / width;
         for panel in 0..KEY_TILE / width {
             // SAFETY: `keys` holds whole tiles; `scratch` has room for all lines.
@@ -216,8 +231,8 @@ impl<E: Stored> Task<'_, E> {
                 let product = Product {
                     m: lines.len(),
                     k: dim,
-                    a: scratch.q.as_ptr().add(lines.start * dim),
-                    a_stride: dim,
+                    a: scratch.packed_q.as_ptr(),
+                    layout: Interleaved,
                     b: keys.data[(first_panel + panel) * dim * width..].as_ptr(),
                     b_stride: width,
                     c: scratch
@@ -236,7 +251,8 @@ impl<E: Stored> Task<'_, E> {
     #[inline(always)]
     unsafe fn load_v<L: Lanes>(&self, to: &mut [f32], padded: usize, tile: usize) {
         let shape = self.all.shape;
-        let n = self.all.v.len() / shape.kv_width();
+        // Behind the last key anything may lie, from an earlier sequence too.
+        let n = self.all.visible[self.rows.end - 1].end;
         for (key, to) in (tile..tile + KEY_TILE).zip(to.chunks_exact_mut(padded)) {
             let to = &mut to[..shape.head_dim];
             if key < n {

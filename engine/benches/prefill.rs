@@ -1,0 +1,189 @@
+//! Time to first token and decode rate of one model shape, mode by mode, with stored KV in memory.
+//!
+//!     cargo bench -p ragweave-engine --bench prefill -- --config eval/configs/smollm2-135m.json
+//!
+//! Weights are random: time depends on shapes. The modes take turns; medians are printed. Each
+//! time stands beside its bound: the multiply-adds of the mode at the rate that one large matrix
+//! product reaches in the same run.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use burn_flex::{Flex, FlexDevice};
+use clap::Parser;
+use ragweave_engine::{
+    ChunkKv, ChunkState, ComputeDtype, EngineHandle, EngineOptions, FuseReport, FuseRequest,
+    FusionPlan, KvDtype, LayerSource, MemorySource, Mode, PromptSegments, SamplingParams,
+    TokenEvent,
+};
+
+#[derive(Parser)]
+struct Args {
+    /// A model's config.json
+    #[arg(long, default_value = "eval/configs/smollm2-135m.json")]
+    config: PathBuf,
+    #[arg(long, default_value_t = 6)]
+    chunks: usize,
+    #[arg(long, default_value_t = 512)]
+    chunk_tokens: usize,
+    #[arg(long, default_value_t = 64)]
+    question_tokens: usize,
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "full,reuse,hkvd@1:0.15,first-k:0.03"
+    )]
+    modes: Vec<Mode>,
+    #[arg(long, default_value_t = 5)]
+    repeats: usize,
+    #[arg(long, default_value_t = 32)]
+    decode_tokens: usize,
+    #[arg(long, default_value = "f32")]
+    dtype: ComputeDtype,
+    #[arg(long)]
+    kv_dtype: Option<KvDtype>,
+    /// Passed by `cargo bench`
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+struct Sample {
+    ttft: Duration,
+    decode: Duration,
+    report: FuseReport,
+}
+
+fn main() {
+    let args = Args::parse();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::fs::copy(root(&args.config), dir.path().join("config.json")).expect("the config");
+    let kv_dtype = args.kv_dtype.unwrap_or_else(|| same(args.dtype));
+    let options = EngineOptions {
+        random_weights: Some(1),
+        dtype: args.dtype,
+        kv_dtype,
+        ..EngineOptions::new(dir.path())
+    };
+    let engine = EngineHandle::spawn::<Flex>(options, FlexDevice).expect("the model");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    runtime.block_on(run(&args, &engine));
+}
+
+/// Benches run in the crate's directory; paths are given from the workspace's.
+fn root(path: &PathBuf) -> PathBuf {
+    match path.exists() {
+        true => path.clone(),
+        false => PathBuf::from("..").join(path),
+    }
+}
+
+fn same(dtype: ComputeDtype) -> KvDtype {
+    match dtype {
+        ComputeDtype::F32 => KvDtype::F32,
+        ComputeDtype::F16 => KvDtype::F16,
+        ComputeDtype::Bf16 => KvDtype::Bf16,
+    }
+}
+
+async fn run(args: &Args, engine: &EngineHandle) {
+    let segments = segments(args, engine.model().config.vocab_size);
+    let prefix: Arc<[u32]> = segments.prefix.as_slice().into();
+    let mut stock = Vec::new();
+    for ids in &segments.chunks {
+        let kv = engine
+            .chunk_kv(prefix.clone(), ids.clone())
+            .await
+            .expect("chunk KV");
+        stock.push(Arc::new(kv));
+    }
+    let mut samples: Vec<Vec<Sample>> = args.modes.iter().map(|_| Vec::new()).collect();
+    for round in 0..=args.repeats {
+        for (mode, samples) in args.modes.iter().zip(&mut samples) {
+            let sample = once(args, engine, &segments, &stock, mode).await;
+            if round > 0 {
+                samples.push(sample);
+            }
+        }
+    }
+    println!("{} tokens", segments.n_tokens());
+    for (mode, samples) in args.modes.iter().zip(&mut samples) {
+        samples.sort_by_key(|sample| sample.ttft);
+        let median = &samples[samples.len() / 2];
+        let t = &median.report.timings;
+        println!(
+            "{mode:>16}  ttft {:>9.1?}  {:>7.0} tok/s  wait {:.1?} probe {:.1?} recompute {:.1?} first {:.1?}  decode {:.1} tok/s  rows {}",
+            median.ttft,
+            segments.n_tokens() as f64 / median.ttft.as_secs_f64(),
+            t.load_wait,
+            t.probe,
+            t.recompute,
+            t.first_decode,
+            (args.decode_tokens - 1) as f64 / median.decode.as_secs_f64(),
+            median.report.rows_forwarded,
+        );
+    }
+}
+
+fn segments(args: &Args, vocab: usize) -> PromptSegments {
+    let ids = |n: usize, seed: usize| {
+        (0..n)
+            .map(|i| ((i * 7919 + seed * 104_729) % vocab) as u32)
+            .collect()
+    };
+    PromptSegments {
+        prefix: ids(16, 0),
+        chunks: (0..args.chunks)
+            .map(|i| ids(args.chunk_tokens, i + 1))
+            .collect(),
+        question: ids(args.question_tokens, 999),
+    }
+}
+
+async fn once(
+    args: &Args,
+    engine: &EngineHandle,
+    segments: &PromptSegments,
+    stock: &[Arc<ChunkKv>],
+    mode: &Mode,
+) -> Sample {
+    let start = Instant::now();
+    let exact = engine.model().identity.is_exact_dtype();
+    let states = (0..stock.len())
+        .map(|i| ChunkState::Hit {
+            exact: exact && i == 0,
+        })
+        .collect();
+    let plan =
+        FusionPlan::new(segments.clone(), states, mode.clone(), engine.model()).expect("a plan");
+    let sources = stock
+        .iter()
+        .map(|kv| Some(Box::new(MemorySource(kv.clone())) as Box<dyn LayerSource>))
+        .collect();
+    let sampling = SamplingParams {
+        ignore_eos: true,
+        ..SamplingParams::greedy(args.decode_tokens)
+    };
+    let request = FuseRequest {
+        plan,
+        sources,
+        sampling,
+        deadline: None,
+    };
+    let mut generation = engine.fuse(request).await.expect("a prefill");
+    let ttft = start.elapsed();
+    let decode = Instant::now();
+    while let Some(event) = generation.next().await {
+        if let TokenEvent::Finished(_) = event.expect("a token") {
+            break;
+        }
+    }
+    Sample {
+        ttft,
+        decode: decode.elapsed(),
+        report: generation.report,
+    }
+}
