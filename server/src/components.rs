@@ -247,6 +247,7 @@ fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Sto
         allow_foreign: config.allow_recompute,
         max_segment_bytes: config.store.max_segment_bytes,
         min_free_bytes: config.store.min_free_bytes,
+        kv_io: config.store.kv_io,
     };
     Store::open(&config.data, options).map_err(|error| match error {
         StoreError::Locked { path } => ServerError::Locked { path },

@@ -30,6 +30,9 @@ pub struct CommonArgs {
     /// Stored type of chunk KV: f32, f16 or bf16; part of the store's identity [env: RAGWEAVE_KV_DTYPE]
     #[arg(long, value_name = "TYPE")]
     pub kv_dtype: Option<String>,
+    /// How stored KV is read: auto, pread, direct, uring or mmap [env: RAGWEAVE_STORE_KV_IO]
+    #[arg(long, value_name = "WAY")]
+    pub kv_io: Option<String>,
     /// System text before the passages; part of the store's identity [env: RAGWEAVE_SYSTEM]
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -67,6 +70,7 @@ impl CommonArgs {
             ("--device", "device", self.device.clone()),
             ("--dtype", "dtype", self.dtype.clone()),
             ("--kv-dtype", "kv_dtype", self.kv_dtype.clone()),
+            ("--kv-io", "store.kv_io", self.kv_io.clone()),
             ("--system", "system", self.system.clone()),
             (
                 "--chunk-tokens",

@@ -56,6 +56,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("ingest.neighbours", Kind::Integer),
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
+    ("store.kv_io", Kind::Text),
     ("telemetry.shadow_full", Kind::Float),
     ("prompt.prefix", Kind::Text),
     ("prompt.chunk", Kind::Text),
