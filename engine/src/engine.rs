@@ -12,8 +12,8 @@ use burn::tensor::{DType, Tensor};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
-    AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView, Mode,
-    Observer, PromptSegments, RowWindow, Sources,
+    AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView,
+    Loader, Mode, Observer, PromptSegments, Readers, RowWindow, Sources, shared,
 };
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
@@ -170,6 +170,7 @@ pub struct Engine<B: FusionBackend> {
     rope: RopeTable<B>,
     prefixes: PrefixCache<B>,
     info: Arc<ModelInfo>,
+    readers: Arc<Readers>,
     max_prefill_tokens: usize,
 }
 
@@ -197,6 +198,16 @@ impl<B: FusionBackend> Engine<B> {
         info: Arc<ModelInfo>,
         device: &B::Device,
     ) -> Result<Self, EngineError> {
+        Self::load_with(options, info, start_readers()?, device)
+    }
+
+    /// [`Engine::load`], with reader threads that are there already.
+    pub(crate) fn load_with(
+        options: &EngineOptions,
+        info: Arc<ModelInfo>,
+        readers: Arc<Readers>,
+        device: &B::Device,
+    ) -> Result<Self, EngineError> {
         let dtype = options.dtype.dtype();
         check_dtype::<B>("dtype", dtype, device)?;
         check_dtype::<B>("kv_dtype", options.kv_dtype.dtype(), device)?;
@@ -215,6 +226,7 @@ impl<B: FusionBackend> Engine<B> {
             max_prefill_tokens: options.max_prefill_tokens.max(1),
             decoder,
             info,
+            readers,
         })
     }
 
@@ -229,11 +241,11 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn fuse(
         &mut self,
         plan: FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
         stop: StopCheck<'_>,
     ) -> Result<Sequence<B>, EngineError> {
-        self.fuse_observed(plan, sources, capacity, stop, &mut |_| {})
+        self.fuse_observed(plan, loader, capacity, stop, &mut |_| {})
     }
 
     /// [`Engine::fuse`], with every layer shown to `observe`; a replanned prompt starts again from
@@ -241,12 +253,12 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn fuse_observed(
         &mut self,
         plan: FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
         stop: StopCheck<'_>,
         observe: Observer<'_, B>,
     ) -> Result<Sequence<B>, EngineError> {
-        let fused = self.fuse_or_replan(plan, sources, capacity, stop, observe)?;
+        let fused = self.fuse_or_replan(plan, loader, capacity, stop, observe)?;
         let start = Instant::now();
         let hidden = fused.hidden.ok_or_else(|| EngineError::Device {
             message: "prefill gave no hidden state".into(),
@@ -265,7 +277,7 @@ impl<B: FusionBackend> Engine<B> {
     fn fuse_or_replan(
         &mut self,
         mut plan: FusionPlan,
-        mut sources: Sources,
+        mut loader: Loader,
         capacity: usize,
         stop: StopCheck<'_>,
         observe: Observer<'_, B>,
@@ -273,7 +285,7 @@ impl<B: FusionBackend> Engine<B> {
         let mut failed_chunks = Vec::new();
         loop {
             let mut context = self.context(stop);
-            let outcome = context.prefill(&plan, sources, capacity, RowWindow::Last, observe);
+            let outcome = context.prefill(&plan, loader, capacity, RowWindow::Last, observe);
             match outcome {
                 Ok(mut fused) => {
                     fused.report.replans = failed_chunks.len();
@@ -281,10 +293,7 @@ impl<B: FusionBackend> Engine<B> {
                     return Ok(fused);
                 }
                 Err(FuseError::Stopped(error)) => return Err(error),
-                Err(FuseError::BadBlock {
-                    block,
-                    sources: returned,
-                }) => {
+                Err(FuseError::BadBlock { block, sources }) => {
                     let (chunk, layer) = (block.chunk, block.layer);
                     tracing::warn!(chunk, layer, error = %block.error, "stored KV is bad: replan");
                     failed_chunks.push(chunk);
@@ -292,7 +301,7 @@ impl<B: FusionBackend> Engine<B> {
                     if failed_chunks.len() > 1 {
                         plan = plan.into_full();
                     }
-                    sources = returned;
+                    loader = self.open(&plan, sources);
                 }
             }
         }
@@ -386,7 +395,8 @@ impl<B: FusionBackend> Engine<B> {
         sources: Vec<Option<Box<dyn LayerSource>>>,
     ) -> Result<(Vec<f32>, FuseReport), EngineError> {
         let capacity = plan.n_tokens();
-        let sequence = self.fuse(plan, sources, capacity, &|| None)?;
+        let loader = self.open(&plan, shared(sources));
+        let sequence = self.fuse(plan, loader, capacity, &|| None)?;
         Ok((sequence.logits, sequence.report))
     }
 
@@ -411,7 +421,8 @@ impl<B: FusionBackend> Engine<B> {
             attention_output.truncate(view.index);
             attention_output.push(view.last_attended());
         };
-        let mut sequence = self.fuse_observed(plan, sources, capacity, stop, &mut observe)?;
+        let loader = self.open(&plan, shared(sources));
+        let mut sequence = self.fuse_observed(plan, loader, capacity, stop, &mut observe)?;
         let mut logits = vec![sequence.logits.clone()];
         for token in forced {
             if let Some(error) = stop() {
@@ -448,10 +459,11 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn deviation(
         &mut self,
         plan: &FusionPlan,
-        sources: Sources,
+        sources: Vec<Option<Box<dyn LayerSource>>>,
         stop: StopCheck<'_>,
     ) -> Result<DeviationMap, EngineError> {
-        match self.context(stop).true_deviation(plan, sources) {
+        let loader = self.open(plan, shared(sources));
+        match self.context(stop).true_deviation(plan, loader) {
             Ok((rows, layers)) => Ok(DeviationMap { rows, layers }),
             Err(FuseError::Stopped(error)) => Err(error),
             Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Unavailable {
@@ -476,8 +488,9 @@ impl<B: FusionBackend> Engine<B> {
         let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, &self.info)?;
         let capacity = plan.n_tokens();
         let never = || None;
+        let loader = self.open(&plan, Vec::new());
         let mut context = self.context(&never);
-        match context.prefill(&plan, Vec::new(), capacity, window, observe) {
+        match context.prefill(&plan, loader, capacity, window, observe) {
             Ok(fused) => Ok(fused),
             Err(FuseError::Stopped(error)) => Err(error),
             Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Device {
@@ -523,6 +536,11 @@ impl<B: FusionBackend> Engine<B> {
         Ok(data.iter::<f32>().collect())
     }
 
+    /// Begins to read what a plan needs.
+    fn open(&self, plan: &FusionPlan, sources: Sources) -> Loader {
+        Loader::open(&self.readers, plan, sources, &self.info.identity)
+    }
+
     fn context<'a>(&'a mut self, stop: StopCheck<'a>) -> FusionContext<'a, B> {
         FusionContext {
             decoder: &self.decoder,
@@ -533,6 +551,14 @@ impl<B: FusionBackend> Engine<B> {
             stop,
         }
     }
+}
+
+/// Threads that read stored KV.
+pub(crate) fn start_readers() -> Result<Arc<Readers>, EngineError> {
+    let readers = Readers::start().map_err(|error| EngineError::Device {
+        message: format!("threads to read stored KV: {error}"),
+    })?;
+    Ok(Arc::new(readers))
 }
 
 /// Refuses a dtype before the device does, which it does by panicking.

@@ -34,8 +34,8 @@ pub use kernel::{
     overwrite_rows_reference,
 };
 pub use kv::{
-    ChunkKv, ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity, LayerSource, MemorySource,
-    SourceError,
+    BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
+    KvIdentity, LayerSource, MemorySource, SourceError, Tier,
 };
 pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ragweave_engine::{LayerSource, SourceError};
+use ragweave_engine::{HostBuffer, LayerSource, SourceError, Tier};
 use ragweave_store::{BlobReader, Store, StoreError};
 
 /// Layers of one stored chunk. A block that does not verify puts the blob in quarantine, so that later requests miss it
@@ -20,8 +20,9 @@ impl BlobSource {
 }
 
 impl LayerSource for BlobSource {
-    fn read_layer(&mut self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError> {
-        self.reader.read_layer(layer, k, v).map_err(|error| {
+    fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
+        let read = self.reader.read_layer_into(layer, into.bytes_mut());
+        read.map_err(|error| {
             let (key, message) = (self.reader.key(), error.to_string());
             tracing::warn!(%key, layer, %message, "stored KV is unusable; computing the chunk instead");
             if is_damage(&error)
@@ -31,6 +32,10 @@ impl LayerSource for BlobSource {
             }
             SourceError { message }
         })
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Disk
     }
 }
 

@@ -11,12 +11,12 @@ use burn::tensor::Tensor;
 
 use super::blend::{Correction, Mode};
 use super::deviation::Fresh;
-use super::loader::Sources;
+use super::loader::Loader;
 use super::plan::{ChunkState, FusionPlan};
-use super::policy::{self, Selector};
+use super::policy::Selector;
 use super::prefill::{FusedPrefill, FusionContext, Interrupt, LayerView, Observer, RowWindow};
 use super::report::{FuseReport, FuseTimings};
-use super::rows::{always_rows, candidates, indices, layer_reads};
+use super::rows::{always_rows, candidates, indices};
 use super::stored::{Rows, Stored};
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, LayerCache};
@@ -49,29 +49,25 @@ impl<B: FusionBackend> Run<B> {
     pub(super) fn start(
         ctx: &mut FusionContext<'_, B>,
         plan: &FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
     ) -> Self {
         let decoder = ctx.decoder;
         let n_layers = decoder.config().num_hidden_layers;
+        let stored = Stored::new(loader, n_layers);
         let (dtype, device) = (decoder.dtype(), decoder.device());
         let mut cache = KvCache::new(decoder.config(), capacity, dtype, device);
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
-        let (first_loaded, correction, compares) = match plan.mode() {
-            Mode::Full | Mode::Reuse => (0, Correction::None, false),
-            Mode::Blend(blend) => (
-                policy::first_loaded_layer(blend, n_layers),
-                blend.correction,
-                blend.compares(),
-            ),
+        let (correction, compares) = match plan.mode() {
+            Mode::Full | Mode::Reuse => (Correction::None, false),
+            Mode::Blend(blend) => (blend.correction, blend.compares()),
         };
-        let reads = layer_reads(plan, first_loaded, n_layers);
         let always = always_rows(plan, prefix_cached);
         let alive = Rows::new(ctx, always.iter().copied().collect());
         Self {
             cache,
-            stored: Stored::start(reads, sources, ctx.identity),
+            stored,
             hidden: embed(ctx, plan, &alive.positions),
             alive,
             always,
@@ -197,8 +193,9 @@ impl<B: FusionBackend> Run<B> {
         let is_hit = |state: &&ChunkState| matches!(state, ChunkState::Hit { .. });
         let chunks_hit = states.iter().filter(is_hit).count();
         let prefix_tokens = plan.segments().prefix.len();
-        let (tokens_loaded, bytes_loaded) = (self.stored.n_tokens(), self.stored.bytes_loaded);
-        let (_, load, load_wait) = self.stored.finish();
+        let tokens_loaded = self.stored.n_tokens();
+        let (_, loaded) = self.stored.finish();
+        let (load, load_wait) = (loaded.load, loaded.wait);
         let report = FuseReport {
             mode: plan.mode().clone(),
             prompt_tokens: plan.n_tokens(),
@@ -206,7 +203,9 @@ impl<B: FusionBackend> Run<B> {
             tokens_loaded,
             tokens_recomputed: self.recomputed.len(),
             tokens_prefilled: self.always.len(),
-            bytes_loaded,
+            bytes_loaded: loaded.bytes_from_memory + loaded.bytes_from_disk,
+            bytes_from_memory: loaded.bytes_from_memory,
+            bytes_from_disk: loaded.bytes_from_disk,
             chunks_hit: if loads { chunks_hit } else { 0 },
             chunks_missed: states.len() - chunks_hit,
             failed_chunks: Vec::new(),

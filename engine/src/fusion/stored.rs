@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use burn::tensor::{Int, Tensor};
 
-use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader, Sources};
+use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
 use super::prefill::FusionContext;
 use crate::kernel::FusionBackend;
-use crate::kv::{KvCache, KvIdentity, tensor_from_block};
+use crate::kv::{KvCache, block_words, tensor_from_block};
 use crate::model::{RopeRows, row_tensor};
 
 /// Rows of the prompt with what is needed to place them.
@@ -42,26 +42,23 @@ pub(super) struct Placed<B: FusionBackend> {
 /// The stored KV of one prompt.
 pub(super) struct Stored<B: FusionBackend> {
     loader: Loader,
-    reads: Vec<LayerReads>,
     /// Layers below this have been placed.
     n_placed: usize,
     /// Per layer placed and not yet taken.
     layers: Vec<Option<Placed<B>>>,
     /// The rows of the layer placed last.
     rows: Option<Rows<B>>,
-    pub bytes_loaded: u64,
 }
 
 impl<B: FusionBackend> Stored<B> {
-    /// Begins to read ahead.
-    pub(super) fn start(reads: Vec<LayerReads>, sources: Sources, identity: &KvIdentity) -> Self {
+    /// Takes over what is being read: from here on it is this prompt's turn.
+    pub(super) fn new(loader: Loader, n_layers: usize) -> Self {
+        loader.hasten();
         Self {
-            loader: Loader::start(reads.clone(), sources, identity.clone()),
-            layers: (0..identity.n_layers).map(|_| None).collect(),
-            reads,
+            loader,
+            layers: (0..n_layers).map(|_| None).collect(),
             n_placed: 0,
             rows: None,
-            bytes_loaded: 0,
         }
     }
 
@@ -105,8 +102,8 @@ impl<B: FusionBackend> Stored<B> {
         self.loader.waited()
     }
 
-    /// Ends reading; gives the sources back with the time spent reading and waiting.
-    pub(super) fn finish(self) -> (Sources, Duration, Duration) {
+    /// Ends reading; gives the sources back with what loading came to.
+    pub(super) fn finish(self) -> (Sources, LoadReport) {
         self.loader.finish()
     }
 
@@ -117,11 +114,15 @@ impl<B: FusionBackend> Stored<B> {
         cache: &mut KvCache<B>,
         layer_idx: usize,
     ) -> Result<Option<Placed<B>>, BadBlock> {
-        if !self.reads.iter().any(|read| read.layer == layer_idx) {
+        if !self.loader.reads(layer_idx) {
             return Ok(None);
         }
-        let LoadedLayer { rows, k, v, bytes } = self.loader.next()?;
-        self.bytes_loaded += bytes;
+        let blocks = self.loader.next()?;
+        let rows: Vec<usize> = blocks.iter().flat_map(|block| block.rows.clone()).collect();
+        let (k, v) = (
+            joined(&blocks, LoadedBlock::k),
+            joined(&blocks, LoadedBlock::v),
+        );
         let device = ctx.decoder.device();
         let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
         let k = tensor_from_block::<B>(k, shape, ctx.identity, device);
@@ -135,4 +136,17 @@ impl<B: FusionBackend> Stored<B> {
         self.rows = Some(placed);
         Ok(Some(Placed { rows, k, v }))
     }
+}
+
+/// One side of the blocks, one after the other.
+fn joined(blocks: &[LoadedBlock], side: fn(&LoadedBlock) -> &[u8]) -> Vec<u32> {
+    let bytes = blocks.iter().map(|block| side(block).len()).sum();
+    let mut words = vec![0u32; block_words(bytes)];
+    let mut rest: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
+    for block in blocks.iter().map(side) {
+        let (head, tail) = rest.split_at_mut(block.len());
+        head.copy_from_slice(block);
+        rest = tail;
+    }
+    words
 }

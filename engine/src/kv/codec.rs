@@ -11,6 +11,7 @@ use burn::tensor::{Bytes, DType, Tensor, TensorData};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
+use crate::kv::buffer::BlockSpan;
 
 /// Version of the block layout: `[n_tokens, kv_heads, head_dim]`, K after bias and k_norm and
 /// before RoPE. Any change of meaning is a new version, and old blobs become misses.
@@ -133,6 +134,21 @@ impl KvIdentity {
     /// Bytes of one K or V block of a chunk of `n_tokens`.
     pub fn block_bytes(&self, n_tokens: usize) -> usize {
         n_tokens * self.kv_heads * self.head_dim * self.kv_dtype.dtype().size()
+    }
+
+    /// Bytes of one K block of a chunk of `n_tokens`.
+    pub fn k_block_bytes(&self, n_tokens: usize) -> usize {
+        self.block_bytes(n_tokens)
+    }
+
+    /// Bytes of one V block of a chunk of `n_tokens`.
+    pub fn v_block_bytes(&self, n_tokens: usize) -> usize {
+        self.block_bytes(n_tokens)
+    }
+
+    /// How the blocks of one layer of a chunk of `n_tokens` lie in memory and on disk.
+    pub fn block_span(&self, n_tokens: usize) -> BlockSpan {
+        BlockSpan::new(self.k_block_bytes(n_tokens), self.v_block_bytes(n_tokens))
     }
 
     /// The stored dtype as the opaque tag the store keeps.
