@@ -41,8 +41,6 @@ pub(super) struct BlockRead {
 
 /// The stored KV of one layer of one chunk. Its memory goes round when this is dropped.
 pub(crate) struct LoadedBlock {
-    /// Index of the chunk in the prompt.
-    pub chunk: usize,
     /// The chunk's positions in the prompt.
     pub rows: Range<usize>,
     tier: Tier,
@@ -113,7 +111,6 @@ impl BlockRead {
 
     fn loaded(&self, tier: Tier, block: Arc<HostBuffer>, ring: &Arc<BufferRing>) -> LoadedBlock {
         LoadedBlock {
-            chunk: self.chunk,
             rows: self.rows.clone(),
             tier,
             block: Some(block),

@@ -143,10 +143,10 @@ fn layers_come_with_their_rows_and_bytes() {
         let rows: Vec<_> = blocks.iter().map(|block| block.rows.clone()).collect();
         assert_eq!(rows, [1..4, 4..9][..blocks.len()]);
         assert_eq!(blocks.len(), if layer == 0 { 1 } else { 2 });
-        for block in &blocks {
+        for (chunk, block) in (0u8..).zip(&blocks) {
             let n_bytes = 8 * block.rows.len();
             assert_eq!(block.k(), vec![layer as u8; n_bytes]);
-            assert_eq!(block.v(), vec![block.chunk as u8; n_bytes]);
+            assert_eq!(block.v(), vec![chunk; n_bytes]);
         }
     }
     assert!(loader.next().unwrap().is_empty());
