@@ -19,6 +19,7 @@ use ragweave_store::{
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::{PromptError, PromptFormat};
+use crate::tier::MemoryTier;
 use crate::{tuned, verify};
 
 /// What the caller is going to do with the data directory.
@@ -38,6 +39,8 @@ pub struct Components {
     pub config: Arc<Config>,
     pub engine: EngineHandle,
     pub store: Arc<Store>,
+    /// Chunk KV in memory, in front of the store.
+    pub memory: Arc<MemoryTier>,
     pub index: Arc<RwLock<FlatIndex>>,
     pub embedder: Arc<dyn Embedder>,
     pub prompt: Arc<PromptFormat>,
@@ -70,6 +73,7 @@ impl Components {
         let is_foreign = store.foreign_identity().is_some();
         let index = load_index(&store, &*embedder, is_foreign)?;
         Ok(Self {
+            memory: Arc::new(MemoryTier::new(config.store.memory_bytes)),
             config: Arc::new(config),
             engine,
             store: Arc::new(store),

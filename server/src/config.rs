@@ -127,6 +127,7 @@ pub struct StoreConfig {
     pub min_free_bytes: u64,
     #[serde(deserialize_with = "parse::from_text")]
     pub kv_io: KvIo,
+    pub memory_bytes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

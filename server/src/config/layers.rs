@@ -57,6 +57,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
     ("store.kv_io", Kind::Text),
+    ("store.memory_bytes", Kind::Integer),
     ("telemetry.shadow_full", Kind::Float),
     ("prompt.prefix", Kind::Text),
     ("prompt.chunk", Kind::Text),
