@@ -1,8 +1,9 @@
 //! How fast layers come out of a store, beside what the same file gives to plain sequential reads of the
-//! same size by as many threads: `cargo bench -p ragweave-store --bench read -- [DIR]`.
+//! same size by as many threads, without and with a crc32c over what was read:
+//! `cargo bench -p ragweave-store --bench read -- [DIR]`.
 //!
 //! The store's reads run as the engine's do: two threads, each layer of all chunks before the next
-//! layer, every byte verified. Rounds of both alternate; medians are shown.
+//! layer, every byte verified. Rounds of all three alternate; medians are shown.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a bench fails")]
 
@@ -34,6 +35,13 @@ enum Cache {
     Warm,
 }
 
+/// What is done with the bytes of a plain read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Check {
+    None,
+    Crc32c,
+}
+
 fn main() {
     let parent = std::env::args()
         .skip(1)
@@ -49,8 +57,8 @@ fn main() {
         "{N_CHUNKS} chunks x {N_LAYERS} layers x {layer_kib} KiB, {N_THREADS} threads, median of {ROUNDS} rounds, GB/s"
     );
     println!(
-        "{:7} {:5} {:>7} {:>7} {:>7}",
-        "way", "cache", "file", "store", "share"
+        "{:7} {:5} {:>7} {:>7} {:>7} {:>9} {:>9}",
+        "way", "cache", "file", "+ crc", "store", "of file", "of + crc"
     );
     for kv_io in [KvIo::Pread, KvIo::Direct, KvIo::Uring, KvIo::Mmap] {
         if let Some(why) = kv_io.obstacle(dir.path()) {
@@ -65,20 +73,27 @@ fn main() {
 
 fn measure(dir: &Path, kv_io: KvIo, cache: Cache) {
     let readers = open(dir, kv_io);
-    let (mut file, mut store) = (Vec::new(), Vec::new());
+    let (mut file, mut checked, mut store) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
         prepare(dir, cache);
-        file.push(gb_per_s(|| read_files(dir, kv_io)));
+        file.push(gb_per_s(|| read_files(dir, kv_io, Check::None)));
+        prepare(dir, cache);
+        checked.push(gb_per_s(|| read_files(dir, kv_io, Check::Crc32c)));
         prepare(dir, cache);
         store.push(gb_per_s(|| read_store(&readers)));
     }
-    let (file, store) = (median(file), median(store));
+    let (file, checked, store) = (median(file), median(checked), median(store));
     let cache = match cache {
         Cache::Cold => "cold",
         Cache::Warm => "warm",
     };
-    let share = 100.0 * store / file;
-    println!("{kv_io:7} {cache:5} {file:7.2} {store:7.2} {share:6.0}%");
+    let kv_io = kv_io.to_string();
+    let share = |bound: f64| 100.0 * store / bound;
+    println!(
+        "{kv_io:7} {cache:5} {file:7.2} {checked:7.2} {store:7.2} {:8.0}% {:8.0}%",
+        share(file),
+        share(checked)
+    );
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -121,7 +136,7 @@ fn read_store(readers: &[BlobReader]) -> usize {
 }
 
 /// From front to back, as `dd bs=` the size of a layer does.
-fn read_files(dir: &Path, kv_io: KvIo) -> usize {
+fn read_files(dir: &Path, kv_io: KvIo, check: Check) -> usize {
     let path = &segment_files(dir)[0];
     let file = match kv_io {
         KvIo::Direct | KvIo::Uring => OsDisk.open_direct(path).unwrap(),
@@ -130,6 +145,9 @@ fn read_files(dir: &Path, kv_io: KvIo) -> usize {
     on_threads((N_CHUNKS * N_LAYERS) as usize, |buffer, job| {
         file.read_exact_at(buffer, (job * LAYER_BYTES) as u64)
             .unwrap();
+        if check == Check::Crc32c {
+            std::hint::black_box(crc32c::crc32c(buffer));
+        }
     })
 }
 
