@@ -30,12 +30,14 @@ pub use fusion::{
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
 pub use kernel::{
-    FusionBackend, masked_softmax, masked_softmax_reference, overwrite_rows,
-    overwrite_rows_reference,
+    FusionBackend, Rotation, attend_rows, attend_rows_reference, embed, masked_softmax,
+    masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_rows,
+    place_rows_reference, project, rms_norm, rms_norm_reference, rotate, rotate_reference,
+    row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
 };
 pub use kv::{
     BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
-    KvIdentity, LayerSource, MemorySource, SourceError, Tier,
+    KvIdentity, LayerSource, MemorySource, SourceError, StoredRows, Tier,
 };
 pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};

@@ -64,11 +64,11 @@ impl Blend {
         }
     }
 
-    /// Whether stored KV is looked at again after it has been placed.
-    pub(crate) fn compares(&self) -> bool {
+    /// Whether stored KV is looked at again after it has been placed at this layer.
+    pub(crate) fn compares_at(&self, layer: usize) -> bool {
         let policy = &self.policy;
         self.correction == Correction::Mean
-            || policy.check_layer().is_some()
+            || policy.compares_at(layer)
             || policy.is_for_evaluation()
     }
 

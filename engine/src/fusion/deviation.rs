@@ -1,7 +1,7 @@
 //! How far stored KV is from fresh KV: by row, at one layer for `hkvd`, and at every layer against
 //! a real full prefill for `oracle` and for evaluation.
 
-use burn::tensor::{DType, Tensor};
+use burn::tensor::Tensor;
 
 use super::plan::FusionPlan;
 use super::policy::Deviation;
@@ -9,7 +9,7 @@ use super::prefill::{FusionContext, Interrupt};
 use super::recompute::{Run, forward_tiled};
 use super::rows::indices;
 use super::stored::{Placed, Rows};
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, row_distance};
 use crate::kv::KvCache;
 use crate::model::row_tensor;
 
@@ -46,7 +46,7 @@ impl<B: FusionBackend> Pair<B> {
 
     /// Squared L2 distance per row, summed over heads and dimensions, in f32.
     pub(super) fn distance(self, which: Deviation) -> Vec<f32> {
-        let (k, v) = self.sides(squared_distance);
+        let (k, v) = self.sides(row_distance);
         floats(match which {
             Deviation::K => k,
             Deviation::V => v,
@@ -58,8 +58,8 @@ impl<B: FusionBackend> Pair<B> {
     /// that layers, and K and V, can be compared: 1 is a row as far off as rows are long.
     pub(super) fn relative_distance(self, which: Deviation) -> Vec<f32> {
         let (k, v) = self.sides(|fresh, stored| {
-            let norm = squared_distance(fresh.clone(), fresh.zeros_like()).mean();
-            squared_distance(fresh, stored) / norm.clamp_min(f32::MIN_POSITIVE)
+            let norm = row_distance(fresh.clone(), fresh.zeros_like()).mean();
+            row_distance(fresh, stored) / norm.clamp_min(f32::MIN_POSITIVE)
         });
         floats(match which {
             Deviation::K => k,
@@ -75,17 +75,6 @@ impl<B: FusionBackend> Pair<B> {
         let k = distance(self.fresh.0, self.stored.0);
         (k, distance(self.fresh.1, self.stored.1))
     }
-}
-
-/// Squared L2 distance per row, in f32: `[m, heads, head_dim]` twice to `[m]`.
-fn squared_distance<B: FusionBackend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 1> {
-    let [m, heads, head_dim] = a.dims();
-    let difference = a.cast(DType::F32) - b.cast(DType::F32);
-    difference
-        .square()
-        .reshape([m, heads * head_dim])
-        .sum_dim(1)
-        .reshape([m])
 }
 
 fn floats<B: FusionBackend>(values: Tensor<B, 1>) -> Vec<f32> {

@@ -125,6 +125,7 @@ impl<B: FusionBackend> FusionContext<'_, B> {
         loader: Loader,
     ) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
         let mut run = Run::start(self, plan, loader, plan.n_tokens());
+        run.stored.keep_all();
         match run.true_deviation(self, plan, Deviation::Kv) {
             Ok(layers) => Ok((run.candidates, layers)),
             Err(Interrupt::Stopped(error)) => Err(FuseError::Stopped(error)),

@@ -41,9 +41,6 @@ impl<B: FusionBackend> Run<B> {
         for layer_idx in 0..=deepest {
             ctx.check_stop()?;
             self.stored.look(ctx, &mut self.cache, layer_idx)?;
-            if !self.compares {
-                self.stored.forget(layer_idx);
-            }
             let layer = ctx.decoder.layer(layer_idx);
             let normed = layer.pre_attention(hidden.clone());
             let (k, v) = layer.keys_values(normed.clone()); // [always, kv_heads, head_dim]

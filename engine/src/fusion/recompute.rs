@@ -35,8 +35,6 @@ pub(super) struct Run<B: FusionBackend> {
     pub hidden: Tensor<B, 2>, // [alive, hidden_size]
     pub selector: Option<Selector>,
     correction: Correction,
-    /// Whether stored KV is wanted again once it is placed: to compare with, or to correct.
-    pub compares: bool,
     recomputed: Vec<usize>,
     prefix_cached: bool,
     pub deviation_left: Option<f64>,
@@ -54,14 +52,18 @@ impl<B: FusionBackend> Run<B> {
     ) -> Self {
         let decoder = ctx.decoder;
         let n_layers = decoder.config().num_hidden_layers;
-        let stored = Stored::new(loader, n_layers);
+        let compares_at = |layer| match plan.mode() {
+            Mode::Full | Mode::Reuse => false,
+            Mode::Blend(blend) => blend.compares_at(layer),
+        };
+        let stored = Stored::new(loader, (0..n_layers).map(compares_at).collect());
         let (dtype, device) = (decoder.dtype(), decoder.device());
         let mut cache = KvCache::new(decoder.config(), capacity, dtype, device);
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
-        let (correction, compares) = match plan.mode() {
-            Mode::Full | Mode::Reuse => (Correction::None, false),
-            Mode::Blend(blend) => (blend.correction, blend.compares()),
+        let correction = match plan.mode() {
+            Mode::Full | Mode::Reuse => Correction::None,
+            Mode::Blend(blend) => blend.correction,
         };
         let always = always_rows(plan, prefix_cached);
         let alive = Rows::new(ctx, always.iter().copied().collect());
@@ -75,7 +77,6 @@ impl<B: FusionBackend> Run<B> {
             chunks: candidates.chunks,
             selector: None,
             correction,
-            compares,
             recomputed: Vec::new(),
             prefix_cached,
             deviation_left: None,

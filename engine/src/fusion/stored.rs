@@ -3,14 +3,15 @@
 //! A probe may run ahead of the fused prefill; what it placed and has to be compared later is kept
 //! until the prefill takes it.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use burn::tensor::{Int, Tensor};
 
 use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
 use super::prefill::FusionContext;
-use crate::kernel::FusionBackend;
-use crate::kv::{KvCache, block_words, tensor_from_block};
+use crate::kernel::{FusionBackend, Rotation};
+use crate::kv::{KvCache, StoredRows};
 use crate::model::{RopeRows, row_tensor};
 
 /// Rows of the prompt with what is needed to place them.
@@ -44,21 +45,26 @@ pub(super) struct Stored<B: FusionBackend> {
     loader: Loader,
     /// Layers below this have been placed.
     n_placed: usize,
-    /// Per layer placed and not yet taken.
+    /// Per layer, whether what was placed is wanted again: to compare with, or to correct.
+    kept: Vec<bool>,
+    /// Per layer kept and not yet taken.
     layers: Vec<Option<Placed<B>>>,
-    /// The rows of the layer placed last.
-    rows: Option<Rows<B>>,
+    /// The rotations of the chunks placed last.
+    rotations: Vec<(Range<usize>, Rotation<B>)>,
+    n_tokens: usize,
 }
 
 impl<B: FusionBackend> Stored<B> {
     /// Takes over what is being read: from here on it is this prompt's turn.
-    pub(super) fn new(loader: Loader, n_layers: usize) -> Self {
+    pub(super) fn new(loader: Loader, kept: Vec<bool>) -> Self {
         loader.hasten();
         Self {
             loader,
-            layers: (0..n_layers).map(|_| None).collect(),
+            layers: kept.iter().map(|_| None).collect(),
+            kept,
             n_placed: 0,
-            rows: None,
+            rotations: Vec::new(),
+            n_tokens: 0,
         }
     }
 
@@ -87,14 +93,14 @@ impl<B: FusionBackend> Stored<B> {
         Ok(self.layers[layer_idx].take())
     }
 
-    /// Drops what a placed layer held: it stands in the cache, and nobody will compare it.
-    pub(super) fn forget(&mut self, layer_idx: usize) {
-        self.layers[layer_idx] = None;
+    /// Keeps what is placed at every layer.
+    pub(super) fn keep_all(&mut self) {
+        self.kept.fill(true);
     }
 
     /// Tokens of the layer placed last: the last one holds all that were loaded.
     pub(super) fn n_tokens(&self) -> usize {
-        self.rows.as_ref().map_or(0, |rows| rows.positions.len())
+        self.n_tokens
     }
 
     /// Time spent waiting for reads so far.
@@ -118,35 +124,52 @@ impl<B: FusionBackend> Stored<B> {
             return Ok(None);
         }
         let blocks = self.loader.next()?;
-        let rows: Vec<usize> = blocks.iter().flat_map(|block| block.rows.clone()).collect();
-        let (k, v) = (
-            joined(&blocks, LoadedBlock::k),
-            joined(&blocks, LoadedBlock::v),
-        );
-        let device = ctx.decoder.device();
-        let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
-        let k = tensor_from_block::<B>(k, shape, ctx.identity, device);
-        let v = tensor_from_block::<B>(v, shape, ctx.identity, device);
-        let known = self.rows.take().filter(|known| known.positions == rows);
-        let placed = known.unwrap_or_else(|| Rows::new(ctx, rows.clone()));
-        let rotated = placed.rope.rotate(k.clone());
-        cache
-            .layer_mut(layer_idx)
-            .write(&placed.index, rotated, v.clone());
-        self.rows = Some(placed);
-        Ok(Some(Placed { rows, k, v }))
+        self.n_tokens = blocks.iter().map(|block| block.rows.len()).sum();
+        self.rotate_for(ctx, &blocks);
+        let layer = cache.layer_mut(layer_idx);
+        for (block, (rows, rotation)) in blocks.iter().zip(&self.rotations) {
+            let [k, v] = stored_rows(ctx, block);
+            layer.place(rows.start, &k, &v, rotation);
+        }
+        Ok(self.kept[layer_idx].then(|| placed(ctx, &blocks)))
+    }
+
+    /// Rotations are the same at every layer that places the same chunks.
+    fn rotate_for(&mut self, ctx: &mut FusionContext<'_, B>, blocks: &[LoadedBlock]) {
+        let chunks = blocks.iter().map(|block| &block.rows);
+        let known = self.rotations.iter().map(|(rows, _)| rows);
+        if known.eq(chunks.clone()) {
+            return;
+        }
+        let of = |rows: &Range<usize>| {
+            let positions: Vec<usize> = rows.clone().collect();
+            (rows.clone(), ctx.rope.rows(&positions).rotation())
+        };
+        self.rotations = chunks.map(of).collect();
     }
 }
 
-/// One side of the blocks, one after the other.
-fn joined(blocks: &[LoadedBlock], side: fn(&LoadedBlock) -> &[u8]) -> Vec<u32> {
-    let bytes = blocks.iter().map(|block| side(block).len()).sum();
-    let mut words = vec![0u32; block_words(bytes)];
-    let mut rest: &mut [u8] = bytemuck::cast_slice_mut(&mut words);
-    for block in blocks.iter().map(side) {
-        let (head, tail) = rest.split_at_mut(block.len());
-        head.copy_from_slice(block);
-        rest = tail;
+/// K and V of a block, as the kernels read them.
+fn stored_rows<'a, B: FusionBackend>(
+    ctx: &FusionContext<'_, B>,
+    block: &'a LoadedBlock,
+) -> [StoredRows<'a>; 2] {
+    let identity = ctx.identity;
+    let shape = [block.rows.len(), identity.kv_heads, identity.head_dim];
+    [block.k(), block.v()].map(|bytes| StoredRows::new(bytes, identity.kv_dtype, shape))
+}
+
+/// What was loaded of a layer, as tensors in the compute dtype.
+fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, blocks: &[LoadedBlock]) -> Placed<B> {
+    let device = ctx.decoder.device();
+    let tensors = |side: usize| {
+        let tensor = |block| stored_rows(ctx, block)[side].to_tensor(device);
+        let tensor: Tensor<B, 3> = Tensor::cat(blocks.iter().map(tensor).collect(), 0);
+        tensor.cast(ctx.decoder.dtype())
+    };
+    Placed {
+        rows: blocks.iter().flat_map(|block| block.rows.clone()).collect(),
+        k: tensors(0),
+        v: tensors(1),
     }
-    words
 }

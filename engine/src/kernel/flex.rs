@@ -1,20 +1,101 @@
-//! The operations on the CPU backend.
+//! The operations on the CPU backend, and what they share: Flex tensors as slices.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
+use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
+use half::slice::HalfFloatSliceExt;
+use half::vec::HalfFloatVecExt;
+use half::{bf16, f16};
 
-use super::{FusionBackend, masked_softmax, overwrite_rows};
+use super::linear::FlexWeight;
+use super::rotate::Rotation;
+use super::{
+    FusionBackend, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate,
+    row_distance, swiglu,
+};
+use crate::kv::StoredRows;
 
 impl FusionBackend for Flex {
+    type Weight = FlexWeight;
+
+    fn weight(matrix: FlexTensor) -> FlexWeight {
+        FlexWeight::new(matrix)
+    }
+
+    fn project(x: FlexTensor, weight: &FlexWeight) -> FlexTensor {
+        weight.project(x)
+    }
+
+    fn embed(weight: &FlexWeight, ids: &[u32]) -> FlexTensor {
+        weight.rows(ids)
+    }
+
     fn overwrite_rows(buffer: FlexTensor, rows: FlexTensor, values: FlexTensor) -> FlexTensor {
         overwrite_rows::on_flex(buffer, rows, values)
+    }
+
+    fn place_rows(
+        buffer: FlexTensor,
+        start: usize,
+        stored: &StoredRows<'_>,
+        rotation: Option<&Rotation<Flex>>,
+    ) -> FlexTensor {
+        place_rows::on_flex(buffer, start, stored, rotation)
+    }
+
+    fn rotate(x: FlexTensor, rotation: &Rotation<Flex>) -> FlexTensor {
+        rotate::on_flex(x, rotation)
+    }
+
+    fn attend_rows(
+        q: FlexTensor,
+        k: FlexTensor,
+        v: FlexTensor,
+        visible: &[Range<usize>],
+    ) -> FlexTensor {
+        attend::on_flex(q, k, v, visible)
     }
 
     fn masked_softmax(scores: FlexTensor, visible: &[Range<usize>]) -> FlexTensor {
         masked_softmax::on_flex(scores, visible)
     }
+
+    fn row_distance(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        row_distance::on_flex(a, b)
+    }
+
+    fn rms_norm(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor {
+        rms_norm::on_flex(x, weight, eps)
+    }
+
+    fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
+        swiglu::on_flex(gate, up)
+    }
 }
+
+/// Runs an expression with a type name that stands for the dtype's element.
+macro_rules! with_stored_type {
+    ($dtype:expr, $element:ident => $body:expr) => {
+        match $dtype {
+            burn::tensor::DType::F32 => {
+                type $element = f32;
+                $body
+            }
+            burn::tensor::DType::F16 => {
+                type $element = half::f16;
+                $body
+            }
+            burn::tensor::DType::BF16 => {
+                type $element = half::bf16;
+                $body
+            }
+            other => panic!("kernels take f32, f16 and bf16, not {other:?}"),
+        }
+    };
+}
+pub(super) use with_stored_type;
 
 /// The tensor as one dense buffer. A dense tensor is moved, not cloned: a second reference would
 /// turn the in-place write into a copy.
@@ -27,4 +108,45 @@ pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
     } else {
         tensor.to_contiguous()
     }
+}
+
+/// The values of a dense tensor as f32.
+pub(super) fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
+    match tensor.dtype() {
+        DType::F32 => Cow::Borrowed(tensor.storage()),
+        DType::F16 => Cow::Owned(tensor.storage::<f16>().to_f32_vec()),
+        DType::BF16 => Cow::Owned(tensor.storage::<bf16>().to_f32_vec()),
+        other => panic!("kernels take f32, f16 and bf16, not {other:?}"),
+    }
+}
+
+/// The values of a tensor as f32, in its own memory where nobody else holds it.
+pub(super) fn into_floats(tensor: FlexTensor) -> Vec<f32> {
+    let tensor = whole(tensor);
+    match tensor.dtype() {
+        DType::F32 => {
+            let data = tensor.into_data();
+            data.into_vec().expect("the dtype is f32")
+        }
+        _ => floats(&tensor).into_owned(),
+    }
+}
+
+/// A tensor of these values, rounded to `dtype`.
+pub(super) fn from_floats<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    dtype: DType,
+) -> FlexTensor {
+    FlexTensor::from_data(match dtype {
+        DType::F16 => TensorData::new(Vec::<f16>::from_f32_slice(&values), shape),
+        DType::BF16 => TensorData::new(Vec::<bf16>::from_f32_slice(&values), shape),
+        _ => TensorData::new(values, shape),
+    })
+}
+
+/// The sizes of a tensor.
+pub(super) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
+    let shape = tensor.layout().shape();
+    std::array::from_fn(|i| shape[i])
 }

@@ -2,21 +2,63 @@
 //!
 //! Every operation has a body in plain tensor code, which is its reference; a backend overrides it
 //! where a profile or a missing Burn operation asks for that. Only this folder names backends.
+//!
+//! On the CPU (`Flex`) everything between the embedding and the logits but the residual additions
+//! is an operation of ours: `simd` holds the vectors, `tile` the register tile, `panel` and
+//! `attend` the loops around it.
 
+mod attend;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod cube;
 mod flex;
+mod linear;
 mod masked_softmax;
 mod overwrite_rows;
+mod panel;
+mod place_rows;
+mod rms_norm;
+mod rotate;
+mod row_distance;
+mod simd;
+mod swiglu;
+mod tensors;
+mod tile;
 
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
-use burn::tensor::{Int, Tensor, TensorPrimitive};
+
+pub use rotate::Rotation;
+pub use tensors::*;
+
+use crate::kv::StoredRows;
 
 /// A Burn backend with the operations KV fusion needs.
 pub trait FusionBackend: Backend {
+    /// A weight matrix as this backend multiplies with it.
+    type Weight: Clone + Send + Sync + 'static;
+
+    /// Takes a matrix over.
+    ///
+    /// # Shapes
+    /// - matrix: `[out_features, in_features]`
+    fn weight(matrix: FloatTensor<Self>) -> Self::Weight;
+
+    /// `x W^T`, summed in f32 at least.
+    ///
+    /// # Shapes
+    /// - x: `[m, in_features]`
+    /// - result: `[m, out_features]`, in the dtype of `x`
+    fn project(x: FloatTensor<Self>, weight: &Self::Weight) -> FloatTensor<Self>;
+
+    /// Rows of a weight matrix, such as token embeddings.
+    ///
+    /// # Shapes
+    /// - ids: `n` rows, all below `out_features`
+    /// - result: `[n, in_features]`, in the dtype of the weight
+    fn embed(weight: &Self::Weight, ids: &[u32]) -> FloatTensor<Self>;
+
     /// Replaces rows of `buffer` by `values`, in place where the buffer is not shared.
     ///
     /// In Burn 0.21 float `select_assign` and `scatter` only add, and assigning `scatter_nd`
@@ -34,10 +76,49 @@ pub trait FusionBackend: Backend {
         overwrite_rows::reference::<Self>(buffer, rows, values)
     }
 
-    /// Softmax over the keys each row sees; 0 for the others.
+    /// Puts stored rows into `buffer` from row `start` on, in place where the buffer is not shared:
+    /// converted to its dtype and, if asked for, rotated to their positions, in f32.
     ///
-    /// A row sees one contiguous range of keys: causal, and inside a sliding window where there is
-    /// one. Masking and normalising in one pass spares a `[heads, m, n]` mask.
+    /// # Shapes
+    /// - buffer: `[n_rows, heads, head_dim]`
+    /// - stored: `[n, heads, head_dim]`, `start + n <= n_rows`
+    /// - rotation: of `n` positions
+    fn place_rows(
+        buffer: FloatTensor<Self>,
+        start: usize,
+        stored: &StoredRows<'_>,
+        rotation: Option<&Rotation<Self>>,
+    ) -> FloatTensor<Self> {
+        place_rows::reference::<Self>(buffer, start, stored, rotation)
+    }
+
+    /// Rotates rows to their positions (rotate-half convention of Hugging Face), in f32.
+    ///
+    /// # Shapes
+    /// - x: `[m, heads, head_dim]`, result: the same, in the dtype of `x`
+    /// - rotation: of `m` positions
+    fn rotate(x: FloatTensor<Self>, rotation: &Rotation<Self>) -> FloatTensor<Self> {
+        rotate::reference::<Self>(x, rotation)
+    }
+
+    /// Attention of rows, each over one contiguous range of the KV buffer's rows: causal, and inside
+    /// a sliding window where there is one. Query head `h` reads KV head `h / (heads / kv_heads)`.
+    ///
+    /// # Shapes
+    /// - q: `[m, heads, head_dim]`, rotated
+    /// - k (rotated), v: `[n, kv_heads, head_dim]`
+    /// - visible: `m` ranges below `n`, none empty, starts and ends ascending
+    /// - result: `[m, heads * head_dim]`, in the dtype of `q`, computed in f32
+    fn attend_rows(
+        q: FloatTensor<Self>,
+        k: FloatTensor<Self>,
+        v: FloatTensor<Self>,
+        visible: &[Range<usize>],
+    ) -> FloatTensor<Self> {
+        attend::reference::<Self>(q, k, v, visible)
+    }
+
+    /// Softmax over the keys each row sees; 0 for the others.
     ///
     /// # Shapes
     /// - scores: `[heads, group * m, n]`, row `i` belonging to `visible[i % m]`
@@ -46,51 +127,30 @@ pub trait FusionBackend: Backend {
     fn masked_softmax(scores: FloatTensor<Self>, visible: &[Range<usize>]) -> FloatTensor<Self> {
         masked_softmax::reference::<Self>(scores, visible)
     }
-}
 
-/// Tensor-level form of [`FusionBackend::masked_softmax`].
-pub fn masked_softmax<B: FusionBackend>(
-    scores: Tensor<B, 3>,
-    visible: &[Range<usize>],
-) -> Tensor<B, 3> {
-    let out = B::masked_softmax(scores.into_primitive().tensor(), visible);
-    Tensor::from_primitive(TensorPrimitive::Float(out))
-}
+    /// Squared L2 distance of rows, summed over heads and dimensions: the deviation of stored KV.
+    ///
+    /// # Shapes
+    /// - a, b: `[m, heads, head_dim]`
+    /// - result: `[m]`, f32
+    fn row_distance(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
+        row_distance::reference::<Self>(a, b)
+    }
 
-/// The plain-tensor reference of [`masked_softmax`], for tests of the other implementations.
-pub fn masked_softmax_reference<B: Backend>(
-    scores: Tensor<B, 3>,
-    visible: &[Range<usize>],
-) -> Tensor<B, 3> {
-    let out = masked_softmax::reference::<B>(scores.into_primitive().tensor(), visible);
-    Tensor::from_primitive(TensorPrimitive::Float(out))
-}
+    /// `x / sqrt(mean(x^2) + eps) * weight` over the last dimension, in f32.
+    ///
+    /// # Shapes
+    /// - x: `[m, width]`, result: the same, in the dtype of `x`
+    /// - weight: `[width]`, f32
+    fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
+        rms_norm::reference::<Self>(x, weight, eps)
+    }
 
-/// Tensor-level form of [`FusionBackend::overwrite_rows`].
-pub fn overwrite_rows<B: FusionBackend>(
-    buffer: Tensor<B, 3>,
-    rows: Tensor<B, 1, Int>,
-    values: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    debug_assert_eq!(rows.dims()[0], values.dims()[0], "one index per value row");
-    let out = B::overwrite_rows(
-        buffer.into_primitive().tensor(),
-        rows.into_primitive(),
-        values.into_primitive().tensor(),
-    );
-    Tensor::from_primitive(TensorPrimitive::Float(out))
-}
-
-/// The plain-tensor reference of [`overwrite_rows`], for tests of the other implementations.
-pub fn overwrite_rows_reference<B: Backend>(
-    buffer: Tensor<B, 3>,
-    rows: Tensor<B, 1, Int>,
-    values: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    let out = overwrite_rows::reference::<B>(
-        buffer.into_primitive().tensor(),
-        rows.into_primitive(),
-        values.into_primitive().tensor(),
-    );
-    Tensor::from_primitive(TensorPrimitive::Float(out))
+    /// `silu(gate) * up`.
+    ///
+    /// # Shapes
+    /// - gate, up, result: `[m, intermediate_size]`
+    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
+        swiglu::reference::<Self>(gate, up)
+    }
 }

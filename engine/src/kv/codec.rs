@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Bytes, DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
@@ -205,28 +205,6 @@ fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
 
 fn id_bytes(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
-}
-
-/// Length of a block buffer in 4-byte words; `head_dim` is even, so every dtype fits.
-pub(crate) fn block_words(block_bytes: usize) -> usize {
-    block_bytes.div_ceil(size_of::<u32>())
-}
-
-/// A device tensor in `compute_dtype` from the bytes of one or more blocks.
-///
-/// # Shapes
-/// - result: `[n_tokens, kv_heads, head_dim]`
-pub(crate) fn tensor_from_block<B: FusionBackend>(
-    words: Vec<u32>,
-    shape: [usize; 3],
-    identity: &KvIdentity,
-    device: &B::Device,
-) -> Tensor<B, 3> {
-    let stored = identity.kv_dtype.dtype();
-    // Allocated as words, so that the floats in it are aligned.
-    let data = TensorData::from_bytes(Bytes::from_elems(words), shape, stored);
-    let tensor: Tensor<B, 3> = Tensor::from_data(data, (device, stored));
-    tensor.cast(identity.compute_dtype.dtype())
 }
 
 /// The little-endian bytes of `[n_tokens, kv_heads, head_dim]` in the stored dtype.

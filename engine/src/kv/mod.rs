@@ -8,11 +8,13 @@ mod chunk;
 mod codec;
 mod prefix;
 mod ring;
+mod stored_rows;
 
 pub use buffer::{BLOCK_ALIGN, BlockSpan, HostBuffer};
 pub use cache::{KvCache, LayerCache};
 pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError, Tier};
+pub(crate) use codec::tensor_to_block;
 pub use codec::{ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity};
-pub(crate) use codec::{block_words, tensor_from_block, tensor_to_block};
 pub(crate) use prefix::PrefixCache;
 pub(crate) use ring::BufferRing;
+pub use stored_rows::StoredRows;

@@ -1,8 +1,9 @@
-//! Attention of rows at arbitrary positions over the KV cache, under the exact row-wise mask.
+//! Attention weights as selection policies read them. What attention computes is an operation of
+//! the backend ([`crate::kernel::FusionBackend::attend_rows`]); its weights exist nowhere else.
 //!
-//! Plain tensor code, tiled over rows so that scores stay bounded. A row at position `p` sees keys
-//! `0..=p`, and of them only the last `window` where the layer has a sliding window: exactly what
-//! full prefill allows it (design invariant 4). [`LayerCache::visible`] says which rows those are.
+//! A row at position `p` sees keys `0..=p`, and of them only the last `window` where the layer has a
+//! sliding window: exactly what full prefill allows it (design invariant 4).
+//! [`LayerCache::visible`] says which rows those are.
 
 use std::ops::Range;
 
@@ -14,25 +15,11 @@ use crate::kv::LayerCache;
 /// Rows of attention computed at once: bounds the score matrix to `heads x ROW_TILE x keys`.
 const ROW_TILE: usize = 256;
 
-/// # Shapes
-/// - q: `[m, heads, head_dim]`, rotated
-/// - visible: per row the cache rows it sees, starts and ends ascending
-/// - result: `[m, heads * head_dim]`
-pub(super) fn attend<B: FusionBackend>(
-    q: Tensor<B, 3>,
-    visible: &[Range<usize>],
-    cache: &LayerCache<B>,
-) -> Tensor<B, 2> {
-    let (k, v) = cache.tensors();
-    over_tiles(q, visible, |tile, visible| {
-        attend_tile(tile, visible, &k, &v)
-    })
-}
-
 /// The attention each row pays to the cache rows before `end`, averaged over heads, in f32.
 ///
 /// # Shapes
-/// - q, visible: as for [`attend`], no range beyond `end`
+/// - q: `[m, heads, head_dim]`, rotated
+/// - visible: per row the cache rows it sees, starts and ends ascending, no range beyond `end`
 /// - result: `[m, end]`
 pub(super) fn attention_weights<B: FusionBackend>(
     q: Tensor<B, 3>,
@@ -67,27 +54,6 @@ fn over_tiles<B: FusionBackend>(
     } else {
         Tensor::cat(tiles, 0)
     }
-}
-
-fn attend_tile<B: FusionBackend>(
-    q: Tensor<B, 3>,
-    visible: &[Range<usize>],
-    k: &Tensor<B, 3>,
-    v: &Tensor<B, 3>,
-) -> Tensor<B, 2> {
-    let [m, heads, head_dim] = q.dims();
-    let kv_heads = k.dims()[1];
-    let group = heads / kv_heads;
-    // Keys no row of this tile can see are left out.
-    let first = visible.first().map_or(0, |range| range.start);
-    let last = visible.last().map_or(0, |range| range.end);
-    let weights = weights(q, visible, k, first..last); // [kv_heads, group * m, n]
-    let v = v.clone().slice([first..last, 0..kv_heads, 0..head_dim]);
-    weights
-        .matmul(v.permute([1, 0, 2])) // [kv_heads, group * m, head_dim]
-        .reshape([kv_heads, group, m, head_dim])
-        .permute([2, 0, 1, 3]) // [m, kv_heads, group, head_dim]
-        .reshape([m, heads * head_dim])
 }
 
 /// Attention weights over the cache rows of `span`: `[kv_heads, group * m, n]`, `n = span.len()`.

@@ -3,10 +3,9 @@
 use std::ops::Range;
 
 use burn::tensor::Tensor;
-use burn::tensor::activation::silu;
 
 use super::{Linear, RmsNorm, RopeRows, attention};
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, attend_rows, swiglu};
 use crate::kv::LayerCache;
 
 /// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
@@ -64,9 +63,9 @@ impl<B: FusionBackend> DecoderLayer<B> {
         let attended = self.attend(normed, positions, rope, cache); // [m, heads * head_dim]
         let hidden = hidden + self.o_proj.forward(attended); // [m, hidden_size]
         let normed = self.post_attention_layernorm.forward(hidden.clone());
-        let gate = silu(self.gate_proj.forward(normed.clone())); // [m, intermediate_size]
+        let gate = self.gate_proj.forward(normed.clone()); // [m, intermediate_size]
         let up = self.up_proj.forward(normed);
-        hidden + self.down_proj.forward(gate * up) // [m, hidden_size]
+        hidden + self.down_proj.forward(swiglu(gate, up)) // [m, hidden_size]
     }
 
     /// The output of attention before its projection.
@@ -82,7 +81,8 @@ impl<B: FusionBackend> DecoderLayer<B> {
         cache: &LayerCache<B>,
     ) -> Tensor<B, 2> {
         let q = self.queries(normed, rope);
-        attention::attend(q, &self.visible(positions, cache), cache)
+        let (k, v) = cache.tensors();
+        attend_rows(q, k, v, &self.visible(positions, cache))
     }
 
     /// The attention each row pays to the cache rows before `end`, averaged over heads, in f32:

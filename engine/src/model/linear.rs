@@ -1,17 +1,17 @@
-//! A linear projection with the weight kept as Hugging Face stores it.
+//! A linear projection; how its weight is kept is the backend's business.
 
 use burn::tensor::Tensor;
 
-use crate::kernel::FusionBackend;
+use crate::kernel::{self, FusionBackend};
 
 /// `y = x W^T + b`.
 pub struct Linear<B: FusionBackend> {
-    weight: Tensor<B, 2>,       // [out_features, in_features]
+    weight: B::Weight,          // [out_features, in_features]
     bias: Option<Tensor<B, 1>>, // [out_features]
 }
 
 impl<B: FusionBackend> Linear<B> {
-    pub fn new(weight: Tensor<B, 2>, bias: Option<Tensor<B, 1>>) -> Self {
+    pub fn new(weight: B::Weight, bias: Option<Tensor<B, 1>>) -> Self {
         Self { weight, bias }
     }
 
@@ -19,7 +19,7 @@ impl<B: FusionBackend> Linear<B> {
     /// - x: `[m, in_features]`
     /// - result: `[m, out_features]`
     pub fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let y = x.matmul(self.weight.clone().transpose()); // [m, out_features]
+        let y = kernel::project(x, &self.weight); // [m, out_features]
         match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,

@@ -16,7 +16,7 @@ use burn::tensor::{DType, Distribution, Tensor, TensorData};
 use super::{Decoder, DecoderLayer, Linear, RmsNorm};
 use crate::config::{Architecture, ModelConfig};
 use crate::error::EngineError;
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, weight};
 use crate::weights::WeightFiles;
 
 /// Where a model's tensors come from.
@@ -50,10 +50,10 @@ impl<B: FusionBackend> Decoder<B> {
             dtype,
             device,
         };
-        let embed_tokens = loader.matrix(
+        let embed_tokens = weight(loader.matrix(
             "model.embed_tokens.weight",
             [config.vocab_size, config.hidden_size],
-        )?;
+        )?);
         let lm_head = if config.tie_word_embeddings {
             Linear::new(embed_tokens.clone(), None)
         } else {
@@ -124,12 +124,12 @@ impl<B: FusionBackend> Loader<'_, B> {
     }
 
     fn linear(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear<B>, EngineError> {
-        let weight = self.matrix(&format!("{name}.weight"), shape)?;
+        let matrix = self.matrix(&format!("{name}.weight"), shape)?;
         let bias = match bias {
             true => Some(self.tensor(&format!("{name}.bias"), [shape[0]], self.dtype)?),
             false => None,
         };
-        Ok(Linear::new(weight, bias))
+        Ok(Linear::new(weight(matrix), bias))
     }
 
     fn matrix(&self, name: &str, shape: [usize; 2]) -> Result<Tensor<B, 2>, EngineError> {

@@ -16,13 +16,13 @@ pub use rope::{RopeRows, RopeTable};
 use burn::tensor::{DType, Int, Tensor};
 
 use crate::config::ModelConfig;
-use crate::kernel::FusionBackend;
+use crate::kernel::{self, FusionBackend};
 
 /// A loaded model on one device.
 pub struct Decoder<B: FusionBackend> {
     config: ModelConfig,
     dtype: DType,
-    embed_tokens: Tensor<B, 2>, // [vocab_size, hidden_size]
+    embed_tokens: B::Weight, // [vocab_size, hidden_size]
     layers: Vec<DecoderLayer<B>>,
     norm: RmsNorm<B>,
     lm_head: Linear<B>,
@@ -53,9 +53,7 @@ impl<B: FusionBackend> Decoder<B> {
     /// - ids: `n` token ids, all below `vocab_size` (the plan checks that)
     /// - result: `[n, hidden_size]`
     pub fn embed(&self, ids: &[u32]) -> Tensor<B, 2> {
-        self.embed_tokens
-            .clone()
-            .select(0, index_tensor(ids.iter().copied(), &self.device))
+        kernel::embed(&self.embed_tokens, ids)
     }
 
     /// Final norm and output projection, in f32.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{DType, Tensor};
 
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, rms_norm};
 
 /// `y = x / sqrt(mean(x^2) + eps) * weight`.
 pub struct RmsNorm<B: FusionBackend> {
@@ -22,10 +22,6 @@ impl<B: FusionBackend> RmsNorm<B> {
     /// # Shapes
     /// - x: `[.., width]`, result: the same, in the dtype of `x`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
-        let dtype = x.dtype();
-        let x = x.cast(DType::F32);
-        let mean_square = x.clone().square().mean_dim(D - 1); // [.., 1]
-        let scale = mean_square.add_scalar(self.eps).sqrt().recip(); // [.., 1]
-        (x * scale * self.weight.clone().unsqueeze()).cast(dtype)
+        rms_norm(x, &self.weight, self.eps)
     }
 }

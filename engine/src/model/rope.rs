@@ -7,7 +7,7 @@ use burn::tensor::{DType, Tensor, TensorData};
 
 use super::row_tensor;
 use crate::config::{ModelConfig, attention_factor, inv_freq};
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, Rotation, rotate};
 
 /// Cosines and sines of all positions up to a length that grows on demand.
 pub struct RopeTable<B: FusionBackend> {
@@ -79,14 +79,12 @@ impl<B: FusionBackend> RopeRows<B> {
     /// # Shapes
     /// - x: `[m, heads, head_dim]`, result: the same, in the dtype of `x`
     pub fn rotate(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let dtype = x.dtype();
-        let [m, heads, head_dim] = x.dims();
-        let half = head_dim / 2;
-        let x = x.cast(DType::F32);
-        let front = x.clone().slice([0..m, 0..heads, 0..half]); // [m, heads, head_dim / 2]
-        let back = x.clone().slice([0..m, 0..heads, half..head_dim]);
-        let turned = Tensor::cat(vec![back.neg(), front], 2); // [m, heads, head_dim]
-        (x * self.cos.clone() + turned * self.sin.clone()).cast(dtype)
+        rotate(x, &self.rotation())
+    }
+
+    /// The tables as kernels take them.
+    pub(crate) fn rotation(&self) -> Rotation<B> {
+        Rotation::new(&self.cos, &self.sin)
     }
 
     /// The rotation of a part of the rows, by index into this list.

@@ -16,11 +16,9 @@ pub(crate) struct Check {
 impl Check {
     /// The comparison wanted at this layer.
     pub(super) fn at(&self, layer: usize) -> Option<Deviation> {
-        let compares = match self.schedule {
-            Schedule::Fixed => layer == self.layer,
-            Schedule::Gradual => layer >= self.layer,
-        };
-        compares.then_some(self.deviation)
+        self.schedule
+            .compares_at(layer, self.layer)
+            .then_some(self.deviation)
     }
 
     /// What the budget is multiplied by at this layer: 1, or linear from 1.5 at the check layer to
@@ -30,6 +28,16 @@ impl Check {
         match self.schedule {
             Schedule::Gradual if span > 0 => 1.5 - (layer - self.layer) as f64 / span as f64,
             Schedule::Gradual | Schedule::Fixed => 1.0,
+        }
+    }
+}
+
+impl Schedule {
+    /// Whether fresh and stored KV are compared at `layer`, the first time being at `check_layer`.
+    pub(super) fn compares_at(self, layer: usize, check_layer: usize) -> bool {
+        match self {
+            Self::Fixed => layer == check_layer,
+            Self::Gradual => layer >= check_layer,
         }
     }
 }

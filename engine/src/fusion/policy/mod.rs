@@ -129,6 +129,19 @@ impl Policy {
         }
     }
 
+    /// Whether fresh and stored KV are compared at `layer`.
+    pub(crate) fn compares_at(&self, layer: usize) -> bool {
+        match self {
+            Self::Hkvd {
+                check_layer,
+                schedule,
+                ..
+            } => schedule.compares_at(layer, *check_layer),
+            Self::Union(policies) => policies.iter().any(|policy| policy.compares_at(layer)),
+            _ => false,
+        }
+    }
+
     pub(crate) fn validate(&self, n_layers: usize) -> Result<(), EngineError> {
         let too_deep = |field, layer| EngineError::InvalidRequest {
             field,

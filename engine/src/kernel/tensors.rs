@@ -1,0 +1,191 @@
+//! The operations on `Tensor`: what the model calls, and the references for tests.
+
+use std::ops::Range;
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Int, Tensor, TensorPrimitive};
+
+use super::rotate::Rotation;
+use super::{
+    FusionBackend, attend, masked_softmax as softmax, overwrite_rows as overwrite,
+    place_rows as place, rms_norm as norm, rotate as rope, row_distance as distance,
+    swiglu as gate,
+};
+use crate::kv::StoredRows;
+
+fn float<B: Backend, const D: usize>(x: Tensor<B, D>) -> B::FloatTensorPrimitive {
+    x.into_primitive().tensor()
+}
+
+fn tensor<B: Backend, const D: usize>(x: B::FloatTensorPrimitive) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(x))
+}
+
+impl<B: Backend> Rotation<B> {
+    /// Of tables `[m, 1, head_dim]`.
+    pub fn new(cos: &Tensor<B, 3>, sin: &Tensor<B, 3>) -> Self {
+        Self {
+            cos: float(cos.clone()),
+            sin: float(sin.clone()),
+        }
+    }
+}
+
+/// [`FusionBackend::weight`].
+pub fn weight<B: FusionBackend>(matrix: Tensor<B, 2>) -> B::Weight {
+    B::weight(float(matrix))
+}
+
+/// [`FusionBackend::project`].
+pub fn project<B: FusionBackend>(x: Tensor<B, 2>, weight: &B::Weight) -> Tensor<B, 2> {
+    tensor(B::project(float(x), weight))
+}
+
+/// [`FusionBackend::embed`].
+pub fn embed<B: FusionBackend>(weight: &B::Weight, ids: &[u32]) -> Tensor<B, 2> {
+    tensor(B::embed(weight, ids))
+}
+
+/// [`FusionBackend::overwrite_rows`].
+pub fn overwrite_rows<B: FusionBackend>(
+    buffer: Tensor<B, 3>,
+    rows: Tensor<B, 1, Int>,
+    values: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    debug_assert_eq!(rows.dims()[0], values.dims()[0], "one index per value row");
+    tensor(B::overwrite_rows(
+        float(buffer),
+        rows.into_primitive(),
+        float(values),
+    ))
+}
+
+/// The plain-tensor reference of [`overwrite_rows`].
+pub fn overwrite_rows_reference<B: Backend>(
+    buffer: Tensor<B, 3>,
+    rows: Tensor<B, 1, Int>,
+    values: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    tensor(overwrite::reference::<B>(
+        float(buffer),
+        rows.into_primitive(),
+        float(values),
+    ))
+}
+
+/// [`FusionBackend::place_rows`].
+pub fn place_rows<B: FusionBackend>(
+    buffer: Tensor<B, 3>,
+    start: usize,
+    stored: &StoredRows<'_>,
+    rotation: Option<&Rotation<B>>,
+) -> Tensor<B, 3> {
+    tensor(B::place_rows(float(buffer), start, stored, rotation))
+}
+
+/// The plain-tensor reference of [`place_rows`].
+pub fn place_rows_reference<B: Backend>(
+    buffer: Tensor<B, 3>,
+    start: usize,
+    stored: &StoredRows<'_>,
+    rotation: Option<&Rotation<B>>,
+) -> Tensor<B, 3> {
+    tensor(place::reference::<B>(
+        float(buffer),
+        start,
+        stored,
+        rotation,
+    ))
+}
+
+/// [`FusionBackend::rotate`].
+pub fn rotate<B: FusionBackend>(x: Tensor<B, 3>, rotation: &Rotation<B>) -> Tensor<B, 3> {
+    tensor(B::rotate(float(x), rotation))
+}
+
+/// The plain-tensor reference of [`rotate`].
+pub fn rotate_reference<B: Backend>(x: Tensor<B, 3>, rotation: &Rotation<B>) -> Tensor<B, 3> {
+    tensor(rope::reference::<B>(float(x), rotation))
+}
+
+/// [`FusionBackend::attend_rows`].
+pub fn attend_rows<B: FusionBackend>(
+    q: Tensor<B, 3>,
+    k: Tensor<B, 3>,
+    v: Tensor<B, 3>,
+    visible: &[Range<usize>],
+) -> Tensor<B, 2> {
+    tensor(B::attend_rows(float(q), float(k), float(v), visible))
+}
+
+/// The plain-tensor reference of [`attend_rows`].
+pub fn attend_rows_reference<B: Backend>(
+    q: Tensor<B, 3>,
+    k: Tensor<B, 3>,
+    v: Tensor<B, 3>,
+    visible: &[Range<usize>],
+) -> Tensor<B, 2> {
+    tensor(attend::reference::<B>(
+        float(q),
+        float(k),
+        float(v),
+        visible,
+    ))
+}
+
+/// [`FusionBackend::masked_softmax`].
+pub fn masked_softmax<B: FusionBackend>(
+    scores: Tensor<B, 3>,
+    visible: &[Range<usize>],
+) -> Tensor<B, 3> {
+    tensor(B::masked_softmax(float(scores), visible))
+}
+
+/// The plain-tensor reference of [`masked_softmax`].
+pub fn masked_softmax_reference<B: Backend>(
+    scores: Tensor<B, 3>,
+    visible: &[Range<usize>],
+) -> Tensor<B, 3> {
+    tensor(softmax::reference::<B>(float(scores), visible))
+}
+
+/// [`FusionBackend::row_distance`].
+pub fn row_distance<B: FusionBackend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 1> {
+    tensor(B::row_distance(float(a), float(b)))
+}
+
+/// The plain-tensor reference of [`row_distance`].
+pub fn row_distance_reference<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 1> {
+    tensor(distance::reference::<B>(float(a), float(b)))
+}
+
+/// [`FusionBackend::rms_norm`] over the last dimension of any shape.
+pub fn rms_norm<B: FusionBackend, const D: usize>(
+    x: Tensor<B, D>,
+    weight: &Tensor<B, 1>,
+    eps: f64,
+) -> Tensor<B, D> {
+    let shape = x.shape();
+    let width = weight.dims()[0];
+    let x = x.reshape([shape.num_elements() / width, width]); // [m, width]
+    tensor::<B, 2>(B::rms_norm(float(x), float(weight.clone()), eps)).reshape(shape)
+}
+
+/// The plain-tensor reference of [`rms_norm`].
+pub fn rms_norm_reference<B: Backend>(
+    x: Tensor<B, 2>,
+    weight: &Tensor<B, 1>,
+    eps: f64,
+) -> Tensor<B, 2> {
+    tensor(norm::reference::<B>(float(x), float(weight.clone()), eps))
+}
+
+/// [`FusionBackend::swiglu`].
+pub fn swiglu<B: FusionBackend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(B::swiglu(float(gate), float(up)))
+}
+
+/// The plain-tensor reference of [`swiglu`].
+pub fn swiglu_reference<B: Backend>(gate_values: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(gate::reference::<B>(float(gate_values), float(up)))
+}

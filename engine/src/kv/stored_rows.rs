@@ -1,0 +1,91 @@
+//! Rows of one stored block, as the kernels read them.
+
+use burn::tensor::backend::Backend;
+use burn::tensor::{Bytes, Tensor, TensorData};
+use bytemuck::Pod;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use super::KvDtype;
+
+/// `[n, kv_heads, head_dim]` in the stored dtype, little-endian.
+#[derive(Debug, Clone, Copy)]
+pub struct StoredRows<'a> {
+    bytes: &'a [u8],
+    dtype: KvDtype,
+    shape: [usize; 3],
+}
+
+impl<'a> StoredRows<'a> {
+    /// # Panics
+    /// If the bytes are not as many as the shape says: blocks are checked when they are read.
+    pub fn new(bytes: &'a [u8], dtype: KvDtype, shape: [usize; 3]) -> Self {
+        let expected = shape.iter().product::<usize>() * dtype.dtype().size();
+        assert_eq!(bytes.len(), expected, "bytes of stored rows {shape:?}");
+        Self {
+            bytes,
+            dtype,
+            shape,
+        }
+    }
+
+    pub fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    pub fn dtype(&self) -> KvDtype {
+        self.dtype
+    }
+
+    /// All of it on a device, in the stored dtype.
+    pub fn to_tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 3> {
+        let dtype = self.dtype.dtype();
+        // Allocated as words, so that the floats in it are aligned.
+        let words: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes);
+        let data = TensorData::from_bytes(Bytes::from_elems(words), self.shape, dtype);
+        Tensor::from_data(data, (device, dtype))
+    }
+
+    /// Row `index` as f32.
+    pub(crate) fn widen_row(&self, index: usize, out: &mut [f32]) {
+        let row = self.row_bytes(index);
+        match self.dtype {
+            KvDtype::F32 => with_values(row, |values: &[f32]| out.copy_from_slice(values)),
+            KvDtype::F16 => with_values(row, |values: &[f16]| values.convert_to_f32_slice(out)),
+            KvDtype::Bf16 => with_values(row, |values: &[bf16]| values.convert_to_f32_slice(out)),
+        }
+    }
+
+    fn row_bytes(&self, index: usize) -> &'a [u8] {
+        let [_, heads, head_dim] = self.shape;
+        let len = heads * head_dim * self.dtype.dtype().size();
+        &self.bytes[index * len..(index + 1) * len]
+    }
+}
+
+/// Bytes as values: as they lie where they are aligned, as blocks are, else copied.
+fn with_values<E: Pod>(bytes: &[u8], work: impl FnOnce(&[E])) {
+    match bytemuck::try_cast_slice(bytes) {
+        Ok(values) => work(values),
+        Err(_) => work(&bytemuck::pod_collect_to_vec(bytes)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_wherever_their_bytes_lie() {
+        let values: Vec<f16> = (0..12).map(|i| f16::from_f32(i as f32)).collect();
+        let mut bytes = vec![0];
+        bytes.extend_from_slice(bytemuck::cast_slice(&values));
+        let rows = StoredRows::new(&bytes[1..], KvDtype::F16, [3, 2, 2]);
+        let mut row = [0.0; 4];
+        rows.widen_row(1, &mut row);
+        assert_eq!(row, [4.0, 5.0, 6.0, 7.0]);
+        let tensor = rows.to_tensor::<burn_flex::Flex>(&burn_flex::FlexDevice);
+        let all: Vec<f32> = tensor.into_data().iter::<f32>().collect();
+        assert_eq!(all[8..], [8.0, 9.0, 10.0, 11.0]);
+    }
+}
