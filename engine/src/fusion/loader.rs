@@ -207,7 +207,7 @@ impl Loader {
     /// # Errors
     /// The first block that could not be had. Nothing more comes after it.
     pub(crate) fn next(&mut self) -> Result<Vec<LoadedBlock>, BadBlock> {
-        let Some(ticket) = &mut self.ticket else {
+        let Some(ticket) = &self.ticket else {
             return Ok(Vec::new());
         };
         let start = Instant::now();

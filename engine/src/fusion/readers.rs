@@ -145,7 +145,7 @@ impl Ticket {
     ///
     /// # Errors
     /// The first of its blocks that could not be had.
-    pub(super) fn next_layer(&mut self) -> Result<Vec<LoadedBlock>, BadBlock> {
+    pub(super) fn next_layer(&self) -> Result<Vec<LoadedBlock>, BadBlock> {
         let mut state = self.shared.lock();
         loop {
             if let Some(prompt) = state.prompt(self.id)

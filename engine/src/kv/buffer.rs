@@ -136,7 +136,8 @@ mod tests {
         assert_eq!(buffer.k().len(), 5000);
         assert!(buffer.reuse(BlockSpan::new(10, 20)));
         let (k, v) = buffer.blocks_mut();
-        (k.fill(1), v.fill(2));
+        k.fill(1);
+        v.fill(2);
         assert_eq!(buffer.bytes_mut().len(), 2 * 4096);
         assert_eq!((buffer.k(), buffer.v()), (&[1; 10][..], &[2; 20][..]));
         assert_eq!(buffer.capacity(), 3 * 4096);

@@ -153,7 +153,7 @@ mod linux {
         }
 
         /// Submits what was pushed and waits for a completion.
-        fn wait(&mut self) {
+        fn wait(&self) {
             let Err(error) = self.ring.submit_and_wait(1) else {
                 return;
             };
