@@ -2,6 +2,7 @@
 //! comes down to where the system refuses it.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -57,18 +58,20 @@ impl KvIo {
             Self::Auto | Self::Pread | Self::Mmap => None,
             Self::Direct => {
                 let opened = OsDisk.open_direct(&dir.join(FORMAT_FILE));
-                opened.err().map(|error| refused_direct(&error))
+                let refused = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+                let error = opened.err().filter(refused)?; // where no store is, nothing is refused
+                Some(refused_direct(&error))
             }
             Self::Uring => uring::probe().err().map(|error| refused_uring(&error)),
         }
     }
 }
 
-pub(crate) fn refused_direct(error: &std::io::Error) -> String {
+pub(crate) fn refused_direct(error: &io::Error) -> String {
     format!("the file system refuses direct reads: {error}")
 }
 
-pub(crate) fn refused_uring(error: &std::io::Error) -> String {
+pub(crate) fn refused_uring(error: &io::Error) -> String {
     format!("the system refuses io_uring: {error}")
 }
 
