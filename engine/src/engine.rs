@@ -12,8 +12,8 @@ use burn::tensor::{DType, Tensor};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
-    AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView, Mode,
-    Observer, PromptSegments, RowWindow, Sources,
+    AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView,
+    Loader, Mode, Observer, PromptSegments, Readers, RowWindow, Sources, shared,
 };
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
@@ -170,6 +170,7 @@ pub struct Engine<B: FusionBackend> {
     rope: RopeTable<B>,
     prefixes: PrefixCache<B>,
     info: Arc<ModelInfo>,
+    readers: Arc<Readers>,
     max_prefill_tokens: usize,
     /// The buffers of the last sequence: the next one writes over them.
     spare: Option<KvCache<B>>,
@@ -199,6 +200,16 @@ impl<B: FusionBackend> Engine<B> {
         info: Arc<ModelInfo>,
         device: &B::Device,
     ) -> Result<Self, EngineError> {
+        Self::load_with(options, info, start_readers()?, device)
+    }
+
+    /// [`Engine::load`], with reader threads that are there already.
+    pub(crate) fn load_with(
+        options: &EngineOptions,
+        info: Arc<ModelInfo>,
+        readers: Arc<Readers>,
+        device: &B::Device,
+    ) -> Result<Self, EngineError> {
         let dtype = options.dtype.dtype();
         check_dtype::<B>("dtype", dtype, device)?;
         check_dtype::<B>("kv_dtype", options.kv_dtype.dtype(), device)?;
@@ -218,6 +229,7 @@ impl<B: FusionBackend> Engine<B> {
             spare: None,
             decoder,
             info,
+            readers,
         })
     }
 
@@ -232,11 +244,11 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn fuse(
         &mut self,
         plan: FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
         stop: StopCheck<'_>,
     ) -> Result<Sequence<B>, EngineError> {
-        self.fuse_observed(plan, sources, capacity, stop, &mut |_| {})
+        self.fuse_observed(plan, loader, capacity, stop, &mut |_| {})
     }
 
     /// [`Engine::fuse`], with every layer shown to `observe`; a replanned prompt starts again from
@@ -244,12 +256,12 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn fuse_observed(
         &mut self,
         plan: FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
         stop: StopCheck<'_>,
         observe: Observer<'_, B>,
     ) -> Result<Sequence<B>, EngineError> {
-        let fused = self.fuse_or_replan(plan, sources, capacity, stop, observe)?;
+        let fused = self.fuse_or_replan(plan, loader, capacity, stop, observe)?;
         let start = Instant::now();
         let hidden = fused.hidden.ok_or_else(|| EngineError::Device {
             message: "prefill gave no hidden state".into(),
@@ -268,7 +280,7 @@ impl<B: FusionBackend> Engine<B> {
     fn fuse_or_replan(
         &mut self,
         mut plan: FusionPlan,
-        mut sources: Sources,
+        mut loader: Loader,
         capacity: usize,
         stop: StopCheck<'_>,
         observe: Observer<'_, B>,
@@ -276,7 +288,7 @@ impl<B: FusionBackend> Engine<B> {
         let mut failed_chunks = Vec::new();
         loop {
             let mut context = self.context(stop);
-            let outcome = context.prefill(&plan, sources, capacity, RowWindow::Last, observe);
+            let outcome = context.prefill(&plan, loader, capacity, RowWindow::Last, observe);
             match outcome {
                 Ok(mut fused) => {
                     fused.report.replans = failed_chunks.len();
@@ -284,10 +296,7 @@ impl<B: FusionBackend> Engine<B> {
                     return Ok(fused);
                 }
                 Err(FuseError::Stopped(error)) => return Err(error),
-                Err(FuseError::BadBlock {
-                    block,
-                    sources: returned,
-                }) => {
+                Err(FuseError::BadBlock { block, sources }) => {
                     let (chunk, layer) = (block.chunk, block.layer);
                     tracing::warn!(chunk, layer, error = %block.error, "stored KV is bad: replan");
                     failed_chunks.push(chunk);
@@ -295,7 +304,7 @@ impl<B: FusionBackend> Engine<B> {
                     if failed_chunks.len() > 1 {
                         plan = plan.into_full();
                     }
-                    sources = returned;
+                    loader = self.open(&plan, sources);
                 }
             }
         }
@@ -389,7 +398,8 @@ impl<B: FusionBackend> Engine<B> {
         sources: Vec<Option<Box<dyn LayerSource>>>,
     ) -> Result<(Vec<f32>, FuseReport), EngineError> {
         let capacity = plan.n_tokens();
-        let sequence = self.fuse(plan, sources, capacity, &|| None)?;
+        let loader = self.open(&plan, shared(sources));
+        let sequence = self.fuse(plan, loader, capacity, &|| None)?;
         Ok((sequence.logits, sequence.report))
     }
 
@@ -414,7 +424,8 @@ impl<B: FusionBackend> Engine<B> {
             attention_output.truncate(view.index);
             attention_output.push(view.last_attended());
         };
-        let mut sequence = self.fuse_observed(plan, sources, capacity, stop, &mut observe)?;
+        let loader = self.open(&plan, shared(sources));
+        let mut sequence = self.fuse_observed(plan, loader, capacity, stop, &mut observe)?;
         let mut logits = vec![sequence.logits.clone()];
         for token in forced {
             if let Some(error) = stop() {
@@ -451,10 +462,11 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn deviation(
         &mut self,
         plan: &FusionPlan,
-        sources: Sources,
+        sources: Vec<Option<Box<dyn LayerSource>>>,
         stop: StopCheck<'_>,
     ) -> Result<DeviationMap, EngineError> {
-        match self.context(stop).true_deviation(plan, sources) {
+        let loader = self.open(plan, shared(sources));
+        match self.context(stop).true_deviation(plan, loader) {
             Ok((rows, layers)) => Ok(DeviationMap { rows, layers }),
             Err(FuseError::Stopped(error)) => Err(error),
             Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Unavailable {
@@ -479,8 +491,9 @@ impl<B: FusionBackend> Engine<B> {
         let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, &self.info)?;
         let capacity = plan.n_tokens();
         let never = || None;
+        let loader = self.open(&plan, Vec::new());
         let mut context = self.context(&never);
-        match context.prefill(&plan, Vec::new(), capacity, window, observe) {
+        match context.prefill(&plan, loader, capacity, window, observe) {
             Ok(fused) => Ok(fused),
             Err(FuseError::Stopped(error)) => Err(error),
             Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Device {
@@ -539,6 +552,11 @@ impl<B: FusionBackend> Engine<B> {
         }
     }
 
+    /// Begins to read what a plan needs.
+    fn open(&self, plan: &FusionPlan, sources: Sources) -> Loader {
+        Loader::open(&self.readers, plan, sources, &self.info.identity)
+    }
+
     fn context<'a>(&'a mut self, stop: StopCheck<'a>) -> FusionContext<'a, B> {
         FusionContext {
             decoder: &self.decoder,
@@ -550,6 +568,14 @@ impl<B: FusionBackend> Engine<B> {
             stop,
         }
     }
+}
+
+/// Threads that read stored KV.
+pub(crate) fn start_readers() -> Result<Arc<Readers>, EngineError> {
+    let readers = Readers::start().map_err(|error| EngineError::Device {
+        message: format!("threads to read stored KV: {error}"),
+    })?;
+    Ok(Arc::new(readers))
 }
 
 /// Refuses a dtype before the device does, which it does by panicking.

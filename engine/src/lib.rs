@@ -36,8 +36,8 @@ pub use kernel::{
     row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
 };
 pub use kv::{
-    ChunkKv, ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity, LayerSource, MemorySource,
-    SourceError, StoredRows,
+    BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
+    KvIdentity, LayerSource, MemorySource, SourceError, StoredRows, Tier,
 };
 pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};

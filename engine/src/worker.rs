@@ -14,10 +14,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::queue::JobQueue;
 use crate::engine::{
-    DeviationMap, Engine, EngineOptions, ModelInfo, Sequence, Trace, TraceRequest,
+    DeviationMap, Engine, EngineOptions, ModelInfo, Sequence, Trace, TraceRequest, start_readers,
 };
 use crate::error::EngineError;
-use crate::fusion::{FuseReport, FusionPlan};
+use crate::fusion::{FuseReport, FusionPlan, Loader, Readers, shared};
 use crate::generate::{Closed, TokenEvent, generate};
 use crate::kernel::FusionBackend;
 use crate::kv::{ChunkKv, LayerSource};
@@ -59,17 +59,24 @@ impl Generation {
     }
 }
 
+/// A request in the queue. Its stored KV is being read, if it is next.
+struct Queued {
+    plan: FusionPlan,
+    loader: Loader,
+    sampling: SamplingParams,
+    deadline: Option<Instant>,
+    submitted: Instant,
+}
+
 /// Work for the engine thread.
 enum Job {
     Generate {
-        request: FuseRequest,
-        submitted: Instant,
+        request: Queued,
         started: oneshot::Sender<Result<FuseReport, EngineError>>,
         events: mpsc::Sender<Result<TokenEvent, EngineError>>,
     },
     Logits {
-        request: FuseRequest,
-        submitted: Instant,
+        request: Queued,
         reply: oneshot::Sender<Result<(Vec<f32>, FuseReport), EngineError>>,
     },
     Trace {
@@ -111,6 +118,7 @@ pub struct EngineHandle {
     queue: Arc<JobQueue>,
     info: Arc<ModelInfo>,
     health: watch::Receiver<EngineHealth>,
+    readers: Arc<Readers>,
     _closer: Arc<Closer>,
 }
 
@@ -134,6 +142,7 @@ impl EngineHandle {
     ) -> Result<Self, EngineError> {
         let info = Arc::new(ModelInfo::read(&options)?);
         let queue = Arc::new(JobQueue::new(options.max_queue));
+        let readers = start_readers()?;
         let (health_sender, health) = watch::channel(EngineHealth::Serving);
         // Not a tokio channel: callers may be on a runtime's thread, where those refuse to block.
         let (loaded_sender, loaded) = std::sync::mpsc::sync_channel(1);
@@ -142,6 +151,7 @@ impl EngineHandle {
             device,
             info: info.clone(),
             queue: queue.clone(),
+            readers: readers.clone(),
             health: health_sender,
         };
         std::thread::Builder::new()
@@ -159,6 +169,7 @@ impl EngineHandle {
             queue,
             info,
             health,
+            readers,
             _closer: closer,
         })
     }
@@ -190,8 +201,7 @@ impl EngineHandle {
         let (sender, events) = mpsc::channel(n_events);
         let (submitted, deadline) = (Instant::now(), request.deadline);
         self.queue.push_request(Job::Generate {
-            request,
-            submitted,
+            request: self.queued(request, submitted),
             started,
             events: sender,
         })?;
@@ -216,10 +226,8 @@ impl EngineHandle {
         request: FuseRequest,
     ) -> Result<(Vec<f32>, FuseReport), EngineError> {
         let (reply, result) = oneshot::channel();
-        let submitted = Instant::now();
         self.queue.push_request(Job::Logits {
-            request,
-            submitted,
+            request: self.queued(request, Instant::now()),
             reply,
         })?;
         result.await.map_err(|_| engine_failed())?
@@ -287,6 +295,24 @@ impl EngineHandle {
         result.await.map_err(|_| engine_failed())?
     }
 
+    /// Begins to read what the request needs, before the engine thread has time for it.
+    fn queued(&self, request: FuseRequest, submitted: Instant) -> Queued {
+        let FuseRequest {
+            plan,
+            sources,
+            sampling,
+            deadline,
+        } = request;
+        let identity = &self.info.identity;
+        Queued {
+            loader: Loader::open(&self.readers, &plan, shared(sources), identity),
+            plan,
+            sampling,
+            deadline,
+            submitted,
+        }
+    }
+
     /// Makes the engine thread panic, for tests of the recovery.
     #[doc(hidden)]
     pub fn panic_for_test(&self) -> Result<(), EngineError> {
@@ -306,6 +332,7 @@ struct Thread<B: FusionBackend> {
     device: B::Device,
     info: Arc<ModelInfo>,
     queue: Arc<JobQueue>,
+    readers: Arc<Readers>,
     health: watch::Sender<EngineHealth>,
 }
 
@@ -337,7 +364,8 @@ impl<B: FusionBackend> Thread<B> {
     }
 
     fn load(&self) -> Result<Engine<B>, EngineError> {
-        Engine::load(&self.options, self.info.clone(), &self.device)
+        let readers = self.readers.clone();
+        Engine::load_with(&self.options, self.info.clone(), readers, &self.device)
     }
 
     /// Works until the queue is closed (`true`) or a job panics (`false`).
@@ -364,20 +392,15 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
     match job {
         Job::Generate {
             request,
-            submitted,
             started,
             events,
         } => {
-            answer(engine, request, submitted, started, &events);
+            answer(engine, request, started, &events);
         }
-        Job::Logits {
-            request,
-            submitted,
-            reply,
-        } => {
-            let deadline = request.deadline;
+        Job::Logits { request, reply } => {
+            let (deadline, submitted) = (request.deadline, request.submitted);
             let stop = || stop_reason(deadline, submitted, reply.is_closed());
-            let result = prefill(engine, request, submitted, &stop);
+            let result = prefill(engine, request, &stop);
             let _ = reply.send(result.map(|sequence| (sequence.logits, sequence.report)));
         }
         Job::Trace { request, reply } => {
@@ -411,16 +434,15 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
 /// Fuses, reports, decodes. Errors before the first token go to `started`, later ones to `events`.
 fn answer<B: FusionBackend>(
     engine: &mut Engine<B>,
-    request: FuseRequest,
-    submitted: Instant,
+    request: Queued,
     started: oneshot::Sender<Result<FuseReport, EngineError>>,
     events: &mpsc::Sender<Result<TokenEvent, EngineError>>,
 ) {
-    let deadline = request.deadline;
+    let (deadline, submitted) = (request.deadline, request.submitted);
     let sampling = request.sampling.clone();
     let prompt_ids = request.plan.segments().token_ids();
     let stop = || stop_reason(deadline, submitted, started.is_closed());
-    let mut sequence = match prefill(engine, request, submitted, &stop) {
+    let mut sequence = match prefill(engine, request, &stop) {
         Ok(sequence) => sequence,
         Err(error) => {
             let _ = started.send(Err(error)); // nobody is left to tell
@@ -448,17 +470,16 @@ fn answer<B: FusionBackend>(
 
 fn prefill<B: FusionBackend>(
     engine: &mut Engine<B>,
-    request: FuseRequest,
-    submitted: Instant,
+    request: Queued,
     stop: &dyn Fn() -> Option<EngineError>,
 ) -> Result<Sequence<B>, EngineError> {
     if let Some(error) = stop() {
         return Err(error);
     }
-    let queue = submitted.elapsed();
+    let queue = request.submitted.elapsed();
     let wanted = request.plan.n_tokens() + request.sampling.max_tokens;
     let capacity = wanted.min(engine.info().max_model_len);
-    let mut sequence = engine.fuse(request.plan, request.sources, capacity, stop)?;
+    let mut sequence = engine.fuse(request.plan, request.loader, capacity, stop)?;
     sequence.report.timings.queue = queue;
     Ok(sequence)
 }

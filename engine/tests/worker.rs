@@ -4,15 +4,15 @@
 #[expect(dead_code, reason = "the suite's other users need the rest of it")]
 mod fixtures;
 
-use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use burn_flex::{Flex, FlexDevice};
 use ragweave_engine::{
     ChunkState, Engine, EngineError, EngineHandle, EngineHealth, EngineOptions, FinishReason,
-    FuseRequest, FusionPlan, Generation, LayerSource, Mode, ModelInfo, PromptSegments,
-    SamplingParams, SourceError, TokenEvent,
+    FuseRequest, FusionPlan, Generation, HostBuffer, LayerSource, Mode, ModelInfo, PromptSegments,
+    SamplingParams, SourceError, Tier, TokenEvent,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -65,19 +65,22 @@ async fn collect(mut generation: Generation) -> (Vec<u32>, FinishReason) {
 
 /// A chunk whose layers come when the test says so: until then the engine is busy.
 struct Gate {
-    reached: Option<oneshot::Sender<()>>,
-    open: Receiver<()>,
+    reached: Mutex<Option<oneshot::Sender<()>>>,
+    open: Mutex<Receiver<()>>,
 }
 
 impl LayerSource for Gate {
-    fn read_layer(&mut self, _: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError> {
-        if let Some(reached) = self.reached.take() {
+    fn read_layer(&self, _: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
+        if let Some(reached) = self.reached.lock().expect("sound").take() {
             reached.send(()).expect("the test waits for it");
         }
-        let _ = self.open.recv(); // an error says that the gate is open for good
-        k.fill(0);
-        v.fill(0);
+        let _ = self.open.lock().expect("sound").recv(); // an error: the gate is open for good
+        into.bytes_mut().fill(0);
         Ok(())
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Memory
     }
 }
 
@@ -95,8 +98,8 @@ async fn occupy(
     let states = vec![ChunkState::Hit { exact: false }];
     let plan = FusionPlan::new(segments, states, Mode::Reuse, engine.model()).expect("valid");
     let gate = Gate {
-        reached: Some(reached),
-        open,
+        reached: Mutex::new(Some(reached)),
+        open: Mutex::new(open),
     };
     let request = FuseRequest {
         plan,
@@ -105,7 +108,8 @@ async fn occupy(
         deadline: None,
     };
     let running = spawn_fuse(engine, request);
-    is_reached.await.expect("the engine starts on it");
+    is_reached.await.expect("its KV is read");
+    queued(engine, 0).await; // reading begins in the queue
     (sender, running)
 }
 

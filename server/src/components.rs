@@ -19,6 +19,7 @@ use ragweave_store::{
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::{PromptError, PromptFormat};
+use crate::tier::MemoryTier;
 use crate::{tuned, verify};
 
 /// What the caller is going to do with the data directory.
@@ -38,6 +39,8 @@ pub struct Components {
     pub config: Arc<Config>,
     pub engine: EngineHandle,
     pub store: Arc<Store>,
+    /// Chunk KV in memory, in front of the store.
+    pub memory: Arc<MemoryTier>,
     pub index: Arc<RwLock<FlatIndex>>,
     pub embedder: Arc<dyn Embedder>,
     pub prompt: Arc<PromptFormat>,
@@ -70,6 +73,7 @@ impl Components {
         let is_foreign = store.foreign_identity().is_some();
         let index = load_index(&store, &*embedder, is_foreign)?;
         Ok(Self {
+            memory: Arc::new(MemoryTier::new(config.store.memory_bytes)),
             config: Arc::new(config),
             engine,
             store: Arc::new(store),
@@ -247,6 +251,7 @@ fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Sto
         allow_foreign: config.allow_recompute,
         max_segment_bytes: config.store.max_segment_bytes,
         min_free_bytes: config.store.min_free_bytes,
+        kv_io: config.store.kv_io,
     };
     Store::open(&config.data, options).map_err(|error| match error {
         StoreError::Locked { path } => ServerError::Locked { path },

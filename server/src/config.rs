@@ -12,6 +12,7 @@ use std::time::Duration;
 use figment::Figment;
 use figment::providers::Serialized;
 use ragweave_engine::{ComputeDtype, KvDtype};
+use ragweave_store::KvIo;
 use serde::Deserialize;
 
 mod args;
@@ -124,6 +125,9 @@ pub struct IngestConfig {
 pub struct StoreConfig {
     pub max_segment_bytes: u64,
     pub min_free_bytes: u64,
+    #[serde(deserialize_with = "parse::from_text")]
+    pub kv_io: KvIo,
+    pub memory_bytes: u64,
 }
 
 #[derive(Debug, Clone, Deserialize)]

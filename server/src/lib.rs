@@ -14,6 +14,7 @@ pub mod notes;
 pub mod pipeline;
 pub mod prompt;
 pub mod sources;
+pub mod tier;
 mod tuned;
 pub mod verify;
 

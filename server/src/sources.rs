@@ -1,9 +1,13 @@
 //! Stored KV as the engine reads it: a `LayerSource` over a blob of the store.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use ragweave_engine::{LayerSource, SourceError};
+use ragweave_engine::{HostBuffer, LayerSource, SourceError, Tier};
 use ragweave_store::{BlobReader, Store, StoreError};
+
+use crate::tier::MemoryTier;
 
 /// Layers of one stored chunk. A block that does not verify puts the blob in quarantine, so that later requests miss it
 /// at once and its replacement is computed. One that the device does not give is a miss for this request only: it may
@@ -11,26 +15,71 @@ use ragweave_store::{BlobReader, Store, StoreError};
 pub struct BlobSource {
     store: Arc<Store>,
     reader: BlobReader,
+    memory: Option<Arc<MemoryTier>>,
+    /// Nanoseconds spent on reads that the memory tier has not been told of yet.
+    reading_ns: AtomicU64,
 }
 
 impl BlobSource {
     pub fn new(store: Arc<Store>, reader: BlobReader) -> Self {
-        Self { store, reader }
+        Self {
+            store,
+            reader,
+            memory: None,
+            reading_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// The same behind a memory tier: layers come from there where it has them, and are offered to it where not.
+    pub fn behind(self, memory: Arc<MemoryTier>) -> Self {
+        memory.touch(&self.reader.key());
+        Self {
+            memory: Some(memory),
+            ..self
+        }
+    }
+
+    /// Sets a blob aside whose bytes are bad, so that nothing of it is served again.
+    fn quarantine(&self, message: &str) {
+        let key = self.reader.key();
+        if let Some(memory) = &self.memory {
+            memory.remove(&key);
+        }
+        if let Err(error) = self.store.quarantine(&key, message) {
+            tracing::error!(%key, %error, "quarantine of a bad blob failed");
+        }
     }
 }
 
 impl LayerSource for BlobSource {
-    fn read_layer(&mut self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError> {
-        self.reader.read_layer(layer, k, v).map_err(|error| {
+    fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
+        let start = Instant::now();
+        let read = self.reader.read_layer_into(layer, into.bytes_mut());
+        let took = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.reading_ns.fetch_add(took, Ordering::Relaxed);
+        read.map_err(|error| {
             let (key, message) = (self.reader.key(), error.to_string());
             tracing::warn!(%key, layer, %message, "stored KV is unusable; computing the chunk instead");
-            if is_damage(&error)
-                && let Err(error) = self.store.quarantine(&key, &message)
-            {
-                tracing::error!(%key, %error, "quarantine of a bad blob failed");
+            if is_damage(&error) {
+                self.quarantine(&message);
             }
             SourceError { message }
         })
+    }
+
+    fn resident(&self, layer: usize) -> Option<Arc<HostBuffer>> {
+        self.memory.as_ref()?.get(&self.reader.key(), layer)
+    }
+
+    fn keep(&self, layer: usize, block: &Arc<HostBuffer>) {
+        if let Some(memory) = &self.memory {
+            let cost = self.reading_ns.swap(0, Ordering::Relaxed);
+            memory.offer(&self.reader.key(), layer, block, cost);
+        }
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Disk
     }
 }
 

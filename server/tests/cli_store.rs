@@ -98,7 +98,7 @@ fn doctor_reports_each_part_and_says_what_to_do() {
     site.ingest(&[]).expect_code(0);
     let after = doctor(&site).expect_code(0);
     for part in [
-        "cpu", "memory", "config", "device", "model", "prompt", "disk", "store",
+        "cpu", "memory", "config", "device", "model", "prompt", "disk", "store", "kv io",
     ] {
         assert!(
             after.stdout.lines().any(|line| line[6..].starts_with(part)),

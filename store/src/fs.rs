@@ -5,14 +5,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fs_err::os::unix::fs::FileExt as _;
+use fs_err::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 
 use crate::error::StoreError;
+use crate::segment::uring;
 
 /// Version of the directory layout and of the metadata tables.
 pub const STORE_VERSION: u32 = 1;
 const LOCK_FILE: &str = "LOCK";
-const FORMAT_FILE: &str = "FORMAT";
+pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// A configuration somebody put beside the store to be. The store itself never reads it.
 const CONFIG_FILE: &str = "ragweave.toml";
 const FORMAT_WORD: &str = "ragweave-store";
@@ -32,6 +33,16 @@ pub trait Disk: Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Fills `bytes` from `offset`; a short file is an error of kind `UnexpectedEof`.
     fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Opens a file for reading past the page cache, where buffers, offsets and lengths are whole
+    /// pages. A file system that cannot do it answers `InvalidInput`.
+    fn open_direct(&self, path: &Path) -> io::Result<fs_err::File> {
+        open_direct(path)
+    }
+    /// As `read_at`, in pieces that are read at once, with `io_uring`; `Unsupported` where the system
+    /// has none or forbids it.
+    fn read_queued_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        uring::read_at(file, bytes, offset)
+    }
     /// Bytes an unprivileged process may still write below `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
@@ -72,6 +83,21 @@ impl Disk for OsDisk {
         let stat = rustix::fs::statvfs(path)?;
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+}
+
+#[cfg(target_os = "linux")]
+fn open_direct(path: &Path) -> io::Result<fs_err::File> {
+    // Lossless: a single flag bit.
+    let flag = rustix::fs::OFlags::DIRECT.bits() as i32;
+    fs_err::OpenOptions::new()
+        .read(true)
+        .custom_flags(flag)
+        .open(path)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_direct(_: &Path) -> io::Result<fs_err::File> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// Whether an IO error means that space ran out, rather than that the device is in trouble.

@@ -50,6 +50,7 @@ mod document;
 mod documents;
 mod error;
 mod fs;
+mod kv_io;
 mod meta;
 mod options;
 mod reclaim;
@@ -66,6 +67,7 @@ pub use document::{
 };
 pub use error::StoreError;
 pub use fs::{Disk, OsDisk, STORE_VERSION};
+pub use kv_io::{KvIo, ParseKvIoError};
 pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, Identity, StoreOptions};
 pub use segment::{BlobReader, format};
 pub use stats::{MissStats, StoreStats};

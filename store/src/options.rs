@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::kv_io::KvIo;
+
 /// Default of [`StoreOptions::max_segment_bytes`]: 1 GiB.
 pub const DEFAULT_MAX_SEGMENT_BYTES: u64 = 1 << 30;
 /// Default of [`StoreOptions::min_free_bytes`]: 256 MiB.
@@ -21,6 +23,8 @@ pub struct StoreOptions {
     pub max_segment_bytes: u64,
     /// Writes are refused while the file system has less than this free.
     pub min_free_bytes: u64,
+    /// How the blocks of a layer are read.
+    pub kv_io: KvIo,
 }
 
 impl StoreOptions {
@@ -32,6 +36,7 @@ impl StoreOptions {
             allow_foreign: false,
             max_segment_bytes: DEFAULT_MAX_SEGMENT_BYTES,
             min_free_bytes: DEFAULT_MIN_FREE_BYTES,
+            kv_io: KvIo::Auto,
         }
     }
 }

@@ -18,16 +18,18 @@ use crate::fs::{
     DirLock, DirState, Disk, DynDisk, META_DIR, OsDisk, SEGMENT_DIR, create_dirs, inspect_dir,
     not_a_store, write_marker,
 };
+use crate::kv_io::KvIo;
 use crate::meta::{Catalog, Durability, IdentityRow, Meta, SegmentTable, State, StoreState};
 use crate::options::{Identity, StoreOptions};
-use crate::segment::{SegmentWriter, Segments, newest_mark};
+use crate::segment::{BlockReads, SegmentWriter, Segments, newest_mark};
 use crate::stats::Counters;
 use crate::store::{Store, Writer};
 
-/// The limits of an open store, without its identity.
-struct Limits {
+/// The settings of an open store, without its identity.
+struct Settings {
     max_segment_bytes: u64,
     min_free_bytes: u64,
+    kv_io: KvIo,
 }
 
 /// A locked directory with its metadata open.
@@ -49,6 +51,7 @@ pub(crate) fn open(
         allow_foreign,
         max_segment_bytes,
         min_free_bytes,
+        kv_io,
     } = options;
     let state = inspect_dir(dir)?;
     let opened = match state {
@@ -62,11 +65,12 @@ pub(crate) fn open(
         let (found, expected) = (Box::new(found), Box::new(identity));
         return Err(StoreError::ForeignIdentity { found, expected });
     }
-    let limits = Limits {
+    let settings = Settings {
         max_segment_bytes,
         min_free_bytes,
+        kv_io,
     };
-    recover(dir, opened, identity, foreign, &limits)
+    recover(dir, opened, identity, foreign, &settings)
 }
 
 /// See [`Store::inspect`].
@@ -80,13 +84,15 @@ pub(crate) fn inspect(dir: &Path) -> Result<Store, StoreError> {
         identity,
         max_segment_bytes,
         min_free_bytes,
+        kv_io,
         ..
     } = StoreOptions::new(identity);
-    let limits = Limits {
+    let settings = Settings {
         max_segment_bytes,
         min_free_bytes,
+        kv_io,
     };
-    recover(dir, opened, identity, None, &limits)
+    recover(dir, opened, identity, None, &settings)
 }
 
 fn open_existing(dir: &Path, disk: DynDisk) -> Result<Opened, StoreError> {
@@ -130,7 +136,7 @@ fn recover(
     opened: Opened,
     identity: Identity,
     foreign: Option<Identity>,
-    limits: &Limits,
+    settings: &Settings,
 ) -> Result<Store, StoreError> {
     let Opened {
         lock,
@@ -153,10 +159,12 @@ fn recover(
     }
     unlink_dead(&segments, &dead);
     warn_of_short_files(&catalog, &segments);
-    let Limits {
+    let Settings {
         max_segment_bytes,
         min_free_bytes,
-    } = *limits;
+        kv_io,
+    } = *settings;
+    let reads = BlockReads::new(kv_io, Arc::clone(segments.disk()));
     let next = catalog.state.next_segment;
     let files = SegmentWriter::new(
         Arc::clone(&segments),
@@ -171,6 +179,7 @@ fn recover(
         min_free_bytes,
         meta,
         segments,
+        reads: Arc::new(reads),
         counters: Arc::new(Counters::default()),
         writer: Mutex::new(Writer {
             files,

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::error::StoreError;
+use crate::kv_io::KvIo;
 
 /// Why a lookup gave no blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,4 +127,8 @@ pub struct StoreStats {
     pub read_only: Option<String>,
     pub hits: u64,
     pub misses: MissStats,
+    /// How blocks are read, as asked for.
+    pub kv_io: KvIo,
+    /// Why they are read with `pread` instead.
+    pub kv_io_refusal: Option<String>,
 }

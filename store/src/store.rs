@@ -12,7 +12,8 @@ use crate::fs::{DirLock, Disk, OsDisk, is_out_of_space};
 use crate::meta::{BlobState, Blobs, Catalog, Change, Durability, Meta, SegmentTable};
 use crate::options::{Identity, StoreOptions};
 use crate::segment::{
-    Append, BlobReader, RecordLayout, SegmentWriter, Segments, WriteFailure, open_record,
+    Append, BlobReader, BlockReads, RecordLayout, SegmentWriter, Segments, WriteFailure,
+    open_record,
 };
 use crate::stats::{Counters, MissKind, StoreStats};
 
@@ -26,6 +27,7 @@ pub struct Store {
     pub(crate) min_free_bytes: u64,
     pub(crate) meta: Meta,
     pub(crate) segments: Arc<Segments>,
+    pub(crate) reads: Arc<BlockReads>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) writer: Mutex<Writer>,
     /// Last, so that it is released after RocksDB is closed.
@@ -214,7 +216,8 @@ impl Store {
         if record.token_ids() != token_ids {
             return Err(MissKind::IdsDiffer);
         }
-        Ok(BlobReader::new(record, Arc::clone(&self.counters)))
+        let (reads, counters) = (Arc::clone(&self.reads), Arc::clone(&self.counters));
+        Ok(BlobReader::new(record, reads, counters))
     }
 
     /// Where the blob lies, or why a lookup of it misses.
@@ -333,6 +336,8 @@ impl Store {
             read_only: writer.read_only.clone(),
             hits: self.counters.hits(),
             misses: self.counters.misses(),
+            kv_io: self.reads.io(),
+            kv_io_refusal: self.reads.refusal().map(str::to_owned),
         })
     }
 

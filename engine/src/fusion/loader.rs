@@ -1,18 +1,25 @@
-//! Reading ahead: one thread reads layer after layer of all chunks while the engine computes.
+//! One prompt's stored KV on its way to the engine thread: which blocks, in which order, and what
+//! came of them. The reading itself is done by the engine's [`Readers`].
 
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::kv::{KvIdentity, LayerSource, SourceError, block_words};
-
-/// Layers that may wait in the channel. With the one being read and the one in use, host memory is
-/// bounded to two more than this.
-const READ_AHEAD_LAYERS: usize = 2;
+use super::plan::FusionPlan;
+use super::readers::{Readers, Ticket};
+use super::rows::layer_reads;
+use crate::kv::{BlockSpan, BufferRing, HostBuffer, KvIdentity, LayerSource, SourceError, Tier};
 
 /// One source per chunk of the prompt; `None` where the chunk is missed.
-pub(crate) type Sources = Vec<Option<Box<dyn LayerSource>>>;
+pub(crate) type Sources = Vec<Option<Arc<dyn LayerSource>>>;
+
+/// Sources as callers give them.
+pub(crate) fn shared(sources: Vec<Option<Box<dyn LayerSource>>>) -> Sources {
+    sources
+        .into_iter()
+        .map(|source| source.map(Arc::from))
+        .collect()
+}
 
 /// What to read of one layer.
 #[derive(Debug, Clone)]
@@ -22,134 +29,214 @@ pub(crate) struct LayerReads {
     pub chunks: Vec<(usize, Range<usize>)>,
 }
 
-/// The stored KV of one layer of all wanted chunks, one after the other.
-pub(crate) struct LoadedLayer {
-    pub rows: Vec<usize>,
-    pub k: Vec<u32>,
-    pub v: Vec<u32>,
-    pub bytes: u64,
+/// The blocks of one layer of one chunk to read.
+#[derive(Debug, Clone)]
+pub(super) struct BlockRead {
+    pub layer: usize,
+    pub chunk: usize,
+    /// The chunk's positions in the prompt.
+    pub rows: Range<usize>,
+    pub span: BlockSpan,
+}
+
+/// The stored KV of one layer of one chunk. Its memory goes round when this is dropped.
+pub(crate) struct LoadedBlock {
+    /// The chunk's positions in the prompt.
+    pub rows: Range<usize>,
+    tier: Tier,
+    /// `None` only while it is being dropped.
+    block: Option<Arc<HostBuffer>>,
+    ring: Arc<BufferRing>,
+}
+
+impl LoadedBlock {
+    /// The K block, before RoPE, in the stored dtype.
+    pub(crate) fn k(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| block.k())
+    }
+
+    /// The V block in the stored dtype.
+    pub(crate) fn v(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| block.v())
+    }
+
+    fn bytes(&self) -> u64 {
+        (self.k().len() + self.v().len()) as u64
+    }
+}
+
+impl Drop for LoadedBlock {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.ring.give(block);
+        }
+    }
 }
 
 /// A block that could not be had.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BadBlock {
     pub chunk: usize,
     pub layer: usize,
     pub error: SourceError,
 }
 
-/// The read-ahead thread of one fused prefill.
-pub(crate) struct Loader {
-    layers: Receiver<Result<LoadedLayer, BadBlock>>,
-    thread: JoinHandle<(Sources, Duration)>,
-    wait: Duration,
-}
+impl BlockRead {
+    /// Gets the blocks: from memory where the source has them there, else read into a buffer of the
+    /// ring.
+    pub(super) fn run(
+        &self,
+        source: Option<&dyn LayerSource>,
+        ring: &Arc<BufferRing>,
+    ) -> Result<LoadedBlock, SourceError> {
+        let source = source.ok_or_else(|| SourceError {
+            message: "the chunk has no source".into(),
+        })?;
+        let resident = source.resident(self.layer);
+        if let Some(block) = resident.filter(|block| block.span() == self.span) {
+            return Ok(self.loaded(Tier::Memory, block, ring));
+        }
+        let mut block = ring.take(self.span);
+        let buffer = Arc::get_mut(&mut block).ok_or_else(|| SourceError {
+            message: "a buffer to read into is in use".into(),
+        })?;
+        let read = source.read_layer(self.layer, buffer);
+        let loaded = self.loaded(source.tier(), block, ring);
+        read?; // after that, so that the buffer goes round in this case too
+        if let Some(block) = &loaded.block {
+            source.keep(self.layer, block);
+        }
+        Ok(loaded)
+    }
 
-impl Loader {
-    /// Starts reading `reads`, in order.
-    pub(crate) fn start(reads: Vec<LayerReads>, sources: Sources, identity: KvIdentity) -> Self {
-        let (sender, layers) = sync_channel(READ_AHEAD_LAYERS);
-        let thread = std::thread::spawn(move || read_layers(&reads, sources, &identity, &sender));
-        Self {
-            layers,
-            thread,
-            wait: Duration::ZERO,
+    fn loaded(&self, tier: Tier, block: Arc<HostBuffer>, ring: &Arc<BufferRing>) -> LoadedBlock {
+        LoadedBlock {
+            rows: self.rows.clone(),
+            tier,
+            block: Some(block),
+            ring: Arc::clone(ring),
         }
     }
 
-    /// The next layer of the list.
+    pub(super) fn bad(&self, error: SourceError) -> BadBlock {
+        BadBlock {
+            chunk: self.chunk,
+            layer: self.layer,
+            error,
+        }
+    }
+}
+
+/// What loading came to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct LoadReport {
+    /// Time the reader threads spent on these blocks, added up.
+    pub load: Duration,
+    /// Time the caller waited for blocks.
+    pub wait: Duration,
+    pub bytes_from_memory: u64,
+    pub bytes_from_disk: u64,
+}
+
+/// The stored KV of one prompt, being read. Dropping it ends the reading with the blocks that are
+/// just being read.
+pub(crate) struct Loader {
+    sources: Sources,
+    /// Ascending: the layers of which something is read.
+    layers: Vec<usize>,
+    /// `None` where nothing is read.
+    ticket: Option<Ticket>,
+    report: LoadReport,
+}
+
+impl Loader {
+    /// Lets the readers begin with what a plan needs, after the prompts that came before.
+    pub(crate) fn open(
+        readers: &Readers,
+        plan: &FusionPlan,
+        sources: Sources,
+        identity: &KvIdentity,
+    ) -> Self {
+        Self::start(
+            readers,
+            &layer_reads(plan, identity.n_layers),
+            sources,
+            identity,
+        )
+    }
+
+    pub(super) fn start(
+        readers: &Readers,
+        reads: &[LayerReads],
+        sources: Sources,
+        identity: &KvIdentity,
+    ) -> Self {
+        let layers: Vec<usize> = reads.iter().map(|read| read.layer).collect();
+        let blocks = reads.iter().map(|read| {
+            let block = |(chunk, rows): &(usize, Range<usize>)| BlockRead {
+                layer: read.layer,
+                chunk: *chunk,
+                span: identity.block_span(rows.len()),
+                rows: rows.clone(),
+            };
+            read.chunks.iter().map(block).collect()
+        });
+        let ticket = (!layers.is_empty()).then(|| readers.open(blocks.collect(), sources.clone()));
+        Self {
+            sources,
+            layers,
+            ticket,
+            report: LoadReport::default(),
+        }
+    }
+
+    /// Takes precedence over all other prompts: this one runs now.
+    pub(crate) fn hasten(&self) {
+        if let Some(ticket) = &self.ticket {
+            ticket.hasten();
+        }
+    }
+
+    /// Whether anything of this layer is read.
+    pub(crate) fn reads(&self, layer_idx: usize) -> bool {
+        self.layers.binary_search(&layer_idx).is_ok()
+    }
+
+    /// The blocks of the next layer of the list, in prompt order; none behind its end.
     ///
     /// # Errors
-    /// The block that could not be read. Nothing more comes after it.
-    pub(crate) fn next(&mut self) -> Result<LoadedLayer, BadBlock> {
+    /// The first block that could not be had. Nothing more comes after it.
+    pub(crate) fn next(&mut self) -> Result<Vec<LoadedBlock>, BadBlock> {
+        let Some(ticket) = &self.ticket else {
+            return Ok(Vec::new());
+        };
         let start = Instant::now();
-        let layer = self.layers.recv();
-        self.wait += start.elapsed();
-        layer.unwrap_or_else(|_| {
-            // The thread died without a word: a panic inside a source.
-            let error = SourceError {
-                message: "reading stored KV panicked".into(),
-            };
-            Err(BadBlock {
-                chunk: 0,
-                layer: 0,
-                error,
-            })
-        })
+        let blocks = ticket.next_layer();
+        self.report.wait += start.elapsed();
+        let blocks = blocks?;
+        for block in &blocks {
+            match block.tier {
+                Tier::Memory => self.report.bytes_from_memory += block.bytes(),
+                Tier::Disk => self.report.bytes_from_disk += block.bytes(),
+            }
+        }
+        Ok(blocks)
     }
 
     /// Time the caller has waited for layers so far.
     pub(crate) fn waited(&self) -> Duration {
-        self.wait
+        self.report.wait
     }
 
-    /// Stops reading; gives the sources back with the time spent reading and waiting.
-    pub(crate) fn finish(self) -> (Sources, Duration, Duration) {
-        drop(self.layers);
-        let (sources, load) = self.thread.join().unwrap_or_default();
-        (sources, load, self.wait)
+    /// Stops reading; gives the sources back with what loading came to.
+    pub(crate) fn finish(self) -> (Sources, LoadReport) {
+        let load = self.ticket.as_ref().map_or(Duration::ZERO, Ticket::load);
+        (
+            self.sources,
+            LoadReport {
+                load,
+                ..self.report
+            },
+        )
     }
-}
-
-fn read_layers(
-    reads: &[LayerReads],
-    mut sources: Sources,
-    identity: &KvIdentity,
-    sender: &SyncSender<Result<LoadedLayer, BadBlock>>,
-) -> (Sources, Duration) {
-    let mut load = Duration::ZERO;
-    for read in reads {
-        let start = Instant::now();
-        let layer = read_layer(read, &mut sources, identity);
-        load += start.elapsed();
-        let stop = layer.is_err();
-        // A closed channel means that the prefill was given up.
-        if sender.send(layer).is_err() || stop {
-            break;
-        }
-    }
-    (sources, load)
-}
-
-fn read_layer(
-    read: &LayerReads,
-    sources: &mut Sources,
-    identity: &KvIdentity,
-) -> Result<LoadedLayer, BadBlock> {
-    let rows: Vec<usize> = read
-        .chunks
-        .iter()
-        .flat_map(|(_, rows)| rows.clone())
-        .collect();
-    let total = identity.block_bytes(rows.len());
-    let mut k = vec![0u32; block_words(total)];
-    let mut v = vec![0u32; block_words(total)];
-    let (k_bytes, v_bytes) = (
-        bytemuck::cast_slice_mut::<u32, u8>(&mut k),
-        bytemuck::cast_slice_mut(&mut v),
-    );
-    let mut start = 0;
-    for (chunk, chunk_rows) in &read.chunks {
-        let block = start..start + identity.block_bytes(chunk_rows.len());
-        start = block.end;
-        let bad = |error| BadBlock {
-            chunk: *chunk,
-            layer: read.layer,
-            error,
-        };
-        let Some(source) = sources.get_mut(*chunk).and_then(Option::as_mut) else {
-            return Err(bad(SourceError {
-                message: "the chunk has no source".into(),
-            }));
-        };
-        source
-            .read_layer(read.layer, &mut k_bytes[block.clone()], &mut v_bytes[block])
-            .map_err(bad)?;
-    }
-    Ok(LoadedLayer {
-        rows,
-        k,
-        v,
-        bytes: 2 * total as u64,
-    })
 }

@@ -8,7 +8,7 @@
 //! [p3, end) question    always computed
 //! ```
 //! 1. `plan` fixes token ids, positions and what each chunk is.
-//! 2. `loader` reads ahead, layer by layer; `stored` places what was read.
+//! 2. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
 //! 3. `policy` ranks rows, by what `probe` or `deviation` showed it of the prompt.
 //! 4. `choose` makes rows alive; `recompute` runs the layers on them; `correct` moves the others.
 
@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod prefill;
 mod probe;
+mod readers;
 mod recompute;
 mod report;
 mod rows;
@@ -35,6 +36,6 @@ pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
 pub use report::{FuseReport, FuseTimings};
 
 pub(crate) use anchors::AnchorFinder;
-pub(crate) use prefill::{
-    FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow, Sources,
-};
+pub(crate) use loader::{Loader, Sources, shared};
+pub(crate) use prefill::{FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow};
+pub(crate) use readers::Readers;

@@ -5,8 +5,7 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 
 use super::deviation::Fresh;
-use super::loader::BadBlock;
-pub(crate) use super::loader::Sources;
+use super::loader::{BadBlock, Loader, Sources};
 use super::plan::FusionPlan;
 use super::policy::Deviation;
 use super::recompute::Run;
@@ -90,13 +89,13 @@ impl<B: FusionBackend> FusionContext<'_, B> {
     pub(crate) fn prefill(
         &mut self,
         plan: &FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
         window: RowWindow,
         observe: Observer<'_, B>,
     ) -> Result<FusedPrefill<B>, FuseError> {
         let start = Instant::now();
-        let mut run = Run::start(self, plan, sources, capacity);
+        let mut run = Run::start(self, plan, loader, capacity);
         // 1. What the policy must see before it can choose.
         let outcome = run
             .choose_rows(self, plan)
@@ -105,7 +104,7 @@ impl<B: FusionBackend> FusionContext<'_, B> {
         match outcome {
             Ok(()) => {}
             Err(Interrupt::BadBlock(block)) => {
-                let (sources, ..) = run.stored.finish();
+                let (sources, _) = run.stored.finish();
                 return Err(FuseError::BadBlock { block, sources });
             }
             Err(Interrupt::Stopped(error)) => return Err(FuseError::Stopped(error)),
@@ -125,15 +124,15 @@ impl<B: FusionBackend> FusionContext<'_, B> {
     pub(crate) fn true_deviation(
         &mut self,
         plan: &FusionPlan,
-        sources: Sources,
+        loader: Loader,
     ) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
-        let mut run = Run::start(self, plan, sources, plan.n_tokens());
+        let mut run = Run::start(self, plan, loader, plan.n_tokens());
         run.stored.keep_all();
         match run.true_deviation(self, plan, Deviation::Kv) {
             Ok(layers) => Ok((run.candidates, layers)),
             Err(Interrupt::Stopped(error)) => Err(FuseError::Stopped(error)),
             Err(Interrupt::BadBlock(block)) => {
-                let (sources, ..) = run.stored.finish();
+                let (sources, _) = run.stored.finish();
                 Err(FuseError::BadBlock { block, sources })
             }
         }

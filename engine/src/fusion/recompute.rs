@@ -11,12 +11,12 @@ use burn::tensor::Tensor;
 
 use super::blend::{Correction, Mode};
 use super::deviation::Fresh;
-use super::loader::Sources;
+use super::loader::Loader;
 use super::plan::{ChunkState, FusionPlan};
-use super::policy::{self, Selector};
+use super::policy::Selector;
 use super::prefill::{FusedPrefill, FusionContext, Interrupt, LayerView, Observer, RowWindow};
 use super::report::{FuseReport, FuseTimings};
-use super::rows::{always_rows, candidates, indices, layer_reads};
+use super::rows::{always_rows, candidates, indices};
 use super::stored::{Rows, Stored};
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, LayerCache};
@@ -47,39 +47,31 @@ impl<B: FusionBackend> Run<B> {
     pub(super) fn start(
         ctx: &mut FusionContext<'_, B>,
         plan: &FusionPlan,
-        sources: Sources,
+        loader: Loader,
         capacity: usize,
     ) -> Self {
         let decoder = ctx.decoder;
         let n_layers = decoder.config().num_hidden_layers;
+        let compares_at = |layer| match plan.mode() {
+            Mode::Full | Mode::Reuse => false,
+            Mode::Blend(blend) => blend.compares_at(layer),
+        };
+        let stored = Stored::new(loader, (0..n_layers).map(compares_at).collect());
         let (dtype, device) = (decoder.dtype(), decoder.device());
         let spare = ctx.spare.take_if(|spare| spare.capacity() >= capacity);
         let mut cache =
             spare.unwrap_or_else(|| KvCache::new(decoder.config(), capacity, dtype, device));
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
-        let (first_loaded, correction) = match plan.mode() {
-            Mode::Full | Mode::Reuse => (0, Correction::None),
-            Mode::Blend(blend) => (
-                policy::first_loaded_layer(blend, n_layers),
-                blend.correction,
-            ),
+        let correction = match plan.mode() {
+            Mode::Full | Mode::Reuse => Correction::None,
+            Mode::Blend(blend) => blend.correction,
         };
-        let kept = |layer| match plan.mode() {
-            Mode::Full | Mode::Reuse => false,
-            Mode::Blend(blend) => blend.compares_at(layer),
-        };
-        let reads = layer_reads(plan, first_loaded, n_layers);
         let always = always_rows(plan, prefix_cached);
         let alive = Rows::new(ctx, always.iter().copied().collect());
         Self {
             cache,
-            stored: Stored::start(
-                reads,
-                sources,
-                ctx.identity,
-                (0..n_layers).map(kept).collect(),
-            ),
+            stored,
             hidden: embed(ctx, plan, &alive.positions),
             alive,
             always,
@@ -204,8 +196,9 @@ impl<B: FusionBackend> Run<B> {
         let is_hit = |state: &&ChunkState| matches!(state, ChunkState::Hit { .. });
         let chunks_hit = states.iter().filter(is_hit).count();
         let prefix_tokens = plan.segments().prefix.len();
-        let (tokens_loaded, bytes_loaded) = (self.stored.n_tokens(), self.stored.bytes_loaded);
-        let (_, load, load_wait) = self.stored.finish();
+        let tokens_loaded = self.stored.n_tokens();
+        let (_, loaded) = self.stored.finish();
+        let (load, load_wait) = (loaded.load, loaded.wait);
         let report = FuseReport {
             mode: plan.mode().clone(),
             prompt_tokens: plan.n_tokens(),
@@ -213,7 +206,9 @@ impl<B: FusionBackend> Run<B> {
             tokens_loaded,
             tokens_recomputed: self.recomputed.len(),
             tokens_prefilled: self.always.len(),
-            bytes_loaded,
+            bytes_loaded: loaded.bytes_from_memory + loaded.bytes_from_disk,
+            bytes_from_memory: loaded.bytes_from_memory,
+            bytes_from_disk: loaded.bytes_from_disk,
             chunks_hit: if loads { chunks_hit } else { 0 },
             chunks_missed: states.len() - chunks_hit,
             failed_chunks: Vec::new(),

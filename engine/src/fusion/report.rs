@@ -18,7 +18,12 @@ pub struct FuseReport {
     pub tokens_recomputed: usize,
     /// Tokens computed at every layer: question, misses, an uncached prefix; all in full prefill.
     pub tokens_prefilled: usize,
+    /// From memory and disk together.
     pub bytes_loaded: u64,
+    /// Stored KV that was in this process's memory already.
+    pub bytes_from_memory: u64,
+    /// Stored KV read from files, whether or not the system had them cached.
+    pub bytes_from_disk: u64,
     pub chunks_hit: usize,
     pub chunks_missed: usize,
     /// Chunks whose KV turned out bad while loading; they count as missed.
@@ -48,9 +53,9 @@ impl FuseReport {
 pub struct FuseTimings {
     /// From submission until the engine thread took the request.
     pub queue: Duration,
-    /// Time the read-ahead thread spent reading.
+    /// Time the reader threads spent on this prompt's KV, added up over them.
     pub load: Duration,
-    /// Time the engine thread waited for the read-ahead thread.
+    /// Time the engine thread waited for them.
     pub load_wait: Duration,
     /// What the policy had to see before it could choose rows; loading it is in `load_wait`.
     pub probe: Duration,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::blend::{Blend, Budget, Mode};
 use super::loader::LayerReads;
 use super::plan::{ChunkState, FusionPlan};
-use super::policy::Candidates;
+use super::policy::{self, Candidates};
 
 /// Rows no policy decides about, computed at every layer: all of them in full prefill.
 pub(super) fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> BTreeSet<usize> {
@@ -37,14 +37,12 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
 }
 
 /// Exact chunks are read from layer 0, the others from the first layer the policy places them at.
-pub(super) fn layer_reads(
-    plan: &FusionPlan,
-    first_loose: usize,
-    n_layers: usize,
-) -> Vec<LayerReads> {
-    if *plan.mode() == Mode::Full {
-        return Vec::new();
-    }
+pub(super) fn layer_reads(plan: &FusionPlan, n_layers: usize) -> Vec<LayerReads> {
+    let first_loose = match plan.mode() {
+        Mode::Full => return Vec::new(),
+        Mode::Reuse => 0,
+        Mode::Blend(blend) => policy::first_loaded_layer(blend, n_layers),
+    };
     let states = plan.chunk_states();
     let reads = (0..n_layers).map(|layer| {
         let wanted = |&i: &usize| match states[i] {

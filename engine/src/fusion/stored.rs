@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use burn::tensor::{Int, Tensor};
 
-use super::loader::{BadBlock, LayerReads, LoadedLayer, Loader, Sources};
+use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
 use super::prefill::FusionContext;
 use crate::kernel::{FusionBackend, Rotation};
-use crate::kv::{KvCache, KvIdentity, StoredRows};
+use crate::kv::{KvCache, StoredRows};
 use crate::model::{RopeRows, row_tensor};
 
 /// Rows of the prompt with what is needed to place them.
@@ -43,7 +43,6 @@ pub(super) struct Placed<B: FusionBackend> {
 /// The stored KV of one prompt.
 pub(super) struct Stored<B: FusionBackend> {
     loader: Loader,
-    reads: Vec<LayerReads>,
     /// Layers below this have been placed.
     n_placed: usize,
     /// Per layer, whether what was placed is wanted again: to compare with, or to correct.
@@ -53,26 +52,19 @@ pub(super) struct Stored<B: FusionBackend> {
     /// The rotations of the chunks placed last.
     rotations: Vec<(Range<usize>, Rotation<B>)>,
     n_tokens: usize,
-    pub bytes_loaded: u64,
 }
 
 impl<B: FusionBackend> Stored<B> {
-    /// Begins to read ahead.
-    pub(super) fn start(
-        reads: Vec<LayerReads>,
-        sources: Sources,
-        identity: &KvIdentity,
-        kept: Vec<bool>,
-    ) -> Self {
+    /// Takes over what is being read: from here on it is this prompt's turn.
+    pub(super) fn new(loader: Loader, kept: Vec<bool>) -> Self {
+        loader.hasten();
         Self {
-            loader: Loader::start(reads.clone(), sources, identity.clone()),
+            loader,
             layers: kept.iter().map(|_| None).collect(),
             kept,
-            reads,
             n_placed: 0,
             rotations: Vec::new(),
             n_tokens: 0,
-            bytes_loaded: 0,
         }
     }
 
@@ -116,8 +108,8 @@ impl<B: FusionBackend> Stored<B> {
         self.loader.waited()
     }
 
-    /// Ends reading; gives the sources back with the time spent reading and waiting.
-    pub(super) fn finish(self) -> (Sources, Duration, Duration) {
+    /// Ends reading; gives the sources back with what loading came to.
+    pub(super) fn finish(self) -> (Sources, LoadReport) {
         self.loader.finish()
     }
 
@@ -128,58 +120,56 @@ impl<B: FusionBackend> Stored<B> {
         cache: &mut KvCache<B>,
         layer_idx: usize,
     ) -> Result<Option<Placed<B>>, BadBlock> {
-        if !self.reads.iter().any(|read| read.layer == layer_idx) {
+        if !self.loader.reads(layer_idx) {
             return Ok(None);
         }
-        let loaded = self.loader.next()?;
-        self.bytes_loaded += loaded.bytes;
-        self.n_tokens = loaded.rows.len();
-        let chunks = self.reads.iter().find(|read| read.layer == layer_idx);
-        let chunks: Vec<Range<usize>> = chunks
-            .iter()
-            .flat_map(|read| read.chunks.iter().map(|(_, rows)| rows.clone()))
-            .collect();
-        self.rotate_for(ctx, &chunks);
-        let mut first = 0;
-        for (rows, rotation) in &self.rotations {
-            let block = first..first + ctx.identity.block_bytes(rows.len());
-            first = block.end;
-            let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
-            let [k, v] = [&loaded.k, &loaded.v].map(|words| {
-                let bytes = &bytemuck::cast_slice::<u32, u8>(words)[block.clone()];
-                StoredRows::new(bytes, ctx.identity.kv_dtype, shape)
-            });
-            let layer = cache.layer_mut(layer_idx);
+        let blocks = self.loader.next()?;
+        self.n_tokens = blocks.iter().map(|block| block.rows.len()).sum();
+        self.rotate_for(ctx, &blocks);
+        let layer = cache.layer_mut(layer_idx);
+        for (block, (rows, rotation)) in blocks.iter().zip(&self.rotations) {
+            let [k, v] = stored_rows(ctx, block);
             layer.place(rows.start, &k, &v, rotation);
         }
-        Ok(self.kept[layer_idx].then(|| placed(ctx, loaded)))
+        Ok(self.kept[layer_idx].then(|| placed(ctx, &blocks)))
     }
 
     /// Rotations are the same at every layer that places the same chunks.
-    fn rotate_for(&mut self, ctx: &mut FusionContext<'_, B>, chunks: &[Range<usize>]) {
-        if self.rotations.iter().map(|(rows, _)| rows).eq(chunks) {
+    fn rotate_for(&mut self, ctx: &mut FusionContext<'_, B>, blocks: &[LoadedBlock]) {
+        let chunks = blocks.iter().map(|block| &block.rows);
+        let known = self.rotations.iter().map(|(rows, _)| rows);
+        if known.eq(chunks.clone()) {
             return;
         }
         let of = |rows: &Range<usize>| {
             let positions: Vec<usize> = rows.clone().collect();
             (rows.clone(), ctx.rope.rows(&positions).rotation())
         };
-        self.rotations = chunks.iter().map(of).collect();
+        self.rotations = chunks.map(of).collect();
     }
 }
 
+/// K and V of a block, as the kernels read them.
+fn stored_rows<'a, B: FusionBackend>(
+    ctx: &FusionContext<'_, B>,
+    block: &'a LoadedBlock,
+) -> [StoredRows<'a>; 2] {
+    let identity = ctx.identity;
+    let shape = [block.rows.len(), identity.kv_heads, identity.head_dim];
+    [block.k(), block.v()].map(|bytes| StoredRows::new(bytes, identity.kv_dtype, shape))
+}
+
 /// What was loaded of a layer, as tensors in the compute dtype.
-fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, loaded: LoadedLayer) -> Placed<B> {
-    let LoadedLayer { rows, k, v, .. } = loaded;
-    let shape = [rows.len(), ctx.identity.kv_heads, ctx.identity.head_dim];
-    let tensor = |words: &[u32]| {
-        let stored = StoredRows::new(bytemuck::cast_slice(words), ctx.identity.kv_dtype, shape);
-        let tensor: Tensor<B, 3> = stored.to_tensor(ctx.decoder.device());
+fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, blocks: &[LoadedBlock]) -> Placed<B> {
+    let device = ctx.decoder.device();
+    let tensors = |side: usize| {
+        let tensor = |block| stored_rows(ctx, block)[side].to_tensor(device);
+        let tensor: Tensor<B, 3> = Tensor::cat(blocks.iter().map(tensor).collect(), 0);
         tensor.cast(ctx.decoder.dtype())
     };
     Placed {
-        k: tensor(&k),
-        v: tensor(&v),
-        rows,
+        rows: blocks.iter().flat_map(|block| block.rows.clone()).collect(),
+        k: tensors(0),
+        v: tensors(1),
     }
 }

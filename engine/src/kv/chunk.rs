@@ -1,5 +1,9 @@
 //! A chunk's KV as bytes, and the trait through which layers of it reach the engine.
 
+use std::sync::Arc;
+
+use super::buffer::HostBuffer;
+
 /// KV of one chunk, computed alone behind the conditioning prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkKv {
@@ -13,14 +17,36 @@ pub struct ChunkKv {
 
 /// Gives single layers of one chunk's KV.
 ///
-/// The engine calls this from its read-ahead thread, for layers in ascending order, and may start
-/// again from a lower layer when a prompt is replanned.
-pub trait LayerSource: Send {
-    /// Fills `k` and `v`, whose lengths are exactly one block, with verified bytes of `layer`.
+/// The engine's reader threads call this, for layers in ascending order but several at once, from
+/// the time the request is queued; and again from a lower layer when a prompt is replanned.
+pub trait LayerSource: Send + Sync {
+    /// Fills both blocks of `into`, whose span is that of the chunk's layers, with verified bytes of
+    /// `layer`.
     ///
     /// # Errors
-    /// When the block cannot be read or does not verify. The engine then computes the chunk.
-    fn read_layer(&mut self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError>;
+    /// When the blocks cannot be read or do not verify. The engine then computes the chunk.
+    fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError>;
+
+    /// The layer, where it is in memory as verified bytes already: it is then used without a copy.
+    fn resident(&self, _layer: usize) -> Option<Arc<HostBuffer>> {
+        None
+    }
+
+    /// Shows what [`LayerSource::read_layer`] gave. A source that clones the handle keeps the bytes
+    /// for later requests; nobody writes to them any more.
+    fn keep(&self, _layer: usize, _block: &Arc<HostBuffer>) {}
+
+    /// Where [`LayerSource::read_layer`] reads from, for the statistics.
+    fn tier(&self) -> Tier;
+}
+
+/// What stored KV is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// This process's memory.
+    Memory,
+    /// A file, whether or not the system has it in its page cache.
+    Disk,
 }
 
 /// Why a layer could not be had.
@@ -31,19 +57,24 @@ pub struct SourceError {
 }
 
 /// A [`LayerSource`] over KV in memory.
-pub struct MemorySource(pub std::sync::Arc<ChunkKv>);
+pub struct MemorySource(pub Arc<ChunkKv>);
 
 impl LayerSource for MemorySource {
-    fn read_layer(&mut self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError> {
+    fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
         let fail = |message: String| SourceError { message };
         let Some((from_k, from_v)) = self.0.layers.get(layer) else {
             return Err(fail(format!("layer {layer} is not in this chunk's KV")));
         };
+        let (k, v) = into.blocks_mut();
         if (from_k.len(), from_v.len()) != (k.len(), v.len()) {
             return Err(fail(format!("layer {layer} has a block of another length")));
         }
         k.copy_from_slice(from_k);
         v.copy_from_slice(from_v);
         Ok(())
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Memory
     }
 }

@@ -11,6 +11,7 @@ use burn::tensor::{DType, Tensor};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
+use crate::kv::buffer::BlockSpan;
 
 /// Version of the block layout: `[n_tokens, kv_heads, head_dim]`, K after bias and k_norm and
 /// before RoPE. Any change of meaning is a new version, and old blobs become misses.
@@ -135,6 +136,21 @@ impl KvIdentity {
         n_tokens * self.kv_heads * self.head_dim * self.kv_dtype.dtype().size()
     }
 
+    /// Bytes of one K block of a chunk of `n_tokens`.
+    pub fn k_block_bytes(&self, n_tokens: usize) -> usize {
+        self.block_bytes(n_tokens)
+    }
+
+    /// Bytes of one V block of a chunk of `n_tokens`.
+    pub fn v_block_bytes(&self, n_tokens: usize) -> usize {
+        self.block_bytes(n_tokens)
+    }
+
+    /// How the blocks of one layer of a chunk of `n_tokens` lie in memory and on disk.
+    pub fn block_span(&self, n_tokens: usize) -> BlockSpan {
+        BlockSpan::new(self.k_block_bytes(n_tokens), self.v_block_bytes(n_tokens))
+    }
+
     /// The stored dtype as the opaque tag the store keeps.
     pub fn dtype_tag(&self) -> u8 {
         match self.kv_dtype {
@@ -189,11 +205,6 @@ fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
 
 fn id_bytes(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
-}
-
-/// Length of a block buffer in 4-byte words; `head_dim` is even, so every dtype fits.
-pub(crate) fn block_words(block_bytes: usize) -> usize {
-    block_bytes.div_ceil(size_of::<u32>())
 }
 
 /// The little-endian bytes of `[n_tokens, kv_heads, head_dim]` in the stored dtype.

@@ -1,15 +1,20 @@
-//! Keys and values: on the device (`cache`), as a chunk's bytes (`chunk`), their identity and
-//! layout in storage (`codec`), and the exact KV of prompt prefixes (`prefix`).
+//! Keys and values: on the device (`cache`), as a chunk's bytes (`chunk`) in host memory (`buffer`,
+//! `ring`), their identity and layout in storage (`codec`), and the exact KV of prompt prefixes
+//! (`prefix`).
 
+mod buffer;
 mod cache;
 mod chunk;
 mod codec;
 mod prefix;
+mod ring;
 mod stored_rows;
 
+pub use buffer::{BLOCK_ALIGN, BlockSpan, HostBuffer};
 pub use cache::{KvCache, LayerCache};
-pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError};
+pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError, Tier};
+pub(crate) use codec::tensor_to_block;
 pub use codec::{ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity};
-pub(crate) use codec::{block_words, tensor_to_block};
 pub(crate) use prefix::PrefixCache;
+pub(crate) use ring::BufferRing;
 pub use stored_rows::StoredRows;

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use ragweave_engine::{
-    EngineOptions, FusionBackend, FusionPlan, KvDtype, LayerSource, MemorySource, Mode, Policy,
-    PromptSegments, SourceError,
+    EngineOptions, FusionBackend, FusionPlan, HostBuffer, KvDtype, LayerSource, MemorySource, Mode,
+    Policy, PromptSegments, SourceError, Tier,
 };
 
 use super::fixtures::{Prompt, assert_close, load, load_with_kv, options, small_prompt};
@@ -214,13 +214,17 @@ struct BadLayer {
 }
 
 impl LayerSource for BadLayer {
-    fn read_layer(&mut self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError> {
+    fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
         if layer == self.bad_layer {
             return Err(SourceError {
                 message: format!("layer {layer}: checksum mismatch"),
             });
         }
-        self.inner.read_layer(layer, k, v)
+        self.inner.read_layer(layer, into)
+    }
+
+    fn tier(&self) -> Tier {
+        self.inner.tier()
     }
 }
 

@@ -30,6 +30,12 @@ pub struct CommonArgs {
     /// Stored type of chunk KV: f32, f16 or bf16; part of the store's identity [env: RAGWEAVE_KV_DTYPE]
     #[arg(long, value_name = "TYPE")]
     pub kv_dtype: Option<String>,
+    /// How stored KV is read: auto, pread, direct, uring or mmap [env: RAGWEAVE_STORE_KV_IO]
+    #[arg(long, value_name = "WAY")]
+    pub kv_io: Option<String>,
+    /// Bytes of chunk KV kept in memory in front of the store, 0 for none [env: RAGWEAVE_STORE_MEMORY_BYTES]
+    #[arg(long, value_name = "BYTES")]
+    pub kv_memory: Option<u64>,
     /// System text before the passages; part of the store's identity [env: RAGWEAVE_SYSTEM]
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -67,6 +73,12 @@ impl CommonArgs {
             ("--device", "device", self.device.clone()),
             ("--dtype", "dtype", self.dtype.clone()),
             ("--kv-dtype", "kv_dtype", self.kv_dtype.clone()),
+            ("--kv-io", "store.kv_io", self.kv_io.clone()),
+            (
+                "--kv-memory",
+                "store.memory_bytes",
+                self.kv_memory.map(|bytes| bytes.to_string()),
+            ),
             ("--system", "system", self.system.clone()),
             (
                 "--chunk-tokens",

@@ -56,6 +56,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("ingest.neighbours", Kind::Integer),
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
+    ("store.kv_io", Kind::Text),
+    ("store.memory_bytes", Kind::Integer),
     ("telemetry.shadow_full", Kind::Float),
     ("prompt.prefix", Kind::Text),
     ("prompt.chunk", Kind::Text),

@@ -33,6 +33,10 @@ fn the_built_in_defaults_are_valid() {
     assert_eq!(config.ingest.neighbours, 0);
     assert_eq!(config.limits.max_deadline, Duration::from_secs(300));
     assert_eq!(config.kv_dtype(), KvDtype::F32);
+    assert_eq!(
+        (config.store.kv_io, config.store.memory_bytes),
+        (KvIo::Auto, 1 << 30)
+    );
     assert_eq!(config.fusion.to_mode(), Mode::blend(Policy::hkvd(1), 0.15));
 }
 
@@ -95,6 +99,10 @@ fn errors_name_the_key_and_its_origin() {
         load(&["device=tpu"]).contains("device in flag --set"),
         "{}",
         load(&["device=tpu"])
+    );
+    assert_eq!(
+        load(&["store.kv_io=odirect"]),
+        "store.kv_io in flag --set: \"odirect\" is not one of auto, pread, direct, uring, mmap"
     );
     assert_eq!(
         load(&["fusion.ration=1"]),

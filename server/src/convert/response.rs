@@ -93,6 +93,8 @@ fn cache_use(report: &FuseReport, looked_up: bool) -> v1::CacheUse {
         tokens_recomputed: count(report.tokens_recomputed),
         tokens_prefilled: count(report.tokens_prefilled),
         bytes_loaded: report.bytes_loaded,
+        bytes_from_memory: report.bytes_from_memory,
+        bytes_from_disk: report.bytes_from_disk,
     }
 }
 

@@ -240,9 +240,12 @@ impl Desk {
     }
 
     fn source(&self, passage: &Passage) -> Option<Box<dyn LayerSource>> {
-        let store = &self.components.store;
+        let (store, memory) = (&self.components.store, &self.components.memory);
         match store.open_blob(&passage.key, &passage.token_ids) {
-            Ok(reader) => Some(Box::new(BlobSource::new(Arc::clone(store), reader?))),
+            Ok(reader) => {
+                let source = BlobSource::new(Arc::clone(store), reader?);
+                Some(Box::new(source.behind(Arc::clone(memory))))
+            }
             Err(error) => {
                 tracing::warn!(chunk = passage.chunk_id, %error, "lookup of stored KV failed");
                 None

@@ -28,7 +28,20 @@ pub(super) fn store(components: &Components) -> Result<v1::StoreStats, Problem> 
         live_bytes: stats.live_bytes,
         dead_bytes: stats.dead_bytes,
         json: serde_json::to_string(&stats).map_err(Problem::internal)?,
+        memory: Some(memory(components)),
     })
+}
+
+fn memory(components: &Components) -> v1::MemoryTierStats {
+    let stats = components.memory.stats();
+    v1::MemoryTierStats {
+        budget_bytes: stats.budget_bytes,
+        bytes: stats.bytes,
+        chunks: stats.chunks,
+        served_blocks: stats.served_blocks,
+        served_bytes: stats.served_bytes,
+        evicted_chunks: stats.evicted_chunks,
+    }
 }
 
 pub(super) fn server(shared: &Shared) -> v1::ServerStats {

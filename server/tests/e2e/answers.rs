@@ -129,7 +129,8 @@ async fn a_selection_of_the_request_is_planned_and_named_in_the_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_last_layer_is_a_miss_and_never_a_wrong_answer() {
-    let mut site = Site::start().await;
+    // Nothing in memory, where the good bytes would go on to be served.
+    let mut site = Site::start_with(&["store.memory_bytes=0"]).await;
     let chunks = ["fox#0", "sword#0"];
     let full = site
         .ask(about(&chunks, FusionMode::Full, 24))

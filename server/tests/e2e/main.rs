@@ -6,6 +6,7 @@
 mod answers;
 mod documents;
 mod limits;
+mod memory;
 mod neighbours;
 mod process;
 mod quality;

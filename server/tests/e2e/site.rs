@@ -76,7 +76,12 @@ impl Site {
 
     /// A server over [`FOX`], [`NETS`] and [`SWORD`], with their KV.
     pub async fn start() -> Self {
-        let mut site = Self::empty(&[]).await;
+        Self::start_with(&[]).await
+    }
+
+    /// [`Site::start`] with settings of the configuration.
+    pub async fn start_with(settings: &[&str]) -> Self {
+        let mut site = Self::empty(settings).await;
         site.ingest(&[("fox", FOX), ("nets", NETS), ("sword", SWORD)], false)
             .await;
         site

@@ -1,17 +1,22 @@
 //! Segment files: append-only while this process writes them, immutable afterwards, deleted only
 //! by unlink, so that a descriptor once opened stays valid.
 
+mod blocks;
 pub mod format;
 mod reader;
 mod scan;
+pub(crate) mod uring;
 mod writer;
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use memmap2::Mmap;
+
+pub(crate) use blocks::BlockReads;
 pub(crate) use format::RecordLayout;
 pub use reader::BlobReader;
 pub(crate) use reader::{OpenRecord, check_record, open_record};
@@ -34,18 +39,62 @@ pub(crate) struct SegmentFile {
     pins: AtomicU64,
     /// A sync failed for want of space: what was not synced before is lost.
     abandoned: AtomicBool,
+    /// Nobody writes to it any more.
+    sealed: AtomicBool,
+    /// The same file past the page cache, once somebody reads it that way; `None` where it cannot
+    /// be opened any more, an error where the file system refuses.
+    direct: OnceLock<io::Result<Option<fs_err::File>>>,
+    /// Map of the whole file, once somebody reads it that way.
+    map: OnceLock<Mmap>,
 }
 
 impl SegmentFile {
     fn new(id: u64, path: PathBuf, file: fs_err::File) -> Arc<Self> {
-        let (pins, abandoned) = (AtomicU64::new(0), AtomicBool::new(false));
         Arc::new(Self {
             id,
             path,
             file,
-            pins,
-            abandoned,
+            pins: AtomicU64::new(0),
+            abandoned: AtomicBool::new(false),
+            sealed: AtomicBool::new(false),
+            direct: OnceLock::new(),
+            map: OnceLock::new(),
         })
+    }
+
+    /// Says that the last byte has been written.
+    fn seal(&self) {
+        self.sealed.store(true, Ordering::Release);
+    }
+
+    /// The file past the page cache. `None` where it cannot be opened now: it may be unlinked, while
+    /// `file` goes on to be good.
+    ///
+    /// # Errors
+    /// Where the file system refuses that way of reading.
+    fn direct(&self, disk: &DynDisk) -> Result<Option<&fs_err::File>, &io::Error> {
+        let open = || match disk.open_direct(&self.path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.direct.get_or_init(open).as_ref().map(Option::as_ref)
+    }
+
+    /// A map of the whole file; `None` while it is written.
+    #[expect(unsafe_code, reason = "memory maps are unsafe to make")]
+    fn map(&self) -> io::Result<Option<&Mmap>> {
+        if let Some(map) = self.map.get() {
+            return Ok(Some(map));
+        }
+        if !self.sealed.load(Ordering::Acquire) {
+            return Ok(None);
+        }
+        // SAFETY: the file is sealed, so this process does not change it, and it holds the directory's
+        // lock, so no other ragweave does. Somebody else still could: readers copy and verify the
+        // copy, and the documentation of `KvIo::Mmap` names what remains.
+        let map = unsafe { Mmap::map(self.file.file()) }?;
+        Ok(Some(self.map.get_or_init(|| map)))
     }
 
     pub(crate) fn is_pinned(&self) -> bool {
@@ -136,6 +185,7 @@ impl Segments {
         }
         let path = self.path(id);
         let segment = SegmentFile::new(id, path.clone(), fs_err::File::open(path)?);
+        segment.seal(); // what this process writes stays in the map until it is sealed
         Ok(self.keep(segment))
     }
 

@@ -1,10 +1,11 @@
-//! Reads records with `pread`. Every checksum is verified on the copy that the caller gets, never
-//! on a mapping that could change afterwards.
+//! Reads records. Every checksum is verified on the copy that the caller gets, never on a mapping
+//! that could change afterwards.
 
 use std::io;
 use std::sync::Arc;
 
 use super::SegmentFile;
+use super::blocks::BlockReads;
 use super::format::{
     BlockKind, PAGE_BYTES, RecordHead, RecordLayout, RecordPlace, align_up, block_crc, decode_head,
     encode_footer,
@@ -17,6 +18,7 @@ use crate::stats::{Counters, MissKind};
 /// An open blob. It stays readable when the blob is removed or replaced meanwhile.
 pub struct BlobReader {
     record: OpenRecord,
+    reads: Arc<BlockReads>,
     counters: Arc<Counters>,
 }
 
@@ -29,8 +31,12 @@ impl std::fmt::Debug for BlobReader {
 }
 
 impl BlobReader {
-    pub(crate) fn new(record: OpenRecord, counters: Arc<Counters>) -> Self {
-        Self { record, counters }
+    pub(crate) fn new(record: OpenRecord, reads: Arc<BlockReads>, counters: Arc<Counters>) -> Self {
+        Self {
+            record,
+            reads,
+            counters,
+        }
     }
 
     /// Shape of the blob.
@@ -53,11 +59,29 @@ impl BlobReader {
         if let Err(error) = &read {
             k.fill(0);
             v.fill(0);
-            if let Some(kind) = MissKind::of_error(error) {
-                self.counters.miss(kind);
-            }
+            self.count(error);
         }
         read
+    }
+
+    /// Fills `bytes` with both blocks of `layer` as they lie in the file: the K block, zeros up to a
+    /// whole number of pages, the V block, zeros likewise. One read, in the way the store was opened
+    /// for; direct IO needs a buffer that begins on a page border.
+    ///
+    /// Errors: as [`BlobReader::read_layer`].
+    pub fn read_layer_into(&self, layer: usize, bytes: &mut [u8]) -> Result<(), StoreError> {
+        let read = self.record.read_layer_into(&self.reads, layer, bytes);
+        if let Err(error) = &read {
+            bytes.fill(0);
+            self.count(error);
+        }
+        read
+    }
+
+    fn count(&self, error: &StoreError) {
+        if let Some(kind) = MissKind::of_error(error) {
+            self.counters.miss(kind);
+        }
     }
 }
 
@@ -124,13 +148,59 @@ impl OpenRecord {
     }
 
     fn read_layer(&self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), StoreError> {
-        let Some([k_crc, v_crc]) = self.head.block_crcs.get(layer).copied() else {
-            return self.invalid(format!("it has no layer {layer}"));
-        };
-        // Lossless: the table has at most `MAX_LAYERS` entries.
-        let layer = layer as u32;
+        let (layer, [k_crc, v_crc]) = self.layer(layer)?;
         for (kind, bytes, crc) in [(BlockKind::K, k, k_crc), (BlockKind::V, v, v_crc)] {
             self.read_block(layer, kind, bytes, crc)?;
+        }
+        Ok(())
+    }
+
+    /// The layer as the format counts it, with the checksums of its blocks.
+    fn layer(&self, layer: usize) -> Result<(u32, [u32; 2]), StoreError> {
+        let Some(crcs) = self.head.block_crcs.get(layer) else {
+            return Err(self.invalid(format!("it has no layer {layer}")));
+        };
+        // Lossless: the table has at most `MAX_LAYERS` entries.
+        Ok((layer as u32, *crcs))
+    }
+
+    fn read_layer_into(
+        &self,
+        reads: &BlockReads,
+        layer: usize,
+        bytes: &mut [u8],
+    ) -> Result<(), StoreError> {
+        let (layer, [k_crc, v_crc]) = self.layer(layer)?;
+        let start = self.layout.block_offset(layer, BlockKind::K);
+        let expected = self.layout.block_offset(layer + 1, BlockKind::K) - start;
+        if bytes.len() as u64 != expected {
+            let len = bytes.len();
+            return Err(self.invalid(format!(
+                "the buffer of a layer has {len} bytes instead of {expected}"
+            )));
+        }
+        let offset = self.location.offset + start;
+        let read = reads.read(&self.file, bytes, offset);
+        read.map_err(|source| read_failed(&self.file, offset, source))?;
+        for (kind, crc) in [(BlockKind::K, k_crc), (BlockKind::V, v_crc)] {
+            let begin = (self.layout.block_offset(layer, kind) - start) as usize;
+            let len = self.layout.block_bytes(kind) as usize;
+            self.verify(layer, kind, &bytes[begin..begin + len], crc)?;
+        }
+        Ok(())
+    }
+
+    fn verify(
+        &self,
+        layer: u32,
+        kind: BlockKind,
+        bytes: &[u8],
+        crc: u32,
+    ) -> Result<(), StoreError> {
+        let offset = self.location.offset + self.layout.block_offset(layer, kind);
+        if block_crc(&self.key, offset, layer, kind, bytes) != crc {
+            let what = format!("{kind:?} block of layer {layer} fails its checksum");
+            return Err(StoreError::corrupt(&self.file.path, offset, what));
         }
         Ok(())
     }
@@ -145,24 +215,20 @@ impl OpenRecord {
         let expected = self.layout.block_bytes(kind) as usize;
         if bytes.len() != expected {
             let len = bytes.len();
-            return self.invalid(format!(
+            return Err(self.invalid(format!(
                 "{kind:?} buffer has {len} bytes instead of {expected}"
-            ));
+            )));
         }
         let offset = self.location.offset + self.layout.block_offset(layer, kind);
         read_at(&self.disk, &self.file, bytes, offset)?;
-        if block_crc(&self.key, offset, layer, kind, bytes) != crc {
-            let what = format!("{kind:?} block of layer {layer} fails its checksum");
-            return Err(StoreError::corrupt(&self.file.path, offset, what));
-        }
-        Ok(())
+        self.verify(layer, kind, bytes, crc)
     }
 
-    fn invalid(&self, what: String) -> Result<(), StoreError> {
-        Err(StoreError::InvalidBlob {
+    fn invalid(&self, what: String) -> StoreError {
+        StoreError::InvalidBlob {
             key: self.key,
             what,
-        })
+        }
     }
 }
 
@@ -202,14 +268,18 @@ pub(super) fn read_at(
     bytes: &mut [u8],
     offset: u64,
 ) -> Result<(), StoreError> {
-    disk.read_at(&file.file, bytes, offset)
-        .map_err(|source| match source.kind() {
-            io::ErrorKind::UnexpectedEof => {
-                StoreError::corrupt(&file.path, offset, "the file ends inside the record")
-            }
-            _ => StoreError::Io {
-                path: file.path.clone(),
-                source,
-            },
-        })
+    let read = disk.read_at(&file.file, bytes, offset);
+    read.map_err(|source| read_failed(file, offset, source))
+}
+
+fn read_failed(file: &SegmentFile, offset: u64, source: io::Error) -> StoreError {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => {
+            StoreError::corrupt(&file.path, offset, "the file ends inside the record")
+        }
+        _ => StoreError::Io {
+            path: file.path.clone(),
+            source,
+        },
+    }
 }

@@ -119,7 +119,11 @@ impl SegmentWriter {
     fn room_for(&mut self, record_bytes: u64, commit_seq: u64) -> Result<Active, WriteFailure> {
         match self.active.take() {
             Some(active) if active.end + record_bytes <= self.max_segment_bytes => Ok(active),
-            Some(_) | None => self.start_segment(commit_seq),
+            Some(full) => {
+                full.file.seal();
+                self.start_segment(commit_seq)
+            }
+            None => self.start_segment(commit_seq),
         }
     }
 

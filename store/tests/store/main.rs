@@ -10,6 +10,7 @@ mod crash;
 mod disks;
 mod documents;
 mod harness;
+mod kv_io;
 mod model;
 mod opening;
 mod power_loss;

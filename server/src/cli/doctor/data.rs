@@ -35,7 +35,17 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Err(error @ ServerError::Locked { .. }) => Finding::warn("store", error.to_string()),
         Err(error) => Finding::fail("store", error.to_string()),
     });
+    findings.push(kv_io(config));
     findings
+}
+
+/// Whether stored KV can be read as configured.
+fn kv_io(config: &Config) -> Finding {
+    let io = config.store.kv_io;
+    match io.obstacle(&config.data) {
+        None => Finding::ok("kv io", io.to_string()),
+        Some(why) => Finding::warn("kv io", format!("{io} becomes pread: {why}")),
+    }
 }
 
 /// Free space where the data directory is, or is going to be.

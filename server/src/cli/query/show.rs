@@ -104,6 +104,8 @@ pub(super) fn reply_json(reply: &Reply) -> Value {
             "tokens_recomputed": cache.tokens_recomputed,
             "tokens_prefilled": cache.tokens_prefilled,
             "bytes_loaded": cache.bytes_loaded,
+            "bytes_from_memory": cache.bytes_from_memory,
+            "bytes_from_disk": cache.bytes_from_disk,
         },
         "timings_ms": timings,
         "client_ttft_ms": reply.client_ttft.as_secs_f64() * 1e3,

@@ -40,6 +40,15 @@ fn print(stats: &v1::GetStatsResponse) {
         store.live_bytes,
         store.dead_bytes
     );
+    let memory = store.memory.unwrap_or_default();
+    say!(
+        "KV in memory {} bytes of {}, {} chunks; {} bytes served, {} chunks evicted",
+        memory.bytes,
+        memory.budget_bytes,
+        memory.chunks,
+        memory.served_bytes,
+        memory.evicted_chunks
+    );
     say!(
         "server       {}, up {} s",
         server.version,
@@ -91,7 +100,8 @@ fn as_json(stats: &v1::GetStatsResponse) -> Value {
     let server = stats.server.clone().unwrap_or_default();
     let shadow = server.shadow.unwrap_or_default();
     // The store's own object, as it is without a server; its counters grow between versions.
-    let store = stats.store.clone().unwrap_or_default().json;
+    let store = stats.store.clone().unwrap_or_default();
+    let memory = store.memory.unwrap_or_default();
     json!({
         "model": {
             "name": model.name,
@@ -100,7 +110,15 @@ fn as_json(stats: &v1::GetStatsResponse) -> Value {
             "max_model_len": model.max_model_len,
             "device": model.device,
         },
-        "store": serde_json::from_str::<Value>(&store).unwrap_or_default(),
+        "store": serde_json::from_str::<Value>(&store.json).unwrap_or_default(),
+        "memory": {
+            "budget_bytes": memory.budget_bytes,
+            "bytes": memory.bytes,
+            "chunks": memory.chunks,
+            "served_blocks": memory.served_blocks,
+            "served_bytes": memory.served_bytes,
+            "evicted_chunks": memory.evicted_chunks,
+        },
         "server": {
             "version": server.version,
             "uptime_seconds": server.uptime_seconds,

@@ -1,0 +1,307 @@
+//! The engine's reader threads. They read ahead of the prompt that runs and of the one behind it,
+//! layer by layer, every chunk of a layer before the next layer.
+//!
+//! All there is to decide is under one lock and takes no time; blocks are read outside of it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::loader::{BadBlock, BlockRead, LoadedBlock, Sources};
+use crate::kv::{BufferRing, LayerSource, SourceError};
+
+/// Threads that read. Two keep a device busy while one of them verifies what it has read.
+const READER_THREADS: usize = 2;
+/// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt's
+/// buffers are bounded to one more.
+const READ_AHEAD_LAYERS: usize = 4;
+/// Prompts that are read for at a time: the one that runs, and the next in the queue.
+const MAX_READING: usize = 2;
+
+/// Most bytes of buffers kept for later prompts.
+const MAX_IDLE_BYTES: usize = 256 << 20;
+
+/// The reader threads of one engine. They end when this is dropped.
+pub(crate) struct Readers {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// There may be something to read.
+    work: Condvar,
+    /// A block has come.
+    ready: Condvar,
+    ring: Arc<BufferRing>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The prompt that runs, then the others in the order in which they came.
+    prompts: VecDeque<Prompt>,
+    next_id: u64,
+    is_closed: bool,
+}
+
+/// One prompt's reads and how far they are.
+struct Prompt {
+    id: u64,
+    sources: Sources,
+    blocks: Vec<BlockRead>,
+    /// Per layer, its part of `blocks`.
+    layers: Vec<Range<usize>>,
+    /// Blocks below this are being read or have been.
+    n_begun: usize,
+    /// Layers below this have been taken.
+    n_taken: usize,
+    /// Per block, what came of it; `None` before that, and once it is taken.
+    read: Vec<Option<Result<LoadedBlock, BadBlock>>>,
+    load: Duration,
+}
+
+/// One block for one thread.
+struct Task {
+    prompt_id: u64,
+    index: usize,
+    block: BlockRead,
+    source: Option<Arc<dyn LayerSource>>,
+}
+
+impl Readers {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// Where the system refuses a thread.
+    pub(crate) fn start() -> io::Result<Self> {
+        let readers = Self::idle();
+        for i in 0..READER_THREADS {
+            let shared = Arc::clone(&readers.shared);
+            std::thread::Builder::new()
+                .name(format!("ragweave-read-{i}"))
+                .spawn(move || shared.work())?;
+        }
+        Ok(readers)
+    }
+
+    /// Without a thread.
+    fn idle() -> Self {
+        let shared = Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            ready: Condvar::new(),
+            ring: Arc::new(BufferRing::new(MAX_IDLE_BYTES)),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    /// Queues a prompt's blocks, given layer by layer.
+    pub(super) fn open(&self, layers: Vec<Vec<BlockRead>>, sources: Sources) -> Ticket {
+        let mut state = self.shared.lock();
+        let id = state.next_id;
+        state.next_id += 1;
+        state.prompts.push_back(Prompt::new(id, layers, sources));
+        drop(state);
+        self.shared.work.notify_all();
+        Ticket {
+            id,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl Drop for Readers {
+    fn drop(&mut self) {
+        self.shared.lock().is_closed = true;
+        // A thread inside a source ends when that returns; nobody waits for it.
+        self.shared.work.notify_all();
+    }
+}
+
+/// A prompt's place among the reads. Dropping it takes the prompt out.
+pub(super) struct Ticket {
+    id: u64,
+    shared: Arc<Shared>,
+}
+
+impl Ticket {
+    /// Puts the prompt before all others.
+    pub(super) fn hasten(&self) {
+        let mut state = self.shared.lock();
+        if let Some(i) = state.place(self.id)
+            && let Some(prompt) = state.prompts.remove(i)
+        {
+            state.prompts.push_front(prompt);
+        }
+        drop(state);
+        self.shared.work.notify_all();
+    }
+
+    /// Waits for the next layer.
+    ///
+    /// # Errors
+    /// The first of its blocks that could not be had.
+    pub(super) fn next_layer(&self) -> Result<Vec<LoadedBlock>, BadBlock> {
+        let mut state = self.shared.lock();
+        loop {
+            if let Some(prompt) = state.prompt(self.id)
+                && let Some(blocks) = prompt.take_layer()
+            {
+                drop(state);
+                self.shared.work.notify_all();
+                return blocks;
+            }
+            let waited = self.shared.ready.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Time the threads have spent on this prompt's blocks so far.
+    pub(super) fn load(&self) -> Duration {
+        let mut state = self.shared.lock();
+        state
+            .prompt(self.id)
+            .map_or(Duration::ZERO, |prompt| prompt.load)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        let prompt = state.place(self.id).and_then(|i| state.prompts.remove(i));
+        drop(state);
+        drop(prompt); // sources may do anything when they are dropped: not under the lock
+        self.shared.work.notify_all();
+    }
+}
+
+impl Shared {
+    /// A reader thread's life.
+    fn work(&self) {
+        while let Some(task) = self.next_task() {
+            let start = Instant::now();
+            let source = task.source.as_deref();
+            let read = || task.block.run(source, &self.ring);
+            let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+                Err(SourceError {
+                    message: "reading stored KV panicked".into(),
+                })
+            });
+            let read = read.map_err(|error| task.block.bad(error));
+            self.deliver(&task, read, start.elapsed());
+        }
+    }
+
+    /// Waits for something to read; `None` once closed.
+    fn next_task(&self) -> Option<Task> {
+        let mut state = self.lock();
+        loop {
+            if state.is_closed {
+                return None;
+            }
+            if let Some(task) = state.begin() {
+                return Some(task);
+            }
+            let waited = self.work.wait(state);
+            state = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn deliver(&self, task: &Task, read: Result<LoadedBlock, BadBlock>, took: Duration) {
+        let mut state = self.lock();
+        let Some(prompt) = state.prompt(task.prompt_id) else {
+            drop(state); // the prompt was given up: its buffer goes round
+            return;
+        };
+        if read.is_err() {
+            prompt.n_begun = prompt.blocks.len(); // nothing behind it is wanted
+        }
+        prompt.load += took;
+        prompt.read[task.index] = Some(read);
+        drop(state);
+        self.ready.notify_all();
+    }
+
+    /// Every change of the state is whole, so a poisoned lock is sound.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The next block of the first prompt that may read one.
+    fn begin(&mut self) -> Option<Task> {
+        let mut prompts = self.prompts.iter_mut().take(MAX_READING);
+        prompts.find_map(Prompt::begin)
+    }
+
+    fn place(&self, id: u64) -> Option<usize> {
+        self.prompts.iter().position(|prompt| prompt.id == id)
+    }
+
+    fn prompt(&mut self, id: u64) -> Option<&mut Prompt> {
+        self.prompts.iter_mut().find(|prompt| prompt.id == id)
+    }
+}
+
+impl Prompt {
+    fn new(id: u64, layers: Vec<Vec<BlockRead>>, sources: Sources) -> Self {
+        let mut end = 0;
+        let ranges = layers.iter().map(|blocks| {
+            let start = end;
+            end += blocks.len();
+            start..end
+        });
+        Self {
+            id,
+            sources,
+            layers: ranges.collect(),
+            n_begun: 0,
+            n_taken: 0,
+            read: (0..end).map(|_| None).collect(),
+            blocks: layers.into_iter().flatten().collect(),
+            load: Duration::ZERO,
+        }
+    }
+
+    /// The next block, if it lies within the read-ahead.
+    fn begin(&mut self) -> Option<Task> {
+        let last = self.layers.len().min(self.n_taken + READ_AHEAD_LAYERS);
+        let limit = self.layers[..last].last().map_or(0, |layer| layer.end);
+        let index = self.n_begun;
+        if index >= limit {
+            return None;
+        }
+        self.n_begun += 1;
+        let block = self.blocks[index].clone();
+        Some(Task {
+            prompt_id: self.id,
+            index,
+            source: self.sources.get(block.chunk).cloned().flatten(),
+            block,
+        })
+    }
+
+    /// The next layer once all of it is there, or its first bad block once all before that are.
+    /// Blocks are begun in order, so that each in front of a bad one does come. A layer with a bad
+    /// block is not taken.
+    fn take_layer(&mut self) -> Option<Result<Vec<LoadedBlock>, BadBlock>> {
+        let Some(layer) = self.layers.get(self.n_taken).cloned() else {
+            return Some(Ok(Vec::new()));
+        };
+        for read in &self.read[layer.clone()] {
+            if let Err(bad) = read.as_ref()? {
+                return Some(Err(bad.clone()));
+            }
+        }
+        self.n_taken += 1;
+        Some(self.read[layer].iter_mut().flat_map(Option::take).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

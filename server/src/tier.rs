@@ -1,0 +1,101 @@
+//! Chunk KV in memory, in front of the store: blocks of the chunks that requests keep asking for.
+//!
+//! Only blocks that were read and verified for a request enter, as the very memory they were read into: keeping them
+//! copies nothing and delays no first token. A lookup still goes through the store, which knows what may be served:
+//! a key it does not find is not looked for here.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ragweave_engine::HostBuffer;
+use ragweave_store::BlobKey;
+
+mod history;
+mod shelf;
+
+use shelf::Shelf;
+
+/// A byte budget of chunk KV. Which chunks stay is decided in [`shelf`].
+pub struct MemoryTier {
+    state: Mutex<State>,
+}
+
+struct State {
+    shelf: Shelf<Arc<HostBuffer>>,
+    served_blocks: u64,
+    served_bytes: u64,
+    evicted_chunks: u64,
+}
+
+/// What the tier holds and has done since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TierStats {
+    pub budget_bytes: u64,
+    pub bytes: u64,
+    pub chunks: u64,
+    /// Layers of chunks that requests took from here.
+    pub served_blocks: u64,
+    pub served_bytes: u64,
+    pub evicted_chunks: u64,
+}
+
+impl MemoryTier {
+    /// An empty tier; with a budget of 0 it stays empty.
+    pub fn new(budget_bytes: u64) -> Self {
+        let state = State {
+            shelf: Shelf::new(budget_bytes),
+            served_blocks: 0,
+            served_bytes: 0,
+            evicted_chunks: 0,
+        };
+        Self {
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Notes that a request wants the chunk.
+    pub fn touch(&self, key: &BlobKey) {
+        self.lock().shelf.touch(key);
+    }
+
+    /// A layer of the chunk, if it is here.
+    pub fn get(&self, key: &BlobKey, layer: usize) -> Option<Arc<HostBuffer>> {
+        let mut state = self.lock();
+        let block = Arc::clone(state.shelf.get(key, layer)?);
+        state.served_blocks += 1;
+        state.served_bytes += block.span().payload_bytes() as u64;
+        Some(block)
+    }
+
+    /// Shows a verified layer that took `cost` nanoseconds to read; it is kept if that is worth its bytes.
+    pub fn offer(&self, key: &BlobKey, layer: usize, block: &Arc<HostBuffer>, cost: u64) {
+        let bytes = block.capacity() as u64;
+        let mut state = self.lock();
+        let evicted = state.shelf.offer(key, layer, (block, bytes), cost);
+        state.evicted_chunks += evicted.len() as u64;
+        drop(state);
+        drop(evicted); // freed outside of the lock
+    }
+
+    /// Forgets a chunk that must not be served any more.
+    pub fn remove(&self, key: &BlobKey) {
+        let removed = self.lock().shelf.remove(key);
+        drop(removed);
+    }
+
+    pub fn stats(&self) -> TierStats {
+        let state = self.lock();
+        TierStats {
+            budget_bytes: state.shelf.budget(),
+            bytes: state.shelf.bytes(),
+            chunks: state.shelf.len() as u64,
+            served_blocks: state.served_blocks,
+            served_bytes: state.served_bytes,
+            evicted_chunks: state.evicted_chunks,
+        }
+    }
+
+    /// The shelf is whole wherever its code could panic.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

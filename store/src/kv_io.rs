@@ -1,0 +1,100 @@
+//! How the blocks of a layer are read from segment files: a choice of the caller's, and what it
+//! comes down to where the system refuses it.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::fs::{Disk, FORMAT_FILE, OsDisk};
+use crate::segment::uring;
+
+/// A way to read. Whichever it is, checksums are verified on the bytes the caller gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum KvIo {
+    /// What is best where nothing else is known: `Pread`. The page cache makes second reads several
+    /// times faster than any device, and needs no tuning.
+    #[default]
+    Auto,
+    /// `pread` through the page cache.
+    Pread,
+    /// `pread` past the page cache (`O_DIRECT`): no copy in the kernel and no cache pressure on
+    /// others, but every read is the device's, the second of the same block too.
+    Direct,
+    /// `io_uring`, past the page cache where the file system allows it: pieces of one layer are read
+    /// at once, which fast devices need to be busy.
+    Uring,
+    /// Copies out of a map of the file, sealed files only. A weaker promise: if somebody else cuts
+    /// the file at the wrong moment, or the device fails under the map, the process dies of SIGBUS.
+    Mmap,
+}
+
+impl KvIo {
+    /// Every way, in the order of the documentation.
+    pub const ALL: [Self; 5] = [
+        Self::Auto,
+        Self::Pread,
+        Self::Direct,
+        Self::Uring,
+        Self::Mmap,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Pread => "pread",
+            Self::Direct => "direct",
+            Self::Uring => "uring",
+            Self::Mmap => "mmap",
+        }
+    }
+
+    /// What keeps this machine from reading a store in `dir` this way, and makes it use `pread`.
+    pub fn obstacle(self, dir: &Path) -> Option<String> {
+        match self {
+            Self::Auto | Self::Pread | Self::Mmap => None,
+            Self::Direct => {
+                let opened = OsDisk.open_direct(&dir.join(FORMAT_FILE));
+                let refused = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
+                let error = opened.err().filter(refused)?; // where no store is, nothing is refused
+                Some(refused_direct(&error))
+            }
+            Self::Uring => uring::probe().err().map(|error| refused_uring(&error)),
+        }
+    }
+}
+
+pub(crate) fn refused_direct(error: &io::Error) -> String {
+    format!("the file system refuses direct reads: {error}")
+}
+
+pub(crate) fn refused_uring(error: &io::Error) -> String {
+    format!("the system refuses io_uring: {error}")
+}
+
+impl fmt::Display for KvIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A word that names no way to read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{word:?} is not one of auto, pread, direct, uring, mmap")]
+pub struct ParseKvIoError {
+    word: String,
+}
+
+impl FromStr for KvIo {
+    type Err = ParseKvIoError;
+
+    fn from_str(word: &str) -> Result<Self, ParseKvIoError> {
+        let known = Self::ALL.into_iter().find(|io| io.name() == word);
+        known.ok_or_else(|| ParseKvIoError {
+            word: word.to_owned(),
+        })
+    }
+}
