@@ -98,6 +98,11 @@ fn the_committed_shapes_are_those_of_the_published_models() {
     for (name, parameters) in [
         ("smollm2-135m", 134_515_008),
         ("llama-3.2-1b", 1_235_814_400),
+        ("llama-3.1-8b", 8_030_261_248),
+        ("mistral-7b-v0.3", 7_248_023_552),
+        // Of the 494,032,768 and 1,543,714,304 published, biases are not counted.
+        ("qwen2.5-0.5b", 494_005_120),
+        ("qwen2.5-1.5b", 1_543_656_960),
     ] {
         let dir = checkout("eval/configs").join(format!("{name}.json"));
         let text = fs_err::read_to_string(&dir).unwrap();

@@ -8,10 +8,16 @@ use serde_json::Value;
 
 use crate::error::EngineError;
 
+mod architecture;
 pub(crate) mod fields;
 mod rope;
+mod windows;
 
+pub use architecture::Architecture;
+use architecture::{Defaults, architecture};
 use fields::{Fields, read_json};
+use windows::sliding_windows;
+
 pub use rope::{RopeConfig, RopeScaling, attention_factor, inv_freq};
 
 // Limits on what a config may claim. They lie far above any published model of these families and
@@ -25,66 +31,6 @@ const MAX_HEAD_DIM: usize = 1 << 10;
 const MAX_POSITIONS: usize = 1 << 24;
 /// Bound on the parameter count, checked before anything is allocated for random weights.
 const MAX_PARAMETERS: u64 = 1 << 40;
-
-/// The network families the engine implements.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Architecture {
-    /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2, TinyLlama.
-    Llama,
-    /// `Qwen3ForCausalLM`: like Llama with an RMS norm on each head of Q and K.
-    Qwen3,
-}
-
-impl Architecture {
-    const ALL: [Self; 2] = [Self::Llama, Self::Qwen3];
-
-    /// The name in the `architectures` list.
-    #[must_use]
-    pub fn class_name(self) -> &'static str {
-        match self {
-            Self::Llama => "LlamaForCausalLM",
-            Self::Qwen3 => "Qwen3ForCausalLM",
-        }
-    }
-
-    /// The name in the `model_type` field.
-    #[must_use]
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Self::Llama => "llama",
-            Self::Qwen3 => "qwen3",
-        }
-    }
-
-    /// What transformers assumes for fields the file leaves out.
-    fn defaults(self) -> Defaults {
-        match self {
-            Self::Llama => Defaults {
-                num_key_value_heads: None,
-                head_dim: None,
-                max_position_embeddings: 2048,
-                bos_token_id: Some(1),
-                eos_token_id: Some(2),
-            },
-            Self::Qwen3 => Defaults {
-                num_key_value_heads: Some(32),
-                head_dim: Some(128),
-                max_position_embeddings: 32_768,
-                bos_token_id: None,
-                eos_token_id: None,
-            },
-        }
-    }
-}
-
-/// Class defaults of transformers' configuration classes; `None` derives the value.
-struct Defaults {
-    num_key_value_heads: Option<usize>,
-    head_dim: Option<usize>,
-    max_position_embeddings: usize,
-    bos_token_id: Option<u32>,
-    eos_token_id: Option<u32>,
-}
 
 /// A model's shape and constants under their Hugging Face names.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +47,7 @@ pub struct ModelConfig {
     pub head_dim: usize,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
+    /// Biases on the projections to Q, K and V, and on attention's output but in Qwen2.
     pub attention_bias: bool,
     pub mlp_bias: bool,
     pub tie_word_embeddings: bool,
@@ -145,6 +92,11 @@ impl ModelConfig {
     pub fn validate(&self) -> Result<(), EngineError> {
         let empty = Value::Object(serde_json::Map::new());
         self.check(Fields::root(&empty, Path::new("config.json"))?)
+    }
+
+    /// Whether attention's output projection has a bias.
+    pub(crate) fn attention_output_bias(&self) -> bool {
+        self.attention_bias && self.architecture != Architecture::Qwen2
     }
 
     /// Number of weights of the network, saturating; biases and per-head norms are not counted.
@@ -193,8 +145,12 @@ impl ModelConfig {
             head_dim: head_dim(fields, &defaults, hidden_size, num_attention_heads)?,
             max_position_embeddings,
             rms_norm_eps: fields.f64("rms_norm_eps")?.unwrap_or(1e-6),
-            attention_bias: flag("attention_bias")?,
-            // Qwen3 has no such field and transformers ignores it there.
+            // The other families have no such fields, and transformers ignores them there.
+            attention_bias: match architecture {
+                Architecture::Llama | Architecture::Qwen3 => flag("attention_bias")?,
+                Architecture::Mistral => false,
+                Architecture::Qwen2 => true,
+            },
             mlp_bias: architecture == Architecture::Llama && flag("mlp_bias")?,
             tie_word_embeddings: flag("tie_word_embeddings")?,
             rope: RopeConfig::from_fields(fields, max_position_embeddings)?,
@@ -276,47 +232,6 @@ fn check_size(
     Err(fields.refuse(name, format!("must be between 1 and {limit}, found {size}")))
 }
 
-/// The one architecture both `architectures` and `model_type` name; either may be absent.
-fn architecture(fields: Fields<'_>) -> Result<Architecture, EngineError> {
-    let supported = || {
-        let names = Architecture::ALL.map(|a| format!("{} ({})", a.class_name(), a.model_type()));
-        names.join(", ")
-    };
-    let find = |field: &str, name: Option<&str>, of: fn(Architecture) -> &'static str| {
-        let Some(name) = name else { return Ok(None) };
-        match Architecture::ALL.into_iter().find(|a| of(*a) == name) {
-            Some(architecture) => Ok(Some(architecture)),
-            None => Err(fields.refuse(field, format!("is {name:?}; supported: {}", supported()))),
-        }
-    };
-    let classes = fields.strings("architectures")?.unwrap_or_default();
-    let by_class = find(
-        "architectures",
-        classes.first().copied(),
-        Architecture::class_name,
-    )?;
-    let by_type = find(
-        "model_type",
-        fields.str("model_type")?,
-        Architecture::model_type,
-    )?;
-    match (by_class, by_type) {
-        (Some(class), Some(model_type)) if class != model_type => Err(fields.refuse(
-            "model_type",
-            format!(
-                "is {:?} but architectures names {}",
-                model_type.model_type(),
-                class.class_name()
-            ),
-        )),
-        (Some(found), _) | (None, Some(found)) => Ok(found),
-        (None, None) => Err(fields.refuse(
-            "architectures",
-            format!("is missing; supported: {}", supported()),
-        )),
-    }
-}
-
 fn refuse_unsupported(fields: Fields<'_>) -> Result<(), EngineError> {
     if let Some(quantization) = fields.object("quantization_config")? {
         let method = quantization
@@ -368,73 +283,6 @@ fn head_dim(
             ),
         )),
         None => Err(fields.refuse("num_attention_heads", "must be at least 1")),
-    }
-}
-
-/// The attention window of each layer. Llama has none; Qwen3 has one only where
-/// `use_sliding_window` is set, in the layers that `layer_types` names or, without that list, from
-/// `max_window_layers` on.
-fn sliding_windows(
-    fields: Fields<'_>,
-    architecture: Architecture,
-    num_hidden_layers: usize,
-) -> Result<Vec<Option<usize>>, EngineError> {
-    // Before anything is allocated for each layer.
-    check_size(fields, "num_hidden_layers", num_hidden_layers, MAX_LAYERS)?;
-    if architecture == Architecture::Llama {
-        return Ok(vec![None; num_hidden_layers]);
-    }
-    let window = qwen3_window(fields)?;
-    let Some(layer_types) = fields.strings("layer_types")? else {
-        let first = fields.usize("max_window_layers")?.unwrap_or(28);
-        return Ok((0..num_hidden_layers)
-            .map(|l| window.filter(|_| l >= first))
-            .collect());
-    };
-    if layer_types.len() != num_hidden_layers {
-        let message = format!(
-            "has {} entries for {num_hidden_layers} layers",
-            layer_types.len()
-        );
-        return Err(fields.refuse("layer_types", message));
-    }
-    layer_types
-        .into_iter()
-        .map(|kind| layer_window(fields, kind, window))
-        .collect()
-}
-
-fn qwen3_window(fields: Fields<'_>) -> Result<Option<usize>, EngineError> {
-    if !fields.bool("use_sliding_window")?.unwrap_or(false) {
-        return Ok(None);
-    }
-    let window = match fields.has_key("sliding_window") {
-        true => fields.usize("sliding_window")?,
-        false => Some(4096),
-    };
-    match window {
-        Some(0) => Err(fields.refuse("sliding_window", "must be at least 1")),
-        window => Ok(window),
-    }
-}
-
-fn layer_window(
-    fields: Fields<'_>,
-    kind: &str,
-    window: Option<usize>,
-) -> Result<Option<usize>, EngineError> {
-    match kind {
-        // "attention" is the name older files use.
-        "full_attention" | "attention" => Ok(None),
-        "sliding_attention" if window.is_some() => Ok(window),
-        "sliding_attention" => Err(fields.refuse(
-            "layer_types",
-            "names sliding_attention, but use_sliding_window and sliding_window give no window",
-        )),
-        other => Err(fields.refuse(
-            "layer_types",
-            format!("names {other:?}; supported: full_attention, sliding_attention"),
-        )),
     }
 }
 

@@ -24,6 +24,20 @@ fn qwen3() -> Value {
     })
 }
 
+/// The shape of [`qwen3`] under another family's names.
+fn family(class_name: &str, model_type: &str) -> Value {
+    let names = json!({"architectures": [class_name], "model_type": model_type, "head_dim": null});
+    with(qwen3(), names)
+}
+
+fn qwen2() -> Value {
+    family("Qwen2ForCausalLM", "qwen2")
+}
+
+fn mistral() -> Value {
+    family("MistralForCausalLM", "mistral")
+}
+
 fn with(mut base: Value, changes: Value) -> Value {
     let (Some(base_map), Value::Object(changes)) = (base.as_object_mut(), changes) else {
         panic!("both are objects");
@@ -76,6 +90,43 @@ fn qwen3_gets_the_defaults_of_transformers() {
     assert_eq!(config.max_position_embeddings, 32_768);
     assert_eq!(config.rms_norm_eps, 1e-6);
     assert_eq!((config.bos_token_id, config.eos_token_ids.len()), (None, 0));
+}
+
+#[test]
+fn qwen2_has_biases_on_q_k_and_v_alone() {
+    // Neither field exists in Qwen2; transformers ignores them.
+    let fields = json!({"attention_bias": false, "mlp_bias": true});
+    let config = parse(with(qwen2(), fields)).unwrap();
+    assert!(config.attention_bias && !config.attention_output_bias() && !config.mlp_bias);
+    assert_eq!(config.architecture, Architecture::Qwen2);
+    assert_eq!(
+        (config.head_dim, config.max_position_embeddings),
+        (16, 32_768)
+    );
+    assert_eq!((config.bos_token_id, config.eos_token_ids.len()), (None, 0));
+}
+
+#[test]
+fn llama_and_qwen3_have_biases_on_all_of_attention_or_none() {
+    for base in [llama(), qwen3()] {
+        let config = parse(with(base, json!({"attention_bias": true}))).unwrap();
+        assert!(config.attention_bias && config.attention_output_bias());
+    }
+}
+
+#[test]
+fn mistral_gets_the_defaults_of_transformers() {
+    let mut value = mistral();
+    value.as_object_mut().unwrap().remove("num_key_value_heads");
+    let fields = json!({"num_attention_heads": 16, "attention_bias": true, "mlp_bias": true});
+    let config = parse(with(value, fields)).unwrap();
+    assert_eq!((config.head_dim, config.num_key_value_heads), (4, 8));
+    assert_eq!(config.max_position_embeddings, 131_072);
+    assert_eq!(
+        (config.bos_token_id, config.eos_token_ids.as_slice()),
+        (Some(1), &[2][..])
+    );
+    assert!(!config.attention_bias && !config.attention_output_bias() && !config.mlp_bias);
 }
 
 #[test]
@@ -206,6 +257,31 @@ fn qwen3_windows_follow_layer_types_or_the_first_window_layer() {
 }
 
 #[test]
+fn qwen2_windows_are_off_unless_asked_for() {
+    let off = json!({"use_sliding_window": false, "sliding_window": 8, "max_window_layers": 2});
+    let windows = |value| parse(value).unwrap().sliding_windows;
+    assert_eq!(windows(with(qwen2(), off.clone())), vec![None; 4]);
+    let on = with(off, json!({"use_sliding_window": true}));
+    assert_eq!(windows(with(qwen2(), on)), [None, None, Some(8), Some(8)]);
+}
+
+#[test]
+fn mistral_has_one_window_for_all_layers_or_none() {
+    let windows = |fields| parse(with(mistral(), fields)).unwrap().sliding_windows;
+    assert_eq!(windows(json!({"sliding_window": 8})), vec![Some(8); 4]);
+    assert_eq!(windows(json!({"sliding_window": null})), vec![None; 4]);
+    assert_eq!(windows(json!({})), vec![Some(4096); 4]);
+    assert_refused(
+        with(mistral(), json!({"sliding_window": 0})),
+        &["sliding_window", "at least 1"],
+    );
+    assert_refused(
+        with(mistral(), json!({"layer_types": ["full_attention"]})),
+        &["layer_types", "MistralForCausalLM"],
+    );
+}
+
+#[test]
 fn layer_types_must_fit_the_layers() {
     assert_refused(
         with(qwen3(), json!({"layer_types": ["full_attention"]})),
@@ -217,14 +293,19 @@ fn layer_types_must_fit_the_layers() {
 
 #[test]
 fn other_architectures_are_refused_with_the_list_of_supported_ones() {
-    let both = ["LlamaForCausalLM (llama)", "Qwen3ForCausalLM (qwen3)"];
-    let mistral = json!({"architectures": ["MistralForCausalLM"], "model_type": "mistral"});
-    assert_refused(
-        with(llama(), mistral),
-        &["MistralForCausalLM", both[0], both[1]],
-    );
+    let supported = [
+        "LlamaForCausalLM (llama)",
+        "MistralForCausalLM (mistral)",
+        "Qwen2ForCausalLM (qwen2)",
+        "Qwen3ForCausalLM (qwen3)",
+    ];
+    let gemma = json!({"architectures": ["GemmaForCausalLM"], "model_type": "gemma"});
+    let mut parts = vec!["GemmaForCausalLM"];
+    parts.extend(supported);
+    assert_refused(with(llama(), gemma), &parts);
     let none = json!({"architectures": null, "model_type": null});
-    assert_refused(with(llama(), none), &["architectures", "missing", both[0]]);
+    let parts = ["architectures", "missing", supported[0]];
+    assert_refused(with(llama(), none), &parts);
     assert_refused(
         with(llama(), json!({"model_type": "qwen3"})),
         &["model_type", "qwen3"],

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `model.embed_tokens.weight` | `[vocab_size, hidden_size]` |
 //! | `model.layers.{l}.self_attn.{q,k,v}_proj.{weight,bias}` | `[heads * head_dim, hidden_size]` |
-//! | `model.layers.{l}.self_attn.o_proj.{weight,bias}` | `[hidden_size, heads * head_dim]` |
+//! | `model.layers.{l}.self_attn.o_proj.{weight,bias}` (no bias in Qwen2) | `[hidden_size, heads * head_dim]` |
 //! | `model.layers.{l}.self_attn.{q,k}_norm.weight` (Qwen3) | `[head_dim]` |
 //! | `model.layers.{l}.mlp.{gate,up}_proj.{weight,bias}` | `[intermediate_size, hidden_size]` |
 //! | `model.layers.{l}.mlp.down_proj.{weight,bias}` | `[hidden_size, intermediate_size]` |
@@ -87,7 +87,7 @@ impl<B: FusionBackend> Loader<'_, B> {
         let kv_width = c.num_key_value_heads * c.head_dim;
         let name = |part: &str| format!("model.layers.{layer_idx}.{part}");
         let head_norm = |part: &str| match c.architecture {
-            Architecture::Llama => Ok(None),
+            Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 => Ok(None),
             Architecture::Qwen3 => self.norm(&name(part), c.head_dim).map(Some),
         };
         Ok(DecoderLayer {
@@ -110,7 +110,7 @@ impl<B: FusionBackend> Loader<'_, B> {
             o_proj: self.linear(
                 &name("self_attn.o_proj"),
                 [hidden, q_width],
-                c.attention_bias,
+                c.attention_output_bias(),
             )?,
             q_norm: head_norm("self_attn.q_norm")?,
             k_norm: head_norm("self_attn.k_norm")?,

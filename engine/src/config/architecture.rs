@@ -1,0 +1,127 @@
+//! The network families the engine implements, and what tells them apart in `config.json`.
+
+use super::fields::Fields;
+use crate::error::EngineError;
+
+/// The network families the engine implements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Architecture {
+    /// `LlamaForCausalLM`: Llama 2 and 3, SmolLM2, TinyLlama.
+    Llama,
+    /// `MistralForCausalLM`: Llama without biases, all layers under one sliding window or none.
+    Mistral,
+    /// `Qwen2ForCausalLM`, Qwen2.5 too: Llama with biases on the projections to Q, K and V alone.
+    Qwen2,
+    /// `Qwen3ForCausalLM`: like Llama with an RMS norm on each head of Q and K.
+    Qwen3,
+}
+
+impl Architecture {
+    const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+
+    /// The name in the `architectures` list.
+    #[must_use]
+    pub fn class_name(self) -> &'static str {
+        match self {
+            Self::Llama => "LlamaForCausalLM",
+            Self::Mistral => "MistralForCausalLM",
+            Self::Qwen2 => "Qwen2ForCausalLM",
+            Self::Qwen3 => "Qwen3ForCausalLM",
+        }
+    }
+
+    /// The name in the `model_type` field.
+    #[must_use]
+    pub fn model_type(self) -> &'static str {
+        match self {
+            Self::Llama => "llama",
+            Self::Mistral => "mistral",
+            Self::Qwen2 => "qwen2",
+            Self::Qwen3 => "qwen3",
+        }
+    }
+
+    /// What transformers assumes for fields the file leaves out.
+    pub(super) fn defaults(self) -> Defaults {
+        match self {
+            Self::Llama => Defaults {
+                num_key_value_heads: None,
+                head_dim: None,
+                max_position_embeddings: 2048,
+                bos_token_id: Some(1),
+                eos_token_id: Some(2),
+            },
+            Self::Mistral => Defaults {
+                num_key_value_heads: Some(8),
+                head_dim: None,
+                max_position_embeddings: 131_072,
+                bos_token_id: Some(1),
+                eos_token_id: Some(2),
+            },
+            Self::Qwen2 => Defaults {
+                num_key_value_heads: Some(32),
+                head_dim: None,
+                max_position_embeddings: 32_768,
+                bos_token_id: None,
+                eos_token_id: None,
+            },
+            Self::Qwen3 => Defaults {
+                num_key_value_heads: Some(32),
+                head_dim: Some(128),
+                max_position_embeddings: 32_768,
+                bos_token_id: None,
+                eos_token_id: None,
+            },
+        }
+    }
+}
+
+/// Class defaults of transformers' configuration classes; `None` derives the value.
+pub(super) struct Defaults {
+    pub(super) num_key_value_heads: Option<usize>,
+    pub(super) head_dim: Option<usize>,
+    pub(super) max_position_embeddings: usize,
+    pub(super) bos_token_id: Option<u32>,
+    pub(super) eos_token_id: Option<u32>,
+}
+
+/// The one architecture both `architectures` and `model_type` name; either may be absent.
+pub(super) fn architecture(fields: Fields<'_>) -> Result<Architecture, EngineError> {
+    let supported = || {
+        let names = Architecture::ALL.map(|a| format!("{} ({})", a.class_name(), a.model_type()));
+        names.join(", ")
+    };
+    let find = |field: &str, name: Option<&str>, of: fn(Architecture) -> &'static str| {
+        let Some(name) = name else { return Ok(None) };
+        match Architecture::ALL.into_iter().find(|a| of(*a) == name) {
+            Some(architecture) => Ok(Some(architecture)),
+            None => Err(fields.refuse(field, format!("is {name:?}; supported: {}", supported()))),
+        }
+    };
+    let classes = fields.strings("architectures")?.unwrap_or_default();
+    let by_class = find(
+        "architectures",
+        classes.first().copied(),
+        Architecture::class_name,
+    )?;
+    let by_type = find(
+        "model_type",
+        fields.str("model_type")?,
+        Architecture::model_type,
+    )?;
+    match (by_class, by_type) {
+        (Some(class), Some(model_type)) if class != model_type => Err(fields.refuse(
+            "model_type",
+            format!(
+                "is {:?} but architectures names {}",
+                model_type.model_type(),
+                class.class_name()
+            ),
+        )),
+        (Some(found), _) | (None, Some(found)) => Ok(found),
+        (None, None) => Err(fields.refuse(
+            "architectures",
+            format!("is missing; supported: {}", supported()),
+        )),
+    }
+}
