@@ -21,6 +21,20 @@ pub trait LayerSource: Send {
     /// # Errors
     /// When the block cannot be read or does not verify. The engine then computes the chunk.
     fn read_layer(&mut self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), SourceError>;
+
+    /// Where the layers come from.
+    fn tier(&self) -> Tier {
+        Tier::Disk
+    }
+}
+
+/// Where stored KV is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Host memory of this process.
+    Memory,
+    /// Files, in the page cache or not.
+    Disk,
 }
 
 /// Why a layer could not be had.
@@ -45,5 +59,9 @@ impl LayerSource for MemorySource {
         k.copy_from_slice(from_k);
         v.copy_from_slice(from_v);
         Ok(())
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Memory
     }
 }

@@ -7,7 +7,7 @@ mod codec;
 mod prefix;
 
 pub use cache::{KvCache, LayerCache};
-pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError};
+pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError, Tier};
 pub use codec::{ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity};
 pub(crate) use codec::{block_words, tensor_from_block, tensor_to_block};
 pub(crate) use prefix::PrefixCache;

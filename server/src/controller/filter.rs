@@ -1,0 +1,448 @@
+//! Learning the rates of a machine from times: a Kalman filter over the logarithms of what a unit of each kind of
+//! work takes. Pure.
+//!
+//! The time of a run is `sum_i exp(x_i) a_i`, with the run's amounts `a`, times `exp` of the corrections that apply to
+//! it. Logarithms keep every rate positive, and an error of 10 % counts alike in a short run and a long one. Each new
+//! time moves every state by the part of the error that its uncertainty explains: an exponentially weighted mean whose
+//! weight is large where little is known and small where much is. A machine that gets slower gets slower in everything,
+//! so most of a drift goes into all rates alike: what is learned of one plan holds for the plans that do not run.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// What is believed of a rate before anything was measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Prior {
+    pub(super) name: &'static str,
+    /// Seconds for one unit.
+    pub(super) seconds: f64,
+    /// Standard deviation of its logarithm, beside what all rates share.
+    pub(super) sd: f64,
+}
+
+/// Standard deviations of logarithms: how much all rates may be off together at first, and drift from one time to the
+/// next, together and each alone.
+const SHARED_SD: f64 = 3.0;
+const SHARED_DRIFT: f64 = 0.03;
+const RATE_DRIFT: f64 = 0.003;
+/// What rates read from a file may have changed by meanwhile.
+const RESTART_DRIFT: f64 = 0.1;
+/// How far a plan's time may be from what the rates say, and its drift.
+const CORRECTION_SD: f64 = 0.08;
+const CORRECTION_DRIFT: f64 = 0.003;
+/// Largest correction, as a logarithm.
+const MAX_CORRECTION: f64 = 0.7;
+/// Corrections kept; the one not used for longest goes first.
+const MAX_CORRECTIONS: usize = 64;
+/// Spread of equal runs: a share of their time, and a part that short runs have too.
+const NOISE: f64 = 0.04;
+const JITTER_SECONDS: f64 = 2e-4;
+/// An error beyond so many standard deviations counts no more than that: it may be an accident. It may also be a change,
+/// so the next one counts more.
+const OUTLIER: f64 = 3.0;
+const SUSPICION: f64 = 0.25;
+
+/// A correction of the plans under one key.
+#[derive(Debug, Clone)]
+struct Correction {
+    state: usize,
+    last_used: u64,
+}
+
+/// The filter's state: one per rate, then one per correction.
+#[derive(Debug, Clone)]
+pub(super) struct Filter {
+    priors: Vec<Prior>,
+    mean: Vec<f64>,
+    covariance: Vec<Vec<f64>>,
+    corrections: BTreeMap<String, Correction>,
+    clock: u64,
+}
+
+/// A time foreseen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Estimate {
+    pub(super) seconds: f64,
+    /// Standard deviation of the logarithm, of the corrections alone: what is not known of this plan that is known of
+    /// others.
+    pub(super) unsure: f64,
+}
+
+/// The filter as a file holds it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SavedFilter {
+    rates: Vec<SavedState>,
+    corrections: Vec<SavedState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SavedState {
+    name: String,
+    /// Of a rate seconds for one unit; of a correction a factor.
+    value: f64,
+    /// Standard deviation of its logarithm.
+    sd: f64,
+}
+
+impl Filter {
+    pub(super) fn new(priors: &[Prior]) -> Self {
+        let n = priors.len();
+        let shared = SHARED_SD * SHARED_SD;
+        let own = |i: usize, j: usize| if i == j { priors[i].sd.powi(2) } else { 0.0 };
+        Self {
+            mean: priors.iter().map(|prior| prior.seconds.ln()).collect(),
+            covariance: (0..n)
+                .map(|i| (0..n).map(|j| shared + own(i, j)).collect())
+                .collect(),
+            priors: priors.to_vec(),
+            corrections: BTreeMap::new(),
+            clock: 0,
+        }
+    }
+
+    /// Seconds for one unit of each kind of work.
+    pub(super) fn rates(&self) -> Vec<f64> {
+        let rates = self.mean.iter().take(self.priors.len());
+        rates.map(|log| log.exp()).collect()
+    }
+
+    /// What the corrections under `keys` multiply a time with; a key not seen before with 1.
+    pub(super) fn correction(&self, keys: &[String]) -> f64 {
+        let known = keys.iter().filter_map(|key| self.corrections.get(key));
+        known.map(|known| self.mean[known.state]).sum::<f64>().exp()
+    }
+
+    pub(super) fn estimate(&self, amounts: &[f64], keys: &[String]) -> Estimate {
+        let rates = self.rates();
+        let seconds: f64 = rates
+            .iter()
+            .zip(amounts)
+            .map(|(rate, amount)| rate * amount)
+            .sum();
+        let variance = |key: &String| match self.corrections.get(key) {
+            Some(known) => self.covariance[known.state][known.state],
+            None => CORRECTION_SD * CORRECTION_SD,
+        };
+        Estimate {
+            seconds: seconds * self.correction(keys),
+            unsure: keys.iter().map(variance).sum::<f64>().sqrt(),
+        }
+    }
+
+    /// Takes in the time of one run. Returns the logarithm of actual over foreseen; `None` for a time that is none.
+    pub(super) fn learn(&mut self, amounts: &[f64], keys: &[String], seconds: f64) -> Option<f64> {
+        let foreseen = self.estimate(amounts, keys).seconds;
+        if !(seconds.is_finite() && seconds > 0.0 && foreseen.is_finite() && foreseen > 0.0) {
+            return None;
+        }
+        self.drift();
+        let states: Vec<usize> = keys.iter().map(|key| self.state_of(key)).collect();
+        let slope = self.slope(amounts, &states);
+        let error = (seconds / foreseen).ln();
+        self.update(&slope, error, noise(seconds));
+        Some(error)
+    }
+
+    /// One Kalman step: `slope` is the derivative of the logarithm of the time.
+    fn update(&mut self, slope: &[f64], error: f64, noise: f64) {
+        let gain: Vec<f64> = self.covariance.iter().map(|row| dot(row, slope)).collect();
+        let variance = dot(&gain, slope) + noise;
+        let limit = OUTLIER * variance.sqrt();
+        let counted = error.clamp(-limit, limit);
+        for (state, gain) in self.mean.iter_mut().zip(&gain) {
+            *state += gain / variance * counted;
+        }
+        for (row, &of_row) in self.covariance.iter_mut().zip(&gain) {
+            for (entry, &of_column) in row.iter_mut().zip(&gain) {
+                *entry -= of_row * of_column / variance;
+            }
+        }
+        let n_rates = self.priors.len();
+        for correction in self.mean.iter_mut().skip(n_rates) {
+            *correction = correction.clamp(-MAX_CORRECTION, MAX_CORRECTION);
+        }
+        if error.abs() > limit {
+            self.share_doubt((SUSPICION * error.abs().min(1.0)).powi(2));
+        }
+    }
+
+    /// The part of each state in the time of a run.
+    fn slope(&self, amounts: &[f64], corrections: &[usize]) -> Vec<f64> {
+        let rates = self.rates();
+        let parts: Vec<f64> = rates
+            .iter()
+            .zip(amounts)
+            .map(|(rate, amount)| rate * amount)
+            .collect();
+        let total: f64 = parts.iter().sum();
+        let mut slope = vec![0.0; self.mean.len()];
+        for (entry, part) in slope.iter_mut().zip(parts) {
+            *entry = part / total;
+        }
+        for &state in corrections {
+            slope[state] = 1.0;
+        }
+        slope
+    }
+
+    /// Time has passed: everything may have changed a little, up to what was not known at first.
+    fn drift(&mut self) {
+        self.clock += 1;
+        self.share_doubt(SHARED_DRIFT * SHARED_DRIFT);
+        for i in 0..self.mean.len() {
+            let (drift, most) = match self.priors.get(i) {
+                Some(prior) => (RATE_DRIFT, SHARED_SD.powi(2) + prior.sd.powi(2)),
+                None => (CORRECTION_DRIFT, CORRECTION_SD.powi(2)),
+            };
+            if self.covariance[i][i] < most {
+                self.covariance[i][i] += drift * drift;
+            }
+        }
+    }
+
+    /// All rates may have changed together, by this variance.
+    fn share_doubt(&mut self, variance: f64) {
+        let n_rates = self.priors.len();
+        let most = SHARED_SD * SHARED_SD;
+        if (0..n_rates).any(|i| self.covariance[i][i] >= most) {
+            return;
+        }
+        for row in self.covariance.iter_mut().take(n_rates) {
+            row.iter_mut()
+                .take(n_rates)
+                .for_each(|entry| *entry += variance);
+        }
+    }
+
+    /// The state of a correction, made where there is none.
+    fn state_of(&mut self, key: &str) -> usize {
+        let clock = self.clock;
+        if let Some(known) = self.corrections.get_mut(key) {
+            known.last_used = clock;
+            return known.state;
+        }
+        if self.corrections.len() >= MAX_CORRECTIONS {
+            self.forget_oldest();
+        }
+        self.add_correction(key, 0.0, CORRECTION_SD)
+    }
+
+    fn add_correction(&mut self, key: &str, log: f64, sd: f64) -> usize {
+        let state = self.mean.len();
+        self.mean.push(log);
+        self.covariance.iter_mut().for_each(|row| row.push(0.0));
+        let mut row = vec![0.0; state];
+        row.push(sd * sd);
+        self.covariance.push(row);
+        let last_used = self.clock;
+        self.corrections
+            .insert(key.to_owned(), Correction { state, last_used });
+        state
+    }
+
+    fn forget_oldest(&mut self) {
+        let oldest = self
+            .corrections
+            .iter()
+            .min_by_key(|(_, known)| known.last_used);
+        let Some((key, state)) = oldest.map(|(key, known)| (key.clone(), known.state)) else {
+            return;
+        };
+        self.corrections.remove(&key);
+        self.mean.remove(state);
+        self.covariance.remove(state);
+        self.covariance.iter_mut().for_each(|row| {
+            row.remove(state);
+        });
+        for known in self
+            .corrections
+            .values_mut()
+            .filter(|known| known.state > state)
+        {
+            known.state -= 1;
+        }
+    }
+
+    /// What a file keeps: values and their spread. How they hang together is learned again.
+    pub(super) fn save(&self) -> SavedFilter {
+        let saved = |name: &str, state: usize| SavedState {
+            name: name.to_owned(),
+            value: self.mean[state].exp(),
+            sd: self.covariance[state][state].max(0.0).sqrt(),
+        };
+        let rates = self.priors.iter().enumerate();
+        let corrections = self.corrections.iter();
+        SavedFilter {
+            rates: rates
+                .map(|(state, prior)| saved(prior.name, state))
+                .collect(),
+            corrections: corrections
+                .map(|(key, known)| saved(key, known.state))
+                .collect(),
+        }
+    }
+
+    /// The filter of a file; `None` where the file's rates are not these, or a number is none.
+    pub(super) fn restore(priors: &[Prior], saved: &SavedFilter) -> Option<Self> {
+        let names = saved.rates.iter().map(|rate| rate.name.as_str());
+        let is_same = names.eq(priors.iter().map(|prior| prior.name));
+        let states = saved.rates.iter().chain(&saved.corrections);
+        let is_sound = |state: &SavedState| {
+            state.value.is_finite() && state.value > 0.0 && state.sd.is_finite() && state.sd >= 0.0
+        };
+        if !is_same || !states.clone().all(is_sound) || saved.corrections.len() > MAX_CORRECTIONS {
+            return None;
+        }
+        let mut filter = Self::new(priors);
+        filter.mean = saved.rates.iter().map(|rate| rate.value.ln()).collect();
+        for (i, row) in filter.covariance.iter_mut().enumerate() {
+            row.iter_mut()
+                .for_each(|entry| *entry = RESTART_DRIFT * RESTART_DRIFT);
+            row[i] += saved.rates[i].sd.powi(2);
+        }
+        for correction in &saved.corrections {
+            let log = correction.value.ln().clamp(-MAX_CORRECTION, MAX_CORRECTION);
+            filter.add_correction(&correction.name, log, correction.sd.min(CORRECTION_SD));
+        }
+        Some(filter)
+    }
+}
+
+/// Variance of the logarithm of a time.
+fn noise(seconds: f64) -> f64 {
+    NOISE * NOISE + (JITTER_SECONDS / seconds).powi(2)
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRIORS: [Prior; 2] = [
+        Prior {
+            name: "fixed",
+            seconds: 1e-3,
+            sd: 1.0,
+        },
+        Prior {
+            name: "unit",
+            seconds: 1e-6,
+            sd: 1.0,
+        },
+    ];
+
+    fn learned(times: impl IntoIterator<Item = ([f64; 2], f64)>) -> Filter {
+        let mut filter = Filter::new(&PRIORS);
+        for (amounts, seconds) in times {
+            filter.learn(&amounts, &[], seconds);
+        }
+        filter
+    }
+
+    /// 20 ms and 5 us a unit: far from the priors.
+    fn truth(units: f64) -> f64 {
+        20e-3 + 5e-6 * units
+    }
+
+    #[test]
+    fn two_sizes_tell_the_fixed_part_from_the_rate() {
+        let sizes = [1e3, 2e4].into_iter().cycle().take(8);
+        let filter = learned(sizes.map(|units| ([1.0, units], truth(units))));
+        for units in [1e3, 5e3, 2e4, 8e4] {
+            let foreseen = filter.estimate(&[1.0, units], &[]).seconds;
+            assert!(
+                (foreseen / truth(units) - 1.0).abs() < 0.05,
+                "{units}: {foreseen}"
+            );
+        }
+    }
+
+    #[test]
+    fn one_accident_moves_little_and_a_change_is_followed() {
+        let sizes = [1e3, 2e4].into_iter().cycle().take(20);
+        let mut filter = learned(sizes.map(|units| ([1.0, units], truth(units))));
+        let foreseen = |filter: &Filter| filter.estimate(&[1.0, 1e4], &[]).seconds;
+        let before = foreseen(&filter);
+        filter.learn(&[1.0, 1e4], &[], before * 20.0);
+        assert!(
+            foreseen(&filter) < before * 1.15,
+            "{} {before}",
+            foreseen(&filter)
+        );
+        for _ in 0..6 {
+            filter.learn(&[1.0, 1e4], &[], before * 2.0);
+        }
+        let after = foreseen(&filter);
+        assert!((after / before - 2.0).abs() < 0.1, "{after} {before}");
+        // The machine got slower, not this size: another size is expected slower too.
+        let other = filter.estimate(&[1.0, 1e3], &[]).seconds;
+        assert!((other / truth(1e3) - 2.0).abs() < 0.2, "{other}");
+    }
+
+    #[test]
+    fn a_correction_holds_for_its_plans_alone() {
+        let mut filter = Filter::new(&PRIORS);
+        let [plain, odd] = [["plain".to_owned()], ["odd".to_owned()]];
+        for _ in 0..20 {
+            filter.learn(&[1.0, 1e4], &plain, truth(1e4));
+            filter.learn(&[1.0, 1e4], &odd, truth(1e4) * 1.1);
+        }
+        let of = |keys: &[String]| filter.estimate(&[1.0, 1e4], keys);
+        assert!((of(&odd).seconds / of(&plain).seconds - 1.1).abs() < 0.01);
+        assert!(of(&odd).unsure < of(&["new".to_owned()]).unsure / 2.0);
+    }
+
+    #[test]
+    fn corrections_are_bounded_and_what_is_no_time_is_not_learned() {
+        let mut filter = Filter::new(&PRIORS);
+        for i in 0..3 * MAX_CORRECTIONS {
+            filter.learn(
+                &[1.0, 1e4],
+                &[format!("plan {i}"), "all".to_owned()],
+                truth(1e4),
+            );
+        }
+        assert_eq!(filter.corrections.len(), MAX_CORRECTIONS);
+        assert_eq!(filter.mean.len(), PRIORS.len() + MAX_CORRECTIONS);
+        let states: std::collections::BTreeSet<usize> = filter
+            .corrections
+            .values()
+            .map(|known| known.state)
+            .collect();
+        assert_eq!(states.len(), MAX_CORRECTIONS);
+        assert!(
+            filter.corrections.contains_key("all"),
+            "in use all the time"
+        );
+        for seconds in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(filter.learn(&[1.0, 1e4], &[], seconds), None);
+        }
+        assert_eq!(filter.learn(&[0.0, 0.0], &[], 1.0), None);
+    }
+
+    #[test]
+    fn a_filter_is_restored_as_it_was_saved() {
+        let mut filter = Filter::new(&PRIORS);
+        let keys = ["odd".to_owned()];
+        for units in [1e3, 2e4].into_iter().cycle().take(20) {
+            filter.learn(&[1.0, units], &keys, truth(units) * 1.2);
+        }
+        let restored = Filter::restore(&PRIORS, &filter.save()).unwrap();
+        let of = |filter: &Filter| filter.estimate(&[1.0, 7e3], &keys).seconds;
+        assert!((of(&restored) / of(&filter) - 1.0).abs() < 1e-9);
+        // What was learned is trusted: one more time moves it little.
+        let mut moved = restored.clone();
+        moved.learn(&[1.0, 7e3], &keys, of(&restored) * 1.05);
+        assert!(of(&moved) < of(&restored) * 1.05);
+
+        let mut bad = filter.save();
+        bad.rates[0].value = f64::NAN;
+        assert!(Filter::restore(&PRIORS, &bad).is_none());
+        bad.rates.pop();
+        assert!(Filter::restore(&PRIORS, &bad).is_none());
+    }
+}
