@@ -48,6 +48,8 @@ const SUSPICION: f64 = 0.25;
 struct Correction {
     state: usize,
     last_used: u64,
+    /// Times it was learned from.
+    n_seen: u32,
 }
 
 /// The filter's state: one per rate, then one per correction.
@@ -64,8 +66,8 @@ pub(super) struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Estimate {
     pub(super) seconds: f64,
-    /// Standard deviation of the logarithm, of the corrections alone: what is not known of this plan that is known of
-    /// others.
+    /// Standard deviation of the logarithm of its corrections, had they been measured alone: the less often a plan was
+    /// seen, the larger.
     pub(super) unsure: f64,
 }
 
@@ -73,7 +75,7 @@ pub(super) struct Estimate {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SavedFilter {
     rates: Vec<SavedState>,
-    corrections: Vec<SavedState>,
+    corrections: Vec<SavedCorrection>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +85,13 @@ struct SavedState {
     value: f64,
     /// Standard deviation of its logarithm.
     sd: f64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct SavedCorrection {
+    #[serde(flatten)]
+    state: SavedState,
+    n_seen: u32,
 }
 
 impl Filter {
@@ -120,13 +129,13 @@ impl Filter {
             .zip(amounts)
             .map(|(rate, amount)| rate * amount)
             .sum();
-        let variance = |key: &String| match self.corrections.get(key) {
-            Some(known) => self.covariance[known.state][known.state],
-            None => CORRECTION_SD * CORRECTION_SD,
+        let of_key = |key: &String| {
+            let n_seen = self.corrections.get(key).map_or(0, |known| known.n_seen);
+            1.0 / (CORRECTION_SD.powi(-2) + f64::from(n_seen) * NOISE.powi(-2))
         };
         Estimate {
             seconds: seconds * self.correction(keys),
-            unsure: keys.iter().map(variance).sum::<f64>().sqrt(),
+            unsure: keys.iter().map(of_key).sum::<f64>().sqrt(),
         }
     }
 
@@ -220,15 +229,16 @@ impl Filter {
         let clock = self.clock;
         if let Some(known) = self.corrections.get_mut(key) {
             known.last_used = clock;
+            known.n_seen = known.n_seen.saturating_add(1);
             return known.state;
         }
         if self.corrections.len() >= MAX_CORRECTIONS {
             self.forget_oldest();
         }
-        self.add_correction(key, 0.0, CORRECTION_SD)
+        self.add_correction(key, 0.0, CORRECTION_SD, 1)
     }
 
-    fn add_correction(&mut self, key: &str, log: f64, sd: f64) -> usize {
+    fn add_correction(&mut self, key: &str, log: f64, sd: f64, n_seen: u32) -> usize {
         let state = self.mean.len();
         self.mean.push(log);
         self.covariance.iter_mut().for_each(|row| row.push(0.0));
@@ -236,8 +246,14 @@ impl Filter {
         row.push(sd * sd);
         self.covariance.push(row);
         let last_used = self.clock;
-        self.corrections
-            .insert(key.to_owned(), Correction { state, last_used });
+        self.corrections.insert(
+            key.to_owned(),
+            Correction {
+                state,
+                last_used,
+                n_seen,
+            },
+        );
         state
     }
 
@@ -272,14 +288,15 @@ impl Filter {
             sd: self.covariance[state][state].max(0.0).sqrt(),
         };
         let rates = self.priors.iter().enumerate();
-        let corrections = self.corrections.iter();
+        let correction = |(key, known): (&String, &Correction)| SavedCorrection {
+            state: saved(key, known.state),
+            n_seen: known.n_seen,
+        };
         SavedFilter {
             rates: rates
                 .map(|(state, prior)| saved(prior.name, state))
                 .collect(),
-            corrections: corrections
-                .map(|(key, known)| saved(key, known.state))
-                .collect(),
+            corrections: self.corrections.iter().map(correction).collect(),
         }
     }
 
@@ -287,11 +304,12 @@ impl Filter {
     pub(super) fn restore(priors: &[Prior], saved: &SavedFilter) -> Option<Self> {
         let names = saved.rates.iter().map(|rate| rate.name.as_str());
         let is_same = names.eq(priors.iter().map(|prior| prior.name));
-        let states = saved.rates.iter().chain(&saved.corrections);
+        let corrections = saved.corrections.iter().map(|correction| &correction.state);
+        let mut states = saved.rates.iter().chain(corrections);
         let is_sound = |state: &SavedState| {
             state.value.is_finite() && state.value > 0.0 && state.sd.is_finite() && state.sd >= 0.0
         };
-        if !is_same || !states.clone().all(is_sound) || saved.corrections.len() > MAX_CORRECTIONS {
+        if !is_same || !states.all(is_sound) || saved.corrections.len() > MAX_CORRECTIONS {
             return None;
         }
         let mut filter = Self::new(priors);
@@ -301,9 +319,9 @@ impl Filter {
                 .for_each(|entry| *entry = RESTART_DRIFT * RESTART_DRIFT);
             row[i] += saved.rates[i].sd.powi(2);
         }
-        for correction in &saved.corrections {
-            let log = correction.value.ln().clamp(-MAX_CORRECTION, MAX_CORRECTION);
-            filter.add_correction(&correction.name, log, correction.sd.min(CORRECTION_SD));
+        for SavedCorrection { state, n_seen } in &saved.corrections {
+            let log = state.value.ln().clamp(-MAX_CORRECTION, MAX_CORRECTION);
+            filter.add_correction(&state.name, log, state.sd.min(CORRECTION_SD), *n_seen);
         }
         Some(filter)
     }
