@@ -63,6 +63,8 @@ pub struct Controller {
 struct RatesFile {
     data: PathBuf,
     machine: Machine,
+    /// One writer at a time.
+    writing: Mutex<()>,
 }
 
 /// A request's place in the engine; given back when dropped.
@@ -125,6 +127,7 @@ impl Controller {
             file: Some(RatesFile {
                 data: config.data.clone(),
                 machine,
+                writing: Mutex::default(),
             }),
             ..Self::new(Arc::clone(engine.model()), config.limits.max_prefill_tokens)
         }
@@ -221,15 +224,14 @@ impl Controller {
 
     /// Writes the file, if anything was learned. Blocks. A failure is logged: the rates can be measured again.
     pub fn write(&self) {
-        let Some(RatesFile { data, machine }) = &self.file else {
-            return;
-        };
+        let Some(file) = &self.file else { return };
+        let _writing = file.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let saved = {
             let rates = self.rates();
             (rates.n_learned() > 0).then(|| rates.save())
         };
         let Some(saved) = saved else { return };
-        if let Err(error) = file::write(data, machine, saved) {
+        if let Err(error) = file::write(&file.data, &file.machine, saved) {
             tracing::warn!(%error, "learned rates cannot be written");
         }
     }

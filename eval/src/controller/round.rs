@@ -70,13 +70,14 @@ impl Rounds<'_> {
         }
         let Chosen { sample, choice } = chosen.expect("every turn comes once a round");
         let name = choice.candidates.first().map(|(name, _)| name.clone());
+        let chosen = name.unwrap_or_default();
         Ok(Round {
             full_ms,
             blend_ms,
             auto_ms: ms(sample.ttft),
-            chosen: name.unwrap_or_default(),
+            is_exact: ["full", "exact"].contains(&chosen.as_str()),
+            chosen,
             predicted_ms: choice.forecast.seconds * 1e3,
-            is_exact: !matches!(choice.plan.mode(), Mode::Blend(_)),
         })
     }
 

@@ -12,11 +12,10 @@ use super::Controller;
 
 const N_CHUNKS: usize = 2;
 const QUESTION_TOKENS: usize = 16;
-/// Tokens of each chunk, small first.
-const SMALL: usize = 24;
-const LARGER: [usize; 3] = [256, 128, 64];
-/// A larger prompt is prefilled within this time, or a less large one is: requests may wait for it.
-const LONGEST_S: f64 = 1.0;
+/// Tokens of each chunk; the first size always, then as many as are foreseen to be prefilled in this time: requests may
+/// wait for one.
+const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
+const LONGEST_S: f64 = 0.7;
 
 /// Measures, and teaches the controller.
 ///
@@ -28,15 +27,18 @@ pub(super) async fn calibrate(
     blend: &Blend,
 ) -> Result<(), EngineError> {
     let modes = [Mode::Full, Mode::Reuse, Mode::Blend(blend.clone())];
-    measure(controller, engine, &modes, SMALL).await?;
-    let is_short = |tokens: &usize| {
-        let plan = plan(engine, &segments(engine, *tokens), Mode::Full);
-        plan.is_ok_and(|plan| controller.forecast(&plan, &TIERS).seconds <= LONGEST_S)
-    };
-    match LARGER.into_iter().find(is_short) {
-        Some(tokens) => measure(controller, engine, &modes, tokens).await,
-        None => Ok(()),
+    for (index, tokens) in SIZES.into_iter().enumerate() {
+        let full = match plan(engine, &segments(engine, tokens), Mode::Full) {
+            Ok(full) => full,
+            Err(_) if index > 0 => break, // too long for the model
+            Err(error) => return Err(error),
+        };
+        if index > 0 && controller.forecast(&full, &TIERS).seconds > LONGEST_S {
+            break;
+        }
+        measure(controller, engine, &modes, tokens).await?;
     }
+    Ok(())
 }
 
 const TIERS: [Option<Tier>; N_CHUNKS] = [Some(Tier::Memory); N_CHUNKS];
@@ -49,8 +51,6 @@ async fn measure(
     chunk_tokens: usize,
 ) -> Result<(), EngineError> {
     let segments = segments(engine, chunk_tokens);
-    // Told before anything runs, where the model's context is too short for it.
-    plan(engine, &segments, Mode::Full)?;
     let mut chunks = Vec::new();
     for ids in &segments.chunks {
         let kv = engine

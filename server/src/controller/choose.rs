@@ -16,7 +16,7 @@ pub struct Auto {
 const WORTH: f64 = 0.01;
 /// A plan of which little is known is taken to be faster than foreseen, by so much at most: it is found out now and
 /// then whether it is, and no request pays more than that.
-const MAX_BENEFIT_OF_DOUBT: f64 = 0.015;
+const MAX_BENEFIT_OF_DOUBT: f64 = 0.03;
 /// Recomputing more for nothing: steps of the ratio up to 1, and what counts as nothing.
 const STEPS_OF_RATIO: f64 = 20.0;
 const FREE: f64 = 0.005;
@@ -109,10 +109,12 @@ impl Forecaster<'_> {
         }
     }
 
-    /// The blend; where it waits for stored KV, with as large a ratio as costs nothing (CacheBlend 5.1).
+    /// The blend; where it waits for stored KV, with as large a ratio as costs nothing (CacheBlend 5.1). Half of the wait
+    /// is left, so that computing may be slower than foreseen.
     fn blend(&self, plan: &FusionPlan, blend: &Blend) -> Result<Candidate, EngineError> {
         let mut best = self.blend_at(plan, blend, blend.ratio)?;
         let allowed = best.forecast.seconds * (1.0 + FREE);
+        let least_wait = best.forecast.wait_seconds / 2.0;
         let waits = best.forecast.wait_seconds > best.forecast.seconds * FREE;
         if !waits || blend.policy == Policy::All {
             return Ok(best);
@@ -121,7 +123,7 @@ impl Forecaster<'_> {
         let first = (blend.ratio * STEPS_OF_RATIO).floor() as usize + 1;
         for step in first..STEPS_OF_RATIO as usize {
             let more = self.blend_at(plan, blend, step as f64 / STEPS_OF_RATIO)?;
-            if more.forecast.seconds > allowed {
+            if more.forecast.seconds > allowed || more.forecast.wait_seconds < least_wait {
                 break;
             }
             best = more;
@@ -145,7 +147,7 @@ impl Forecaster<'_> {
 /// The fastest, with the benefit of doubt; ties to the exact ones, which come first.
 fn best(mut candidates: Vec<Candidate>) -> Choice {
     let counted = |one: &Candidate| {
-        let doubt = one.forecast.unsure.min(MAX_BENEFIT_OF_DOUBT);
+        let doubt = MAX_BENEFIT_OF_DOUBT * one.forecast.unsure;
         let worth = if one.is_exact { 0.0 } else { WORTH };
         one.forecast.seconds * (1.0 - doubt) * (1.0 + worth)
     };
@@ -167,7 +169,7 @@ fn best(mut candidates: Vec<Candidate>) -> Choice {
 /// For people: what it was chosen over.
 fn reason(candidates: &[Candidate]) -> String {
     match candidates {
-        [only] => format!("{}: no stored KV to choose", only.name),
+        [only] => format!("{}: there is no other plan", only.name),
         [chosen, next, ..] => {
             let saved = 1.0 - chosen.forecast.seconds / next.forecast.seconds;
             match saved {

@@ -17,15 +17,31 @@ pub(super) struct Prior {
     pub(super) name: &'static str,
     /// Seconds for one unit.
     pub(super) seconds: f64,
-    /// Standard deviation of its logarithm, beside what all rates share.
+    /// Standard deviation of its logarithm, beside what it shares.
     pub(super) sd: f64,
+    /// Its part in how fast the machine is at all: 1 for throughputs, which differ thousandfold between devices and
+    /// mostly together; less for latencies, which do not.
+    pub(super) shared: f64,
 }
 
-/// Standard deviations of logarithms: how much all rates may be off together at first, and drift from one time to the
-/// next, together and each alone.
+impl Prior {
+    fn variance(&self) -> f64 {
+        (SHARED_SD * self.shared).powi(2) + self.sd.powi(2)
+    }
+}
+
+/// How the times of one kind of work behave: standard deviations of logarithms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nature {
+    /// What rates may change by from one time to the next: all together, and each alone.
+    pub(super) shared_drift: f64,
+    pub(super) own_drift: f64,
+    /// Spread of the times of equal runs.
+    pub(super) noise: f64,
+}
+
+/// How much all throughputs may be off together at first.
 const SHARED_SD: f64 = 3.0;
-const SHARED_DRIFT: f64 = 0.03;
-const RATE_DRIFT: f64 = 0.003;
 /// What rates read from a file may have changed by meanwhile.
 const RESTART_DRIFT: f64 = 0.1;
 /// How far a plan's time may be from what the rates say, and its drift.
@@ -35,11 +51,10 @@ const CORRECTION_DRIFT: f64 = 0.003;
 const MAX_CORRECTION: f64 = 0.7;
 /// Corrections kept; the one not used for longest goes first.
 const MAX_CORRECTIONS: usize = 64;
-/// Spread of equal runs: a share of their time, and a part that short runs have too.
-const NOISE: f64 = 0.04;
+/// Besides the noise, a part that short runs have too.
 const JITTER_SECONDS: f64 = 2e-4;
 /// An error beyond so many standard deviations counts no more than that: it may be an accident. It may also be a change,
-/// so the next one counts more.
+/// so the next one counts more: rates are taken to have drifted by this part of the error.
 const OUTLIER: f64 = 3.0;
 const SUSPICION: f64 = 0.25;
 
@@ -56,6 +71,7 @@ struct Correction {
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
     priors: Vec<Prior>,
+    nature: Nature,
     mean: Vec<f64>,
     covariance: Vec<Vec<f64>>,
     corrections: BTreeMap<String, Correction>,
@@ -66,8 +82,8 @@ pub(super) struct Filter {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Estimate {
     pub(super) seconds: f64,
-    /// Standard deviation of the logarithm of its corrections, had they been measured alone: the less often a plan was
-    /// seen, the larger.
+    /// 1 for a plan that was never seen, falling to 0 the more often it was: what is left of the spread of its
+    /// corrections, had they been measured alone.
     pub(super) unsure: f64,
 }
 
@@ -95,16 +111,17 @@ struct SavedCorrection {
 }
 
 impl Filter {
-    pub(super) fn new(priors: &[Prior]) -> Self {
+    pub(super) fn new(priors: &[Prior], nature: Nature) -> Self {
         let n = priors.len();
-        let shared = SHARED_SD * SHARED_SD;
+        let shared = |i: usize, j: usize| SHARED_SD.powi(2) * priors[i].shared * priors[j].shared;
         let own = |i: usize, j: usize| if i == j { priors[i].sd.powi(2) } else { 0.0 };
         Self {
             mean: priors.iter().map(|prior| prior.seconds.ln()).collect(),
             covariance: (0..n)
-                .map(|i| (0..n).map(|j| shared + own(i, j)).collect())
+                .map(|i| (0..n).map(|j| shared(i, j) + own(i, j)).collect())
                 .collect(),
             priors: priors.to_vec(),
+            nature,
             corrections: BTreeMap::new(),
             clock: 0,
         }
@@ -131,11 +148,12 @@ impl Filter {
             .sum();
         let of_key = |key: &String| {
             let n_seen = self.corrections.get(key).map_or(0, |known| known.n_seen);
-            1.0 / (CORRECTION_SD.powi(-2) + f64::from(n_seen) * NOISE.powi(-2))
+            let measured = f64::from(n_seen) * (CORRECTION_SD / self.nature.noise).powi(2);
+            1.0 / (1.0 + measured)
         };
         Estimate {
             seconds: seconds * self.correction(keys),
-            unsure: keys.iter().map(of_key).sum::<f64>().sqrt(),
+            unsure: (keys.iter().map(of_key).sum::<f64>() / keys.len().max(1) as f64).sqrt(),
         }
     }
 
@@ -149,7 +167,7 @@ impl Filter {
         let states: Vec<usize> = keys.iter().map(|key| self.state_of(key)).collect();
         let slope = self.slope(amounts, &states);
         let error = (seconds / foreseen).ln();
-        self.update(&slope, error, noise(seconds));
+        self.update(&slope, error, self.nature.variance(seconds));
         Some(error)
     }
 
@@ -172,7 +190,11 @@ impl Filter {
             *correction = correction.clamp(-MAX_CORRECTION, MAX_CORRECTION);
         }
         if error.abs() > limit {
-            self.share_doubt((SUSPICION * error.abs().min(1.0)).powi(2));
+            let doubt = SUSPICION * error.abs().min(1.0) / self.nature.drift();
+            self.doubt(
+                doubt * self.nature.shared_drift,
+                doubt * self.nature.own_drift,
+            );
         }
     }
 
@@ -198,29 +220,32 @@ impl Filter {
     /// Time has passed: everything may have changed a little, up to what was not known at first.
     fn drift(&mut self) {
         self.clock += 1;
-        self.share_doubt(SHARED_DRIFT * SHARED_DRIFT);
-        for i in 0..self.mean.len() {
-            let (drift, most) = match self.priors.get(i) {
-                Some(prior) => (RATE_DRIFT, SHARED_SD.powi(2) + prior.sd.powi(2)),
-                None => (CORRECTION_DRIFT, CORRECTION_SD.powi(2)),
-            };
-            if self.covariance[i][i] < most {
-                self.covariance[i][i] += drift * drift;
+        self.doubt(self.nature.shared_drift, self.nature.own_drift);
+        for state in self.priors.len()..self.mean.len() {
+            if self.covariance[state][state] < CORRECTION_SD.powi(2) {
+                self.covariance[state][state] += CORRECTION_DRIFT.powi(2);
             }
         }
     }
 
-    /// All rates may have changed together, by this variance.
-    fn share_doubt(&mut self, variance: f64) {
+    /// Rates may have changed, all together and each alone, by these standard deviations.
+    fn doubt(&mut self, shared: f64, own: f64) {
         let n_rates = self.priors.len();
-        let most = SHARED_SD * SHARED_SD;
-        if (0..n_rates).any(|i| self.covariance[i][i] >= most) {
-            return;
-        }
-        for row in self.covariance.iter_mut().take(n_rates) {
+        let is_known = |i: usize| self.covariance[i][i] < self.priors[i].variance();
+        let known: Vec<bool> = (0..n_rates).map(is_known).collect();
+        // As long as one rate is as unknown as at first, they do not hang together enough to drift together.
+        let shared = if known.iter().all(|&known| known) {
+            shared
+        } else {
+            0.0
+        };
+        for (i, row) in self.covariance.iter_mut().take(n_rates).enumerate() {
             row.iter_mut()
                 .take(n_rates)
-                .for_each(|entry| *entry += variance);
+                .for_each(|entry| *entry += shared * shared);
+            if known[i] {
+                row[i] += own * own;
+            }
         }
     }
 
@@ -301,7 +326,7 @@ impl Filter {
     }
 
     /// The filter of a file; `None` where the file's rates are not these, or a number is none.
-    pub(super) fn restore(priors: &[Prior], saved: &SavedFilter) -> Option<Self> {
+    pub(super) fn restore(priors: &[Prior], nature: Nature, saved: &SavedFilter) -> Option<Self> {
         let names = saved.rates.iter().map(|rate| rate.name.as_str());
         let is_same = names.eq(priors.iter().map(|prior| prior.name));
         let corrections = saved.corrections.iter().map(|correction| &correction.state);
@@ -312,7 +337,7 @@ impl Filter {
         if !is_same || !states.all(is_sound) || saved.corrections.len() > MAX_CORRECTIONS {
             return None;
         }
-        let mut filter = Self::new(priors);
+        let mut filter = Self::new(priors, nature);
         filter.mean = saved.rates.iter().map(|rate| rate.value.ln()).collect();
         for (i, row) in filter.covariance.iter_mut().enumerate() {
             row.iter_mut()
@@ -327,9 +352,15 @@ impl Filter {
     }
 }
 
-/// Variance of the logarithm of a time.
-fn noise(seconds: f64) -> f64 {
-    NOISE * NOISE + (JITTER_SECONDS / seconds).powi(2)
+impl Nature {
+    /// Variance of the logarithm of a time.
+    fn variance(&self, seconds: f64) -> f64 {
+        self.noise * self.noise + (JITTER_SECONDS / seconds).powi(2)
+    }
+
+    fn drift(&self) -> f64 {
+        self.shared_drift.hypot(self.own_drift)
+    }
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -338,6 +369,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::job::COMPUTING;
     use super::*;
 
     const PRIORS: [Prior; 2] = [
@@ -345,16 +377,18 @@ mod tests {
             name: "fixed",
             seconds: 1e-3,
             sd: 1.0,
+            shared: 0.2,
         },
         Prior {
             name: "unit",
             seconds: 1e-6,
             sd: 1.0,
+            shared: 1.0,
         },
     ];
 
     fn learned(times: impl IntoIterator<Item = ([f64; 2], f64)>) -> Filter {
-        let mut filter = Filter::new(&PRIORS);
+        let mut filter = Filter::new(&PRIORS, COMPUTING);
         for (amounts, seconds) in times {
             filter.learn(&amounts, &[], seconds);
         }
@@ -403,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_correction_holds_for_its_plans_alone() {
-        let mut filter = Filter::new(&PRIORS);
+        let mut filter = Filter::new(&PRIORS, COMPUTING);
         let [plain, odd] = [["plain".to_owned()], ["odd".to_owned()]];
         for _ in 0..20 {
             filter.learn(&[1.0, 1e4], &plain, truth(1e4));
@@ -416,7 +450,7 @@ mod tests {
 
     #[test]
     fn corrections_are_bounded_and_what_is_no_time_is_not_learned() {
-        let mut filter = Filter::new(&PRIORS);
+        let mut filter = Filter::new(&PRIORS, COMPUTING);
         for i in 0..3 * MAX_CORRECTIONS {
             filter.learn(
                 &[1.0, 1e4],
@@ -444,12 +478,12 @@ mod tests {
 
     #[test]
     fn a_filter_is_restored_as_it_was_saved() {
-        let mut filter = Filter::new(&PRIORS);
+        let mut filter = Filter::new(&PRIORS, COMPUTING);
         let keys = ["odd".to_owned()];
         for units in [1e3, 2e4].into_iter().cycle().take(20) {
             filter.learn(&[1.0, units], &keys, truth(units) * 1.2);
         }
-        let restored = Filter::restore(&PRIORS, &filter.save()).unwrap();
+        let restored = Filter::restore(&PRIORS, COMPUTING, &filter.save()).unwrap();
         let of = |filter: &Filter| filter.estimate(&[1.0, 7e3], &keys).seconds;
         assert!((of(&restored) / of(&filter) - 1.0).abs() < 1e-9);
         // What was learned is trusted: one more time moves it little.
@@ -459,8 +493,8 @@ mod tests {
 
         let mut bad = filter.save();
         bad.rates[0].value = f64::NAN;
-        assert!(Filter::restore(&PRIORS, &bad).is_none());
+        assert!(Filter::restore(&PRIORS, COMPUTING, &bad).is_none());
         bad.rates.pop();
-        assert!(Filter::restore(&PRIORS, &bad).is_none());
+        assert!(Filter::restore(&PRIORS, COMPUTING, &bad).is_none());
     }
 }

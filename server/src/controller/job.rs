@@ -2,56 +2,55 @@
 
 use ragweave_engine::{FusionPlan, Mode, ModelConfig, ModelInfo, PlanWork, Policy, StepWork, Tier};
 
-use super::filter::Prior;
+use super::filter::{Nature, Prior};
 
 /// Kinds of computing, in the order of [`Amounts`].
 pub(super) const COMPUTE: [Prior; 5] = [
     // Embedding, output projection and first token: once a request.
-    Prior {
-        name: "request_s",
-        seconds: 1e-3,
-        sd: 1.5,
-    },
+    latency("request_s", 1e-3),
     // A layer over rows computed at once, however few: weights are read, kernels started.
-    Prior {
-        name: "tile_s",
-        seconds: 1e-4,
-        sd: 1.5,
-    },
-    Prior {
-        name: "matmul_flop_s",
-        seconds: 1.0 / 50e9,
-        sd: 1.0,
-    },
-    Prior {
-        name: "attention_flop_s",
-        seconds: 1.0 / 25e9,
-        sd: 1.0,
-    },
-    Prior {
-        name: "placed_byte_s",
-        seconds: 1.0 / 2e9,
-        sd: 1.0,
-    },
+    latency("tile_s", 1e-4),
+    throughput("matmul_flop_s", 50e9),
+    throughput("attention_flop_s", 25e9),
+    throughput("placed_byte_s", 2e9),
 ];
 /// Kinds of reading: a layer of a chunk, however small, and bytes by tier.
 pub(super) const READ: [Prior; 3] = [
-    Prior {
-        name: "read_s",
-        seconds: 2e-5,
-        sd: 1.0,
-    },
-    Prior {
-        name: "memory_byte_s",
-        seconds: 1.0 / 8e9,
-        sd: 1.0,
-    },
-    Prior {
-        name: "disk_byte_s",
-        seconds: 1.0 / 2e9,
-        sd: 1.0,
-    },
+    latency("read_s", 2e-5),
+    throughput("memory_byte_s", 8e9),
+    throughput("disk_byte_s", 2e9),
 ];
+
+/// Computing gets slower as a whole: another process, heat.
+pub(super) const COMPUTING: Nature = Nature {
+    shared_drift: 0.03,
+    own_drift: 0.003,
+    noise: 0.04,
+};
+/// Each tier has a life of its own, and what is read may be in the page cache or not.
+pub(super) const READING: Nature = Nature {
+    shared_drift: 0.0,
+    own_drift: 0.1,
+    noise: 0.2,
+};
+
+const fn latency(name: &'static str, seconds: f64) -> Prior {
+    Prior {
+        name,
+        seconds,
+        sd: 1.5,
+        shared: 0.2,
+    }
+}
+
+const fn throughput(name: &'static str, per_second: f64) -> Prior {
+    Prior {
+        name,
+        seconds: 1.0 / per_second,
+        sd: 1.0,
+        shared: 1.0,
+    }
+}
 
 /// Layers that the engine reads ahead of the one in use.
 const READ_AHEAD_LAYERS: usize = 3;

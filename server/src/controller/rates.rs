@@ -5,7 +5,7 @@ use ragweave_engine::FuseTimings;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Filter, SavedFilter};
-use super::job::{COMPUTE, Job, READ};
+use super::job::{COMPUTE, COMPUTING, Job, READ, READING, Reads};
 
 /// Weight of the newest value in the means over requests.
 const NEWEST: f64 = 0.1;
@@ -17,7 +17,7 @@ pub struct Forecast {
     pub seconds: f64,
     /// Of these, waiting for stored KV.
     pub wait_seconds: f64,
-    /// How much of it is not known of this plan itself, as a share.
+    /// 1 for a plan that was never seen, falling to 0 the more often it was.
     pub unsure: f64,
 }
 
@@ -45,8 +45,8 @@ pub(super) struct SavedRates {
 impl Rates {
     pub(super) fn new() -> Self {
         Self {
-            compute: Filter::new(&COMPUTE),
-            read: Filter::new(&READ),
+            compute: Filter::new(&COMPUTE, COMPUTING),
+            read: Filter::new(&READ, READING),
             n_learned: 0,
             service_s: None,
             error: None,
@@ -71,8 +71,7 @@ impl Rates {
         let actual = (compute + timings.load_wait).as_secs_f64();
         self.compute
             .learn(&job.compute(), &job.keys, compute.as_secs_f64());
-        self.read
-            .learn(&job.reads(), &[], timings.load.as_secs_f64());
+        self.learn_read(&job.reads(), timings.load.as_secs_f64());
         if actual > 0.0 && foreseen > 0.0 {
             let error = (actual / foreseen).ln().abs();
             // The first forecasts rest on guesses, and say nothing of those that follow.
@@ -81,6 +80,11 @@ impl Rates {
             }
             self.n_learned += 1;
         }
+    }
+
+    /// Takes in a read alone.
+    pub(super) fn learn_read(&mut self, reads: &Reads, seconds: f64) {
+        self.read.learn(reads, &[], seconds);
     }
 
     /// Takes in how long a request has occupied the engine, prefill and answer.
@@ -120,8 +124,8 @@ impl Rates {
             return None;
         }
         Some(Self {
-            compute: Filter::restore(&COMPUTE, &saved.compute)?,
-            read: Filter::restore(&READ, &saved.read)?,
+            compute: Filter::restore(&COMPUTE, COMPUTING, &saved.compute)?,
+            read: Filter::restore(&READ, READING, &saved.read)?,
             n_learned: saved.n_learned,
             service_s: saved.service_s,
             error: saved.mean_log_error,

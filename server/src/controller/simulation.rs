@@ -58,6 +58,9 @@ const GPU: Machine = Machine {
     noise: 0.02,
 };
 
+/// Layers that the engine reads ahead.
+const RING_LAYERS: usize = 3;
+
 /// Seeded numbers between 0 and 1.
 struct Random(u64);
 
@@ -87,18 +90,17 @@ impl Machine {
         let work = plan.work(model, true);
         let compares =
             matches!(plan.mode(), Mode::Blend(blend) if blend.policy.check_layer().is_some());
-        let (mut now, mut waited, mut read) = (0.0_f64, 0.0, 0.0);
+        let (mut now, mut waited, mut read, mut read_until) = (0.0_f64, 0.0, 0.0, 0.0_f64);
+        let mut taken = vec![0.0; RING_LAYERS];
         let mut narrowed = false;
         for step in &work.steps {
-            let reading = if step.rows_placed > 0 {
-                self.reading(&work, step.layer_idx, tiers, model)
-            } else {
-                0.0
-            };
-            read += reading;
-            if reading > 0.0 {
-                waited += (read - now).max(0.0);
-                now = now.max(read);
+            if step.rows_placed > 0 {
+                let reading = self.reading(&work, step.layer_idx, tiers, model);
+                read += reading;
+                read_until = read_until.max(taken[taken.len() - RING_LAYERS]) + reading;
+                waited += (read_until - now).max(0.0);
+                now = now.max(read_until);
+                taken.push(now);
             }
             now += self.computing(step, model);
             // Once, where the rows alive become fewer.
@@ -204,10 +206,10 @@ impl World {
         }
     }
 
-    /// As `calibrate` does: two sizes, the modes that may be chosen, KV in memory.
+    /// As `calibrate` does: a few sizes, the modes that may be chosen, KV in memory.
     fn calibrated(config: &str, machine: &Machine, seed: u64) -> Self {
         let mut world = Self::new(config, seed);
-        for tokens in [24, 256] {
+        for tokens in [24, 96, 256] {
             for mode in [Mode::Full, Mode::Reuse, Mode::blend(Policy::hkvd(1), 0.15)] {
                 let states = vec![ChunkState::Hit { exact: false }; 2];
                 let plan =
@@ -222,6 +224,20 @@ impl World {
         let timings = machine.run(plan, tiers, &self.model, &mut self.random);
         self.rates
             .learn(&Job::new(plan, tiers, worker(&self.model), true), &timings);
+    }
+
+    /// As the pipeline does with a source that full prefill left unread.
+    fn sample(&mut self, machine: &Machine, tiers: &[Option<Tier>]) {
+        let Some(tier) = tiers.iter().copied().flatten().next() else {
+            return;
+        };
+        let bytes = 1e6;
+        let (reads, seconds) = match tier {
+            Tier::Memory => ([1.0, bytes, 0.0], bytes / machine.memory_bytes_per_s),
+            Tier::Disk => ([1.0, 0.0, bytes], 3e-5 + bytes / machine.disk_bytes_per_s),
+        };
+        let slowed = (machine.noise * self.random.normal()).exp();
+        self.rates.learn_read(&reads, seconds * slowed);
     }
 
     /// A prompt of any of these sizes and ratios; now and then a chunk is missed.
@@ -262,6 +278,9 @@ impl World {
         let best = plans.iter().map(truth).fold(f64::INFINITY, f64::min);
         let regret = truth(&choice.plan) / best - 1.0;
         self.learn(machine, &choice.plan, tiers);
+        if *choice.plan.mode() == Mode::Full {
+            self.sample(machine, tiers);
+        }
         regret
     }
 }
@@ -432,9 +451,9 @@ fn it_prefills_where_reading_is_slow_and_blends_where_computing_is() {
 
 #[test]
 fn where_reading_is_waited_for_more_is_recomputed_for_nothing() {
-    // Reading takes about as long as half a prefill.
+    // Reading takes several times as long as computing the rows asked for.
     let machine = Machine {
-        disk_bytes_per_s: 0.35e9,
+        disk_bytes_per_s: 0.05e9,
         noise: 0.0,
         ..CPU
     };
