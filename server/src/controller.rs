@@ -6,6 +6,7 @@
 //! filter     seconds for a unit of each, learned from the times of runs
 //! rates      forecasts from both; what a machine is known by
 //! choose     the candidates of a request, and the best
+//! sample     a look at reading where nothing was read
 //! calibrate  the first rates; file: the last ones
 //! ```
 //! Every request teaches it, whatever its mode. A wrong forecast costs time and never the answer.
@@ -26,12 +27,14 @@ mod file;
 mod filter;
 mod job;
 mod rates;
+mod sample;
 #[cfg(test)]
 mod simulation;
 
 pub use choose::{Auto, Choice};
 pub use file::{CONTROLLER_FILE, Machine};
 pub use rates::Forecast;
+pub use sample::Spare;
 
 use crate::components::Components;
 use crate::verify;
@@ -193,6 +196,15 @@ impl Controller {
         let prefix_cached = report.prefix_tokens_cached > 0;
         let job = Job::new(plan, tiers, self.worker(), prefix_cached);
         self.rates().learn(&job, &report.timings);
+    }
+
+    /// Learns how fast stored KV is read, from a source that a request has left unread. Blocks.
+    pub fn sample(&self, spare: Spare) {
+        match spare.read(&self.model) {
+            Ok(sampled) => self.rates().learn_sample(&sampled),
+            // A bad block is in quarantine by now, and was logged.
+            Err(error) => tracing::debug!(%error, "stored KV could not be sampled"),
+        }
     }
 
     /// Learns how long a request has occupied the engine, from its first layer to its last token.

@@ -113,6 +113,7 @@ impl Pipeline {
             Opened {
                 request,
                 tiers,
+                spare,
                 choice,
                 mut misses,
             },
@@ -137,7 +138,7 @@ impl Pipeline {
         self.backfill.offer(misses);
         // Decode until a stop condition.
         let end = relay(&mut generation, events, &mut shadow).await?;
-        watch.end(&report, end.decode);
+        watch.end(&report, end.decode, spare);
         let times = StageTimes::new(
             find_times,
             &report.timings,

@@ -150,7 +150,7 @@ impl FusionPlan {
     }
 
     /// Positions of chunk `index`.
-    pub(crate) fn chunk_rows(&self, index: usize) -> Range<usize> {
+    pub fn chunk_rows(&self, index: usize) -> Range<usize> {
         let before: usize = self.segments.chunks[..index].iter().map(Vec::len).sum();
         let start = self.segments.prefix.len() + before;
         start..start + self.segments.chunks[index].len()

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ragweave_engine::Mode;
-use ragweave_server::controller::{Auto, Choice, Controller};
+use ragweave_server::controller::{Auto, Choice, Controller, Spare};
 
 use crate::bench::measure::{Sample, Sources, Workload, plan};
 use crate::metric::ms;
@@ -97,10 +97,13 @@ impl Rounds<'_> {
             }
         };
         let tiers = tiers(&sources);
+        let mut sources = sources;
+        let spare = Spare::take(&choice.plan, &mut sources);
         let sample = workload
             .first_token(start, choice.plan.clone(), sources)
             .await?;
         controller.learn(&choice.plan, &tiers, &sample.report);
+        spare.into_iter().for_each(|spare| controller.sample(spare));
         Ok(Chosen { sample, choice })
     }
 }

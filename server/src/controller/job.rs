@@ -205,20 +205,20 @@ impl FlopPerRow {
     }
 }
 
+/// Reading this much, in so many pieces, from one tier.
+pub(super) fn reads_of(tier: Option<Tier>, n_reads: usize, bytes: f64) -> Reads {
+    match tier {
+        Some(Tier::Memory) => [n_reads as f64, bytes, 0.0],
+        Some(Tier::Disk) | None => [n_reads as f64, 0.0, bytes],
+    }
+}
+
 fn reads(work: &PlanWork, step: &StepWork, tiers: &[Option<Tier>], model: &ModelInfo) -> Reads {
-    let mut reads = [0.0; 3];
     if step.rows_placed == 0 {
-        return reads;
+        return [0.0; 3];
     }
-    for (chunk, bytes) in work.layer_bytes(step.layer_idx, model) {
-        let kind = match tiers.get(chunk).copied().flatten() {
-            Some(Tier::Memory) => 1,
-            Some(Tier::Disk) | None => 2,
-        };
-        reads[0] += 1.0;
-        reads[kind] += bytes as f64;
-    }
-    reads
+    let chunks = work.layer_bytes(step.layer_idx, model);
+    sum(chunks.map(|(chunk, bytes)| reads_of(tiers.get(chunk).copied().flatten(), 1, bytes as f64)))
 }
 
 /// Corrections are shared by plans of one policy, and more so by those of one size and share of rows computed.

@@ -5,7 +5,8 @@ use ragweave_engine::FuseTimings;
 use serde::{Deserialize, Serialize};
 
 use super::filter::{Filter, SavedFilter};
-use super::job::{COMPUTE, COMPUTING, Job, READ, READING, Reads};
+use super::job::{COMPUTE, COMPUTING, Job, READ, READING, Reads, reads_of};
+use super::sample::Sampled;
 
 /// Weight of the newest value in the means over requests.
 const NEWEST: f64 = 0.1;
@@ -83,7 +84,20 @@ impl Rates {
     }
 
     /// Takes in a read alone.
-    pub(super) fn learn_read(&mut self, reads: &Reads, seconds: f64) {
+    pub(super) fn learn_sample(&mut self, sampled: &Sampled) {
+        let Sampled {
+            tier,
+            n_reads,
+            bytes,
+            time,
+        } = *sampled;
+        self.learn_read(
+            &reads_of(Some(tier), n_reads, bytes as f64),
+            time.as_secs_f64(),
+        );
+    }
+
+    fn learn_read(&mut self, reads: &Reads, seconds: f64) {
         self.read.learn(reads, &[], seconds);
     }
 

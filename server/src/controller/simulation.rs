@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use super::choose::{Auto, Forecaster};
 use super::job::{Job, Worker};
 use super::rates::Rates;
+use super::sample::Sampled;
 
 /// A machine's true rates.
 #[derive(Debug, Clone, Copy)]
@@ -231,13 +232,18 @@ impl World {
         let Some(tier) = tiers.iter().copied().flatten().next() else {
             return;
         };
-        let bytes = 1e6;
-        let (reads, seconds) = match tier {
-            Tier::Memory => ([1.0, bytes, 0.0], bytes / machine.memory_bytes_per_s),
-            Tier::Disk => ([1.0, 0.0, bytes], 3e-5 + bytes / machine.disk_bytes_per_s),
+        let (n_reads, bytes) = (4, 4_000_000);
+        let seconds = match tier {
+            Tier::Memory => bytes as f64 / machine.memory_bytes_per_s,
+            Tier::Disk => n_reads as f64 * 3e-5 + bytes as f64 / machine.disk_bytes_per_s,
         };
         let slowed = (machine.noise * self.random.normal()).exp();
-        self.rates.learn_read(&reads, seconds * slowed);
+        self.rates.learn_sample(&Sampled {
+            tier,
+            n_reads,
+            bytes,
+            time: Duration::from_secs_f64(seconds * slowed),
+        });
     }
 
     /// A prompt of any of these sizes and ratios; now and then a chunk is missed.

@@ -15,7 +15,7 @@ use super::backfill::Fill;
 use super::{AnswerError, Context, Query, Search};
 use crate::components::Components;
 use crate::config::Order;
-use crate::controller::{Choice, Controller, ModeChoice};
+use crate::controller::{Choice, Controller, ModeChoice, Spare};
 use crate::notes::ChunkNotes;
 use crate::sources::BlobSource;
 
@@ -70,6 +70,8 @@ pub(super) struct Opened {
     pub(super) request: FuseRequest,
     /// Where each chunk's stored KV lies.
     pub(super) tiers: Vec<Option<Tier>>,
+    /// A source that the chosen plan leaves unread.
+    pub(super) spare: Option<Spare>,
     /// Why this plan, where the controller chose it.
     pub(super) choice: Option<Choice>,
     /// Chunks whose KV should be computed once there is time.
@@ -233,6 +235,7 @@ impl Desk {
         let mut opened = self.open_in(query.mode.widest(), query, layout)?;
         let choice = controller.choose(&opened.request.plan, &opened.tiers, auto)?;
         opened.request.plan = choice.plan.clone();
+        opened.spare = Spare::take(&choice.plan, &mut opened.request.sources);
         opened.choice = Some(choice);
         Ok(opened)
     }
@@ -264,6 +267,7 @@ impl Desk {
         Ok(Opened {
             request,
             tiers,
+            spare: None,
             choice: None,
             misses,
         })

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ragweave_engine::{FuseReport, FusionPlan, Tier};
 
-use crate::controller::{Controller, Place};
+use crate::controller::{Controller, Place, Spare};
 
 /// A request in the engine; forgotten when dropped.
 pub(super) struct Watch {
@@ -57,16 +57,22 @@ impl Watch {
         }
     }
 
-    /// The last token is there.
-    pub(super) fn end(self, report: &FuseReport, decode: Duration) {
+    /// The last token is there: now there is time to look how fast an unread source is, and to write.
+    pub(super) fn end(self, report: &FuseReport, decode: Duration, spare: Option<Spare>) {
         let Some(Watched { controller, .. }) = self.watched else {
             return;
         };
         let times = &report.timings;
         let prefill = times.load_wait + times.probe + times.recompute + times.first_decode;
         controller.occupied(prefill + decode);
-        if controller.is_write_due() {
-            tokio::task::spawn_blocking(move || controller.write());
+        let is_write_due = controller.is_write_due();
+        if is_write_due || spare.is_some() {
+            tokio::task::spawn_blocking(move || {
+                spare.into_iter().for_each(|spare| controller.sample(spare));
+                if is_write_due {
+                    controller.write();
+                }
+            });
         }
     }
 }
