@@ -15,7 +15,7 @@ const QUESTION_TOKENS: usize = 16;
 /// Tokens of each chunk; the first size always, then as many as are foreseen to be prefilled in this time: requests may
 /// wait for one.
 const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
-const LONGEST_S: f64 = 0.7;
+const LONGEST_S: f64 = 1.5;
 
 /// Measures, and teaches the controller.
 ///
