@@ -85,9 +85,10 @@ echo "$listening"
 address=$(grep -oE 'http://[^ ]+' <<<"$listening")
 
 headline "5. Ask: the answer streams; below it where it came from, what was loaded and what was computed"
-show "$bin/ragweave" query "$question" --addr "$address"
+# By default the server takes whatever is faster, which for so small a model may well be full prefill.
+show "$bin/ragweave" query "$question" --addr "$address" --mode blend
 
-headline "6. The same question with full prefill, plain reuse of stored KV, and fusion"
+headline "6. The same question with full prefill, plain reuse of stored KV, fusion, and what auto takes for the fastest"
 show "$bin/ragweave" query "$question" --addr "$address" --compare
 cat <<'NOTE'
 The demo model is tiny: what this table shows is that plain reuse can answer wrongly, that fusion repairs it, and how

@@ -25,7 +25,7 @@ pub use engine::{
 pub use error::EngineError;
 pub use fusion::{
     BadNotation, Blend, Budget, ChunkState, Correction, Deviation, FuseReport, FuseTimings,
-    FusionPlan, Mode, Policy, Pooling, PromptSegments, QueryLayers, Schedule,
+    FusionPlan, Mode, PlanWork, Policy, Pooling, PromptSegments, QueryLayers, Schedule, StepWork,
 };
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;

@@ -233,6 +233,22 @@ impl EngineHandle {
         result.await.map_err(|_| engine_failed())?
     }
 
+    /// Runs a prefill while no request waits, and tells what it took: nothing is answered.
+    ///
+    /// # Errors
+    /// As [`EngineHandle::chunk_kv`].
+    pub async fn rehearse(&self, request: FuseRequest) -> Result<FuseReport, EngineError> {
+        let (reply, result) = oneshot::channel();
+        let submitted = Instant::now();
+        self.queue.push_background(Job::Logits {
+            request,
+            submitted,
+            reply,
+        })?;
+        let (_, report) = result.await.map_err(|_| engine_failed())??;
+        Ok(report)
+    }
+
     /// Logits along a given answer, for comparing modes on the same tokens; while no request waits.
     ///
     /// # Errors

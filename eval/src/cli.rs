@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde::de::value::{Error as VariantError, StrDeserializer};
 use serde::de::{Deserialize, IntoDeserializer};
 
-use crate::{bench, compare, decay, load, logits, quality, report, ttft, tune};
+use crate::{bench, compare, controller, decay, load, logits, quality, report, ttft, tune};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -33,6 +33,8 @@ enum Command {
     Bench(bench::Args),
     /// Time to first token of modes at several context lengths, stage by stage
     Ttft(ttft::Args),
+    /// Hold the choices of auto against full prefill and blend, over lengths, ratios and tiers
+    Controller(controller::Args),
     /// Latency and goodput under Poisson arrivals at several rates
     Load(load::Args),
     /// Ask many new combinations of chunks in a row: hit rate and TTFT must stay flat
@@ -54,6 +56,7 @@ impl Cli {
             Command::Tune(args) => tune::run(&args),
             Command::Bench(args) => bench::run(&args),
             Command::Ttft(args) => ttft::run(&args),
+            Command::Controller(args) => controller::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Decay(args) => decay::run(&args),
             Command::Report(args) => report::run(&args),

@@ -14,6 +14,7 @@ pub mod cli;
 
 mod bench;
 mod compare;
+mod controller;
 mod decay;
 mod load;
 mod logits;

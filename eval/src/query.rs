@@ -14,7 +14,7 @@ pub(crate) fn over_chunks(
 ) -> Query {
     let max_model_len = components.engine.model().max_model_len;
     Query {
-        mode,
+        mode: mode.into(),
         context: Context::Chunks(chunks),
         sampling: sampling.clone(),
         ..Query::new(text, &components.config, max_model_len)

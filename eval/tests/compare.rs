@@ -101,7 +101,7 @@ async fn ingest(components: &Components, options: &IngestOptions) {
 async fn answer(components: &Components) -> String {
     let query = Query::new(QUESTION, &components.config, 4096);
     let query = Query {
-        mode: Mode::Full,
+        mode: Mode::Full.into(),
         sampling: SamplingParams::greedy(8),
         context: Context::Chunks(CONTEXT.map(str::to_owned).to_vec()),
         ..query

@@ -6,6 +6,7 @@
 
 pub mod components;
 pub mod config;
+pub mod controller;
 pub mod device;
 pub mod error;
 pub mod fidelity;

@@ -14,21 +14,27 @@ mod error;
 mod event;
 mod query;
 mod shadow;
+mod watch;
 
 pub use backfill::FillCounts;
 pub use desk::{Layout, Passage};
 pub use error::AnswerError;
 pub use event::{
-    Answer, AnswerEvent, Delta, EventSender, Finished, StageTimes, Started, Usage, event_channel,
+    Answer, AnswerEvent, Delta, EventSender, Finished, Foreseen, StageTimes, Started, Usage,
+    event_channel,
 };
 pub use query::{Context, DEFAULT_MAX_TOKENS, Query, Search};
 pub use shadow::ShadowCounts;
 
 use crate::components::Components;
+use crate::config::ModeKind;
+use crate::controller::Controller;
 use crate::verify::{self, Gate};
 use backfill::{Backfill, Fill};
 use desk::{Desk, Opened};
+use event::Planned;
 use shadow::{Picked, Shadow};
+use watch::Watch;
 
 /// Answers queries over one corpus with one model. Cheap to share in an `Arc`.
 pub struct Pipeline {
@@ -45,16 +51,29 @@ impl Pipeline {
     pub fn new(components: &Components) -> Self {
         let fingerprint = verify::fingerprint(&components.engine);
         let gate = Gate::read(&components.config.data, &fingerprint);
-        Self::with(components, gate, components.config.telemetry.shadow_full)
+        let fusion = &components.config.fusion;
+        let controller = Arc::new(Controller::open(components));
+        if fusion.mode == ModeKind::Auto && gate == Gate::Open {
+            let (controller, engine) = (Arc::clone(&controller), components.engine.clone());
+            let blend = fusion.to_auto().blend;
+            tokio::spawn(async move { controller.calibrate(&engine, &blend).await });
+        }
+        let shadow_share = components.config.telemetry.shadow_full;
+        Self::with(components, gate, shadow_share, Some(controller))
     }
 
     /// The same for measuring: every query runs in the mode it asks for, and nothing is compared beside it.
     pub fn for_evaluation(components: &Components) -> Self {
-        Self::with(components, Gate::Open, 0.0)
+        Self::with(components, Gate::Open, 0.0, None)
     }
 
-    fn with(components: &Components, gate: Gate, shadow_share: f64) -> Self {
-        let desk = Arc::new(Desk::new(components));
+    fn with(
+        components: &Components,
+        gate: Gate,
+        shadow_share: f64,
+        controller: Option<Arc<Controller>>,
+    ) -> Self {
+        let desk = Arc::new(Desk::new(components, controller));
         Self {
             engine: components.engine.clone(),
             backfill: Backfill::start(Arc::clone(&desk)),
@@ -76,7 +95,7 @@ impl Pipeline {
         events: &EventSender,
     ) -> Result<Finished, AnswerError> {
         let arrived = Instant::now();
-        // Full prefill, where fusing this model's KV is known to go wrong.
+        // Full prefill, where fusing this model's KV is known to go wrong; the controller is not asked then.
         let (mode, fallback_reason) = self.gate.pass(query.mode);
         query.mode = mode;
         let query = Arc::new(query);
@@ -85,7 +104,7 @@ impl Pipeline {
             let found = desk.find(query)?;
             // Prefix | passages | question in token ids; what does not fit is dropped.
             let layout = desk.lay_out(query, found)?;
-            // Each passage a hit or a miss. No KV has been read yet.
+            // Each passage a hit or a miss, and a plan for them. No KV has been read yet.
             let opened = desk.open(query, &layout)?;
             Ok((layout, opened))
         };
@@ -93,22 +112,33 @@ impl Pipeline {
             layout,
             Opened {
                 request,
+                tiers,
+                spare,
+                choice,
                 mut misses,
             },
         ) = self.off_thread(&query, plan).await?;
+        let watch = Watch::start(self.desk.controller.as_ref(), &request.plan, tiers);
+        let planned = Planned {
+            looked_up: request.plan.mode().reads_kv(),
+            fallback_reason,
+            foreseen: choice.map(|choice| Foreseen::new(&choice, arrived.elapsed(), watch.queue())),
+        };
         // Layer by layer: blend hits, compute misses; a bad block replans.
         let mut generation = self.engine.fuse(request).await?;
         let ttft = arrived.elapsed();
         let report = generation.report.clone();
+        watch.learn(&report);
         let find_times = layout.times;
         misses.extend(failed_fills(&layout, &report));
         let mut shadow = self.shadow.pick(&query, &layout, &report);
-        let started = AnswerEvent::started(&query, layout, report.clone(), fallback_reason);
+        let started = AnswerEvent::started(&query, layout, report.clone(), planned);
         events.send(started).await?;
         // The KV of misses is for the next request: this one has its first token.
         self.backfill.offer(misses);
         // Decode until a stop condition.
         let end = relay(&mut generation, events, &mut shadow).await?;
+        watch.end(&report, end.decode, spare);
         let times = StageTimes::new(
             find_times,
             &report.timings,
@@ -158,6 +188,13 @@ impl Pipeline {
     /// Counts of the answers compared with full prefill; changes can be awaited.
     pub fn shadows(&self) -> tokio::sync::watch::Receiver<ShadowCounts> {
         self.shadow.counts()
+    }
+
+    /// Writes what the controller has learned; at the end of serving. Blocks.
+    pub fn write_rates(&self) {
+        if let Some(controller) = &self.desk.controller {
+            controller.write();
+        }
     }
 
     /// Runs what may block (embedding, index, RocksDB, tokenizer) on the blocking pool.

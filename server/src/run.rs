@@ -98,7 +98,7 @@ pub async fn run(
         .map_err(RunError::from)
 }
 
-/// Waits for running calls, but not longer than the drain limit; then ends them.
+/// Waits for running calls, but not longer than the drain limit; then ends them. What they taught is kept.
 async fn finish(service: &Service) {
     let limit = service.components().config.limits.drain;
     if timeout(limit, service.idle()).await.is_err() {
@@ -108,6 +108,7 @@ async fn finish(service: &Service) {
         );
         service.stop();
     }
+    service.write_rates().await;
 }
 
 fn limited(service: Service) -> RagServiceServer<Service> {

@@ -102,6 +102,14 @@ impl Service {
         self.shared.stopping.cancel();
     }
 
+    /// Writes what the controller has learned.
+    pub(crate) async fn write_rates(&self) {
+        let service = self.clone();
+        if let Err(panic) = spawn_blocking(move || service.pipeline().write_rates()).await {
+            tracing::warn!(%panic, "learned rates were not written");
+        }
+    }
+
     /// Resolves when no Generate and no IngestDocuments is running.
     pub(crate) async fn idle(&self) {
         self.shared.answers.idle().await;

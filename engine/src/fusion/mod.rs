@@ -28,12 +28,14 @@ mod recompute;
 mod report;
 mod rows;
 mod stored;
+mod work;
 
 pub use blend::{Blend, Budget, Correction, Mode};
 pub use notation::BadNotation;
 pub use plan::{ChunkState, FusionPlan, PromptSegments};
 pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
 pub use report::{FuseReport, FuseTimings};
+pub use work::{PlanWork, StepWork};
 
 pub(crate) use anchors::AnchorFinder;
 pub(crate) use loader::{Loader, Sources, shared};

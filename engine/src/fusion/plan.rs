@@ -106,8 +106,35 @@ impl FusionPlan {
         &self.segments
     }
 
-    pub(crate) fn chunk_states(&self) -> &[ChunkState] {
+    /// What is known of each chunk.
+    pub fn chunk_states(&self) -> &[ChunkState] {
         &self.chunks
+    }
+
+    /// The same prompt and the same stored KV in another mode.
+    ///
+    /// # Errors
+    /// As [`FusionPlan::new`], of the mode.
+    pub fn in_mode(&self, mode: Mode, model: &ModelInfo) -> Result<Self, EngineError> {
+        let mode = mode.normalised(model.config.num_hidden_layers)?;
+        Ok(Self {
+            mode,
+            ..self.clone()
+        })
+    }
+
+    /// The same prompt with exact chunks loaded and all others computed in place: what full prefill
+    /// computes, for less work.
+    pub fn exact_only(&self) -> Self {
+        let exact = |&state: &ChunkState| match state {
+            ChunkState::Hit { exact: true } => state,
+            ChunkState::Hit { exact: false } | ChunkState::Miss => ChunkState::Miss,
+        };
+        Self {
+            chunks: self.chunks.iter().map(exact).collect(),
+            mode: Mode::Reuse,
+            ..self.clone()
+        }
     }
 
     /// The same plan with one chunk missed: after its stored KV proved bad.
@@ -123,7 +150,7 @@ impl FusionPlan {
     }
 
     /// Positions of chunk `index`.
-    pub(crate) fn chunk_rows(&self, index: usize) -> Range<usize> {
+    pub fn chunk_rows(&self, index: usize) -> Range<usize> {
         let before: usize = self.segments.chunks[..index].iter().map(Vec::len).sum();
         let start = self.segments.prefix.len() + before;
         start..start + self.segments.chunks[index].len()

@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use ragweave_engine::{
-    ChunkState, EngineHandle, FuseReport, FuseRequest, FusionPlan, Generation, Mode, ModelInfo,
-    PromptSegments, SamplingParams, TokenEvent,
+    ChunkState, EngineHandle, FuseReport, FuseRequest, FusionPlan, Generation, LayerSource, Mode,
+    ModelInfo, PromptSegments, SamplingParams, TokenEvent,
 };
 
 use super::stock::Stock;
 use crate::rounds::rotated;
+
+/// One source per chunk; `None` where nothing is stored.
+pub(crate) type Sources = Vec<Option<Box<dyn LayerSource>>>;
 
 /// What every run does, whatever its mode.
 pub(crate) struct Workload<'a> {
@@ -92,13 +95,35 @@ impl Workload<'_> {
         Ok(samples.into_iter().flatten().collect())
     }
 
-    async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {
+    /// Runs a mode once.
+    ///
+    /// # Errors
+    /// As [`Workload::run`].
+    pub(crate) async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {
         let start = Instant::now();
         let plan = plan(&self.segments, mode, self.engine.model())?;
         let sources = match plan.mode() {
-            Mode::Full => self.segments.chunks.iter().map(|_| None).collect(),
+            Mode::Full => self.no_sources(),
             Mode::Reuse | Mode::Blend(_) => self.stock.sources()?,
         };
+        self.first_token(start, plan, sources).await
+    }
+
+    /// No chunk has stored KV.
+    pub(crate) fn no_sources(&self) -> Sources {
+        self.segments.chunks.iter().map(|_| None).collect()
+    }
+
+    /// Runs a plan; `start` is when the time to first token began.
+    ///
+    /// # Errors
+    /// As [`Workload::run`].
+    pub(crate) async fn first_token(
+        &self,
+        start: Instant,
+        plan: FusionPlan,
+        sources: Sources,
+    ) -> anyhow::Result<Sample> {
         let sampling = SamplingParams {
             ignore_eos: true,
             ..SamplingParams::greedy(self.decode_tokens)

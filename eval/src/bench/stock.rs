@@ -84,6 +84,30 @@ impl Stock {
         first
     }
 
+    /// Has the kernel forget the store's files, so that the next reads come from the disk. KV in memory stays.
+    ///
+    /// # Errors
+    /// Where a file cannot be opened or the file system does not know the call.
+    pub(crate) fn drop_page_cache(&self) -> anyhow::Result<()> {
+        let Self::Store { _dir: dir, .. } = self else {
+            return Ok(());
+        };
+        let mut folders = vec![dir.path().to_owned()];
+        while let Some(folder) = folders.pop() {
+            for entry in fs_err::read_dir(folder)? {
+                let path = entry?.path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let file = fs_err::File::open(&path)?;
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+                    .with_context(|| format!("drop {} from the page cache", path.display()))?;
+            }
+        }
+        Ok(())
+    }
+
     /// One source per chunk, opened anew.
     ///
     /// # Errors

@@ -93,7 +93,7 @@ impl<'a> Examiner<'a> {
         index: usize,
     ) -> anyhow::Result<Answer> {
         let mut query = self.query(question);
-        query.mode = spec.mode_for(index);
+        query.mode = spec.mode_for(index).into();
         query.context = Context::Chunks(question.context_chunks.clone());
         let answer = self.pipeline.answer_whole(query).await;
         answer.with_context(|| format!("question {} under {spec}", question.id))
@@ -105,7 +105,7 @@ impl<'a> Examiner<'a> {
         let query = Query::new(&question.question, &self.components.config, max_model_len);
         Query {
             request_id: question.id.clone(),
-            mode: Mode::Full,
+            mode: Mode::Full.into(),
             sampling: SamplingParams::greedy(self.max_tokens),
             ..query
         }

@@ -59,6 +59,7 @@ impl FusionArgs {
             seed: self.seed,
             budget: self.budget,
             correction: self.correction,
+            min_ratio: None,
         };
         settings.to_mode()
     }

@@ -68,7 +68,7 @@ impl<'a> Corpus<'a> {
         };
         Query {
             context,
-            mode: Mode::Full,
+            mode: Mode::Full.into(),
             sampling: SamplingParams::greedy(self.max_tokens),
             ..query
         }

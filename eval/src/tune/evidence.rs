@@ -111,8 +111,9 @@ impl Evidence {
     fn tuned(&self) -> anyhow::Result<Tuned<'_>> {
         let fusion = match self.chosen.parse::<Mode>()? {
             Mode::Full | Mode::Reuse => Fusion::Full { mode: "full" },
+            // Its ratio is the floor of auto, which prefills in full where that is faster.
             Mode::Blend(blend) => Fusion::Blend {
-                mode: "blend",
+                mode: "auto",
                 policy: blend.selection(),
                 ratio: blend.ratio,
             },

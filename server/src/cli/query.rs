@@ -1,5 +1,5 @@
 //! `ragweave query "..."`: asks a running server and streams its answer, then shows where the answer came from and
-//! where the time went. `--compare` asks once with each mode and shows the times side by side.
+//! where the time went. `--compare` asks with each mode in turn and shows the times side by side.
 
 use std::process::ExitCode;
 
@@ -17,7 +17,7 @@ use options::AskArgs;
 pub struct Args {
     /// The question
     question: String,
-    /// Ask with full prefill, plain reuse and blend in turn, and compare their times
+    /// Ask with full prefill, plain reuse, blend and auto in turn, and compare their times
     #[arg(long)]
     compare: bool,
     /// With --compare: measured runs of each mode, after one that warms up

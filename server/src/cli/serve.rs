@@ -30,6 +30,12 @@ pub struct Args {
     /// [env: RAGWEAVE_TELEMETRY_SHADOW_FULL]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shadow_full: Option<f64>,
+    /// How prompts' KV is made where the request does not say: full, reuse, blend or auto [env: RAGWEAVE_FUSION_MODE]
+    #[arg(long, value_name = "MODE")]
+    mode: Option<String>,
+    /// Least share of stored tokens, 0 to 1, that auto has recomputed [env: RAGWEAVE_FUSION_MIN_RATIO]
+    #[arg(long, value_name = "RATIO", value_parser = share)]
+    min_ratio: Option<f64>,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -43,10 +49,14 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     args.common
         .settings
         .extend(args.listen.map(|listen| format!("listen={listen}")));
-    let shadow_full = args.shadow_full;
-    args.common
-        .settings
-        .extend(shadow_full.map(|share| format!("telemetry.shadow_full={share}")));
+    let flags = [
+        args.mode.map(|mode| format!("fusion.mode={mode}")),
+        args.min_ratio
+            .map(|ratio| format!("fusion.min_ratio={ratio}")),
+        args.shadow_full
+            .map(|share| format!("telemetry.shadow_full={share}")),
+    ];
+    args.common.settings.extend(flags.into_iter().flatten());
     let config = match Config::load(&args.common) {
         Ok(config) => config,
         Err(error) => return Ok(refused(&error)),

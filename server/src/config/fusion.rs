@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::parse;
 use super::selection::{Selection, Settings};
+use crate::controller::{Auto, ModeChoice};
 
 /// What fusion does when the request does not say.
 ///
@@ -23,6 +24,9 @@ pub struct FusionConfig {
     pub seed: u64,
     pub budget: BudgetKind,
     pub correction: CorrectionKind,
+    /// Least ratio that `auto` may blend at; `None` is the ratio itself.
+    #[serde(default)]
+    pub min_ratio: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -31,6 +35,8 @@ pub enum ModeKind {
     Full,
     Reuse,
     Blend,
+    /// The fastest of full prefill, exact stored KV and the blend, as the controller foresees them.
+    Auto,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -64,12 +70,29 @@ pub enum CorrectionKind {
 }
 
 impl FusionConfig {
-    /// The engine's mode for these settings. A request that overrides some of them edits a clone first.
-    pub fn to_mode(&self) -> Mode {
+    /// What a request asks for with these settings. One that overrides some of them edits a clone first.
+    pub fn to_choice(&self) -> ModeChoice {
         match self.mode {
-            ModeKind::Full => Mode::Full,
-            ModeKind::Reuse => Mode::Reuse,
-            ModeKind::Blend => Mode::Blend(self.to_blend()),
+            ModeKind::Full => Mode::Full.into(),
+            ModeKind::Reuse => Mode::Reuse.into(),
+            ModeKind::Blend => Mode::Blend(self.to_blend()).into(),
+            ModeKind::Auto => ModeChoice::Auto(self.to_auto()),
+        }
+    }
+
+    /// The engine's mode for these settings; of `auto` the blend that it may choose.
+    pub fn to_mode(&self) -> Mode {
+        self.to_choice().widest()
+    }
+
+    /// What `auto` chooses from: the blend at the least ratio allowed.
+    pub fn to_auto(&self) -> Auto {
+        let blend = self.to_blend();
+        Auto {
+            blend: Blend {
+                ratio: self.min_ratio.unwrap_or(blend.ratio),
+                ..blend
+            },
         }
     }
 
@@ -91,11 +114,14 @@ impl FusionConfig {
 
     /// Checks what types cannot say. Returns the key at fault and what is wrong with it.
     pub(super) fn validate(&self) -> Result<(), (&'static str, String)> {
-        if !(0.0..=1.0).contains(&self.ratio) {
-            return Err((
-                "fusion.ratio",
-                format!("must lie in 0..=1, is {}", self.ratio),
-            ));
+        let ratios = [
+            ("fusion.ratio", Some(self.ratio)),
+            ("fusion.min_ratio", self.min_ratio),
+        ];
+        for (key, ratio) in ratios {
+            if let Some(ratio) = ratio.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
+                return Err((key, format!("must lie in 0..=1, is {ratio}")));
+            }
         }
         if let Some(ratio) = self.policy.ratio() {
             let message = format!("holds the ratio {ratio}; write it as fusion.ratio = {ratio}");

@@ -52,6 +52,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("fusion.seed", Kind::Integer),
     ("fusion.budget", Kind::Text),
     ("fusion.correction", Kind::Text),
+    ("fusion.min_ratio", Kind::Float),
     ("ingest.chunk_tokens", Kind::Integer),
     ("ingest.neighbours", Kind::Integer),
     ("store.max_segment_bytes", Kind::Integer),

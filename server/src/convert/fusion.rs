@@ -1,7 +1,6 @@
-//! The fusion options of a request over those of the configuration, as one `Mode`. What cannot be is refused by the
+//! The fusion options of a request over those of the configuration, as one `ModeChoice`. What cannot be is refused by the
 //! field's path.
 
-use ragweave_engine::Mode;
 use ragweave_proto::v1;
 
 use super::request::{Checked, known, unspecified};
@@ -9,13 +8,14 @@ use crate::config::{
     BudgetKind, CorrectionKind, DeviationKind, FusionConfig, ModeKind, ScheduleKind, Selection,
     Settings,
 };
+use crate::controller::ModeChoice;
 use crate::pipeline::AnswerError;
 
 /// The configured fusion with what the request overrides.
 ///
 /// # Errors
 /// `InvalidField`.
-pub(super) fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Checked<Mode> {
+pub(super) fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Checked<ModeChoice> {
     if let Some(mode) = options.mode {
         fusion.mode = mode_kind(mode)?;
     }
@@ -26,9 +26,20 @@ pub(super) fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Chec
         None => fusion.policy.overridden(settings),
     };
     if let Some(ratio) = options.ratio {
-        fusion.ratio = checked_ratio(ratio, fusion.policy.ratio())?;
+        if fusion.policy.ratio().is_some() {
+            let message = "is in fusion.selection already; give it once";
+            return Err(AnswerError::invalid("fusion.ratio", message));
+        }
+        fusion.ratio = checked_ratio("fusion.ratio", ratio)?;
     }
-    Ok(fusion.to_mode())
+    if options.ratio.or(fusion.policy.ratio()).is_some() {
+        // The configured floor is one for the configured ratio.
+        fusion.min_ratio = None;
+    }
+    if let Some(ratio) = options.min_ratio {
+        fusion.min_ratio = Some(checked_ratio("fusion.min_ratio", ratio)?);
+    }
+    Ok(fusion.to_choice())
 }
 
 /// The policies that the request itself names.
@@ -80,17 +91,14 @@ fn mode_kind(mode: i32) -> Checked<ModeKind> {
         v1::FusionMode::Full => ModeKind::Full,
         v1::FusionMode::Reuse => ModeKind::Reuse,
         v1::FusionMode::Blend => ModeKind::Blend,
+        v1::FusionMode::Auto => ModeKind::Auto,
     })
 }
 
-fn checked_ratio(ratio: f64, in_selection: Option<f64>) -> Checked<f64> {
-    if in_selection.is_some() {
-        let message = "is in fusion.selection already; give it once";
-        return Err(AnswerError::invalid("fusion.ratio", message));
-    }
+fn checked_ratio(field: &'static str, ratio: f64) -> Checked<f64> {
     if !(0.0..=1.0).contains(&ratio) {
         let message = format!("must lie in 0..=1, is {ratio}");
-        return Err(AnswerError::invalid("fusion.ratio", message));
+        return Err(AnswerError::invalid(field, message));
     }
     Ok(ratio)
 }
@@ -168,9 +176,11 @@ mod tests {
             seed: 0,
             budget: BudgetKind::Prompt,
             correction: CorrectionKind::None,
+            min_ratio: Some(0.05),
         };
         match mode(options, configured) {
-            Ok(mode) => Ok(mode.to_string()),
+            Ok(ModeChoice::Fixed(mode)) => Ok(mode.to_string()),
+            Ok(auto @ ModeChoice::Auto(_)) => Ok(format!("auto {}", auto.widest())),
             Err(AnswerError::InvalidField { field, message }) => Err((field, message)),
             Err(other) => panic!("{other}"),
         }
@@ -213,6 +223,28 @@ mod tests {
             planned("first-k+hkvd@1/v", deeper).unwrap(),
             "first-k+hkvd@3/v:0.15"
         );
+    }
+
+    #[test]
+    fn auto_blends_at_the_floor() {
+        let auto = |selection: Option<&str>, ratio, min_ratio| v1::FusionOptions {
+            mode: Some(v1::FusionMode::Auto.into()),
+            selection: selection.map(str::to_owned),
+            ratio,
+            min_ratio,
+            ..Default::default()
+        };
+        for (options, expected) in [
+            (auto(None, None, None), "auto first-k:0.05"),
+            (auto(None, Some(0.3), None), "auto first-k:0.3"),
+            (auto(None, Some(0.3), Some(0.2)), "auto first-k:0.2"),
+            (auto(Some("query:0.4"), None, None), "auto query:0.4"),
+            (auto(None, None, Some(0.0)), "auto first-k:0"),
+        ] {
+            assert_eq!(planned("first-k", options).unwrap(), expected);
+        }
+        let (field, _) = planned("first-k", auto(None, None, Some(1.5))).unwrap_err();
+        assert_eq!(field, "fusion.min_ratio");
     }
 
     #[test]

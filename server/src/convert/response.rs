@@ -7,7 +7,7 @@ use ragweave_proto::v1;
 use ragweave_proto::v1::generate_response::Event;
 use ragweave_store::{ChunkRecord, Document, DocumentSummary};
 
-use crate::pipeline::{AnswerEvent, Delta, Finished, Passage, StageTimes, Started};
+use crate::pipeline::{AnswerEvent, Delta, Finished, Foreseen, Passage, StageTimes, Started};
 
 /// One event of an answer.
 pub fn event(event: AnswerEvent) -> v1::GenerateResponse {
@@ -104,6 +104,7 @@ fn fusion_choice(started: &Started) -> v1::FusionChoice {
         selection: mode.to_string(),
         deviation_left: started.report.deviation_left,
         fallback_reason: started.fallback_reason.clone(),
+        auto: started.foreseen.as_ref().map(auto_choice),
         ..Default::default()
     };
     let kind = match mode {
@@ -118,6 +119,19 @@ fn fusion_choice(started: &Started) -> v1::FusionChoice {
     };
     choice.set_mode(kind);
     choice
+}
+
+fn auto_choice(foreseen: &Foreseen) -> v1::AutoChoice {
+    let candidates = foreseen.candidates.iter();
+    let candidates = candidates.map(|(name, predicted)| v1::auto_choice::Candidate {
+        name: name.clone(),
+        predicted: duration(*predicted),
+    });
+    v1::AutoChoice {
+        reason: foreseen.reason.clone(),
+        predicted_ttft: duration(foreseen.ttft),
+        candidates: candidates.collect(),
+    }
 }
 
 fn selection(policy: &Policy) -> v1::SelectionPolicy {

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use ragweave_engine::{
-    ChunkState, EngineError, FuseRequest, FusionPlan, LayerSource, PromptSegments,
+    ChunkState, EngineError, FuseRequest, FusionPlan, LayerSource, Mode, PromptSegments, Tier,
 };
 use ragweave_retriever::Scored;
 use ragweave_store::{BlobKey, StoredChunk};
@@ -15,6 +15,7 @@ use super::backfill::Fill;
 use super::{AnswerError, Context, Query, Search};
 use crate::components::Components;
 use crate::config::Order;
+use crate::controller::{Choice, Controller, ModeChoice, Spare};
 use crate::notes::ChunkNotes;
 use crate::sources::BlobSource;
 
@@ -67,6 +68,12 @@ pub struct Layout {
 /// What the engine is asked. Its sources, one for every hit, have read no KV yet.
 pub(super) struct Opened {
     pub(super) request: FuseRequest,
+    /// Where each chunk's stored KV lies.
+    pub(super) tiers: Vec<Option<Tier>>,
+    /// A source that the chosen plan leaves unread.
+    pub(super) spare: Option<Spare>,
+    /// Why this plan, where the controller chose it.
+    pub(super) choice: Option<Choice>,
     /// Chunks whose KV should be computed once there is time.
     pub(super) misses: Vec<Fill>,
 }
@@ -74,12 +81,15 @@ pub(super) struct Opened {
 /// Everything that planning a prompt reads.
 pub(super) struct Desk {
     pub(super) components: Components,
+    /// Chooses plans; `None` where every query runs in the mode it asks for.
+    pub(super) controller: Option<Arc<Controller>>,
 }
 
 impl Desk {
-    pub(super) fn new(components: &Components) -> Self {
+    pub(super) fn new(components: &Components, controller: Option<Arc<Controller>>) -> Self {
         Self {
             components: components.clone(),
+            controller,
         }
     }
 
@@ -209,16 +219,35 @@ impl Desk {
         }
     }
 
-    /// Looks up the KV of each passage. What cannot be opened is a miss, never an error.
+    /// Looks up the KV of each passage, and has the controller choose the plan if it is asked to.
     pub(super) fn open(&self, query: &Query, layout: &Layout) -> Result<Opened, AnswerError> {
-        let looks_up = query.mode.reads_kv();
+        let (ModeChoice::Auto(auto), Some(controller)) = (&query.mode, &self.controller) else {
+            return self.open_in(query.mode.widest(), query, layout);
+        };
+        // 1. A prompt that is prefilled faster than stored KV is placed needs no look at the store.
+        let hits = self.plan(query.mode.widest(), layout, self.all_hits(layout))?;
+        if let Some(choice) = controller.full_if_clear(&hits, auto)? {
+            let mut opened = self.open_in(Mode::Full, query, layout)?;
+            opened.choice = Some(choice);
+            return Ok(opened);
+        }
+        // 2. What there is, and the best of it.
+        let mut opened = self.open_in(query.mode.widest(), query, layout)?;
+        let choice = controller.choose(&opened.request.plan, &opened.tiers, auto)?;
+        opened.request.plan = choice.plan.clone();
+        opened.spare = Spare::take(&choice.plan, &mut opened.request.sources);
+        opened.choice = Some(choice);
+        Ok(opened)
+    }
+
+    /// Looks up the KV of each passage. What cannot be opened is a miss, never an error.
+    fn open_in(&self, mode: Mode, query: &Query, layout: &Layout) -> Result<Opened, AnswerError> {
+        let looks_up = mode.reads_kv();
         let (mut states, mut sources, mut misses) = (Vec::new(), Vec::new(), Vec::new());
         for (position, passage) in layout.passages.iter().enumerate() {
             let source = if looks_up { self.source(passage) } else { None };
             states.push(match source {
-                Some(_) => ChunkState::Hit {
-                    exact: position == 0 && self.is_exact(layout, passage),
-                },
+                Some(_) => self.hit(layout, position, passage),
                 None => ChunkState::Miss,
             });
             if looks_up && source.is_none() {
@@ -226,17 +255,47 @@ impl Desk {
             }
             sources.push(source);
         }
-        let model = self.components.engine.model();
-        let plan = FusionPlan::new(layout.segments.clone(), states, query.mode.clone(), model)?
-            .with_anchors(&layout.anchors());
+        let tier = |source: &Option<Box<dyn LayerSource>>| source.as_ref().map(|s| s.tier());
+        let tiers = sources.iter().map(tier).collect();
         let (sampling, deadline) = (query.sampling.clone(), query.deadline);
         let request = FuseRequest {
-            plan,
+            plan: self.plan(mode, layout, states)?,
             sources,
             sampling,
             deadline,
         };
-        Ok(Opened { request, misses })
+        Ok(Opened {
+            request,
+            tiers,
+            spare: None,
+            choice: None,
+            misses,
+        })
+    }
+
+    fn plan(
+        &self,
+        mode: Mode,
+        layout: &Layout,
+        states: Vec<ChunkState>,
+    ) -> Result<FusionPlan, AnswerError> {
+        let model = self.components.engine.model();
+        let plan = FusionPlan::new(layout.segments.clone(), states, mode, model)?;
+        Ok(plan.with_anchors(&layout.anchors()))
+    }
+
+    /// The states if all KV is there.
+    fn all_hits(&self, layout: &Layout) -> Vec<ChunkState> {
+        let passages = layout.passages.iter().enumerate();
+        passages
+            .map(|(position, passage)| self.hit(layout, position, passage))
+            .collect()
+    }
+
+    fn hit(&self, layout: &Layout, position: usize, passage: &Passage) -> ChunkState {
+        ChunkState::Hit {
+            exact: position == 0 && self.is_exact(layout, passage),
+        }
     }
 
     fn source(&self, passage: &Passage) -> Option<Box<dyn LayerSource>> {

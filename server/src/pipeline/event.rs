@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 
 use super::desk::{FindTimes, Layout, Passage};
 use super::{AnswerError, Query};
+use crate::controller::{Choice, Forecast};
 
 /// Events a slow reader may leave unread before the sequence waits for it.
 const UNREAD_EVENTS: usize = 32;
@@ -34,6 +35,18 @@ pub struct Started {
     pub looked_up: bool,
     /// Why this is a full prefill though stored KV was asked for.
     pub fallback_reason: Option<String>,
+    /// What was foreseen, where the controller chose the plan.
+    pub foreseen: Option<Foreseen>,
+}
+
+/// Why the controller chose a plan, and what it expected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Foreseen {
+    pub reason: String,
+    /// From the call of `answer` to the first token; compare with [`StageTimes::ttft`].
+    pub ttft: Duration,
+    /// What might have been chosen, and its time in the engine; the chosen one first.
+    pub candidates: Vec<(String, Duration)>,
 }
 
 /// A piece of the answer.
@@ -100,6 +113,29 @@ pub fn event_channel() -> (EventSender, mpsc::Receiver<AnswerEvent>) {
     (EventSender { channel }, receiver)
 }
 
+/// What was known of an answer before the engine was asked.
+pub(super) struct Planned {
+    pub(super) looked_up: bool,
+    pub(super) fallback_reason: Option<String>,
+    pub(super) foreseen: Option<Foreseen>,
+}
+
+impl Foreseen {
+    /// `elapsed` since the request arrived; `queue` until the engine takes it.
+    pub(super) fn new(choice: &Choice, elapsed: Duration, queue: Duration) -> Self {
+        let time =
+            |forecast: &Forecast| Duration::try_from_secs_f64(forecast.seconds).unwrap_or_default();
+        let candidates = choice.candidates.iter();
+        Self {
+            reason: choice.reason.clone(),
+            ttft: elapsed + queue + time(&choice.forecast),
+            candidates: candidates
+                .map(|(name, forecast)| (name.clone(), time(forecast)))
+                .collect(),
+        }
+    }
+}
+
 impl EventSender {
     pub(super) async fn send(&self, event: AnswerEvent) -> Result<(), AnswerError> {
         self.channel
@@ -119,15 +155,16 @@ impl AnswerEvent {
         query: &Query,
         layout: Layout,
         report: FuseReport,
-        fallback_reason: Option<String>,
+        planned: Planned,
     ) -> Self {
         Self::Started(Box::new(Started {
             request_id: query.request_id.clone(),
             sources: layout.passages,
             dropped: layout.dropped,
             report,
-            looked_up: query.mode.reads_kv(),
-            fallback_reason,
+            looked_up: planned.looked_up,
+            fallback_reason: planned.fallback_reason,
+            foreseen: planned.foreseen,
         }))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use ragweave_engine::{Mode, SamplingParams};
+use ragweave_engine::SamplingParams;
 use ragweave_retriever::Filter;
 
 use crate::config::{Config, Order};
+use crate::controller::ModeChoice;
 
 /// Answer length where the request does not say, before the limits of server and model.
 pub const DEFAULT_MAX_TOKENS: usize = 256;
@@ -21,7 +22,7 @@ pub struct Query {
     /// `None` is the text the corpus was ingested under.
     pub system: Option<String>,
     pub context: Context,
-    pub mode: Mode,
+    pub mode: ModeChoice,
     pub sampling: SamplingParams,
     /// Decoding stops here, whatever it has.
     pub deadline: Option<Instant>,
@@ -54,7 +55,7 @@ impl Query {
             text: text.into(),
             system: None,
             context: Context::Search(Search::new(config)),
-            mode: config.fusion.to_mode(),
+            mode: config.fusion.to_choice(),
             sampling: SamplingParams::greedy(default_max_tokens(config, max_model_len)),
             deadline: None,
         }

@@ -92,7 +92,11 @@ impl Shadow {
         let is_fused =
             report.mode != Mode::Full && report.chunks_hit > 0 && report.chunks_missed == 0;
         (is_fused && self.sampler.takes_next()).then(|| Picked {
-            query: Arc::clone(query),
+            // In the mode it ran in: the controller might choose another the next time.
+            query: Arc::new(Query {
+                mode: report.mode.clone().into(),
+                ..Query::clone(query)
+            }),
             layout: layout.clone(),
             answered: Vec::new(),
         })
@@ -169,7 +173,7 @@ async fn compare(desk: &Arc<Desk>, picked: Picked) -> Result<Fidelity, AnswerErr
     answered.pop();
     let layout = Arc::new(layout);
     let full_query = Arc::new(Query {
-        mode: Mode::Full,
+        mode: Mode::Full.into(),
         ..Query::clone(&query)
     });
     let fused = trace(desk, query, Arc::clone(&layout), answered.clone()).await?;

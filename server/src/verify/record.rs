@@ -8,6 +8,7 @@ use ragweave_engine::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::judge::{Needles, Probe, Verdict};
+use crate::controller::ModeChoice;
 
 /// Name of the file in the data directory.
 pub const VERDICT_FILE: &str = "fusion-verdict.json";
@@ -121,9 +122,9 @@ impl Found {
 
 impl Gate {
     /// The mode to run a request in, and why it is not the one it asked for.
-    pub fn pass(&self, mode: Mode) -> (Mode, Option<String>) {
+    pub fn pass(&self, mode: ModeChoice) -> (ModeChoice, Option<String>) {
         match self {
-            Self::Closed { reason } if mode.reads_kv() => (Mode::Full, Some(reason.clone())),
+            Self::Closed { reason } if mode.reads_kv() => (Mode::Full.into(), Some(reason.clone())),
             Self::Closed { .. } | Self::Open => (mode, None),
         }
     }
@@ -184,12 +185,12 @@ mod tests {
             Found::Verdict(Box::new(verdict.clone()))
         );
         let gate = Gate::read(dir.path(), "aa");
-        let (mode, reason) = gate.pass(Mode::Reuse);
-        assert_eq!(mode, Mode::Full);
+        let (mode, reason) = gate.pass(Mode::Reuse.into());
+        assert_eq!(mode, Mode::Full.into());
         assert!(reason.unwrap().contains("off by 3.10e-1"));
         assert_eq!(
-            gate.pass(Mode::Full),
-            (Mode::Full, None),
+            gate.pass(Mode::Full.into()),
+            (Mode::Full.into(), None),
             "nothing to fall back from"
         );
 

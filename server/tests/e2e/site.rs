@@ -46,13 +46,18 @@ pub struct Reply {
 }
 
 impl Site {
-    /// A server over an empty corpus; `settings` are `key=value` of the configuration.
+    /// A server over an empty corpus; `settings` are `key=value` of the configuration. It blends unless told otherwise:
+    /// what auto chooses depends on the machine.
     pub async fn empty(settings: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let args = CommonArgs {
             data: Some(root.path().join("data")),
             model: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3")),
-            settings: settings.iter().map(ToString::to_string).collect(),
+            settings: ["fusion.mode=blend"]
+                .iter()
+                .chain(settings)
+                .map(ToString::to_string)
+                .collect(),
             ..CommonArgs::default()
         };
         let open = move || Components::open(Config::load(&args)?, OpenMode::Ingest);

@@ -15,7 +15,7 @@ pub(crate) struct Check {
 
 impl Check {
     /// The comparison wanted at this layer.
-    pub(super) fn at(&self, layer: usize) -> Option<Deviation> {
+    pub(crate) fn at(&self, layer: usize) -> Option<Deviation> {
         self.schedule
             .compares_at(layer, self.layer)
             .then_some(self.deviation)
@@ -23,7 +23,7 @@ impl Check {
 
     /// What the budget is multiplied by at this layer: 1, or linear from 1.5 at the check layer to
     /// 0.5 at the last.
-    pub(super) fn factor(&self, layer: usize, n_layers: usize) -> f64 {
+    pub(crate) fn factor(&self, layer: usize, n_layers: usize) -> f64 {
         let span = n_layers - 1 - self.layer;
         match self.schedule {
             Schedule::Gradual if span > 0 => 1.5 - (layer - self.layer) as f64 / span as f64,

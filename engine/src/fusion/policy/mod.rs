@@ -207,6 +207,21 @@ impl Candidates {
     pub fn rows(&self) -> Vec<usize> {
         self.chunks.iter().cloned().flatten().collect()
     }
+
+    /// The budget of `n` of them: `factor` times `ceil(ratio x n)`.
+    pub fn quota(&self, n: usize, factor: f64) -> usize {
+        let share = ((self.ratio * n as f64).ceil() as usize).min(n);
+        (share as f64 * factor).ceil() as usize
+    }
+
+    /// Candidates that `factor` times the budget keeps, however they are ranked.
+    pub fn n_kept(&self, factor: f64) -> usize {
+        let kept = |n: usize| self.quota(n, factor).min(n);
+        match self.budget {
+            Budget::Prompt | Budget::Score => kept(self.chunks.iter().map(Range::len).sum()),
+            Budget::Length => self.chunks.iter().map(|chunk| kept(chunk.len())).sum(),
+        }
+    }
 }
 
 /// Scores candidate rows.

@@ -73,8 +73,8 @@ impl Selector {
         scores: &[Vec<f32>],
         factor: f64,
     ) -> Vec<(Range<usize>, usize)> {
-        let Candidates { chunks, ratio, .. } = &self.candidates;
-        let scaled = |n: usize| (share(*ratio, n) as f64 * factor).ceil() as usize;
+        let chunks = &self.candidates.chunks;
+        let scaled = |n: usize| self.candidates.quota(n, factor);
         let k = scaled(chunks.iter().map(Range::len).sum());
         match self.candidates.budget {
             Budget::Prompt => vec![(0..usize::MAX, k)],
@@ -187,11 +187,6 @@ fn take_in_turn(rankings: &[Vec<usize>], n: usize) -> HashSet<usize> {
         }
     }
     taken
-}
-
-/// `ceil(ratio x n)`, at most `n`.
-fn share(ratio: f64, n: usize) -> usize {
-    ((ratio * n as f64).ceil() as usize).min(n)
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ fn probe(config: &Config) -> Result<FusionVerdict, Failure> {
 fn probed_mode(config: &Config) -> Mode {
     match config.fusion.mode {
         ModeKind::Full => Mode::Blend(config.fusion.to_blend()),
-        ModeKind::Reuse | ModeKind::Blend => config.fusion.to_mode(),
+        ModeKind::Reuse | ModeKind::Blend | ModeKind::Auto => config.fusion.to_mode(),
     }
 }
 

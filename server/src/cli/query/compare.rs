@@ -1,4 +1,4 @@
-//! `query --compare`: the same question with full prefill, plain reuse and blend. One run of each warms up, then the
+//! `query --compare`: the same question with full prefill, plain reuse, blend and the mode that auto chooses. One run of each warms up, then the
 //! measured runs alternate between the modes, so that a slow moment of the machine falls on all of them.
 
 use ragweave_proto::v1;
@@ -7,10 +7,11 @@ use serde_json::{Value, json};
 use super::{Args, show};
 use crate::client::{Client, ClientError, Reply};
 
-const MODES: [v1::FusionMode; 3] = [
+const MODES: [v1::FusionMode; 4] = [
     v1::FusionMode::Full,
     v1::FusionMode::Reuse,
     v1::FusionMode::Blend,
+    v1::FusionMode::Auto,
 ];
 
 /// One mode's runs; the first is the warm-up and is not measured.

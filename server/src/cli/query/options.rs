@@ -69,6 +69,9 @@ struct FusionArgs {
     /// Share of the context tokens that blend recomputes, 0 to 1
     #[arg(long)]
     ratio: Option<f64>,
+    /// Least share of the context tokens that auto has recomputed, 0 to 1
+    #[arg(long)]
+    min_ratio: Option<f64>,
     /// How the recomputed tokens are spread over the chunks
     #[arg(long, value_enum)]
     budget: Option<Budget>,
@@ -126,6 +129,7 @@ enum Mode {
     Full,
     Reuse,
     Blend,
+    Auto,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -214,6 +218,7 @@ impl FusionArgs {
             Mode::Full => v1::FusionMode::Full,
             Mode::Reuse => v1::FusionMode::Reuse,
             Mode::Blend => v1::FusionMode::Blend,
+            Mode::Auto => v1::FusionMode::Auto,
         });
         let budget = self.budget.map(|budget| match budget {
             Budget::Prompt => v1::Budget::Prompt,
@@ -240,6 +245,7 @@ impl FusionArgs {
             budget: budget.map(i32::from),
             correction: correction.map(i32::from),
             ratio: self.ratio,
+            min_ratio: self.min_ratio,
             check_layer: self.check_layer,
             deviation: deviation.map(i32::from),
             schedule: schedule.map(i32::from),

@@ -31,6 +31,9 @@ pub(super) fn print_reply(reply: &Reply) {
     {
         say!("full prefill instead of what was asked for: {reason}");
     }
+    if let Some(auto) = auto(&reply.started) {
+        print_auto(auto, ttft_ms(reply));
+    }
     if let Some(left) = reply
         .started
         .fusion
@@ -58,6 +61,36 @@ pub(super) fn print_reply(reply: &Reply) {
     for (name, ms) in stages(&finished.timings.unwrap_or_default()) {
         say!("{name:<12} {ms:>8.2}");
     }
+}
+
+/// What auto chose from, and how good its forecast was.
+fn print_auto(auto: &v1::AutoChoice, actual_ms: f64) {
+    let predicted_ms = ms(auto.predicted_ttft);
+    say!("auto: {}", auto.reason);
+    say!("predicted ttft {predicted_ms:.2} ms, actual {actual_ms:.2} ms; predicted of each plan:");
+    for candidate in &auto.candidates {
+        say!(
+            "  {:<32} {:>8.2} ms",
+            candidate.name,
+            ms(candidate.predicted)
+        );
+    }
+}
+
+fn auto(started: &v1::Started) -> Option<&v1::AutoChoice> {
+    started
+        .fusion
+        .as_ref()
+        .and_then(|fusion| fusion.auto.as_ref())
+}
+
+fn auto_json(auto: &v1::AutoChoice) -> Value {
+    let candidate = |one: &v1::auto_choice::Candidate| json!({ "name": one.name, "predicted_ms": ms(one.predicted) });
+    json!({
+        "reason": auto.reason,
+        "predicted_ttft_ms": ms(auto.predicted_ttft),
+        "candidates": auto.candidates.iter().map(candidate).collect::<Vec<_>>(),
+    })
 }
 
 /// Each source on one line, with the beginning of its text.
@@ -140,6 +173,7 @@ pub(super) fn fusion_json(started: &v1::Started) -> Value {
         "selection": fusion.selection,
         "deviation_left": fusion.deviation_left,
         "fallback_reason": fusion.fallback_reason,
+        "auto": auto(started).map(auto_json),
     })
 }
 
@@ -196,6 +230,7 @@ fn mode_name(mode: v1::FusionMode) -> &'static str {
         v1::FusionMode::Full => "full",
         v1::FusionMode::Reuse => "reuse",
         v1::FusionMode::Blend => "blend",
+        v1::FusionMode::Auto => "auto",
     }
 }
 

@@ -1,0 +1,57 @@
+//! One cell of the grid.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::bench::stock::KvPlace;
+
+/// A prompt length, a ratio and a tier.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub(super) struct Cell {
+    pub(super) chunks: usize,
+    pub(super) chunk_tokens: usize,
+    pub(super) ratio: f64,
+    pub(super) tier: Tier,
+}
+
+/// Where chunk KV is when a run begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Tier {
+    /// In memory of this process
+    Memory,
+    /// In files of a store, in the page cache
+    DiskWarm,
+    /// In files of a store, dropped from the page cache before each run
+    DiskCold,
+}
+
+impl Tier {
+    pub(super) fn place(self) -> KvPlace {
+        match self {
+            Self::Memory => KvPlace::Memory,
+            Self::DiskWarm | Self::DiskCold => KvPlace::Store,
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::DiskWarm => "disk, warm",
+            Self::DiskCold => "disk, cold",
+        }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            chunks,
+            chunk_tokens,
+            ratio,
+            tier,
+        } = self;
+        write!(f, "{chunks} x {chunk_tokens} at {ratio}, {}", tier.name())
+    }
+}

@@ -1,0 +1,116 @@
+//! The runs of one cell: full, blend and auto in turn.
+
+use std::time::Instant;
+
+use ragweave_engine::Mode;
+use ragweave_server::controller::{Auto, Choice, Controller, Spare};
+
+use crate::bench::measure::{Sample, Sources, Workload, plan};
+use crate::metric::ms;
+use crate::rounds::rotated;
+
+/// What takes turns.
+pub(super) struct Rounds<'a> {
+    pub(super) workload: &'a Workload<'a>,
+    pub(super) controller: &'a Controller,
+    pub(super) blend: Mode,
+    pub(super) auto: Auto,
+    pub(super) is_cold: bool,
+}
+
+/// Times to first token of one round, in ms.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Round {
+    pub(super) full_ms: f64,
+    pub(super) blend_ms: f64,
+    pub(super) auto_ms: f64,
+    /// What auto chose, as it names it, and what it expected of it.
+    pub(super) chosen: String,
+    pub(super) predicted_ms: f64,
+    /// Whether what it chose computes as full prefill does.
+    pub(super) is_exact: bool,
+}
+
+/// A run of auto.
+struct Chosen {
+    sample: Sample,
+    choice: Choice,
+}
+
+impl Rounds<'_> {
+    /// Warms up, then measures.
+    pub(super) async fn run(
+        &self,
+        warm_up: usize,
+        measured: usize,
+        mut done: impl FnMut(),
+    ) -> anyhow::Result<Vec<Round>> {
+        let mut rounds = Vec::new();
+        for number in 0..warm_up + measured {
+            let round = self.round(number, &mut done).await?;
+            if number >= warm_up {
+                rounds.push(round);
+            }
+        }
+        Ok(rounds)
+    }
+
+    async fn round(&self, number: usize, done: &mut impl FnMut()) -> anyhow::Result<Round> {
+        let (mut full_ms, mut blend_ms, mut chosen) = (0.0, 0.0, None);
+        for turn in rotated(3, number) {
+            if self.is_cold {
+                self.workload.stock.drop_page_cache()?;
+            }
+            match turn {
+                0 => full_ms = ms(self.workload.once(&Mode::Full).await?.ttft),
+                1 => blend_ms = ms(self.workload.once(&self.blend).await?.ttft),
+                _ => chosen = Some(self.auto().await?),
+            }
+            done();
+        }
+        let Chosen { sample, choice } = chosen.expect("every turn comes once a round");
+        let name = choice.candidates.first().map(|(name, _)| name.clone());
+        let chosen = name.unwrap_or_default();
+        Ok(Round {
+            full_ms,
+            blend_ms,
+            auto_ms: ms(sample.ttft),
+            is_exact: ["full", "exact"].contains(&chosen.as_str()),
+            chosen,
+            predicted_ms: choice.forecast.seconds * 1e3,
+        })
+    }
+
+    /// As the pipeline answers a request in mode auto, from its look at the store on.
+    async fn auto(&self) -> anyhow::Result<Chosen> {
+        let start = Instant::now();
+        let (workload, controller) = (self.workload, self.controller);
+        let widest = plan(&workload.segments, &self.blend, workload.engine.model())?;
+        let (choice, sources) = match controller.full_if_clear(&widest, &self.auto)? {
+            Some(full) => (full, workload.no_sources()),
+            None => {
+                let sources = workload.stock.sources()?;
+                (
+                    controller.choose(&widest, &tiers(&sources), &self.auto)?,
+                    sources,
+                )
+            }
+        };
+        let tiers = tiers(&sources);
+        let mut sources = sources;
+        let spare = Spare::take(&choice.plan, &mut sources);
+        let sample = workload
+            .first_token(start, choice.plan.clone(), sources)
+            .await?;
+        controller.learn(&choice.plan, &tiers, &sample.report);
+        spare.into_iter().for_each(|spare| controller.sample(spare));
+        Ok(Chosen { sample, choice })
+    }
+}
+
+fn tiers(sources: &Sources) -> Vec<Option<ragweave_engine::Tier>> {
+    let tier = |source: &Option<Box<dyn ragweave_engine::LayerSource>>| {
+        source.as_ref().map(|source| source.tier())
+    };
+    sources.iter().map(tier).collect()
+}

@@ -1,0 +1,269 @@
+//! The controller of `--mode auto`: foresees the time to first token of every plan that may answer a request, and takes
+//! the best. It may answer "just prefill" (design invariant 12).
+//!
+//! ```text
+//! job        a plan's work, as amounts of computing and reading
+//! filter     seconds for a unit of each, learned from the times of runs
+//! rates      forecasts from both; what a machine is known by
+//! choose     the candidates of a request, and the best
+//! sample     a look at reading where nothing was read
+//! calibrate  the first rates; file: the last ones
+//! ```
+//! Every request teaches it, whatever its mode. A wrong forecast costs time and never the answer.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use ragweave_engine::{
+    Blend, EngineError, EngineHandle, FuseReport, FusionPlan, Mode, ModelInfo, Tier,
+};
+
+mod calibrate;
+mod choose;
+mod file;
+mod filter;
+mod job;
+mod rates;
+mod sample;
+#[cfg(test)]
+mod simulation;
+
+pub use choose::{Auto, Choice};
+pub use file::{CONTROLLER_FILE, Machine};
+pub use rates::Forecast;
+pub use sample::Spare;
+
+use crate::components::Components;
+use crate::verify;
+use choose::Forecaster;
+use job::{Job, Worker};
+use rates::Rates;
+
+/// Runs learned between two writes of the file.
+const RUNS_PER_WRITE: u64 = 64;
+
+/// How a request's KV is made: as it says, or as the controller finds best.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ModeChoice {
+    Fixed(Mode),
+    Auto(Auto),
+}
+
+/// Learns from runs and chooses plans. Shared by all requests of one engine.
+pub struct Controller {
+    model: Arc<ModelInfo>,
+    max_prefill_tokens: usize,
+    rates: Mutex<Rates>,
+    /// Requests that the engine has and has not answered.
+    running: Arc<AtomicUsize>,
+    file: Option<RatesFile>,
+}
+
+/// Where the rates are kept.
+struct RatesFile {
+    data: PathBuf,
+    machine: Machine,
+    /// One writer at a time.
+    writing: Mutex<()>,
+}
+
+/// A request's place in the engine; given back when dropped.
+pub struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl ModeChoice {
+    /// Whether stored KV may be used.
+    pub fn reads_kv(&self) -> bool {
+        self.widest().reads_kv()
+    }
+
+    /// The mode as it says, or the blend that may be chosen.
+    pub fn widest(&self) -> Mode {
+        match self {
+            Self::Fixed(mode) => mode.clone(),
+            Self::Auto(auto) => Mode::Blend(auto.blend.clone()),
+        }
+    }
+}
+
+impl From<Mode> for ModeChoice {
+    fn from(mode: Mode) -> Self {
+        Self::Fixed(mode)
+    }
+}
+
+impl Controller {
+    /// One that knows nothing and keeps nothing. `max_prefill_tokens` are the rows the engine computes at once.
+    pub fn new(model: Arc<ModelInfo>, max_prefill_tokens: usize) -> Self {
+        Self {
+            model,
+            max_prefill_tokens,
+            rates: Mutex::new(Rates::new()),
+            running: Arc::default(),
+            file: None,
+        }
+    }
+
+    /// One that goes on where the last one over this data directory ended, on the same machine with the same model.
+    pub fn open(components: &Components) -> Self {
+        let (config, engine) = (&components.config, &components.engine);
+        let identity = &engine.model().identity;
+        let machine = Machine {
+            device: config.device.to_string(),
+            model_fingerprint: verify::fingerprint(engine),
+            dtype: identity.compute_dtype.to_string(),
+            kv_dtype: identity.kv_dtype.to_string(),
+            threads: available_parallelism().map_or(1, usize::from),
+        };
+        let saved = file::read(&config.data, &machine);
+        let rates = saved.as_ref().and_then(Rates::restore);
+        Self {
+            rates: Mutex::new(rates.unwrap_or_else(Rates::new)),
+            file: Some(RatesFile {
+                data: config.data.clone(),
+                machine,
+                writing: Mutex::default(),
+            }),
+            ..Self::new(Arc::clone(engine.model()), config.limits.max_prefill_tokens)
+        }
+    }
+
+    /// The best plan for a prompt, planned in [`ModeChoice::widest`]; `tiers` tell where each chunk's KV lies.
+    ///
+    /// # Errors
+    /// A mode that the model cannot run.
+    pub fn choose(
+        &self,
+        plan: &FusionPlan,
+        tiers: &[Option<Tier>],
+        auto: &Auto,
+    ) -> Result<Choice, EngineError> {
+        let rates = self.rates();
+        self.forecaster(&rates, tiers).choose(plan, auto)
+    }
+
+    /// Full prefill, where it is so much faster than all that stored KV could give that looking any up would be a waste.
+    /// `plan` has every chunk a hit.
+    ///
+    /// # Errors
+    /// A mode that the model cannot run.
+    pub fn full_if_clear(
+        &self,
+        plan: &FusionPlan,
+        auto: &Auto,
+    ) -> Result<Option<Choice>, EngineError> {
+        let rates = self.rates();
+        if rates.n_learned() == 0 {
+            return Ok(None);
+        }
+        let tiers = vec![Some(Tier::Memory); plan.chunk_states().len()];
+        self.forecaster(&rates, &tiers).full_if_clear(plan, auto)
+    }
+
+    /// What a plan is foreseen to take.
+    pub fn forecast(&self, plan: &FusionPlan, tiers: &[Option<Tier>]) -> Forecast {
+        self.rates()
+            .forecast(&Job::new(plan, tiers, self.worker(), true))
+    }
+
+    /// How long a request that is submitted now waits for the engine.
+    pub fn queue(&self) -> Duration {
+        let seconds = self
+            .rates()
+            .queue_seconds(self.running.load(Ordering::Relaxed));
+        Duration::try_from_secs_f64(seconds).unwrap_or_default()
+    }
+
+    /// Takes a place in the engine, until the answer has ended.
+    pub fn enter(&self) -> Place {
+        self.running.fetch_add(1, Ordering::Relaxed);
+        Place(Arc::clone(&self.running))
+    }
+
+    /// Learns from a run. One that was planned again on its way was another plan in the end.
+    pub fn learn(&self, plan: &FusionPlan, tiers: &[Option<Tier>], report: &FuseReport) {
+        if report.replans > 0 {
+            return;
+        }
+        let prefix_cached = report.prefix_tokens_cached > 0;
+        let job = Job::new(plan, tiers, self.worker(), prefix_cached);
+        self.rates().learn(&job, &report.timings);
+    }
+
+    /// Learns how fast stored KV is read, from a source that a request has left unread. Blocks.
+    pub fn sample(&self, spare: Spare) {
+        match spare.read(&self.model) {
+            Ok(sampled) => self.rates().learn_sample(&sampled),
+            // A bad block is in quarantine by now, and was logged.
+            Err(error) => tracing::debug!(%error, "stored KV could not be sampled"),
+        }
+    }
+
+    /// Learns how long a request has occupied the engine, from its first layer to its last token.
+    pub fn occupied(&self, time: Duration) {
+        self.rates().occupied(time.as_secs_f64());
+    }
+
+    /// Mean of |log(actual / foreseen)| over the last runs.
+    pub fn error(&self) -> Option<f64> {
+        self.rates().error()
+    }
+
+    /// Measures the first rates if none are known, while no request waits. What fails is logged: requests teach the
+    /// same.
+    pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
+        if self.rates().n_learned() > 0 {
+            return;
+        }
+        match calibrate::calibrate(self, engine, blend).await {
+            Ok(()) => tracing::info!(runs = self.rates().n_learned(), "measured this machine"),
+            Err(error) => tracing::warn!(%error, "measuring this machine failed"),
+        }
+    }
+
+    /// Whether the file is due. Asked once after each run.
+    pub fn is_write_due(&self) -> bool {
+        self.file.is_some() && self.rates().n_learned().is_multiple_of(RUNS_PER_WRITE)
+    }
+
+    /// Writes the file, if anything was learned. Blocks. A failure is logged: the rates can be measured again.
+    pub fn write(&self) {
+        let Some(file) = &self.file else { return };
+        let _writing = file.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let saved = {
+            let rates = self.rates();
+            (rates.n_learned() > 0).then(|| rates.save())
+        };
+        let Some(saved) = saved else { return };
+        if let Err(error) = file::write(&file.data, &file.machine, saved) {
+            tracing::warn!(%error, "learned rates cannot be written");
+        }
+    }
+
+    fn worker(&self) -> Worker<'_> {
+        Worker {
+            model: &self.model,
+            max_prefill_tokens: self.max_prefill_tokens,
+        }
+    }
+
+    fn forecaster<'a>(&'a self, rates: &'a Rates, tiers: &'a [Option<Tier>]) -> Forecaster<'a> {
+        Forecaster {
+            rates,
+            worker: self.worker(),
+            tiers,
+        }
+    }
+
+    fn rates(&self) -> MutexGuard<'_, Rates> {
+        self.rates.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

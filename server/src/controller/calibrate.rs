@@ -1,0 +1,105 @@
+//! The first rates of a machine: a few prefills of random ids while no request waits, small and larger, in every mode
+//! that may be chosen, with KV in memory.
+
+use std::sync::Arc;
+
+use ragweave_engine::{
+    Blend, ChunkKv, ChunkState, EngineError, EngineHandle, FuseRequest, FusionPlan, LayerSource,
+    MemorySource, Mode, PromptSegments, SamplingParams, Tier,
+};
+
+use super::Controller;
+
+const N_CHUNKS: usize = 2;
+const QUESTION_TOKENS: usize = 16;
+/// Tokens of each chunk; the first size always, then as many as are foreseen to be prefilled in this time: requests may
+/// wait for one.
+const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
+const LONGEST_S: f64 = 1.5;
+
+/// Measures, and teaches the controller.
+///
+/// # Errors
+/// Where the engine refuses or fails.
+pub(super) async fn calibrate(
+    controller: &Controller,
+    engine: &EngineHandle,
+    blend: &Blend,
+) -> Result<(), EngineError> {
+    let modes = [Mode::Full, Mode::Reuse, Mode::Blend(blend.clone())];
+    for (index, tokens) in SIZES.into_iter().enumerate() {
+        let full = match plan(engine, &segments(engine, tokens), Mode::Full) {
+            Ok(full) => full,
+            Err(_) if index > 0 => break, // too long for the model
+            Err(error) => return Err(error),
+        };
+        if index > 0 && controller.forecast(&full, &TIERS).seconds > LONGEST_S {
+            break;
+        }
+        measure(controller, engine, &modes, tokens).await?;
+    }
+    Ok(())
+}
+
+const TIERS: [Option<Tier>; N_CHUNKS] = [Some(Tier::Memory); N_CHUNKS];
+
+/// Runs a prompt in every mode, once to warm up and once to learn from.
+async fn measure(
+    controller: &Controller,
+    engine: &EngineHandle,
+    modes: &[Mode],
+    chunk_tokens: usize,
+) -> Result<(), EngineError> {
+    let segments = segments(engine, chunk_tokens);
+    let mut chunks = Vec::new();
+    for ids in &segments.chunks {
+        let kv = engine
+            .chunk_kv(segments.prefix.clone().into(), ids.clone())
+            .await?;
+        chunks.push(Arc::new(kv));
+    }
+    for mode in modes {
+        let plan = plan(engine, &segments, mode.clone())?;
+        engine.rehearse(request(&plan, &chunks)).await?;
+        let report = engine.rehearse(request(&plan, &chunks)).await?;
+        controller.learn(&plan, &TIERS, &report);
+    }
+    Ok(())
+}
+
+fn plan(
+    engine: &EngineHandle,
+    segments: &PromptSegments,
+    mode: Mode,
+) -> Result<FusionPlan, EngineError> {
+    let states = vec![ChunkState::Hit { exact: false }; segments.chunks.len()];
+    FusionPlan::new(segments.clone(), states, mode, engine.model())
+}
+
+fn request(plan: &FusionPlan, chunks: &[Arc<ChunkKv>]) -> FuseRequest {
+    let source = |kv: &Arc<ChunkKv>| Box::new(MemorySource(Arc::clone(kv))) as Box<dyn LayerSource>;
+    FuseRequest {
+        plan: plan.clone(),
+        sources: chunks.iter().map(|kv| Some(source(kv))).collect(),
+        sampling: SamplingParams::greedy(1),
+        deadline: None,
+    }
+}
+
+/// A prompt without a prefix: the prefix cache belongs to requests.
+fn segments(engine: &EngineHandle, chunk_tokens: usize) -> PromptSegments {
+    let vocab_size = engine.model().config.vocab_size;
+    let mut next = 0_usize;
+    let mut ids = |n: usize| -> Vec<u32> {
+        let mut id = || {
+            next += 1;
+            (next.wrapping_mul(2_654_435_761) % vocab_size) as u32
+        };
+        (0..n).map(|_| id()).collect()
+    };
+    PromptSegments {
+        prefix: Vec::new(),
+        chunks: (0..N_CHUNKS).map(|_| ids(chunk_tokens)).collect(),
+        question: ids(QUESTION_TOKENS),
+    }
+}

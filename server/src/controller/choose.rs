@@ -1,0 +1,196 @@
+//! Which plan to run: the candidates that keep the quality floor, and the best of them. Pure.
+
+use ragweave_engine::{Blend, ChunkState, EngineError, FusionPlan, Mode, Policy, Tier};
+
+use super::job::{Job, Worker};
+use super::rates::{Forecast, Rates};
+
+/// What `auto` may choose from besides plans as good as full prefill: stored KV of which at least the blend's ratio is
+/// recomputed. At ratio 0 that is plain reuse.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auto {
+    pub blend: Blend,
+}
+
+/// A plan that is not exact has to save so much, as a share of the best exact one.
+const WORTH: f64 = 0.01;
+/// A plan of which little is known is taken to be faster than foreseen, by so much at most: it is found out now and
+/// then whether it is, and no request pays more than that.
+const MAX_BENEFIT_OF_DOUBT: f64 = 0.03;
+/// Recomputing more for nothing: steps of the ratio up to 1, and what counts as nothing.
+const STEPS_OF_RATIO: f64 = 20.0;
+const FREE: f64 = 0.005;
+/// Stored KV is not even looked up where full prefill wins by so much over all it could give.
+const CLEAR: f64 = 0.05;
+
+/// A plan and what it is foreseen to take.
+struct Candidate {
+    plan: FusionPlan,
+    /// The mode's notation; `exact` for stored KV that is exact and nothing else.
+    name: String,
+    forecast: Forecast,
+    /// As good as full prefill.
+    is_exact: bool,
+}
+
+/// The plan to run, and why.
+#[derive(Debug, Clone)]
+pub struct Choice {
+    pub plan: FusionPlan,
+    pub forecast: Forecast,
+    pub reason: String,
+    /// All candidates by name, with their forecasts; the chosen one first.
+    pub candidates: Vec<(String, Forecast)>,
+}
+
+/// Forecasts plans of one prompt.
+pub(super) struct Forecaster<'a> {
+    pub(super) rates: &'a Rates,
+    pub(super) worker: Worker<'a>,
+    /// Where each chunk's stored KV lies.
+    pub(super) tiers: &'a [Option<Tier>],
+}
+
+impl Forecaster<'_> {
+    /// The best plan for a prompt planned in the blend.
+    ///
+    /// # Errors
+    /// As [`FusionPlan::in_mode`].
+    pub(super) fn choose(&self, plan: &FusionPlan, auto: &Auto) -> Result<Choice, EngineError> {
+        Ok(best(self.candidates(plan, auto)?))
+    }
+
+    /// Full prefill, if it wins even with every chunk at hand: then nothing need be looked up. `plan` has every chunk
+    /// a hit.
+    ///
+    /// # Errors
+    /// As [`FusionPlan::in_mode`].
+    pub(super) fn full_if_clear(
+        &self,
+        plan: &FusionPlan,
+        auto: &Auto,
+    ) -> Result<Option<Choice>, EngineError> {
+        let mut choice = best(self.candidates(plan, auto)?);
+        let others = choice
+            .candidates
+            .iter()
+            .skip(1)
+            .map(|(_, other)| other.seconds);
+        let next = others.fold(f64::INFINITY, f64::min);
+        let is_clear = choice.forecast.seconds * (1.0 + CLEAR) < next;
+        choice
+            .reason
+            .push_str(", even with all KV in memory: not looked up");
+        Ok((is_clear && *choice.plan.mode() == Mode::Full).then_some(choice))
+    }
+
+    /// Every plan that keeps the floor, full prefill first.
+    fn candidates(&self, plan: &FusionPlan, auto: &Auto) -> Result<Vec<Candidate>, EngineError> {
+        let full = plan.in_mode(Mode::Full, self.worker.model)?;
+        let mut candidates = vec![self.candidate(full, "full", true)];
+        let states = plan.chunk_states();
+        if states.contains(&ChunkState::Hit { exact: true }) {
+            candidates.push(self.candidate(plan.exact_only(), "exact", true));
+        }
+        let is_whole = auto.blend.ratio >= 1.0 && auto.blend.policy != Policy::All;
+        if states.contains(&ChunkState::Hit { exact: false }) && !is_whole {
+            candidates.push(self.blend(plan, &auto.blend)?);
+        }
+        Ok(candidates)
+    }
+
+    fn candidate(&self, plan: FusionPlan, name: &str, is_exact: bool) -> Candidate {
+        let job = Job::new(&plan, self.tiers, self.worker, true);
+        Candidate {
+            forecast: self.rates.forecast(&job),
+            name: name.to_owned(),
+            plan,
+            is_exact,
+        }
+    }
+
+    /// The blend; where it waits for stored KV, with as large a ratio as costs nothing (CacheBlend 5.1). Half of the wait
+    /// is left, so that computing may be slower than foreseen.
+    fn blend(&self, plan: &FusionPlan, blend: &Blend) -> Result<Candidate, EngineError> {
+        let mut best = self.blend_at(plan, blend, blend.ratio)?;
+        let allowed = best.forecast.seconds * (1.0 + FREE);
+        let least_wait = best.forecast.wait_seconds / 2.0;
+        let waits = best.forecast.wait_seconds > best.forecast.seconds * FREE;
+        if !waits || blend.policy == Policy::All {
+            return Ok(best);
+        }
+        // Multiples of the step, so that equal requests have equal names.
+        let first = (blend.ratio * STEPS_OF_RATIO).floor() as usize + 1;
+        for step in first..STEPS_OF_RATIO as usize {
+            let more = self.blend_at(plan, blend, step as f64 / STEPS_OF_RATIO)?;
+            if more.forecast.seconds > allowed || more.forecast.wait_seconds < least_wait {
+                break;
+            }
+            best = more;
+        }
+        Ok(best)
+    }
+
+    fn blend_at(
+        &self,
+        plan: &FusionPlan,
+        blend: &Blend,
+        ratio: f64,
+    ) -> Result<Candidate, EngineError> {
+        let blend = blend.clone();
+        let plan = plan.in_mode(Mode::Blend(Blend { ratio, ..blend }), self.worker.model)?;
+        let name = plan.mode().to_string();
+        Ok(self.candidate(plan, &name, false))
+    }
+}
+
+/// The fastest, with the benefit of doubt; ties to the exact ones, which come first.
+fn best(mut candidates: Vec<Candidate>) -> Choice {
+    let counted = |one: &Candidate| {
+        let doubt = MAX_BENEFIT_OF_DOUBT * one.forecast.unsure;
+        let worth = if one.is_exact { 0.0 } else { WORTH };
+        one.forecast.seconds * (1.0 - doubt) * (1.0 + worth)
+    };
+    candidates.sort_by(|a, b| counted(a).total_cmp(&counted(b)));
+    let reason = reason(&candidates);
+    let named = candidates
+        .iter()
+        .map(|one| (one.name.clone(), one.forecast))
+        .collect();
+    let chosen = candidates.swap_remove(0);
+    Choice {
+        plan: chosen.plan,
+        forecast: chosen.forecast,
+        reason,
+        candidates: named,
+    }
+}
+
+/// For people: what it was chosen over.
+fn reason(candidates: &[Candidate]) -> String {
+    match candidates {
+        [only] => format!("{}: there is no other plan", only.name),
+        [chosen, next, ..] => {
+            let saved = 1.0 - chosen.forecast.seconds / next.forecast.seconds;
+            match saved {
+                saved if saved > 0.0 => format!(
+                    "{} is foreseen {:.0} % faster than {}",
+                    chosen.name,
+                    saved * 100.0,
+                    next.name
+                ),
+                _ if chosen.is_exact && !next.is_exact => {
+                    format!(
+                        "{} is exact, and {} saves next to nothing",
+                        chosen.name, next.name
+                    )
+                }
+                _ => format!(
+                    "{} is as fast as {}, and less is known of it",
+                    chosen.name, next.name
+                ),
+            }
+        }
+        [] => String::new(),
+    }
+}

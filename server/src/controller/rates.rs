@@ -1,0 +1,152 @@
+//! What the controller has learned of one machine and model: how long computing and reading take, how long requests
+//! occupy the engine, how good its forecasts were. Pure.
+
+use ragweave_engine::FuseTimings;
+use serde::{Deserialize, Serialize};
+
+use super::filter::{Filter, SavedFilter};
+use super::job::{COMPUTE, COMPUTING, Job, READ, READING, Reads, reads_of};
+use super::sample::Sampled;
+
+/// Weight of the newest value in the means over requests.
+const NEWEST: f64 = 0.1;
+
+/// The time of one plan, foreseen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Forecast {
+    /// From the engine taking the request to its first token.
+    pub seconds: f64,
+    /// Of these, waiting for stored KV.
+    pub wait_seconds: f64,
+    /// 1 for a plan that was never seen, falling to 0 the more often it was.
+    pub unsure: f64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct Rates {
+    compute: Filter,
+    read: Filter,
+    /// Times taken in.
+    n_learned: u64,
+    /// Means over requests: seconds a request occupies the engine, and |log(actual / foreseen)|.
+    service_s: Option<f64>,
+    error: Option<f64>,
+}
+
+/// [`Rates`] as a file holds them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct SavedRates {
+    n_learned: u64,
+    service_s: Option<f64>,
+    mean_log_error: Option<f64>,
+    compute: SavedFilter,
+    read: SavedFilter,
+}
+
+impl Rates {
+    pub(super) fn new() -> Self {
+        Self {
+            compute: Filter::new(&COMPUTE, COMPUTING),
+            read: Filter::new(&READ, READING),
+            n_learned: 0,
+            service_s: None,
+            error: None,
+        }
+    }
+
+    pub(super) fn forecast(&self, job: &Job) -> Forecast {
+        let compute = self.compute.estimate(&job.compute(), &job.keys);
+        let correction = self.compute.correction(&job.keys);
+        let wait_seconds = job.wait(&self.compute.rates(), correction, &self.read.rates());
+        Forecast {
+            seconds: compute.seconds + wait_seconds,
+            wait_seconds,
+            unsure: compute.unsure,
+        }
+    }
+
+    /// Takes in a run. Its wait for the queue says nothing of the plan.
+    pub(super) fn learn(&mut self, job: &Job, timings: &FuseTimings) {
+        let foreseen = self.forecast(job).seconds;
+        let compute = timings.probe + timings.recompute + timings.first_decode;
+        let actual = (compute + timings.load_wait).as_secs_f64();
+        self.compute
+            .learn(&job.compute(), &job.keys, compute.as_secs_f64());
+        self.learn_read(&job.reads(), timings.load.as_secs_f64());
+        if actual > 0.0 && foreseen > 0.0 {
+            let error = (actual / foreseen).ln().abs();
+            // The first forecasts rest on guesses, and say nothing of those that follow.
+            if self.n_learned > 0 {
+                self.error = Some(mean(self.error, error));
+            }
+            self.n_learned += 1;
+        }
+    }
+
+    /// Takes in a read alone.
+    pub(super) fn learn_sample(&mut self, sampled: &Sampled) {
+        let Sampled {
+            tier,
+            n_reads,
+            bytes,
+            time,
+        } = *sampled;
+        self.learn_read(
+            &reads_of(Some(tier), n_reads, bytes as f64),
+            time.as_secs_f64(),
+        );
+    }
+
+    fn learn_read(&mut self, reads: &Reads, seconds: f64) {
+        self.read.learn(reads, &[], seconds);
+    }
+
+    /// Takes in how long a request has occupied the engine, prefill and answer.
+    pub(super) fn occupied(&mut self, seconds: f64) {
+        self.service_s = Some(mean(self.service_s, seconds));
+    }
+
+    /// How long a request waits behind `ahead` others, of which one has begun.
+    pub(super) fn queue_seconds(&self, ahead: usize) -> f64 {
+        let begun = if ahead > 0 { 0.5 } else { 0.0 };
+        self.service_s.unwrap_or(0.0) * (ahead as f64 - begun)
+    }
+
+    pub(super) fn n_learned(&self) -> u64 {
+        self.n_learned
+    }
+
+    /// Mean of |log(actual / foreseen)| over the last requests.
+    pub(super) fn error(&self) -> Option<f64> {
+        self.error
+    }
+
+    pub(super) fn save(&self) -> SavedRates {
+        SavedRates {
+            n_learned: self.n_learned,
+            service_s: self.service_s,
+            mean_log_error: self.error,
+            compute: self.compute.save(),
+            read: self.read.save(),
+        }
+    }
+
+    /// `None` where the file's rates are those of another version, or no numbers.
+    pub(super) fn restore(saved: &SavedRates) -> Option<Self> {
+        let is_sound = |value: &Option<f64>| value.is_none_or(|v| v.is_finite() && v >= 0.0);
+        if !is_sound(&saved.service_s) || !is_sound(&saved.mean_log_error) {
+            return None;
+        }
+        Some(Self {
+            compute: Filter::restore(&COMPUTE, COMPUTING, &saved.compute)?,
+            read: Filter::restore(&READ, READING, &saved.read)?,
+            n_learned: saved.n_learned,
+            service_s: saved.service_s,
+            error: saved.mean_log_error,
+        })
+    }
+}
+
+fn mean(known: Option<f64>, newest: f64) -> f64 {
+    known.map_or(newest, |known| known + NEWEST * (newest - known))
+}
