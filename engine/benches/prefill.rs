@@ -58,7 +58,7 @@ fn main() {
     let args = Args::parse();
     let dir = tempfile::tempdir().expect("a temporary directory");
     std::fs::copy(root(&args.config), dir.path().join("config.json")).expect("the config");
-    let kv_dtype = args.kv_dtype.unwrap_or_else(|| same(args.dtype));
+    let kv_dtype = args.kv_dtype.unwrap_or(KvDtype::exact(args.dtype));
     let options = EngineOptions {
         random_weights: Some(1),
         dtype: args.dtype,
@@ -78,14 +78,6 @@ fn root(path: &PathBuf) -> PathBuf {
     match path.exists() {
         true => path.clone(),
         false => PathBuf::from("..").join(path),
-    }
-}
-
-fn same(dtype: ComputeDtype) -> KvDtype {
-    match dtype {
-        ComputeDtype::F32 => KvDtype::F32,
-        ComputeDtype::F16 => KvDtype::F16,
-        ComputeDtype::Bf16 => KvDtype::Bf16,
     }
 }
 

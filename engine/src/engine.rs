@@ -18,7 +18,8 @@ use crate::fusion::{
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
 use crate::kv::{
-    ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, LayerSource, PrefixCache, tensor_to_block,
+    ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, KvSide, LayerSource, PrefixCache,
+    tensor_to_block,
 };
 use crate::model::load::WeightSource;
 use crate::model::{Decoder, RopeTable, row_tensor};
@@ -353,9 +354,10 @@ impl<B: FusionBackend> Engine<B> {
         let mut observe = |view: LayerView<'_, B>| {
             let positions = &view.rows.positions;
             let first = positions.partition_point(|&position| position < start);
-            let block = |x: &Tensor<B, 3>| tensor_to_block(rows_from(x, first), kv_dtype);
+            let block =
+                |x: &Tensor<B, 3>, side| tensor_to_block(rows_from(x, first), kv_dtype, side);
             let (k, v) = view.fresh;
-            layers.push((block(k), block(v)));
+            layers.push((block(k, KvSide::K), block(v, KvSide::V)));
             anchors.add(&view);
         };
         self.run_alone(prefix, &ids, RowWindow::None, &mut observe)?;

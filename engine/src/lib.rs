@@ -37,7 +37,7 @@ pub use kernel::{
 };
 pub use kv::{
     BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
-    KvIdentity, LayerSource, MemorySource, SourceError, StoredRows, Tier,
+    KvIdentity, KvSide, LayerSource, MemorySource, SourceError, StoredRows, Tier,
 };
 pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};

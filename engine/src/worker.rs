@@ -239,10 +239,8 @@ impl EngineHandle {
     /// As [`EngineHandle::chunk_kv`].
     pub async fn rehearse(&self, request: FuseRequest) -> Result<FuseReport, EngineError> {
         let (reply, result) = oneshot::channel();
-        let submitted = Instant::now();
         self.queue.push_background(Job::Logits {
-            request,
-            submitted,
+            request: self.queued(request, Instant::now()),
             reply,
         })?;
         let (_, report) = result.await.map_err(|_| engine_failed())??;

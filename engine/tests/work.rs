@@ -58,7 +58,7 @@ fn assert_same(engine: &Engine<Flex>, work: &PlanWork, report: &FuseReport, what
     let bytes: u64 = layers.flat_map(of_layer).map(|(_, bytes)| bytes).sum();
     assert_eq!(bytes, report.bytes_loaded, "{what}: bytes");
     let placed: usize = work.steps.iter().map(|step| step.rows_placed).sum();
-    let row_bytes = 2 * engine.info().identity.block_bytes(1);
+    let row_bytes = engine.info().identity.block_span(1).payload_bytes();
     assert_eq!(
         placed * row_bytes,
         report.bytes_loaded as usize,

@@ -310,7 +310,7 @@ async fn chunk_kv_is_the_same_each_time() {
         .await
         .unwrap();
     assert!(first == again, "the same chunk must give the same bytes");
-    let bytes = engine.model().identity.block_bytes(3);
+    let bytes = engine.model().identity.k_block_bytes(3);
     assert!(
         first
             .layers

@@ -31,18 +31,9 @@ impl EngineArgs {
     pub(crate) fn options(&self, dir: &Path) -> EngineOptions {
         EngineOptions {
             dtype: self.dtype,
-            kv_dtype: self.kv_dtype.unwrap_or(same_type(self.dtype)),
+            kv_dtype: self.kv_dtype.unwrap_or(KvDtype::exact(self.dtype)),
             max_prefill_tokens: self.max_prefill_tokens,
             ..EngineOptions::new(dir)
         }
-    }
-}
-
-/// The stored type that keeps computed KV as it is.
-fn same_type(dtype: ComputeDtype) -> KvDtype {
-    match dtype {
-        ComputeDtype::F32 => KvDtype::F32,
-        ComputeDtype::F16 => KvDtype::F16,
-        ComputeDtype::Bf16 => KvDtype::Bf16,
     }
 }

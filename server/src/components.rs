@@ -138,12 +138,11 @@ impl Components {
         };
         let identity = &self.engine.model().identity;
         let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
-        let block_bytes = small(identity.block_bytes(kv.token_ids.len()))?;
         let geometry = BlobGeometry {
             n_layers: small(kv.layers.len())?,
             n_tokens: small(kv.token_ids.len())?,
-            k_block_bytes: block_bytes,
-            v_block_bytes: block_bytes,
+            k_block_bytes: small(identity.k_block_bytes(kv.token_ids.len()))?,
+            v_block_bytes: small(identity.v_block_bytes(kv.token_ids.len()))?,
             dtype: identity.dtype_tag(),
         };
         let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));

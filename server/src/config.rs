@@ -190,11 +190,7 @@ impl Config {
 
     /// Stored type of chunk KV.
     pub fn kv_dtype(&self) -> KvDtype {
-        self.kv_dtype_setting.unwrap_or(match self.dtype {
-            ComputeDtype::F32 => KvDtype::F32,
-            ComputeDtype::F16 => KvDtype::F16,
-            ComputeDtype::Bf16 => KvDtype::Bf16,
-        })
+        self.kv_dtype_setting.unwrap_or(KvDtype::exact(self.dtype))
     }
 
     /// Checks what types cannot say. Returns the key at fault and what is wrong with it.

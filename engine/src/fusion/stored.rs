@@ -11,7 +11,7 @@ use burn::tensor::{Int, Tensor};
 use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
 use super::prefill::FusionContext;
 use crate::kernel::{FusionBackend, Rotation};
-use crate::kv::{KvCache, StoredRows};
+use crate::kv::{KvCache, KvSide, StoredRows};
 use crate::model::{RopeRows, row_tensor};
 
 /// Rows of the prompt with what is needed to place them.
@@ -156,7 +156,8 @@ fn stored_rows<'a, B: FusionBackend>(
 ) -> [StoredRows<'a>; 2] {
     let identity = ctx.identity;
     let shape = [block.rows.len(), identity.kv_heads, identity.head_dim];
-    [block.k(), block.v()].map(|bytes| StoredRows::new(bytes, identity.kv_dtype, shape))
+    [(block.k(), KvSide::K), (block.v(), KvSide::V)]
+        .map(|(bytes, side)| StoredRows::new(bytes, identity.kv_dtype, side, shape))
 }
 
 /// What was loaded of a layer, as tensors in the compute dtype.

@@ -52,7 +52,12 @@ impl PlanWork {
         let chunks = self.first_reads.iter().zip(&self.chunk_rows).enumerate();
         chunks
             .filter(move |(_, (first, _))| is_read(first))
-            .map(|(chunk, (_, &rows))| (chunk, 2 * model.identity.block_bytes(rows) as u64))
+            .map(|(chunk, (_, &rows))| {
+                (
+                    chunk,
+                    model.identity.block_span(rows).payload_bytes() as u64,
+                )
+            })
     }
 }
 

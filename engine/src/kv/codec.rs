@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use burn::tensor::{DType, Tensor};
 
+use super::int8;
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
@@ -17,65 +18,120 @@ use crate::kv::buffer::BlockSpan;
 /// before RoPE. Any change of meaning is a new version, and old blobs become misses.
 pub const KV_LAYOUT_VERSION: u32 = 1;
 
-macro_rules! float_dtype {
-    ($(#[$doc:meta])* $name:ident, $flag:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name {
-            F32,
-            F16,
-            Bf16,
-        }
-
-        impl $name {
-            /// The Burn dtype.
-            pub fn dtype(self) -> DType {
-                match self {
-                    Self::F32 => DType::F32,
-                    Self::F16 => DType::F16,
-                    Self::Bf16 => DType::BF16,
-                }
-            }
-        }
-
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(match self {
-                    Self::F32 => "f32",
-                    Self::F16 => "f16",
-                    Self::Bf16 => "bf16",
-                })
-            }
-        }
-
-        impl FromStr for $name {
-            type Err = EngineError;
-
-            fn from_str(s: &str) -> Result<Self, EngineError> {
-                match s {
-                    "f32" => Ok(Self::F32),
-                    "f16" => Ok(Self::F16),
-                    "bf16" => Ok(Self::Bf16),
-                    other => Err(EngineError::InvalidRequest {
-                        field: $flag,
-                        message: format!("`{other}` is not one of f32, f16, bf16"),
-                    }),
-                }
-            }
-        }
-    };
+/// The dtype of weights, activations and device KV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ComputeDtype {
+    F32,
+    F16,
+    Bf16,
 }
 
-float_dtype!(
-    /// The dtype of weights, activations and device KV.
-    ComputeDtype,
-    "dtype"
-);
-float_dtype!(
-    /// The dtype of stored chunk KV.
-    KvDtype,
-    "kv_dtype"
-);
+/// The dtype of stored chunk KV.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum KvDtype {
+    F32,
+    F16,
+    Bf16,
+    /// Whole numbers with scales: K by channel, V by token (`kv/int8.rs`).
+    Int8,
+}
+
+/// Which of the two blocks of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvSide {
+    K,
+    V,
+}
+
+impl ComputeDtype {
+    /// The Burn dtype.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+impl KvDtype {
+    /// The dtype that stores KV as it is computed.
+    pub fn exact(dtype: ComputeDtype) -> Self {
+        match dtype {
+            ComputeDtype::F32 => Self::F32,
+            ComputeDtype::F16 => Self::F16,
+            ComputeDtype::Bf16 => Self::Bf16,
+        }
+    }
+
+    /// The Burn dtype of a tensor of it: f32 for what no tensor can hold as it is stored.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F32 | Self::Int8 => DType::F32,
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+
+    /// Bytes of one block of `[n, kv_heads, head_dim]`.
+    pub fn block_bytes(self, side: KvSide, shape: [usize; 3]) -> usize {
+        let values: usize = shape.iter().product();
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => values * self.dtype().size(),
+            Self::Int8 => values + int8::n_scales(side, shape) * size_of::<f32>(),
+        }
+    }
+}
+
+impl fmt::Display for ComputeDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        KvDtype::exact(*self).fmt(f)
+    }
+}
+
+impl fmt::Display for KvDtype {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
+impl FromStr for ComputeDtype {
+    type Err = EngineError;
+
+    fn from_str(s: &str) -> Result<Self, EngineError> {
+        match s {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            other => Err(EngineError::InvalidRequest {
+                field: "dtype",
+                message: format!("`{other}` is not one of f32, f16, bf16"),
+            }),
+        }
+    }
+}
+
+impl FromStr for KvDtype {
+    type Err = EngineError;
+
+    fn from_str(s: &str) -> Result<Self, EngineError> {
+        match s {
+            "f32" => Ok(Self::F32),
+            "f16" => Ok(Self::F16),
+            "bf16" => Ok(Self::Bf16),
+            "int8" => Ok(Self::Int8),
+            other => Err(EngineError::InvalidRequest {
+                field: "kv_dtype",
+                message: format!("`{other}` is not one of f32, f16, bf16, int8"),
+            }),
+        }
+    }
+}
 
 /// Everything besides token ids that chunk KV depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,19 +187,24 @@ impl KvIdentity {
         *hasher.finalize().as_bytes()
     }
 
-    /// Bytes of one K or V block of a chunk of `n_tokens`.
-    pub fn block_bytes(&self, n_tokens: usize) -> usize {
-        n_tokens * self.kv_heads * self.head_dim * self.kv_dtype.dtype().size()
-    }
-
     /// Bytes of one K block of a chunk of `n_tokens`.
     pub fn k_block_bytes(&self, n_tokens: usize) -> usize {
-        self.block_bytes(n_tokens)
+        self.block_bytes(KvSide::K, n_tokens)
     }
 
     /// Bytes of one V block of a chunk of `n_tokens`.
     pub fn v_block_bytes(&self, n_tokens: usize) -> usize {
-        self.block_bytes(n_tokens)
+        self.block_bytes(KvSide::V, n_tokens)
+    }
+
+    fn block_bytes(&self, side: KvSide, n_tokens: usize) -> usize {
+        let shape = [n_tokens, self.kv_heads, self.head_dim];
+        self.kv_dtype.block_bytes(side, shape)
+    }
+
+    /// Bytes of a chunk of `n_tokens` over all layers, without padding.
+    pub fn chunk_bytes(&self, n_tokens: usize) -> usize {
+        self.n_layers * self.block_span(n_tokens).payload_bytes()
     }
 
     /// How the blocks of one layer of a chunk of `n_tokens` lie in memory and on disk.
@@ -157,12 +218,13 @@ impl KvIdentity {
             KvDtype::F32 => 1,
             KvDtype::F16 => 2,
             KvDtype::Bf16 => 3,
+            KvDtype::Int8 => 4,
         }
     }
 
     /// Whether stored KV equals computed KV bit for bit (design invariant 5).
     pub fn is_exact_dtype(&self) -> bool {
-        self.kv_dtype.dtype() == self.compute_dtype.dtype()
+        self.kv_dtype == KvDtype::exact(self.compute_dtype)
     }
 }
 
@@ -207,9 +269,18 @@ fn id_bytes(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
-/// The little-endian bytes of `[n_tokens, kv_heads, head_dim]` in the stored dtype.
-pub(crate) fn tensor_to_block<B: FusionBackend>(tensor: Tensor<B, 3>, dtype: KvDtype) -> Vec<u8> {
-    tensor.cast(dtype.dtype()).into_data().as_bytes().to_vec()
+/// The block of `[n_tokens, kv_heads, head_dim]` in the stored dtype.
+pub(crate) fn tensor_to_block<B: FusionBackend>(
+    tensor: Tensor<B, 3>,
+    dtype: KvDtype,
+    side: KvSide,
+) -> Vec<u8> {
+    let shape = tensor.dims();
+    let data = tensor.cast(dtype.dtype()).into_data();
+    match dtype {
+        KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => data.as_bytes().to_vec(),
+        KvDtype::Int8 => int8::encode(&data.iter::<f32>().collect::<Vec<_>>(), side, shape),
+    }
 }
 
 #[cfg(target_endian = "big")]

@@ -6,25 +6,27 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::KvDtype;
+use super::{KvDtype, KvSide, int8};
 
 /// `[n, kv_heads, head_dim]` in the stored dtype, little-endian.
 #[derive(Debug, Clone, Copy)]
 pub struct StoredRows<'a> {
     bytes: &'a [u8],
     dtype: KvDtype,
+    side: KvSide,
     shape: [usize; 3],
 }
 
 impl<'a> StoredRows<'a> {
     /// # Panics
     /// If the bytes are not as many as the shape says: blocks are checked when they are read.
-    pub fn new(bytes: &'a [u8], dtype: KvDtype, shape: [usize; 3]) -> Self {
-        let expected = shape.iter().product::<usize>() * dtype.dtype().size();
+    pub fn new(bytes: &'a [u8], dtype: KvDtype, side: KvSide, shape: [usize; 3]) -> Self {
+        let expected = dtype.block_bytes(side, shape);
         assert_eq!(bytes.len(), expected, "bytes of stored rows {shape:?}");
         Self {
             bytes,
             dtype,
+            side,
             shape,
         }
     }
@@ -37,22 +39,37 @@ impl<'a> StoredRows<'a> {
         self.dtype
     }
 
-    /// All of it on a device, in the stored dtype.
+    /// All of it on a device, in the tensor dtype of the stored one.
     pub fn to_tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 3> {
         let dtype = self.dtype.dtype();
+        if self.dtype == KvDtype::Int8 {
+            let data = TensorData::new(self.widen(), self.shape);
+            return Tensor::from_data(data, (device, dtype));
+        }
         // Allocated as words, so that the floats in it are aligned.
         let words: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes);
         let data = TensorData::from_bytes(Bytes::from_elems(words), self.shape, dtype);
         Tensor::from_data(data, (device, dtype))
     }
 
+    /// All rows as f32.
+    pub fn widen(&self) -> Vec<f32> {
+        let [n, heads, head_dim] = self.shape;
+        let mut values = vec![0.0; n * heads * head_dim];
+        for (index, row) in values.chunks_exact_mut(heads * head_dim).enumerate() {
+            self.widen_row(index, row);
+        }
+        values
+    }
+
     /// Row `index` as f32.
     pub(crate) fn widen_row(&self, index: usize, out: &mut [f32]) {
-        let row = self.row_bytes(index);
+        let row = || self.row_bytes(index);
         match self.dtype {
-            KvDtype::F32 => with_values(row, |values: &[f32]| out.copy_from_slice(values)),
-            KvDtype::F16 => with_values(row, |values: &[f16]| values.convert_to_f32_slice(out)),
-            KvDtype::Bf16 => with_values(row, |values: &[bf16]| values.convert_to_f32_slice(out)),
+            KvDtype::F32 => with_values(row(), |values: &[f32]| out.copy_from_slice(values)),
+            KvDtype::F16 => with_values(row(), |values: &[f16]| values.convert_to_f32_slice(out)),
+            KvDtype::Bf16 => with_values(row(), |values: &[bf16]| values.convert_to_f32_slice(out)),
+            KvDtype::Int8 => int8::decode_row(self.bytes, self.side, self.shape, index, out),
         }
     }
 
@@ -80,7 +97,7 @@ mod tests {
         let values: Vec<f16> = (0..12).map(|i| f16::from_f32(i as f32)).collect();
         let mut bytes = vec![0];
         bytes.extend_from_slice(bytemuck::cast_slice(&values));
-        let rows = StoredRows::new(&bytes[1..], KvDtype::F16, [3, 2, 2]);
+        let rows = StoredRows::new(&bytes[1..], KvDtype::F16, KvSide::K, [3, 2, 2]);
         let mut row = [0.0; 4];
         rows.widen_row(1, &mut row);
         assert_eq!(row, [4.0, 5.0, 6.0, 7.0]);

@@ -206,12 +206,11 @@ fn write(
 
 fn geometry(identity: &KvIdentity, kv: &ChunkKv) -> anyhow::Result<BlobGeometry> {
     let n_tokens = kv.token_ids.len();
-    let block_bytes = u32::try_from(identity.block_bytes(n_tokens))?;
     Ok(BlobGeometry {
         n_layers: u32::try_from(kv.layers.len())?,
         n_tokens: u32::try_from(n_tokens)?,
-        k_block_bytes: block_bytes,
-        v_block_bytes: block_bytes,
+        k_block_bytes: u32::try_from(identity.k_block_bytes(n_tokens))?,
+        v_block_bytes: u32::try_from(identity.v_block_bytes(n_tokens))?,
         dtype: identity.dtype_tag(),
     })
 }

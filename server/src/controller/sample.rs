@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ragweave_engine::{FusionPlan, LayerSource, Mode, ModelInfo, SourceError, Tier};
+use ragweave_engine::{FusionPlan, HostBuffer, LayerSource, Mode, ModelInfo, SourceError, Tier};
 
 /// Layers read: a few megabytes at most.
 const MAX_LAYERS: usize = 4;
@@ -38,18 +38,18 @@ impl Spare {
     }
 
     /// Reads a few layers. Blocks.
-    pub(super) fn read(mut self, model: &ModelInfo) -> Result<Sampled, SourceError> {
-        let block_bytes = model.identity.block_bytes(self.n_tokens);
-        let (mut k, mut v) = (vec![0; block_bytes], vec![0; block_bytes]);
+    pub(super) fn read(self, model: &ModelInfo) -> Result<Sampled, SourceError> {
+        let span = model.identity.block_span(self.n_tokens);
+        let mut buffer = HostBuffer::new(span);
         let n_reads = model.config.num_hidden_layers.min(MAX_LAYERS);
         let start = Instant::now();
         for layer in 0..n_reads {
-            self.source.read_layer(layer, &mut k, &mut v)?;
+            self.source.read_layer(layer, &mut buffer)?;
         }
         Ok(Sampled {
             tier: self.source.tier(),
             n_reads,
-            bytes: 2 * block_bytes * n_reads,
+            bytes: span.payload_bytes() * n_reads,
             time: start.elapsed(),
         })
     }

@@ -130,7 +130,7 @@ fn is_wanted(components: &Components, fill: &Fill) -> Result<bool, AnswerError> 
 /// Whether the store would take the KV of a chunk now: what it would refuse is not worth computing.
 fn can_be_written(components: &Components, n_tokens: usize) -> Result<bool, AnswerError> {
     let identity = &components.engine.model().identity;
-    let blob_bytes = 2 * identity.n_layers as u64 * identity.block_bytes(n_tokens) as u64;
+    let blob_bytes = identity.chunk_bytes(n_tokens) as u64;
     let needed_bytes = components
         .config
         .store

@@ -66,6 +66,7 @@ impl Tolerances {
     /// the type, as far as a model of some dozens of layers lets them grow.
     pub fn of(dtype: ComputeDtype, kv_dtype: KvDtype) -> Self {
         let coarse = match (dtype, kv_dtype) {
+            (_, KvDtype::Int8) => KvDtype::Int8,
             (ComputeDtype::Bf16, _) | (_, KvDtype::Bf16) => KvDtype::Bf16,
             (ComputeDtype::F16, _) | (_, KvDtype::F16) => KvDtype::F16,
             (ComputeDtype::F32, KvDtype::F32) => KvDtype::F32,
@@ -73,7 +74,8 @@ impl Tolerances {
         let (relative, squared) = match coarse {
             KvDtype::F32 => (1e-3, 1e-6),
             KvDtype::F16 => (3e-2, 1e-4),
-            KvDtype::Bf16 => (1e-1, 1e-3),
+            // A step of int8 is a 127th of the largest value, as one of bf16 is a 128th of each.
+            KvDtype::Bf16 | KvDtype::Int8 => (1e-1, 1e-3),
         };
         Self { relative, squared }
     }

@@ -193,7 +193,7 @@ mod tests {
         let ids = bench.generated(FIRST_CHUNK_SEED, 12);
         let right = bench.kv(&ids).await.unwrap();
         let mut wrong = ChunkKv::clone(&right);
-        let row_bytes = engine.model().identity.block_bytes(1);
+        let row_bytes = engine.model().identity.k_block_bytes(1);
         for (k, _) in &mut wrong.layers {
             k.rotate_left(row_bytes);
         }

@@ -21,7 +21,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             model.config.num_hidden_layers,
             model.max_model_len,
             model.identity.kv_dtype,
-            2 * model.identity.n_layers * model.identity.block_bytes(1),
+            model.identity.chunk_bytes(1),
         ),
     )];
     findings.push(prompt(config, &model));

@@ -82,5 +82,5 @@ fn chunk_lens(
 
 /// KV bytes of a chunk over all layers, without the padding of the record.
 fn kv_bytes(model: &ModelInfo, n_tokens: usize) -> usize {
-    2 * model.identity.n_layers * model.identity.block_bytes(n_tokens)
+    model.identity.chunk_bytes(n_tokens)
 }
