@@ -6,7 +6,9 @@
 //! time stands beside its bound: the multiply-adds of the mode at the rate that one large matrix
 //! product reaches in the same run.
 
-use std::path::PathBuf;
+mod bound;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +16,7 @@ use burn_flex::{Flex, FlexDevice};
 use clap::Parser;
 use ragweave_engine::{
     ChunkKv, ChunkState, ComputeDtype, EngineHandle, EngineOptions, FuseReport, FuseRequest,
-    FusionPlan, KvDtype, LayerSource, MemorySource, Mode, PromptSegments, SamplingParams,
+    FusionPlan, KvDtype, LayerSource, MemorySource, Mode, PromptSegments, SamplingParams, StepWork,
     TokenEvent,
 };
 
@@ -74,9 +76,9 @@ fn main() {
 }
 
 /// Benches run in the crate's directory; paths are given from the workspace's.
-fn root(path: &PathBuf) -> PathBuf {
+fn root(path: &Path) -> PathBuf {
     match path.exists() {
-        true => path.clone(),
+        true => path.to_owned(),
         false => PathBuf::from("..").join(path),
     }
 }
@@ -101,23 +103,55 @@ async fn run(args: &Args, engine: &EngineHandle) {
             }
         }
     }
-    println!("{} tokens", segments.n_tokens());
-    for (mode, samples) in args.modes.iter().zip(&mut samples) {
-        samples.sort_by_key(|sample| sample.ttft);
-        let median = &samples[samples.len() / 2];
-        let t = &median.report.timings;
+    let (gemm, read) = (bound::gemm_rate(), bound::read_rate());
+    println!(
+        "{} tokens; bounds: product {:.0} GFLOP/s, read {:.1} GB/s",
+        segments.n_tokens(),
+        gemm / 1e9,
+        read / 1e9
+    );
+    println!(
+        "{:<18} {:>9} {:>8} {:>9} {:>9} {:>9} {:>7} {:>12}",
+        "mode", "TTFT, ms", "speedup", "tok/s", "wait, ms", "bound, ms", "reached", "decode tok/s"
+    );
+    let full = args.modes.iter().position(|mode| *mode == Mode::Full);
+    let medians: Vec<&Sample> = samples.iter_mut().map(|samples| median(samples)).collect();
+    for (mode, sample) in args.modes.iter().zip(&medians) {
+        let seconds = sample.ttft.as_secs_f64();
+        let bound = flops(engine, &segments, mode) / gemm;
+        let speedup = full.map(|full| medians[full].ttft.as_secs_f64() / seconds);
         println!(
-            "{mode:>16}  ttft {:>9.1?}  {:>7.0} tok/s  wait {:.1?} probe {:.1?} recompute {:.1?} first {:.1?}  decode {:.1} tok/s  rows {}",
-            median.ttft,
-            segments.n_tokens() as f64 / median.ttft.as_secs_f64(),
-            t.load_wait,
-            t.probe,
-            t.recompute,
-            t.first_decode,
-            (args.decode_tokens - 1) as f64 / median.decode.as_secs_f64(),
-            median.report.rows_forwarded,
+            "{:<18} {:>9.1} {:>7.2}x {:>9.0} {:>9.1} {:>9.1} {:>5.0} % {:>12.1}",
+            mode.to_string(),
+            seconds * 1e3,
+            speedup.unwrap_or(f64::NAN),
+            segments.n_tokens() as f64 / seconds,
+            sample.report.timings.load_wait.as_secs_f64() * 1e3,
+            bound * 1e3,
+            100.0 * bound / seconds,
+            (args.decode_tokens - 1) as f64 / sample.decode.as_secs_f64(),
         );
     }
+}
+
+fn median(samples: &mut [Sample]) -> &Sample {
+    samples.sort_by_key(|sample| sample.ttft);
+    &samples[samples.len() / 2]
+}
+
+/// Multiply-adds of a mode, twice: the projections of the rows computed, and their attention.
+fn flops(engine: &EngineHandle, segments: &PromptSegments, mode: &Mode) -> f64 {
+    let config = &engine.model().config;
+    let q_width = (config.num_attention_heads * config.head_dim) as f64;
+    let kv_width = (config.num_key_value_heads * config.head_dim) as f64;
+    let (hidden, mlp) = (config.hidden_size as f64, config.intermediate_size as f64);
+    let work = plan(engine, segments, mode).work(engine.model(), true);
+    let of_step = |step: &StepWork| {
+        let projected = step.rows_projected as f64 * 2.0 * hidden * kv_width;
+        let forwarded = step.rows_forwarded as f64 * (2.0 * hidden * q_width + 3.0 * hidden * mlp);
+        2.0 * (projected + forwarded) + 4.0 * step.attention_pairs * q_width
+    };
+    work.steps.iter().map(of_step).sum()
 }
 
 fn segments(args: &Args, vocab: usize) -> PromptSegments {
@@ -143,14 +177,7 @@ async fn once(
     mode: &Mode,
 ) -> Sample {
     let start = Instant::now();
-    let exact = engine.model().identity.is_exact_dtype();
-    let states = (0..stock.len())
-        .map(|i| ChunkState::Hit {
-            exact: exact && i == 0,
-        })
-        .collect();
-    let plan =
-        FusionPlan::new(segments.clone(), states, mode.clone(), engine.model()).expect("a plan");
+    let plan = plan(engine, segments, mode);
     let sources = stock
         .iter()
         .map(|kv| Some(Box::new(MemorySource(kv.clone())) as Box<dyn LayerSource>))
@@ -178,4 +205,13 @@ async fn once(
         decode: decode.elapsed(),
         report: generation.report,
     }
+}
+
+fn plan(engine: &EngineHandle, segments: &PromptSegments, mode: &Mode) -> FusionPlan {
+    let exact = engine.model().identity.is_exact_dtype();
+    let state = |chunk| ChunkState::Hit {
+        exact: exact && chunk == 0,
+    };
+    let states = (0..segments.chunks.len()).map(state).collect();
+    FusionPlan::new(segments.clone(), states, mode.clone(), engine.model()).expect("a plan")
 }

@@ -1,0 +1,177 @@
+//! The CPU kernels one by one, each beside what bounds it.
+//!
+//!     cargo bench -p ragweave-engine --bench kernels
+//!
+//! Products are compared with Burn's product of two 2048 x 2048 matrices, passes over memory with
+//! reading a large array, both measured in the same run. Shapes are those of SmolLM2-135M.
+
+mod bound;
+
+use std::ops::Range;
+
+use bound::{best, gemm_rate, read_rate};
+use burn::tensor::{DType, Distribution, Tensor};
+use burn_flex::{Flex, FlexDevice};
+use ragweave_engine::{
+    KvDtype, KvSide, Rotation, StoredRows, attend_rows, place_rows, project, rms_norm,
+    row_distance, swiglu, weight,
+};
+
+const HIDDEN: usize = 576;
+const MLP: usize = 1536;
+const HEADS: usize = 9;
+const KV_HEADS: usize = 3;
+const HEAD_DIM: usize = 64;
+const CONTEXT: usize = 3136;
+
+type T<const D: usize> = Tensor<Flex, D>;
+
+fn random<const D: usize>(shape: [usize; D]) -> T<D> {
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), &FlexDevice)
+}
+
+fn main() {
+    let (gemm, read) = (gemm_rate(), read_rate());
+    println!(
+        "bounds: product {:.0} GFLOP/s, read {:.1} GB/s\n",
+        gemm / 1e9,
+        read / 1e9
+    );
+    println!(
+        "{:<44} {:>10} {:>10} {:>7}",
+        "kernel", "time", "rate", "bound"
+    );
+    products(gemm, read);
+    attention(gemm, read);
+    passes(read);
+}
+
+fn flops(name: &str, flops: f64, bound: f64, work: impl FnMut()) {
+    report(name, flops, bound, "GFLOP/s", work);
+}
+
+fn bytes(name: &str, bytes: f64, bound: f64, work: impl FnMut()) {
+    report(name, bytes, bound, "GB/s", work);
+}
+
+fn report(name: &str, amount: f64, bound: f64, unit: &str, mut work: impl FnMut()) {
+    work();
+    let seconds = best(work);
+    let rate = amount / seconds;
+    println!(
+        "{name:<44} {:>7.2} ms {:>7.1} {unit:<8} {:>4.0} %",
+        seconds * 1e3,
+        rate / 1e9,
+        100.0 * rate / bound
+    );
+}
+
+fn products(gemm: f64, read: f64) {
+    for dtype in [DType::F32, DType::F16] {
+        let up = weight::<Flex>(random([MLP, HIDDEN]).cast(dtype));
+        let down = weight::<Flex>(random([HIDDEN, MLP]).cast(dtype));
+        let name = dtype.name();
+        for m in [16, 64, 448] {
+            let work = 2.0 * (m * HIDDEN * MLP) as f64;
+            let x = random([m, HIDDEN]).cast(dtype);
+            flops(
+                &format!("project {m} x {HIDDEN} to {MLP}, {name}"),
+                work,
+                gemm,
+                || {
+                    std::hint::black_box(project(x.clone(), &up));
+                },
+            );
+            let x = random([m, MLP]).cast(dtype);
+            flops(
+                &format!("project {m} x {MLP} to {HIDDEN}, {name}"),
+                work,
+                gemm,
+                || {
+                    std::hint::black_box(project(x.clone(), &down));
+                },
+            );
+        }
+        // As many outputs as a vocabulary: the weight comes from memory, as all do in decoding.
+        let head = weight::<Flex>(random([49152, HIDDEN]).cast(dtype));
+        let x = random([1, HIDDEN]).cast(dtype);
+        let size = (49152 * HIDDEN * dtype.size()) as f64;
+        bytes(
+            &format!("project 1 x {HIDDEN} to 49152, {name}"),
+            size,
+            read,
+            || {
+                std::hint::black_box(project(x.clone(), &head));
+            },
+        );
+    }
+}
+
+fn attention(gemm: f64, read: f64) {
+    let (k, v) = (
+        random([CONTEXT, KV_HEADS, HEAD_DIM]),
+        random([CONTEXT, KV_HEADS, HEAD_DIM]),
+    );
+    let every = |step: usize| (0..CONTEXT).step_by(step).map(|row| 0..row + 1).collect();
+    let visible: [(&str, Vec<Range<usize>>); 3] = [
+        ("all rows", every(1)),
+        ("scattered rows, 1 in 7", every(7)),
+        (
+            "the last 64 rows",
+            (CONTEXT - 64..CONTEXT).map(|row| 0..row + 1).collect(),
+        ),
+    ];
+    for (name, visible) in visible {
+        let q = random([visible.len(), HEADS, HEAD_DIM]);
+        let pairs: usize = visible.iter().map(Range::len).sum();
+        let work = 4.0 * (pairs * HEADS * HEAD_DIM) as f64;
+        flops(&format!("attend, {name}"), work, gemm, || {
+            std::hint::black_box(attend_rows(q.clone(), k.clone(), v.clone(), &visible));
+        });
+    }
+    let q = random([1, HEADS, HEAD_DIM]);
+    let size = (2 * CONTEXT * KV_HEADS * HEAD_DIM * 4) as f64;
+    bytes("attend, one row (in cache)", size, read, || {
+        std::hint::black_box(attend_rows(q.clone(), k.clone(), v.clone(), &[0..CONTEXT]));
+    });
+}
+
+fn passes(read: f64) {
+    let shape = [CONTEXT, KV_HEADS, HEAD_DIM];
+    let rotation = Rotation::new(
+        &random([CONTEXT, 1, HEAD_DIM]),
+        &random([CONTEXT, 1, HEAD_DIM]),
+    );
+    for dtype in [KvDtype::F32, KvDtype::F16, KvDtype::Int8] {
+        let block = vec![0u8; dtype.block_bytes(KvSide::K, shape)];
+        let mut buffer = Some(random(shape));
+        bytes(
+            &format!("rotate and place, {dtype} to f32"),
+            block.len() as f64,
+            read,
+            || {
+                let stored = StoredRows::new(&block, dtype, KvSide::K, shape);
+                buffer = buffer
+                    .take()
+                    .map(|buffer| place_rows(buffer, 0, &stored, Some(&rotation)));
+            },
+        );
+    }
+    let (a, b) = (random(shape), random(shape));
+    bytes(
+        "deviation",
+        (2 * CONTEXT * KV_HEADS * HEAD_DIM * 4) as f64,
+        read,
+        || {
+            std::hint::black_box(row_distance(a.clone(), b.clone()));
+        },
+    );
+    let (x, scale) = (random([CONTEXT, HIDDEN]), random([HIDDEN]));
+    bytes("RMSNorm", (2 * CONTEXT * HIDDEN * 4) as f64, read, || {
+        std::hint::black_box(rms_norm(x.clone(), &scale, 1e-5));
+    });
+    let (gate, up) = (random([512, MLP]), random([512, MLP]));
+    bytes("SwiGLU", (3 * 512 * MLP * 4) as f64, read, || {
+        std::hint::black_box(swiglu(gate.clone(), up.clone()));
+    });
+}
