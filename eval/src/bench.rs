@@ -52,7 +52,7 @@ pub(crate) struct Args {
     /// Tokens generated in each run, for the decode rate
     #[arg(long, value_name = "N", default_value = "16", value_parser = parse_count)]
     decode_tokens: usize,
-    /// Where chunk KV is read from: store (files on disk, in the page cache) or memory
+    /// Where chunk KV is read from
     #[arg(long, value_enum, default_value_t, value_name = "PLACE")]
     kv: KvPlace,
     /// Directory for the store's files, on the disk to measure [default: the system's for temporary files]

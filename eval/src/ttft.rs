@@ -60,6 +60,9 @@ pub(crate) struct Args {
     /// Seed of the token ids
     #[arg(long, value_name = "SEED", default_value = "0")]
     seed: u64,
+    /// Where chunk KV is read from
+    #[arg(long, value_enum, default_value_t, value_name = "PLACE")]
+    kv: KvPlace,
     /// Directory for the store's files, on the disk to measure [default: the system's for temporary files]
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -101,6 +104,7 @@ struct Config<'a> {
     prefix_tokens: usize,
     modes: Vec<String>,
     repeats: usize,
+    kv: KvPlace,
 }
 
 /// Runs the subcommand.
@@ -169,7 +173,7 @@ impl Timer<'_> {
             return Ok(rounds);
         }
         let scratch = self.args.scratch.as_deref();
-        let stock = Stock::fill(KvPlace::Store, scratch, self.engine, &self.segments).await?;
+        let stock = Stock::fill(self.args.kv, scratch, self.engine, &self.segments).await?;
         let to_run = |length: &OpenLength| 1 + self.args.repeats - length.rounds_done;
         let n_rounds: usize = open.iter().map(to_run).sum();
         let bar = progress::bar(n_rounds * self.specs.len(), "runs");
@@ -253,6 +257,7 @@ impl<'a> Config<'a> {
             prefix_tokens: args.prefix_tokens,
             modes: specs.iter().map(ToString::to_string).collect(),
             repeats: args.repeats,
+            kv: args.kv,
         }
     }
 }

@@ -19,6 +19,9 @@ const BLOCK_FLOATS: usize = 48 * 1024;
 const BLOCK_ROWS: usize = 12;
 /// Multiply-adds below which another thread is not worth waking.
 const MIN_TASK_WORK: usize = 1 << 17;
+/// The same for one row, in bytes of weights: one thread reads about half as fast as all of them, and these are read in
+/// the time that waking another takes.
+const MIN_ROW_TASK_BYTES: usize = 256 << 10;
 /// Tasks per thread, so that none waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
 /// Panels one row goes through at a time: as many chains as hide the latency of an addition.
@@ -106,7 +109,10 @@ fn split<E: Stored>(m: usize, w: &Packed<E>) -> Vec<Task> {
     let n_blocks = m.div_ceil(block.max(BLOCK_ROWS));
     let rows = m.div_ceil(n_blocks.max(1)).next_multiple_of(BLOCK_ROWS);
     let wanted = (TASKS_PER_THREAD * rayon::current_num_threads()).div_ceil(n_blocks.max(1));
-    let worth = rows.min(m) * w.k * w.n / MIN_TASK_WORK;
+    let worth = match m {
+        1 => w.k * w.n * size_of::<E>() / MIN_ROW_TASK_BYTES,
+        _ => rows.min(m) * w.k * w.n / MIN_TASK_WORK,
+    };
     let panels = w.n_panels().div_ceil(wanted.min(worth).max(1));
     let panels = panels.next_multiple_of(if m == 1 { ROW_PANELS } else { 1 });
     let mut tasks = Vec::new();

@@ -100,6 +100,7 @@ impl Workload<'_> {
     /// # Errors
     /// As [`Workload::run`].
     pub(crate) async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {
+        self.stock.settle()?;
         let start = Instant::now();
         let plan = plan(&self.segments, mode, self.engine.model())?;
         let sources = match plan.mode() {

@@ -213,6 +213,7 @@ impl fmt::Display for Report {
         )?;
         let place = match self.kv {
             KvPlace::Store => "a store (page cache warm)",
+            KvPlace::Cold => "a store (page cache dropped before each run)",
             KvPlace::Memory => "memory",
         };
         writeln!(

@@ -22,9 +22,11 @@ const DOCUMENT_ID: &str = "bench";
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum KvPlace {
-    /// Segment files of a ragweave store
+    /// Segment files of a ragweave store, in the page cache
     #[default]
     Store,
+    /// The same, dropped from the page cache before each run
+    Cold,
     /// Host memory
     Memory,
 }
@@ -36,7 +38,8 @@ pub(crate) enum Stock {
     Store {
         store: Arc<Store>,
         chunks: Vec<(BlobKey, Vec<u32>)>,
-        _dir: Arc<TempDir>,
+        dir: Arc<TempDir>,
+        cold: bool,
     },
     Memory(Vec<Arc<ChunkKv>>),
 }
@@ -54,7 +57,7 @@ impl Stock {
     ) -> anyhow::Result<Self> {
         match place {
             KvPlace::Memory => Ok(Self::Memory(compute(engine, segments).await?)),
-            KvPlace::Store => {
+            KvPlace::Store | KvPlace::Cold => {
                 let dir = make_dir(scratch)?; // before minutes go into computing
                 let chunks = compute(engine, segments).await?;
                 let store = write(dir.path(), engine, &segments.prefix, &chunks)?;
@@ -68,7 +71,8 @@ impl Stock {
                 Ok(Self::Store {
                     store: Arc::new(store),
                     chunks: keyed.collect(),
-                    _dir: Arc::new(dir),
+                    dir: Arc::new(dir),
+                    cold: place == KvPlace::Cold,
                 })
             }
         }
@@ -84,12 +88,23 @@ impl Stock {
         first
     }
 
+    /// Before a run: its reads come from where they are to come from.
+    ///
+    /// # Errors
+    /// As [`Stock::drop_page_cache`].
+    pub(crate) fn settle(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Store { cold: true, .. } => self.drop_page_cache(),
+            Self::Store { .. } | Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// Has the kernel forget the store's files, so that the next reads come from the disk. KV in memory stays.
     ///
     /// # Errors
     /// Where a file cannot be opened or the file system does not know the call.
     pub(crate) fn drop_page_cache(&self) -> anyhow::Result<()> {
-        let Self::Store { _dir: dir, .. } = self else {
+        let Self::Store { dir, .. } = self else {
             return Ok(());
         };
         let mut folders = vec![dir.path().to_owned()];

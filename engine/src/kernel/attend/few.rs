@@ -11,7 +11,7 @@ use super::super::tile::{PANEL_VECTORS, Product, Strided, widen};
 use super::shape::{KEY_TILE, Running, Shape, Target, scale_row};
 
 /// Keys below which another thread is not worth waking.
-const MIN_KEYS: usize = 4 * KEY_TILE;
+const MIN_KEYS: usize = 8 * KEY_TILE;
 
 /// Lines up to which this way of attending is faster than that of `rows`.
 const MAX_LINES: usize = 16;
@@ -26,11 +26,11 @@ pub(super) struct Few<'a, E> {
     pub(super) isa: Isa,
 }
 
-/// One KV head's lines over some of the keys.
+/// All lines over some of the keys; those of one KV head lie side by side.
 struct Part {
-    head: usize,
     softmax: Vec<Running>,
-    out: Vec<f32>, // [lines][padded]
+    out: Vec<f32>, // [kv_heads * lines][padded]
+    padded: usize,
 }
 
 impl<E: Stored> Few<'_, E> {
@@ -43,49 +43,40 @@ impl<E: Stored> Few<'_, E> {
     pub(super) fn run(&self, out: Target) {
         let first = self.visible.first().map_or(0, |range| range.start) / KEY_TILE * KEY_TILE;
         let last = self.visible.last().map_or(0, |range| range.end);
-        let splits = (last - first)
-            .div_ceil(MIN_KEYS)
-            .min(rayon::current_num_threads());
-        let span = (last - first)
-            .div_ceil(splits.max(1))
-            .next_multiple_of(KEY_TILE);
+        let wanted = (last - first).div_ceil(MIN_KEYS);
+        let splits = wanted.min(rayon::current_num_threads()).max(1);
+        let span = (last - first).div_ceil(splits).next_multiple_of(KEY_TILE);
         let spans: Vec<Range<usize>> = (first..last)
-            .step_by(span.max(1))
+            .step_by(span.max(KEY_TILE))
             .map(|start| start..(start + span).min(last))
             .collect();
-        let work = |index: usize| {
-            let (head, keys) = (index / spans.len(), spans[index % spans.len()].clone());
-            self.isa.run(Task {
-                all: self,
-                head,
-                keys,
-            })
+        let work = |keys: &Range<usize>| {
+            let (all, keys) = (self, keys.clone());
+            self.isa.run(Task { all, keys })
         };
-        let n = self.shape.kv_heads * spans.len();
-        let parts: Vec<Part> = match spans.len() {
-            0 | 1 => (0..n).map(work).collect(),
-            _ => (0..n).into_par_iter().map(work).collect(),
+        let parts: Vec<Part> = match spans.as_slice() {
+            [only] => vec![work(only)],
+            spans => spans.par_iter().map(work).collect(),
         };
-        for parts in parts.chunks(spans.len().max(1)) {
-            self.write(parts, out);
-        }
+        self.write(&parts, out);
     }
 
-    /// Joins the parts of one KV head.
+    /// Joins the parts.
     fn write(&self, parts: &[Part], out: Target) {
         let (group, dim) = (self.shape.group(), self.shape.head_dim);
-        for line in 0..self.visible.len() * group {
+        let lines = self.visible.len() * group;
+        for index in 0..self.shape.kv_heads * lines {
             let mut softmax = Running::EMPTY;
             let mut sums = vec![0.0; dim];
             for part in parts {
-                let (own, others) = softmax.join(part.softmax[line]);
-                let padded = part.out.len() / part.softmax.len();
-                let values = &part.out[line * padded..][..dim];
+                let (own, others) = softmax.join(part.softmax[index]);
+                let values = &part.out[index * part.padded..][..dim];
                 for (sum, value) in sums.iter_mut().zip(values) {
                     *sum = *sum * own + value * others;
                 }
             }
-            let head = parts.first().map_or(0, |part| part.head) * group + line % group;
+            let (kv_head, line) = (index / lines, index % lines);
+            let head = kv_head * group + line % group;
             // SAFETY: inside the output, which nobody else writes now.
             let to = unsafe {
                 let start = out.0.add(line / group * self.shape.q_width() + head * dim);
@@ -100,8 +91,13 @@ impl<E: Stored> Few<'_, E> {
 
 struct Task<'a, E> {
     all: &'a Few<'a, E>,
-    head: usize,
     keys: Range<usize>,
+}
+
+/// What a task works in.
+struct Scratch {
+    scores: Vec<f32>, // [lines][KEY_TILE]
+    v: Vec<f32>,      // [KEY_TILE][padded]
 }
 
 impl<E: Stored> Kernel for Task<'_, E> {
@@ -110,48 +106,27 @@ impl<E: Stored> Kernel for Task<'_, E> {
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) -> Part {
         let shape = self.all.shape;
-        let (group, dim) = (shape.group(), shape.head_dim);
-        let lines = self.all.visible.len() * group;
-        let padded = dim.next_multiple_of(L::N * PANEL_VECTORS);
-        let queries = self.queries();
+        let lines = self.all.visible.len() * shape.group();
+        let padded = shape.head_dim.next_multiple_of(L::N * PANEL_VECTORS);
         let mut part = Part {
-            head: self.head,
-            softmax: vec![Running::EMPTY; lines],
-            out: vec![0.0; lines * padded],
+            softmax: vec![Running::EMPTY; shape.kv_heads * lines],
+            out: vec![0.0; shape.kv_heads * lines * padded],
+            padded,
         };
-        let mut tile_v = vec![0.0; KEY_TILE * padded];
-        let mut scores = vec![0.0; lines * KEY_TILE];
+        let mut scratch = Scratch {
+            scores: vec![0.0; lines * KEY_TILE],
+            v: vec![0.0; KEY_TILE * padded],
+        };
+        let queries: Vec<Vec<f32>> = (0..shape.kv_heads).map(|head| self.queries(head)).collect();
         for tile in self.keys.clone().step_by(KEY_TILE) {
             let keys = tile..(tile + KEY_TILE).min(self.keys.end);
-            // SAFETY: the buffers hold one tile of keys; the instruction set is the caller's.
-            unsafe {
-                self.widen_v::<L>(keys.clone(), &mut tile_v, padded);
-                self.scores::<L>(&queries, keys.clone(), &mut scores);
-                for line in 0..lines {
-                    let scores = &mut scores[line * KEY_TILE..][..KEY_TILE];
-                    let visible = &self.all.visible[line / group];
-                    let start = visible.start.clamp(tile, keys.end) - tile;
-                    let end = visible.end.clamp(tile, keys.end) - tile;
-                    if start == end {
-                        scores.fill(0.0);
-                        continue;
-                    }
-                    let factor = part.softmax[line].absorb::<L>(scores, start..end);
-                    scale_row::<L>(&mut part.out[line * padded..][..padded], factor);
-                }
-                for panel in (0..padded).step_by(L::N * PANEL_VECTORS) {
-                    let product = Product {
-                        m: lines,
-                        k: keys.len(),
-                        a: scores.as_ptr(),
-                        layout: Strided::<KEY_TILE>,
-                        b: tile_v.as_ptr().add(panel),
-                        b_stride: padded,
-                        c: part.out.as_mut_ptr().add(panel),
-                        c_stride: padded,
-                        accumulate: true,
-                    };
-                    product.run::<L>();
+            // Head by head, so that a tile of K and V comes from memory once.
+            for (head, queries) in queries.iter().enumerate() {
+                let softmax = &mut part.softmax[head * lines..][..lines];
+                let out = &mut part.out[head * lines * padded..][..lines * padded];
+                // SAFETY: the instruction set is the caller's.
+                unsafe {
+                    self.key_tile::<L>(&mut scratch, head, queries, keys.clone(), softmax, out)
                 }
             }
         }
@@ -160,12 +135,57 @@ impl<E: Stored> Kernel for Task<'_, E> {
 }
 
 impl<E: Stored> Task<'_, E> {
-    /// The lines, scaled: `[lines][head_dim]`.
-    fn queries(&self) -> Vec<f32> {
+    /// One head's lines over one tile of keys.
+    #[inline(always)]
+    unsafe fn key_tile<L: Lanes>(
+        &self,
+        scratch: &mut Scratch,
+        head: usize,
+        queries: &[f32],
+        keys: Range<usize>,
+        softmax: &mut [Running],
+        out: &mut [f32],
+    ) {
+        let (lines, padded) = (softmax.len(), out.len() / softmax.len());
+        // SAFETY: the buffers hold one tile of keys; the instruction set is the caller's.
+        unsafe {
+            self.widen_v::<L>(head, keys.clone(), &mut scratch.v, padded);
+            self.scores::<L>(head, queries, keys.clone(), &mut scratch.scores);
+            for (line, softmax) in softmax.iter_mut().enumerate() {
+                let scores = &mut scratch.scores[line * KEY_TILE..][..KEY_TILE];
+                let visible = &self.all.visible[line / self.all.shape.group()];
+                let start = visible.start.clamp(keys.start, keys.end) - keys.start;
+                let end = visible.end.clamp(keys.start, keys.end) - keys.start;
+                if start == end {
+                    scores.fill(0.0);
+                    continue;
+                }
+                let factor = softmax.absorb::<L>(scores, start..end);
+                scale_row::<L>(&mut out[line * padded..][..padded], factor);
+            }
+            for panel in (0..padded).step_by(L::N * PANEL_VECTORS) {
+                let product = Product {
+                    m: lines,
+                    k: keys.len(),
+                    a: scratch.scores.as_ptr(),
+                    layout: Strided::<KEY_TILE>,
+                    b: scratch.v.as_ptr().add(panel),
+                    b_stride: padded,
+                    c: out.as_mut_ptr().add(panel),
+                    c_stride: padded,
+                    accumulate: true,
+                };
+                product.run::<L>();
+            }
+        }
+    }
+
+    /// One head's lines, scaled: `[lines][head_dim]`.
+    fn queries(&self, head: usize) -> Vec<f32> {
         let shape = self.all.shape;
         let width = shape.group() * shape.head_dim;
         let of_row = |row: usize| {
-            let start = row * shape.q_width() + self.head * width;
+            let start = row * shape.q_width() + head * width;
             self.all.q[start..start + width]
                 .iter()
                 .map(|q| q * shape.scale())
@@ -175,12 +195,18 @@ impl<E: Stored> Task<'_, E> {
 
     /// Scores of all lines with some keys: each key is read once, as it lies.
     #[inline(always)]
-    unsafe fn scores<L: Lanes>(&self, queries: &[f32], keys: Range<usize>, scores: &mut [f32]) {
+    unsafe fn scores<L: Lanes>(
+        &self,
+        head: usize,
+        queries: &[f32],
+        keys: Range<usize>,
+        scores: &mut [f32],
+    ) {
         let shape = self.all.shape;
         let dim = shape.head_dim;
         let whole = dim / L::N * L::N;
         for (i, key) in keys.enumerate() {
-            let k = &self.all.k[key * shape.kv_width() + self.head * dim..][..dim];
+            let k = &self.all.k[key * shape.kv_width() + head * dim..][..dim];
             for (line, q) in queries.chunks_exact(dim).enumerate() {
                 // SAFETY: vectors inside the key and the query, which are as long.
                 unsafe {
@@ -198,10 +224,16 @@ impl<E: Stored> Task<'_, E> {
 
     /// This head's V of some tokens, rows `padded` apart.
     #[inline(always)]
-    unsafe fn widen_v<L: Lanes>(&self, keys: Range<usize>, to: &mut [f32], padded: usize) {
+    unsafe fn widen_v<L: Lanes>(
+        &self,
+        head: usize,
+        keys: Range<usize>,
+        to: &mut [f32],
+        padded: usize,
+    ) {
         let shape = self.all.shape;
         for (key, to) in keys.zip(to.chunks_exact_mut(padded)) {
-            let v = &self.all.v[key * shape.kv_width() + self.head * shape.head_dim..];
+            let v = &self.all.v[key * shape.kv_width() + head * shape.head_dim..];
             // SAFETY: the instruction set is the caller's.
             unsafe { widen::<L, E>(&v[..shape.head_dim], to) }
         }
