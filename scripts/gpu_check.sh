@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Checks ragweave on an NVIDIA GPU: the engine's suite on CUDA, then the time to first token of full prefill, reuse and
-# fusion for a model in the shape of Llama-3.2-1B (random weights, bf16). Writes docs/results/gpu.md.
+# Checks ragweave on an NVIDIA GPU: the engine's suite on CUDA, every kernel against its reference in it; then the time to
+# first token of full prefill, reuse and fusion and the decode rate in the shapes of Llama-3.1-8B and Mistral-7B (random
+# weights, bf16), with KV in host memory and on disk; then PyTorch's full prefill, where Python has torch and
+# transformers (PYTHON names the interpreter). Writes docs/results/gpu.md. Needs no network.
 #
 # The binaries may be built on another machine, without a GPU and without the CUDA toolkit:
 #   scripts/gpu_check.sh --build DIR     builds them and puts them into DIR
@@ -16,7 +18,7 @@ case "${1:-}" in
     '') ;;
     --build) check=no; dir=${2:?--build needs a directory} ;;
     --bin) build=no; dir=${2:?--bin needs a directory} ;;
-    *) sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
 
 suite=$dir/engine-cuda-suite
@@ -80,6 +82,12 @@ recorded() {
     return "$status"
 }
 
+# Shapes, and the chunks of 512 tokens in a prompt. 0.15 is for hkvd and 0.03 for first-k; both are shown for both.
+models="llama-3.1-8b mistral-7b-v0.3"
+chunk_counts="6 16"
+bench_flags="--policies hkvd,first-k --ratios 0.03,0.15 --decode-tokens 64 --max-prefill-tokens 2048
+    --device cuda:0 --dtype bf16 --kv-dtype bf16"
+
 run_checks() {
     body=$(mktemp)
     trap 'rm -f "$body"' EXIT
@@ -88,16 +96,54 @@ run_checks() {
     local suite_status=0
     recorded "$suite" --test-threads 1 || suite_status=$?
     headline "time to first token"
-    local bench_status=0
-    recorded "$eval" bench --random-weights eval/configs/llama-3.2-1b.json \
-        --device cuda:0 --dtype bf16 --kv-dtype bf16 || bench_status=$?
-    write_report "$suite_status" "$bench_status"
+    local bench_status=0 torch_status=none
+    run_benches || bench_status=$?
+    headline "PyTorch, full prefill"
+    if has_torch; then
+        torch_status=0
+        run_torch || torch_status=$?
+    else
+        echo "left out: ${PYTHON:-python3} has no torch with CUDA, or no transformers"
+    fi
+    write_report "$suite_status" "$bench_status" "$torch_status"
     [ "$suite_status" -eq 0 ] || fail "the suite failed on CUDA; $report holds its output"
-    [ "$bench_status" -eq 0 ] || fail "the measurement failed; $report holds its output"
+    [ "$bench_status" -eq 0 ] || fail "a measurement failed; $report holds its output"
     echo "written: $report"
 }
 
-write_report() { # exit status of the suite, of the measurement
+# All of them, whatever becomes of one: a model may be too large for a GPU that the other fits.
+run_benches() {
+    local model chunks place failed=0
+    for model in $models; do
+        for chunks in $chunk_counts; do
+            for place in memory store; do
+                # shellcheck disable=SC2086 # flags, one word each
+                recorded "$eval" bench --random-weights "eval/configs/$model.json" --chunks "$chunks" --kv "$place" \
+                    $bench_flags || failed=$?
+            done
+        done
+    done
+    return "$failed"
+}
+
+has_torch() {
+    "${PYTHON:-python3}" -c 'import torch, transformers; assert torch.cuda.is_available()' 2>/dev/null
+}
+
+# The same lengths: a prefix of 32, chunks, and a question of 64 tokens.
+run_torch() {
+    local model failed=0 lengths=()
+    for chunks in $chunk_counts; do
+        lengths+=(--prompt-tokens $((32 + chunks * 512 + 64)))
+    done
+    for model in $models; do
+        recorded "${PYTHON:-python3}" scripts/peers/bench_torch_cuda.py "eval/configs/$model.json" "${lengths[@]}" ||
+            failed=$?
+    done
+    return "$failed"
+}
+
+write_report() { # exit status of the suite, of the measurements, of PyTorch ("none": not there)
     {
         echo "# On a GPU"
         echo
@@ -109,7 +155,9 @@ write_report() { # exit status of the suite, of the measurement
         echo "| commit | $(git rev-parse --short HEAD 2>/dev/null || echo "not known here") |"
         echo "| GPU, driver, memory | $gpu |"
         echo "| suite on CUDA | $([ "$1" -eq 0 ] && echo passed || echo "failed, exit code $1") |"
-        echo "| measurement | $([ "$2" -eq 0 ] && echo "done" || echo "failed, exit code $2") |"
+        echo "| measurements | $([ "$2" -eq 0 ] && echo "done" || echo "failed, exit code $2") |"
+        echo "| PyTorch | $(case "$3" in 0) echo "done" ;; none) echo "not installed" ;; *) echo "failed, exit code $3" ;; esac) |"
+        echo "| command | \`scripts/gpu_check.sh\`, which ran the commands below |"
         cat "$body"
     } >"$report"
 }

@@ -55,7 +55,7 @@ fi
 
 part "workspace on the CPU" "${runner[@]}" --workspace --release --locked
 if [ "$vulkan" = yes ]; then
-    part "engine on Vulkan" "${runner[@]}" -p ragweave-engine --features vulkan --test vulkan --release --locked
+    part "engine on Vulkan" "${runner[@]}" -p ragweave-engine --features vulkan --lib --test vulkan --release --locked
 else
     echo "engine on Vulkan: skipped by --no-vulkan" | tee -a "$summary"
 fi

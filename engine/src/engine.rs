@@ -3,6 +3,8 @@
 //! `Engine` is single-threaded and generic over the backend; `worker` gives it a thread and a
 //! handle without generics.
 
+mod warm_up;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -212,6 +214,9 @@ impl<B: FusionBackend> Engine<B> {
         device: &B::Device,
     ) -> Result<Self, EngineError> {
         let dtype = options.dtype.dtype();
+        if B::COMPILES_WHILE_RUNNING {
+            Self::try_device(device)?;
+        }
         check_dtype::<B>("dtype", dtype, device)?;
         check_dtype::<B>("kv_dtype", options.kv_dtype.dtype(), device)?;
         let decoder = match options.random_weights {
@@ -232,6 +237,23 @@ impl<B: FusionBackend> Engine<B> {
             info,
             readers,
         })
+    }
+
+    /// [`Engine::load`], ready for requests: nothing is compiled or timed in the first of them.
+    ///
+    /// # Errors
+    /// As [`Engine::load`].
+    pub(crate) fn load_warm(
+        options: &EngineOptions,
+        info: Arc<ModelInfo>,
+        readers: Arc<Readers>,
+        device: &B::Device,
+    ) -> Result<Self, EngineError> {
+        let mut engine = Self::load_with(options, info, readers, device)?;
+        if B::COMPILES_WHILE_RUNNING {
+            engine.warm_up()?;
+        }
+        Ok(engine)
     }
 
     pub fn info(&self) -> &Arc<ModelInfo> {

@@ -72,6 +72,13 @@ pub enum EngineError {
     #[error("the model produced {what} logits; the compute type may overflow, try another --dtype")]
     BadLogits { what: &'static str },
 
+    /// The device has no memory left for this request: make it smaller. The engine goes on.
+    #[error(
+        "out of device memory; use fewer or shorter chunks or a smaller max_tokens, or give the model less: a smaller \
+         --dtype, a smaller limits.max_prefill_tokens"
+    )]
+    DeviceMemory,
+
     /// The device failed or refused an operation.
     #[error("device: {message}")]
     Device { message: String },

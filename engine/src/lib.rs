@@ -29,6 +29,8 @@ pub use fusion::{
 };
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub use kernel::keep_tuning_in;
 pub use kernel::{
     FusionBackend, Rotation, attend_rows, attend_rows_reference, embed, masked_softmax,
     masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_rows,

@@ -1,8 +1,10 @@
 //! The engine thread and its handle: the only thread that touches the model's device.
 //!
 //! Requests wait in a bounded queue and run one at a time; chunk KV is made only while no request
-//! waits. After a panic the model is reloaded once; after a second one the engine is dead.
+//! waits. After a panic the model is reloaded once; after a second one the engine is dead. A request
+//! that does not fit into the device's memory fails alone.
 
+mod memory;
 mod queue;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,6 +14,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+use self::memory::{panic_message, within_memory};
 use self::queue::JobQueue;
 use crate::engine::{
     DeviationMap, Engine, EngineOptions, ModelInfo, Sequence, Trace, TraceRequest, start_readers,
@@ -94,8 +97,11 @@ enum Job {
         chunk_ids: Vec<u32>,
         reply: oneshot::Sender<Result<ChunkKv, EngineError>>,
     },
-    /// Panics on the engine thread, for tests of the recovery.
-    Panic,
+    /// Panics on the engine thread with these words, for tests of the recovery.
+    Panic {
+        message: &'static str,
+        reply: oneshot::Sender<Result<(), EngineError>>,
+    },
 }
 
 impl Job {
@@ -107,7 +113,7 @@ impl Job {
             Self::Trace { reply, .. } => !reply.is_closed(),
             Self::Deviation { reply, .. } => !reply.is_closed(),
             Self::ChunkKv { reply, .. } => !reply.is_closed(),
-            Self::Panic => true,
+            Self::Panic { .. } => true,
         }
     }
 }
@@ -327,10 +333,15 @@ impl EngineHandle {
         }
     }
 
-    /// Makes the engine thread panic, for tests of the recovery.
+    /// Makes the engine thread panic with these words, for tests of the recovery.
+    ///
+    /// # Errors
+    /// What a request would get.
     #[doc(hidden)]
-    pub fn panic_for_test(&self) -> Result<(), EngineError> {
-        self.queue.push_request(Job::Panic)
+    pub async fn panic_for_test(&self, message: &'static str) -> Result<(), EngineError> {
+        let (reply, result) = oneshot::channel();
+        self.queue.push_request(Job::Panic { message, reply })?;
+        result.await.map_err(|_| engine_failed())?
     }
 }
 
@@ -379,7 +390,16 @@ impl<B: FusionBackend> Thread<B> {
 
     fn load(&self) -> Result<Engine<B>, EngineError> {
         let readers = self.readers.clone();
-        Engine::load_with(&self.options, self.info.clone(), readers, &self.device)
+        let load = || Engine::load_warm(&self.options, self.info.clone(), readers, &self.device);
+        catch_unwind(AssertUnwindSafe(load)).unwrap_or_else(|panic| {
+            let reason = panic_message(&*panic).unwrap_or("no reason was given");
+            Err(EngineError::Device {
+                message: format!(
+                    "{:?} could not be opened, or the model did not fit on it: {reason}",
+                    self.device
+                ),
+            })
+        })
     }
 
     /// Works until the queue is closed (`true`) or a job panics (`false`).
@@ -414,12 +434,12 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
         Job::Logits { request, reply } => {
             let (deadline, submitted) = (request.deadline, request.submitted);
             let stop = || stop_reason(deadline, submitted, reply.is_closed());
-            let result = prefill(engine, request, &stop);
+            let result = within_memory(engine, |engine| prefill(engine, request, &stop));
             let _ = reply.send(result.map(|sequence| (sequence.logits, sequence.report)));
         }
         Job::Trace { request, reply } => {
             let stop = || stop_if(reply.is_closed());
-            let result = engine.trace(request, &stop);
+            let result = within_memory(engine, |engine| engine.trace(request, &stop));
             let _ = reply.send(result);
         }
         Job::Deviation {
@@ -428,7 +448,7 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
             reply,
         } => {
             let stop = || stop_if(reply.is_closed());
-            let result = engine.deviation(&plan, sources, &stop);
+            let result = within_memory(engine, |engine| engine.deviation(&plan, sources, &stop));
             let _ = reply.send(result);
         }
         Job::ChunkKv {
@@ -438,10 +458,14 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
             reply,
         } => {
             if !reply.is_closed() {
-                let _ = reply.send(engine.chunk_kv_among(&prefix, &neighbours, &chunk_ids));
+                let _ = reply.send(within_memory(engine, |engine| {
+                    engine.chunk_kv_among(&prefix, &neighbours, &chunk_ids)
+                }));
             }
         }
-        Job::Panic => panic!("asked to panic by a test"),
+        Job::Panic { message, reply } => {
+            let _ = reply.send(within_memory(engine, |_| panic!("{message}")));
+        }
     }
 }
 
@@ -456,7 +480,8 @@ fn answer<B: FusionBackend>(
     let sampling = request.sampling.clone();
     let prompt_ids = request.plan.segments().token_ids();
     let stop = || stop_reason(deadline, submitted, started.is_closed());
-    let mut sequence = match prefill(engine, request, &stop) {
+    let prefilled = within_memory(engine, |engine| prefill(engine, request, &stop));
+    let mut sequence = match prefilled {
         Ok(sequence) => sequence,
         Err(error) => {
             let _ = started.send(Err(error)); // nobody is left to tell
@@ -468,14 +493,16 @@ fn answer<B: FusionBackend>(
     }
     let stop = || stop_reason(deadline, submitted, events.is_closed());
     let mut emit = |event| send(events, Ok(event));
-    let done = generate(
-        engine,
-        &mut sequence,
-        &prompt_ids,
-        &sampling,
-        &stop,
-        &mut emit,
-    );
+    let done = within_memory(engine, |engine| {
+        generate(
+            engine,
+            &mut sequence,
+            &prompt_ids,
+            &sampling,
+            &stop,
+            &mut emit,
+        )
+    });
     if let Err(error) = done {
         let _ = send(events, Err(error));
     }

@@ -250,6 +250,12 @@ async fn dropping_an_answer_frees_the_engine() {
     engine.fuse(next).await.expect("the engine is free");
 }
 
+/// Without waiting for it, so that no change of the engine's health is missed.
+fn make_panic(engine: &EngineHandle) {
+    let engine = engine.clone();
+    tokio::spawn(async move { engine.panic_for_test("a test").await });
+}
+
 #[tokio::test]
 async fn an_engine_that_cannot_reload_is_dead() {
     let dir = tempfile::tempdir().expect("a temporary directory");
@@ -261,7 +267,7 @@ async fn an_engine_that_cannot_reload_is_dead() {
     let engine = EngineHandle::spawn::<Flex>(options, FlexDevice).expect("the copy loads");
     let mut health = engine.health();
     drop(dir); // with the weights
-    engine.panic_for_test().unwrap();
+    make_panic(&engine);
     health
         .wait_for(|health| *health == EngineHealth::Dead)
         .await
@@ -276,7 +282,7 @@ async fn after_one_panic_the_model_is_reloaded_and_after_two_the_engine_is_dead(
     let mut health = engine.health();
     let before = collect(engine.fuse(request(&engine, &[5, 6], 4)).await.unwrap()).await;
 
-    engine.panic_for_test().unwrap();
+    make_panic(&engine);
     health
         .wait_for(|health| *health == EngineHealth::Reloading)
         .await
@@ -288,13 +294,28 @@ async fn after_one_panic_the_model_is_reloaded_and_after_two_the_engine_is_dead(
     let after = collect(engine.fuse(request(&engine, &[5, 6], 4)).await.unwrap()).await;
     assert_eq!(after, before);
 
-    engine.panic_for_test().unwrap();
+    make_panic(&engine);
     health
         .wait_for(|health| *health == EngineHealth::Dead)
         .await
         .unwrap();
     let refused = engine.fuse(request(&engine, &[5], 1)).await;
     assert!(matches!(refused, Err(EngineError::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn out_of_device_memory_fails_the_request_and_nothing_else() {
+    let engine = spawn(4);
+    let mut health = engine.health();
+    let before = collect(engine.fuse(request(&engine, &[5, 6], 4)).await.unwrap()).await;
+    for _ in 0..3 {
+        let failed = engine.panic_for_test("CUDA_ERROR_OUT_OF_MEMORY: out of memory");
+        assert_eq!(failed.await, Err(EngineError::DeviceMemory));
+    }
+    assert!(!health.has_changed().unwrap(), "the model stays loaded");
+    assert_eq!(*health.borrow_and_update(), EngineHealth::Serving);
+    let after = collect(engine.fuse(request(&engine, &[5, 6], 4)).await.unwrap()).await;
+    assert_eq!(after, before);
 }
 
 #[tokio::test]

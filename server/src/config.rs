@@ -295,6 +295,12 @@ pub fn log_filter() -> Option<String> {
     layers::log_filter()
 }
 
+/// Where this user's programs keep what they can make again, if the environment names a place.
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub fn user_cache_dir() -> Option<PathBuf> {
+    layers::user_cache_dir()
+}
+
 /// Stacks the layers, weakest first.
 fn merge(args: &CommonArgs) -> Result<Figment, ConfigError> {
     let environment = layers::environment()?;

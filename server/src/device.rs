@@ -66,7 +66,43 @@ impl Device {
 
 #[cfg(feature = "cuda")]
 fn spawn_cuda(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    use cubecl::Runtime;
+
+    keep_tuning();
+    // The driver's library is loaded by the first call into it, which panics where there is none.
+    let devices =
+        std::panic::catch_unwind(|| cubecl::cuda::CudaRuntime::enumerate_devices(0, &()).len());
+    check_cuda(devices.ok(), index)?;
     EngineHandle::spawn::<burn_cuda::Cuda>(options, burn_cuda::CudaDevice { index })
+}
+
+/// Refuses a device that is not there; `devices` is what the driver counts, if it could be loaded.
+#[cfg(any(feature = "cuda", test))]
+fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
+    let problem = match devices {
+        None => "needs an NVIDIA driver, and its libcuda.so cannot be loaded".to_owned(),
+        Some(0) => {
+            "needs an NVIDIA GPU, and the driver sees none (nvidia-smi -L lists them)".to_owned()
+        }
+        Some(n) if index >= n => format!("is not there: the driver sees {n}, counted from 0"),
+        Some(_) => return Ok(()),
+    };
+    let device = Device::Cuda(index);
+    let message = format!("--device {device} {problem}; or use --device cpu");
+    Err(EngineError::Device { message })
+}
+
+/// Tuning takes minutes on a GPU that is new to us, so its results are kept for all that this user runs on it.
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+fn keep_tuning() {
+    let cache = crate::config::user_cache_dir().unwrap_or_else(std::env::temp_dir);
+    let places = [cache, std::env::temp_dir()].map(|dir| dir.join("ragweave"));
+    for place in places {
+        match ragweave_engine::keep_tuning_in(&place) {
+            Ok(()) => return,
+            Err(error) => tracing::warn!(%error, "results of tuning cannot be kept there"),
+        }
+    }
 }
 
 #[cfg(not(feature = "cuda"))]
@@ -77,6 +113,7 @@ fn spawn_cuda(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineErro
 /// Index 0 is the adapter the driver puts first, which may be a software one; others are discrete GPUs by index.
 #[cfg(feature = "vulkan")]
 fn spawn_vulkan(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    keep_tuning();
     let device = match index {
         0 => burn_wgpu::WgpuDevice::DefaultDevice,
         _ => burn_wgpu::WgpuDevice::DiscreteGpu(index),
@@ -92,7 +129,8 @@ fn spawn_vulkan(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineEr
 #[cfg(not(all(feature = "cuda", feature = "vulkan")))]
 fn not_built(device: Device, feature: &str) -> EngineError {
     let message = format!(
-        "{device} needs a build with its feature: cargo build --release --features {feature}; or use --device cpu"
+        "--device {device} needs a build with its feature: cargo build --release -p ragweave-server --features \
+         {feature}; or use --device cpu"
     );
     EngineError::Device { message }
 }
@@ -110,5 +148,34 @@ mod tests {
         for name in ["", "gpu", "cpu:0", "cuda:", "cuda:-1", "cuda:x"] {
             assert!(name.parse::<Device>().is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_cuda_device_that_is_not_there_is_refused_with_its_remedy() {
+        assert_eq!(check_cuda(Some(2), 1), Ok(()));
+        for (devices, reason) in [
+            (None, "libcuda.so"),
+            (Some(0), "sees none"),
+            (Some(1), "sees 1"),
+        ] {
+            let error = check_cuda(devices, 1).unwrap_err().to_string();
+            assert!(error.contains("--device cuda:1"), "{error}");
+            assert!(
+                error.contains(reason) && error.contains("--device cpu"),
+                "{error}"
+            );
+        }
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    #[test]
+    fn a_build_without_cuda_names_the_build_that_has_it() {
+        let options = EngineOptions::new("no-model-is-read");
+        let Err(error) = Device::Cuda(0).spawn_engine(options) else {
+            panic!("this build has no CUDA");
+        };
+        let error = error.to_string();
+        assert!(error.contains("--device cuda:0"), "{error}");
+        assert!(error.contains("--features cuda"), "{error}");
     }
 }

@@ -233,6 +233,9 @@ impl From<EngineError> for Problem {
                 Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", error)
             }
             EngineError::Cancelled => Self::new(Code::Cancelled, "CANCELLED", error),
+            EngineError::DeviceMemory => {
+                Self::new(Code::ResourceExhausted, "GPU_OUT_OF_MEMORY", error)
+            }
             EngineError::UnsupportedModel { .. }
             | EngineError::ModelFile { .. }
             | EngineError::Tokenizer { .. }
@@ -286,6 +289,18 @@ fn sampling_path(field: &'static str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_too_large_for_the_device_is_told_apart_from_a_bug() {
+        let problem = Problem::from(EngineError::DeviceMemory);
+        assert_eq!(problem.code, Code::ResourceExhausted);
+        assert_eq!(problem.reason, "GPU_OUT_OF_MEMORY");
+        assert!(problem.message.contains("fewer or shorter chunks"));
+        assert_eq!(
+            problem.retry_after, None,
+            "the same request would fail again"
+        );
+    }
 
     #[test]
     fn a_full_queue_says_so_and_when_to_come_back() {

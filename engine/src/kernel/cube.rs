@@ -1,10 +1,32 @@
-//! The operations on CubeCL backends: CUDA and Vulkan.
+//! The operations on CubeCL backends, CUDA and Vulkan, and what their launchers share.
+//!
+//! Selecting rows for recomputation has no kernel: scores come to the host, which picks the top k with
+//! ties to the lower position, the same on every device. The rows are then gathered by Burn's `select`
+//! and scattered by [`FusionBackend::overwrite_rows`].
+//!
+//! Products are Burn's, which times its kernels for a shape when it first meets it.
 
+use std::ops::Range;
+
+use burn::tensor::{DType, Shape};
 use burn_cubecl::element::BoolElement;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
+use cubecl::calculate_cube_count_elemwise;
+use cubecl::prelude::*;
+use cubecl::server::CubeCountSelection;
 
-use super::{FusionBackend, linear, overwrite_rows};
+use super::rotate::Rotation;
+use super::{
+    FusionBackend, attend, linear, overwrite_rows, place_rows, rms_norm, rotate, row_distance,
+    swiglu,
+};
+use crate::kv::StoredRows;
+
+/// Units of a cube that reduces one row.
+pub(super) const ROW_UNITS: usize = 256;
 
 impl<R, F, I, BT> FusionBackend for CubeBackend<R, F, I, BT>
 where
@@ -13,6 +35,8 @@ where
     I: IntElement,
     BT: BoolElement,
 {
+    const COMPILES_WHILE_RUNNING: bool = true;
+
     type Weight = CubeTensor<R>;
 
     fn weight(matrix: CubeTensor<R>) -> CubeTensor<R> {
@@ -34,4 +58,97 @@ where
     ) -> CubeTensor<R> {
         overwrite_rows::cube::launch(buffer, rows, values)
     }
+
+    fn place_rows(
+        buffer: CubeTensor<R>,
+        start: usize,
+        stored: &StoredRows<'_>,
+        rotation: Option<&Rotation<Self>>,
+    ) -> CubeTensor<R> {
+        place_rows::cube::launch(buffer, start, stored, rotation)
+    }
+
+    fn rotate(x: CubeTensor<R>, rotation: &Rotation<Self>) -> CubeTensor<R> {
+        rotate::cube::launch(x, rotation)
+    }
+
+    fn attend_rows(
+        q: CubeTensor<R>,
+        k: CubeTensor<R>,
+        v: CubeTensor<R>,
+        visible: &[Range<usize>],
+    ) -> CubeTensor<R> {
+        match attend::cube::Attention::new(&q, &k, visible) {
+            Some(attention) => attention.launch(q, k, v),
+            None => attend::reference::<Self>(q, k, v, visible),
+        }
+    }
+
+    fn row_distance(a: CubeTensor<R>, b: CubeTensor<R>) -> CubeTensor<R> {
+        row_distance::cube::launch(a, b)
+    }
+
+    fn rms_norm(x: CubeTensor<R>, weight: CubeTensor<R>, eps: f64) -> CubeTensor<R> {
+        rms_norm::cube::launch(x, weight, eps as f32)
+    }
+
+    fn swiglu(gate: CubeTensor<R>, up: CubeTensor<R>) -> CubeTensor<R> {
+        swiglu::cube::launch(gate, up)
+    }
+}
+
+/// A contiguous tensor beside `like`, its values not set.
+pub(super) fn empty<R: CubeRuntime, const D: usize>(
+    like: &CubeTensor<R>,
+    shape: [usize; D],
+    dtype: DType,
+) -> CubeTensor<R> {
+    let (client, device) = (like.client.clone(), like.device.clone());
+    empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
+}
+
+/// A tensor to be written in place: contiguous and with one owner, so copied if it is not.
+pub(super) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
+    let tensor = into_contiguous(tensor);
+    match tensor.can_mut() {
+        true => tensor,
+        false => tensor.copy(),
+    }
+}
+
+/// One unit per element.
+pub(super) fn per_element<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    n_elements: usize,
+) -> (CubeCount, CubeDim) {
+    let cube_dim = CubeDim::new(client, n_elements);
+    let cube_count = calculate_cube_count_elemwise(client, n_elements, cube_dim);
+    (cube_count, cube_dim)
+}
+
+/// One cube of [`ROW_UNITS`] per row; there may be more cubes than rows.
+pub(super) fn per_row<R: CubeRuntime>(
+    client: &ComputeClient<R>,
+    n_rows: usize,
+) -> (CubeCount, CubeDim) {
+    let cube_count = CubeCountSelection::new(client, n_rows as u32).cube_count();
+    (cube_count, CubeDim::new_1d(ROW_UNITS as u32))
+}
+
+/// The sum of a value over the units of a cube of [`ROW_UNITS`].
+#[cube]
+pub(super) fn sum_of_row(value: f32) -> f32 {
+    let unit = UNIT_POS as usize;
+    let mut sums = SharedMemory::<f32>::new(ROW_UNITS);
+    sums[unit] = value;
+    sync_cube();
+    let mut width = ROW_UNITS / 2;
+    while width > 0 {
+        if unit < width {
+            sums[unit] += sums[unit + width];
+        }
+        sync_cube();
+        width /= 2;
+    }
+    sums[0]
 }

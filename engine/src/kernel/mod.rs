@@ -23,6 +23,8 @@ mod simd;
 mod swiglu;
 mod tensors;
 mod tile;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod tuning;
 
 use std::ops::Range;
 
@@ -31,11 +33,17 @@ use burn::tensor::ops::{FloatTensor, IntTensor};
 
 pub use rotate::Rotation;
 pub use tensors::*;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub use tuning::keep_tuning_in;
 
 use crate::kv::StoredRows;
 
 /// A Burn backend with the operations KV fusion needs.
 pub trait FusionBackend: Backend {
+    /// Whether kernels are compiled, and timed against each other, when they are first run. Work of
+    /// every kind is then done once before the first request.
+    const COMPILES_WHILE_RUNNING: bool = false;
+
     /// A weight matrix as this backend multiplies with it.
     type Weight: Clone + Send + Sync + 'static;
 

@@ -66,9 +66,11 @@ pub(super) mod cube {
     //! The CubeCL kernel and its launcher: one unit per element of `values`.
 
     use burn_cubecl::CubeRuntime;
+    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
-    use cubecl::{CubeDim, calculate_cube_count_elemwise};
+
+    use crate::kernel::cube::{per_element, writable};
 
     #[cube(launch)]
     fn overwrite_rows_kernel<F: Numeric>(
@@ -91,24 +93,16 @@ pub(super) mod cube {
         rows: CubeTensor<R>,
         values: CubeTensor<R>,
     ) -> CubeTensor<R> {
-        let buffer = burn_cubecl::kernel::into_contiguous(buffer);
-        let buffer = if buffer.can_mut() {
-            buffer
-        } else {
-            buffer.copy()
-        };
-        let rows = burn_cubecl::kernel::into_contiguous(rows);
-        let values = burn_cubecl::kernel::into_contiguous(values);
+        let buffer = writable(buffer);
+        let (rows, values) = (into_contiguous(rows), into_contiguous(values));
         let shape = values.meta.shape();
         let width = shape[1] * shape[2];
         let n_elements = shape[0] * width;
         if n_elements == 0 {
             return buffer;
         }
-        let cube_dim = CubeDim::new(&buffer.client, n_elements);
-        let cube_count = calculate_cube_count_elemwise(&buffer.client, n_elements, cube_dim);
-        let client = buffer.client.clone();
-        let dtype = buffer.dtype;
+        let (client, dtype) = (buffer.client.clone(), buffer.dtype);
+        let (cube_count, cube_dim) = per_element(&client, n_elements);
         overwrite_rows_kernel::launch::<R>(
             &client,
             cube_count,

@@ -2,7 +2,7 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Element, Tensor, TensorPrimitive};
+use burn::tensor::{DType, Element, Tensor, TensorPrimitive};
 use burn_flex::FlexTensor;
 use bytemuck::Pod;
 use rayon::prelude::*;
@@ -23,7 +23,7 @@ pub(super) fn reference<B: Backend>(
     rotation: Option<&Rotation<B>>,
 ) -> FloatTensor<B> {
     let buffer = Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(buffer));
-    let rows: Tensor<B, 3> = stored.to_tensor(&buffer.device());
+    let rows: Tensor<B, 3> = stored.to_tensor(&buffer.device()).cast(DType::F32);
     let rows = match rotation {
         Some(rotation) => {
             let rotated = rotate::reference::<B>(rows.into_primitive().tensor(), rotation);
@@ -76,4 +76,147 @@ fn place<E: Stored + Element + Pod>(
             E::narrow_row(&row, out);
         }
     });
+}
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube {
+    //! The CubeCL kernels and their launcher: the stored bytes go up once, as they are, and one kernel
+    //! converts them, rotates them and writes them where they belong.
+
+    use burn::tensor::{Bytes, Shape};
+    use burn_cubecl::CubeRuntime;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+    use cubecl::prelude::*;
+    use cubecl::stream_id::StreamId;
+
+    use super::Rotation;
+    use crate::kernel::FusionBackend;
+    use crate::kernel::cube::{per_element, writable};
+    use crate::kernel::rotate::cube::places_of_pair;
+    use crate::kv::{KvDtype, StoredRows};
+
+    #[cube(launch)]
+    fn place_kernel<F: Float, S: Float>(
+        buffer: &mut Tensor<F>,
+        stored: &Tensor<S>,
+        first: usize,
+        #[define(F)] _dtype: StorageType,
+        #[define(S)] _stored_dtype: StorageType,
+    ) {
+        if ABSOLUTE_POS >= stored.shape(0) * stored.shape(1) * stored.shape(2) {
+            terminate!();
+        }
+        buffer[first + ABSOLUTE_POS] = F::cast_from(stored[ABSOLUTE_POS]);
+    }
+
+    #[cube(launch)]
+    #[expect(clippy::too_many_arguments, reason = "the bindings of a kernel")]
+    fn place_rotated_kernel<F: Float, S: Float>(
+        buffer: &mut Tensor<F>,
+        stored: &Tensor<S>,
+        cos: &Tensor<f32>,
+        sin: &Tensor<f32>,
+        first: usize,
+        #[define(F)] _dtype: StorageType,
+        #[define(S)] _stored_dtype: StorageType,
+    ) {
+        let half = stored.shape(2) / 2;
+        if ABSOLUTE_POS >= stored.shape(0) * stored.shape(1) * half {
+            terminate!();
+        }
+        let (front, angle) = places_of_pair(ABSOLUTE_POS, stored.shape(1), stored.shape(2));
+        let a = f32::cast_from(stored[front]);
+        let b = f32::cast_from(stored[front + half]);
+        let out = first + front;
+        buffer[out] = F::cast_from(a * cos[angle] - b * sin[angle]);
+        buffer[out + half] = F::cast_from(b * cos[angle + half] + a * sin[angle + half]);
+    }
+
+    pub(in crate::kernel) fn launch<R: CubeRuntime, B>(
+        buffer: CubeTensor<R>,
+        start: usize,
+        stored: &StoredRows<'_>,
+        rotation: Option<&Rotation<B>>,
+    ) -> CubeTensor<R>
+    where
+        B: FusionBackend<FloatTensorPrimitive = CubeTensor<R>>,
+    {
+        let buffer = writable(buffer);
+        let [n, heads, head_dim] = stored.shape();
+        let n_elements = n * heads * head_dim;
+        if n_elements == 0 {
+            return buffer;
+        }
+        let first = start * heads * head_dim;
+        let (client, dtype) = (buffer.client.clone(), buffer.dtype);
+        let rows = upload(stored, &buffer);
+        let (target, stored_dtype) = (buffer.clone().into_tensor_arg(), rows.dtype);
+        let rows = rows.into_tensor_arg();
+        let (dtype, stored_dtype) = (dtype.into(), stored_dtype.into());
+        match rotation {
+            None => {
+                let (count, dim) = per_element(&client, n_elements);
+                place_kernel::launch::<R>(
+                    &client,
+                    count,
+                    dim,
+                    target,
+                    rows,
+                    first,
+                    dtype,
+                    stored_dtype,
+                );
+            }
+            Some(rotation) => {
+                let (count, dim) = per_element(&client, n_elements / 2);
+                let cos = into_contiguous(rotation.cos.clone()).into_tensor_arg();
+                let sin = into_contiguous(rotation.sin.clone()).into_tensor_arg();
+                place_rotated_kernel::launch::<R>(
+                    &client,
+                    count,
+                    dim,
+                    target,
+                    rows,
+                    cos,
+                    sin,
+                    first,
+                    dtype,
+                    stored_dtype,
+                );
+            }
+        }
+        buffer
+    }
+
+    /// The rows as they are stored, beside `like`. They go through pinned memory where the runtime has
+    /// it, and on a stream of their own: the copy runs while the kernels of earlier layers do, and the
+    /// kernel that reads them waits for it on the device.
+    fn upload<R: CubeRuntime>(stored: &StoredRows<'_>, like: &CubeTensor<R>) -> CubeTensor<R> {
+        let client = &like.client;
+        // What no tensor holds as it is stored is widened here.
+        let mut bytes = match stored.dtype() {
+            KvDtype::Int8 => Bytes::from_elems(stored.widen()),
+            KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => {
+                Bytes::from_bytes_vec(stored.bytes().to_vec())
+            }
+        };
+        let handle = copy_stream().executes(|| {
+            client.staging(std::iter::once(&mut bytes), false);
+            client.create(bytes)
+        });
+        let (shape, dtype) = (Shape::from(stored.shape()), stored.dtype().dtype());
+        CubeTensor::new_contiguous(client.clone(), like.device.clone(), shape, handle, dtype)
+    }
+
+    /// A stream beside the calling thread's own, always the same one for a thread.
+    fn copy_stream() -> StreamId {
+        StreamId {
+            value: StreamId::current().value.wrapping_add(COPY_STREAM),
+        }
+    }
+
+    /// Added to a thread's number, which counts up from 0. CubeCL keeps 128 streams, by number modulo
+    /// 128: two threads share one only where there are more than 64.
+    const COPY_STREAM: u64 = 64;
 }

@@ -89,3 +89,65 @@ impl Kernel for Normalise<'_> {
         }
     }
 }
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube {
+    //! The CubeCL kernel and its launcher: one cube per row.
+
+    use burn_cubecl::CubeRuntime;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+    use cubecl::prelude::*;
+
+    use crate::kernel::cube::{ROW_UNITS, empty, per_row, sum_of_row};
+
+    #[cube(launch)]
+    fn rms_norm_kernel<F: Float>(
+        x: &Tensor<F>,
+        weight: &Tensor<f32>,
+        out: &mut Tensor<F>,
+        eps: f32,
+        #[define(F)] _dtype: StorageType,
+    ) {
+        let row = CUBE_POS;
+        if row >= x.shape(0) {
+            terminate!();
+        }
+        let width = x.shape(1);
+        let first = row * width;
+        let mut squares = 0.0f32;
+        for i in range_stepped(UNIT_POS as usize, width, ROW_UNITS) {
+            let value = f32::cast_from(x[first + i]);
+            squares += value * value;
+        }
+        let mean = sum_of_row(squares) / width as f32;
+        let scale = 1.0 / (mean + eps).sqrt();
+        for i in range_stepped(UNIT_POS as usize, width, ROW_UNITS) {
+            let value = f32::cast_from(x[first + i]);
+            out[first + i] = F::cast_from(value * scale * weight[i]);
+        }
+    }
+
+    pub(in crate::kernel) fn launch<R: CubeRuntime>(
+        x: CubeTensor<R>,
+        weight: CubeTensor<R>,
+        eps: f32,
+    ) -> CubeTensor<R> {
+        let (x, weight) = (into_contiguous(x), into_contiguous(weight));
+        let (rows, width, dtype) = (x.meta.shape()[0], x.meta.shape()[1], x.dtype);
+        let out = empty(&x, [rows, width], dtype);
+        let client = x.client.clone();
+        let (cube_count, cube_dim) = per_row(&client, rows);
+        rms_norm_kernel::launch::<R>(
+            &client,
+            cube_count,
+            cube_dim,
+            x.into_tensor_arg(),
+            weight.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            eps,
+            dtype.into(),
+        );
+        out
+    }
+}

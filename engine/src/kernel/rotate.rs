@@ -77,3 +77,74 @@ pub(super) fn rotate_row(row: &mut [f32], cos: &[f32], sin: &[f32]) {
         }
     }
 }
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube {
+    //! The CubeCL kernel and its launcher: one unit per pair of dimensions that turn together.
+
+    use burn_cubecl::CubeRuntime;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+    use cubecl::prelude::*;
+
+    use super::Rotation;
+    use crate::kernel::FusionBackend;
+    use crate::kernel::cube::{empty, per_element};
+
+    /// Where pair `index` of `[m, heads, head_dim]` has its front half, and where in the tables.
+    #[cube]
+    pub(in crate::kernel) fn places_of_pair(
+        index: usize,
+        heads: usize,
+        head_dim: usize,
+    ) -> (usize, usize) {
+        let half = head_dim / 2;
+        let dim = index % half;
+        let line = index / half; // row and head
+        (line * head_dim + dim, line / heads * head_dim + dim)
+    }
+
+    #[cube(launch)]
+    fn rotate_kernel<F: Float>(
+        x: &Tensor<F>,
+        cos: &Tensor<f32>,
+        sin: &Tensor<f32>,
+        out: &mut Tensor<F>,
+        #[define(F)] _dtype: StorageType,
+    ) {
+        let half = x.shape(2) / 2;
+        if ABSOLUTE_POS >= x.shape(0) * x.shape(1) * half {
+            terminate!();
+        }
+        let (front, angle) = places_of_pair(ABSOLUTE_POS, x.shape(1), x.shape(2));
+        let (a, b) = (f32::cast_from(x[front]), f32::cast_from(x[front + half]));
+        out[front] = F::cast_from(a * cos[angle] - b * sin[angle]);
+        out[front + half] = F::cast_from(b * cos[angle + half] + a * sin[angle + half]);
+    }
+
+    pub(in crate::kernel) fn launch<R: CubeRuntime, B>(
+        x: CubeTensor<R>,
+        rotation: &Rotation<B>,
+    ) -> CubeTensor<R>
+    where
+        B: FusionBackend<FloatTensorPrimitive = CubeTensor<R>>,
+    {
+        let x = into_contiguous(x);
+        let shape = x.meta.shape();
+        let ([m, heads, head_dim], dtype) = ([shape[0], shape[1], shape[2]], x.dtype);
+        let out = empty(&x, [m, heads, head_dim], dtype);
+        let client = x.client.clone();
+        let (cube_count, cube_dim) = per_element(&client, m * heads * head_dim / 2);
+        rotate_kernel::launch::<R>(
+            &client,
+            cube_count,
+            cube_dim,
+            x.into_tensor_arg(),
+            into_contiguous(rotation.cos.clone()).into_tensor_arg(),
+            into_contiguous(rotation.sin.clone()).into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            dtype.into(),
+        );
+        out
+    }
+}

@@ -45,3 +45,66 @@ fn distance(a: &[f32], b: &[f32]) -> f32 {
     }
     sums.iter().sum()
 }
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube {
+    //! The CubeCL kernel and its launcher: one cube per row.
+
+    use burn::tensor::DType;
+    use burn_cubecl::CubeRuntime;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+    use cubecl::prelude::*;
+
+    use crate::kernel::cube::{ROW_UNITS, empty, per_row, sum_of_row};
+
+    #[cube(launch)]
+    fn row_distance_kernel<F: Float, G: Float>(
+        a: &Tensor<F>,
+        b: &Tensor<G>,
+        out: &mut Tensor<f32>,
+        #[define(F)] _a_dtype: StorageType,
+        #[define(G)] _b_dtype: StorageType,
+    ) {
+        let row = CUBE_POS;
+        if row >= a.shape(0) {
+            terminate!();
+        }
+        let width = a.shape(1) * a.shape(2);
+        let first = row * width;
+        let mut squares = 0.0f32;
+        for i in range_stepped(UNIT_POS as usize, width, ROW_UNITS) {
+            let difference = f32::cast_from(a[first + i]) - f32::cast_from(b[first + i]);
+            squares += difference * difference;
+        }
+        let sum = sum_of_row(squares);
+        if UNIT_POS == 0 {
+            out[row] = sum;
+        }
+    }
+
+    pub(in crate::kernel) fn launch<R: CubeRuntime>(
+        a: CubeTensor<R>,
+        b: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let (a, b) = (into_contiguous(a), into_contiguous(b));
+        let rows = a.meta.shape()[0];
+        let out = empty(&a, [rows], DType::F32);
+        if rows == 0 {
+            return out;
+        }
+        let (client, a_dtype, b_dtype) = (a.client.clone(), a.dtype, b.dtype);
+        let (cube_count, cube_dim) = per_row(&client, rows);
+        row_distance_kernel::launch::<R>(
+            &client,
+            cube_count,
+            cube_dim,
+            a.into_tensor_arg(),
+            b.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            a_dtype.into(),
+            b_dtype.into(),
+        );
+        out
+    }
+}

@@ -81,3 +81,51 @@ unsafe fn silu_of<L: Lanes>(x: L::V) -> L::V {
         L::div(numerator, L::add(L::splat(1.0), decay))
     }
 }
+
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube {
+    //! The CubeCL kernel and its launcher: one unit per element, in f32.
+
+    use burn_cubecl::CubeRuntime;
+    use burn_cubecl::kernel::into_contiguous;
+    use burn_cubecl::tensor::CubeTensor;
+    use cubecl::prelude::*;
+
+    use crate::kernel::cube::{empty, per_element};
+
+    #[cube(launch)]
+    fn swiglu_kernel<F: Float>(
+        gate: &Tensor<F>,
+        up: &Tensor<F>,
+        out: &mut Tensor<F>,
+        #[define(F)] _dtype: StorageType,
+    ) {
+        if ABSOLUTE_POS >= gate.shape(0) * gate.shape(1) {
+            terminate!();
+        }
+        let x = f32::cast_from(gate[ABSOLUTE_POS]);
+        let silu = x / (1.0 + (-x).exp());
+        out[ABSOLUTE_POS] = F::cast_from(silu * f32::cast_from(up[ABSOLUTE_POS]));
+    }
+
+    pub(in crate::kernel) fn launch<R: CubeRuntime>(
+        gate: CubeTensor<R>,
+        up: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let (gate, up) = (into_contiguous(gate), into_contiguous(up));
+        let (rows, width, dtype) = (gate.meta.shape()[0], gate.meta.shape()[1], gate.dtype);
+        let out = empty(&gate, [rows, width], dtype);
+        let client = gate.client.clone();
+        let (cube_count, cube_dim) = per_element(&client, rows * width);
+        swiglu_kernel::launch::<R>(
+            &client,
+            cube_count,
+            cube_dim,
+            gate.into_tensor_arg(),
+            up.into_tensor_arg(),
+            out.clone().into_tensor_arg(),
+            dtype.into(),
+        );
+        out
+    }
+}

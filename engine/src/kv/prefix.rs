@@ -50,6 +50,11 @@ impl<B: FusionBackend> PrefixCache<B> {
         }
     }
 
+    /// Forgets all of them.
+    pub(crate) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     fn takes(&self, ids: &[u32]) -> bool {
         self.max_entries > 0 && (1..=MAX_CACHED_TOKENS).contains(&ids.len())
     }

@@ -39,6 +39,12 @@ impl<'a> StoredRows<'a> {
         self.dtype
     }
 
+    /// As they are stored.
+    #[cfg(any(feature = "cuda", feature = "vulkan"))]
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     /// All of it on a device, in the tensor dtype of the stored one.
     pub fn to_tensor<B: Backend>(&self, device: &B::Device) -> Tensor<B, 3> {
         let dtype = self.dtype.dtype();

@@ -1,9 +1,19 @@
-//! Each custom operation equals its plain-tensor reference.
+//! Each custom operation equals its plain-tensor reference, in every dtype the device computes in.
+//!
+//! References run in f32 on the same, already rounded, inputs: in 16 bit they would round more often
+//! than what they are to judge. What is left is the rounding of the result.
+
+use std::ops::Range;
 
 use burn::tensor::{DType, Distribution, Int, Tensor, TensorData};
+use bytemuck::Pod;
+use half::vec::HalfFloatVecExt;
+use half::{bf16, f16};
 use ragweave_engine::{
-    FusionBackend, masked_softmax, masked_softmax_reference, overwrite_rows,
-    overwrite_rows_reference,
+    FusionBackend, KvDtype, KvSide, Rotation, StoredRows, attend_rows, attend_rows_reference, embed,
+    masked_softmax, masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_rows,
+    place_rows_reference, project, rms_norm, rms_norm_reference, rotate, rotate_reference,
+    row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
 };
 
 use super::fixtures::assert_close;
@@ -70,6 +80,291 @@ pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device)
     }
 }
 
+/// Query heads, KV heads, head_dim: groups of 1, 3, 4 and 8, heads that are no multiple of 8 wide.
+const HEADS: [(usize, usize, usize); 6] = [
+    (2, 2, 8),
+    (6, 2, 20),
+    (9, 3, 64),
+    (4, 1, 16),
+    (8, 2, 128),
+    (8, 1, 256),
+];
+
+/// Keys in the buffer and the keys of each row: causal and whole, scattered, in a window, few rows.
+fn attended() -> Vec<(usize, Vec<Range<usize>>)> {
+    let causal = |rows: &[usize]| rows.iter().map(|&row| 0..row + 1).collect::<Vec<_>>();
+    let window = |rows: &[usize], width: usize| {
+        let range = |&row: &usize| (row + 1).saturating_sub(width)..row + 1;
+        rows.iter().map(range).collect::<Vec<_>>()
+    };
+    let scattered: Vec<usize> = (0..300).filter(|row| row % 7 == 3 || *row > 280).collect();
+    vec![
+        (1, causal(&[0])),
+        (70, causal(&(0..67).collect::<Vec<_>>())),
+        (300, causal(&scattered)),
+        (300, window(&scattered, 21)),
+        (1030, causal(&[1029])),
+        (1030, causal(&[5, 513, 1001])),
+        (1030, window(&[40, 900, 1029], 300)),
+    ]
+}
+
+pub fn attend_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 7);
+    for (heads, kv_heads, head_dim) in HEADS {
+        for (n, visible) in attended() {
+            for (dtype, rounding) in dtypes::<B>(device) {
+                let random = |rows, heads| random::<B, 3>([rows, heads, head_dim], dtype, device);
+                let q = random(visible.len(), heads);
+                let (k, v) = (random(n, kv_heads), random(n, kv_heads));
+                let [wide_q, wide_k, wide_v] = [&q, &k, &v].map(wide);
+                let expected = attend_rows_reference(wide_q, wide_k, wide_v, &visible);
+                let actual = attend_rows(q, k, v, &visible);
+                // Averages of values below 1; sums over up to 1,030 keys in another order.
+                assert_close(
+                    &format!("{dtype:?}, {heads} {kv_heads} {head_dim}, {visible:?} of {n}"),
+                    &floats(actual),
+                    &floats(expected),
+                    rounding + 2e-6,
+                );
+            }
+        }
+    }
+}
+
+pub fn a_row_that_is_not_finite_shows_and_spoils_no_other<B: FusionBackend>(device: &B::Device) {
+    let shape = [40, 4, 16];
+    let mut values: Vec<f32> = (0..40 * 64).map(|i| (i % 13) as f32 / 13.0).collect();
+    values[7 * 64] = f32::NAN; // row 7, head 0
+    let q = TensorData::new(values, shape);
+    let q = Tensor::<B, 3>::from_data(q, (device, DType::F32));
+    let kv = random::<B, 3>([40, 2, 16], DType::F32, device);
+    let visible: Vec<_> = (0..40).map(|row| 0..row + 1).collect();
+    let out = floats(attend_rows(q, kv.clone(), kv, &visible));
+    let is_finite = |row: usize, head: usize| {
+        let first = row * 64 + head * 16;
+        out[first..first + 16].iter().all(|x| x.is_finite())
+    };
+    for row in 0..40 {
+        for head in 0..4 {
+            assert_eq!(is_finite(row, head), (row, head) != (7, 0), "{row} {head}");
+        }
+    }
+}
+
+pub fn place_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 8);
+    for (dtype, rounding) in dtypes::<B>(device) {
+        for (stored_dtype, _) in dtypes::<B>(device) {
+            for (shape, rows) in [
+                ([1, 1, 2], 0..1),
+                ([9, 3, 20], 2..7),
+                ([300, 2, 64], 43..300),
+            ] {
+                let [_, heads, head_dim] = shape;
+                let stored_shape = [rows.len(), heads, head_dim];
+                let (bytes, kv_dtype) = stored_bytes(stored_shape, stored_dtype);
+                let stored = StoredRows::new(&bytes, kv_dtype, KvSide::K, stored_shape);
+                let rotation = rotation::<B>(rows.len(), head_dim, device);
+                for rotation in [None, Some(&rotation)] {
+                    let buffer = random::<B, 3>(shape, dtype, device);
+                    let expected =
+                        place_rows_reference(wide(&buffer), rows.start, &stored, rotation);
+                    let actual = place_rows(buffer, rows.start, &stored, rotation);
+                    let is_rotated = rotation.is_some();
+                    // Rotated values below 1.5.
+                    assert_close(
+                        &format!("{stored_dtype:?} to {dtype:?}, {shape:?}, {is_rotated}"),
+                        &floats(actual),
+                        &floats(expected),
+                        rounding * 1.5,
+                    );
+                }
+            }
+        }
+    }
+}
+
+pub fn place_rows_leaves_a_shared_buffer_alone<B: FusionBackend>(device: &B::Device) {
+    let buffer = random::<B, 3>([7, 3, 4], DType::F32, device);
+    let before = floats(buffer.clone());
+    let (bytes, kv_dtype) = stored_bytes([2, 3, 4], DType::F32);
+    let stored = StoredRows::new(&bytes, kv_dtype, KvSide::K, [2, 3, 4]);
+    let placed = place_rows(buffer.clone(), 1, &stored, None);
+    assert_close("the shared buffer", &floats(buffer), &before, 0.0);
+    assert_ne!(floats(placed), before);
+}
+
+pub fn rotate_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 9);
+    for shape in [[1, 1, 2], [5, 3, 20], [131, 9, 64], [40, 2, 128]] {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let x = random::<B, 3>(shape, dtype, device);
+            let rotation = rotation::<B>(shape[0], shape[2], device);
+            let expected = floats(rotate_reference(wide(&x), &rotation));
+            // Rotated values below 1.5.
+            let what = format!("{dtype:?}, {shape:?}");
+            assert_close(
+                &what,
+                &floats(rotate(x, &rotation)),
+                &expected,
+                rounding * 1.5,
+            );
+        }
+    }
+}
+
+pub fn row_distance_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 10);
+    for shape in [[1, 1, 2], [3, 5, 20], [70, 8, 128]] {
+        for (dtype, _) in dtypes::<B>(device) {
+            let (a, b) = (
+                random::<B, 3>(shape, dtype, device),
+                random(shape, dtype, device),
+            );
+            let expected = floats(row_distance_reference(wide(&a), wide(&b)));
+            // The result is f32; squares below 4 are summed in another order.
+            let tolerance = 4e-7 * (shape[1] * shape[2]) as f32;
+            let actual = floats(row_distance(a, b));
+            assert_close(
+                &format!("{dtype:?}, {shape:?}"),
+                &actual,
+                &expected,
+                tolerance,
+            );
+        }
+    }
+}
+
+pub fn rms_norm_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 11);
+    for shape in [[1, 2], [5, 7], [3, 576], [300, 128], [2, 4096]] {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let x = random::<B, 2>(shape, dtype, device);
+            let weight = random::<B, 1>([shape[1]], DType::F32, device);
+            let expected = floats(rms_norm_reference(wide(&x), &weight, 1e-5));
+            // Normalised values below 2 of uniform ones, weights below 1.
+            let what = format!("{dtype:?}, {shape:?}");
+            assert_close(
+                &what,
+                &floats(rms_norm(x, &weight, 1e-5)),
+                &expected,
+                rounding * 2.0,
+            );
+        }
+    }
+}
+
+pub fn swiglu_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 12);
+    for shape in [[1, 1], [5, 7], [3, 1536], [130, 64]] {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            // Up to +-90, where e^x is not finite in f32.
+            let gate = random::<B, 2>(shape, dtype, device).mul_scalar(90.0);
+            let up = random::<B, 2>(shape, dtype, device);
+            let expected = floats(swiglu_reference(wide(&gate), wide(&up)));
+            let actual = floats(swiglu(gate, up));
+            // Results below 90.
+            assert_close(
+                &format!("{dtype:?}, {shape:?}"),
+                &actual,
+                &expected,
+                rounding * 90.0,
+            );
+        }
+    }
+}
+
+pub fn project_and_embed_read_the_same_matrix<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 13);
+    for (m, n, k) in [(1, 1, 2), (1, 130, 64), (5, 33, 70), (67, 64, 576)] {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let x = random::<B, 2>([m, k], dtype, device);
+            let matrix = random::<B, 2>([n, k], dtype, device);
+            let (expected, rows) = (product(&x, &matrix), floats(matrix.clone()));
+            let weight = weight(matrix);
+            // Sums of k products below 1, of which the largest may be summed in 16 bit too.
+            let tolerance = rounding * (k as f32).sqrt() * 2.0;
+            let actual = floats(project(x, &weight));
+            assert_close(
+                &format!("{dtype:?}, {m} {n} {k}"),
+                &actual,
+                &expected,
+                tolerance,
+            );
+            let ids = [n as u32 - 1, 0];
+            let last_and_first = [&rows[(n - 1) * k..], &rows[..k]].concat();
+            assert_eq!(floats(embed::<B>(&weight, &ids)), last_and_first);
+        }
+    }
+}
+
+/// `x W^T` on the host.
+fn product<B: FusionBackend>(x: &Tensor<B, 2>, matrix: &Tensor<B, 2>) -> Vec<f32> {
+    let k = x.dims()[1];
+    let (x, matrix) = (floats(x.clone()), floats(matrix.clone()));
+    let dot = |a: &[f32], b: &[f32]| {
+        let products = a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b));
+        products.sum::<f64>() as f32
+    };
+    let rows = x.chunks_exact(k);
+    rows.flat_map(|a| matrix.chunks_exact(k).map(move |b| dot(a, b)))
+        .collect()
+}
+
+/// What the device computes in, each with the rounding of a result below 1.
+fn dtypes<B: FusionBackend>(device: &B::Device) -> Vec<(DType, f32)> {
+    let all = [
+        (DType::F32, 1e-6), // exp, sqrt and order of operations, not only the last rounding
+        (DType::F16, 1.0 / 2048.0),
+        (DType::BF16, 1.0 / 256.0),
+    ];
+    let is_supported = |&(dtype, _): &(DType, f32)| B::supports_dtype(device, dtype);
+    all.into_iter().filter(is_supported).collect()
+}
+
+/// Uniform in -1..1, rounded to `dtype`.
+fn random<B: FusionBackend, const D: usize>(
+    shape: [usize; D],
+    dtype: DType,
+    device: &B::Device,
+) -> Tensor<B, D> {
+    let uniform = Distribution::Uniform(-1.0, 1.0);
+    Tensor::random(shape, uniform, (device, DType::F32)).cast(dtype)
+}
+
+fn wide<B: FusionBackend, const D: usize>(x: &Tensor<B, D>) -> Tensor<B, D> {
+    x.clone().cast(DType::F32)
+}
+
+/// Tables of positions 3, 4, ..
+fn rotation<B: FusionBackend>(m: usize, head_dim: usize, device: &B::Device) -> Rotation<B> {
+    let angle = |i: usize| {
+        let frequency = 100.0_f32.powf(-((i % (head_dim / 2)) as f32) / head_dim as f32);
+        (3 + i / head_dim) as f32 * frequency
+    };
+    let table = |of: fn(f32) -> f32| {
+        let values: Vec<f32> = (0..m * head_dim).map(|i| of(angle(i))).collect();
+        let data = TensorData::new(values, [m, 1, head_dim]);
+        Tensor::<B, 3>::from_data(data, (device, DType::F32))
+    };
+    Rotation::new(&table(f32::cos), &table(f32::sin))
+}
+
+/// Values in -1..1 as they are stored.
+fn stored_bytes(shape: [usize; 3], dtype: DType) -> (Vec<u8>, KvDtype) {
+    let n = shape.iter().product::<usize>();
+    let values: Vec<f32> = (0..n).map(|i| (i * 37 % 101) as f32 / 50.5 - 1.0).collect();
+    fn bytes<E: Pod>(values: &[E]) -> Vec<u8> {
+        bytemuck::cast_slice(values).to_vec()
+    }
+    match dtype {
+        DType::F16 => (bytes(&Vec::<f16>::from_f32_slice(&values)), KvDtype::F16),
+        DType::BF16 => (bytes(&Vec::<bf16>::from_f32_slice(&values)), KvDtype::Bf16),
+        _ => (bytes(&values), KvDtype::F32),
+    }
+}
+
 /// A random buffer, distinct rows in no order, and random values.
 fn inputs<B: FusionBackend>(
     [n, heads, head_dim]: Shape,
@@ -84,6 +379,6 @@ fn inputs<B: FusionBackend>(
     (random(n), rows, random(n_written))
 }
 
-fn floats<B: FusionBackend>(tensor: Tensor<B, 3>) -> Vec<f32> {
+fn floats<B: FusionBackend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
     tensor.into_data().iter::<f32>().collect()
 }

@@ -19,23 +19,28 @@ macro_rules! backend_suite {
             qwen3 "qwen3", qwen3_sliding "qwen3-sliding", llama_bf16 "llama-bf16",
             llama_f16 "llama-f16", qwen2 "qwen2", mistral_sliding "mistral-sliding");
 
+        backend_suite!(@kernels $backend, $device,
+            overwrite_rows_equals_its_reference,
+            overwrite_rows_leaves_a_shared_buffer_alone,
+            masked_softmax_equals_its_reference,
+            attend_rows_equals_its_reference,
+            a_row_that_is_not_finite_shows_and_spoils_no_other,
+            place_rows_equals_its_reference,
+            place_rows_leaves_a_shared_buffer_alone,
+            rotate_equals_its_reference,
+            row_distance_equals_its_reference,
+            rms_norm_equals_its_reference,
+            swiglu_equals_its_reference,
+            project_and_embed_read_the_same_matrix);
+    };
+    (@kernels $backend:ty, $device:expr, $($property:ident),+) => {
         mod kernels {
             use super::*;
 
-            #[test]
-            fn overwrite_rows_equals_its_reference() {
-                suite::kernels::overwrite_rows_equals_its_reference::<$backend>(&$device);
-            }
-
-            #[test]
-            fn overwrite_rows_leaves_a_shared_buffer_alone() {
-                suite::kernels::overwrite_rows_leaves_a_shared_buffer_alone::<$backend>(&$device);
-            }
-
-            #[test]
-            fn masked_softmax_equals_its_reference() {
-                suite::kernels::masked_softmax_equals_its_reference::<$backend>(&$device);
-            }
+            $(#[test]
+            fn $property() {
+                suite::kernels::$property::<$backend>(&$device);
+            })+
         }
     };
     (@variants $backend:ty, $device:expr, $($module:ident $variant:literal),+) => {

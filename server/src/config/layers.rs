@@ -287,6 +287,14 @@ pub(super) fn log_filter() -> Option<String> {
     std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned())
 }
 
+/// Where this user's programs keep what they can make again: XDG_CACHE_HOME, else `~/.cache`.
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) fn user_cache_dir() -> Option<std::path::PathBuf> {
+    let dir = |name| std::env::var_os(name).map(std::path::PathBuf::from);
+    let absolute = dir("XDG_CACHE_HOME").filter(|dir| dir.is_absolute());
+    absolute.or_else(|| dir("HOME").map(|home| home.join(".cache")))
+}
+
 fn known(key: &str, origin: &str) -> Result<Kind, ConfigError> {
     KEYS.iter()
         .find(|(name, _)| *name == key)

@@ -25,13 +25,13 @@ async fn one_panic_is_survived_and_a_second_ends_the_server() {
     let mut site = Site::start().await;
     assert_eq!(health(&site).await, ServingStatus::Serving);
     let engine = site.service.components().engine.clone();
-    engine.panic_for_test().unwrap();
+    engine.panic_for_test("a test").await.unwrap_err();
     // Waits in the queue until the model is loaded again.
     site.ask(question("Where does the fox live?", 4))
         .await
         .unwrap();
 
-    engine.panic_for_test().unwrap();
+    engine.panic_for_test("a test").await.unwrap_err();
     assert!(matches!(site.ended().await, Err(RunError::EngineDead)));
 }
 

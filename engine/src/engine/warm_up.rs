@@ -1,0 +1,93 @@
+//! What an engine does on a device that compiles kernels while it runs: tries it, makes it ready before
+//! the first request, and gets back to a known state after it ran out of memory.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use burn::tensor::{DType, Tensor};
+
+use super::{Engine, Sequence};
+use crate::error::EngineError;
+use crate::fusion::{ChunkState, FusionPlan, Mode, PromptSegments, RowWindow};
+use crate::kernel::FusionBackend;
+use crate::kv::{LayerSource, MemorySource};
+use crate::model::RopeTable;
+
+/// Tokens of the chunk that is stored and fused.
+const CHUNK_TOKENS: usize = 16;
+/// Modes whose kernels are not all those of a full prefill: placed KV, and its deviation.
+const FUSED_MODES: [&str; 2] = ["reuse", "hkvd:0.5"];
+
+impl<B: FusionBackend> Engine<B> {
+    /// Computes a sum whose result is known. A kernel that cannot be compiled or launched leaves
+    /// its result as it was, and the device says so on standard error only.
+    pub(super) fn try_device(device: &B::Device) -> Result<(), EngineError> {
+        let sum = Tensor::<B, 1>::ones([3], (device, DType::F32)) * 2.0 + 1.0;
+        let sum = sum.try_into_data().map_err(|error| EngineError::Device {
+            message: format!("{error:?}"),
+        })?;
+        match sum.iter::<f32>().eq([3.0; 3]) {
+            true => Ok(()),
+            false => Err(EngineError::Device {
+                message: format!(
+                    "{device:?} does not run kernels; see standard error for its reason. CUDA needs NVRTC and the \
+                     CUDA headers (CUDA_PATH, else /usr/local/cuda)"
+                ),
+            }),
+        }
+    }
+
+    /// Runs work of every shape once: kernels are compiled, and products timed, for each power of two
+    /// of rows. What was found is kept on disk, so that only the first start on a machine takes long.
+    ///
+    /// # Errors
+    /// As [`Engine::load`]; `DeviceMemory` where the model leaves no room to work in.
+    pub(super) fn warm_up(&mut self) -> Result<(), EngineError> {
+        let start = Instant::now();
+        let longest = self.max_prefill_tokens.min(self.info.max_model_len);
+        let powers = (0..usize::BITS).map(|i| 1_usize << i);
+        let rows = powers.take_while(|&rows| rows < longest);
+        for rows in rows.chain([longest]) {
+            self.run_alone(&[], &vec![0; rows], RowWindow::Last, &mut |_| {})?;
+        }
+        if self.info.max_model_len > CHUNK_TOKENS + 2 {
+            self.fuse_and_decode()?;
+        }
+        self.prefixes.clear();
+        tracing::info!(seconds = start.elapsed().as_secs_f32(), "warmed up");
+        Ok(())
+    }
+
+    fn fuse_and_decode(&mut self) -> Result<(), EngineError> {
+        let kv = Arc::new(self.chunk_kv(&[0], &[0; CHUNK_TOKENS])?);
+        for mode in FUSED_MODES {
+            let mode: Mode = mode.parse().expect("a mode in the engine's notation");
+            let segments = PromptSegments {
+                prefix: Vec::new(), // so that the chunk is not exact
+                chunks: vec![kv.token_ids.clone()],
+                question: vec![0],
+            };
+            let states = vec![ChunkState::Hit { exact: false }];
+            let plan = FusionPlan::new(segments, states, mode, &self.info)?;
+            let source: Box<dyn LayerSource> = Box::new(MemorySource(kv.clone()));
+            let capacity = plan.n_tokens() + 1;
+            let mut sequence: Sequence<B> =
+                self.fuse(plan, vec![Some(source)], capacity, &|| None)?;
+            self.step(&mut sequence, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Drops what may have been computed by work that failed: its tensors may never have been written.
+    /// Weights were, and stay.
+    ///
+    /// # Errors
+    /// `Device` where the device does not work any more.
+    pub(crate) fn forget(&mut self) -> Result<(), EngineError> {
+        let device = self.decoder.device().clone();
+        self.prefixes.clear();
+        self.rope = RopeTable::new(&self.info.config, &device);
+        B::memory_cleanup(&device);
+        Self::try_device(&device)
+    }
+}
