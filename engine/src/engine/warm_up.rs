@@ -54,6 +54,7 @@ impl<B: FusionBackend> Engine<B> {
             self.fuse_and_decode()?;
         }
         self.prefixes.clear();
+        self.spare = None;
         tracing::info!(seconds = start.elapsed().as_secs_f32(), "warmed up");
         Ok(())
     }
