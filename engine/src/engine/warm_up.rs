@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::{Engine, Sequence};
 use crate::error::EngineError;
-use crate::fusion::{ChunkState, FusionPlan, Mode, PromptSegments, RowWindow};
+use crate::fusion::{ChunkState, FusionPlan, Mode, PromptSegments, RowWindow, shared};
 use crate::kernel::FusionBackend;
 use crate::kv::{LayerSource, MemorySource};
 use crate::model::RopeTable;
@@ -72,8 +72,8 @@ impl<B: FusionBackend> Engine<B> {
             let plan = FusionPlan::new(segments, states, mode, &self.info)?;
             let source: Box<dyn LayerSource> = Box::new(MemorySource(kv.clone()));
             let capacity = plan.n_tokens() + 1;
-            let mut sequence: Sequence<B> =
-                self.fuse(plan, vec![Some(source)], capacity, &|| None)?;
+            let loader = self.open(&plan, shared(vec![Some(source)]));
+            let mut sequence: Sequence<B> = self.fuse(plan, loader, capacity, &|| None)?;
             self.step(&mut sequence, 0)?;
         }
         Ok(())
