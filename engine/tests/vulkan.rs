@@ -16,7 +16,7 @@ backend_suite!(Vulkan, WgpuDevice::default());
 #[test]
 fn a_dtype_the_device_lacks_is_refused_by_the_field_that_asks_for_it() {
     let device = WgpuDevice::default();
-    let has_bf16 = Vulkan::supports_dtype(&device, DType::BF16);
+    let has_bf16 = <Vulkan>::supports_dtype(&device, DType::BF16);
     let options = suite::fixtures::options("qwen3");
     for (field, options) in [
         (
