@@ -142,7 +142,7 @@ pub(super) fn sum_of_row(value: f32) -> f32 {
     let mut sums = SharedMemory::<f32>::new(ROW_UNITS);
     sums[unit] = value;
     sync_cube();
-    let mut width = ROW_UNITS / 2;
+    let mut width = CUBE_DIM as usize / 2;
     while width > 0 {
         if unit < width {
             sums[unit] += sums[unit + width];
