@@ -88,7 +88,6 @@ pub(super) mod cube {
     use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
-    use cubecl::stream_id::StreamId;
 
     use super::Rotation;
     use crate::kernel::FusionBackend;
@@ -189,9 +188,7 @@ pub(super) mod cube {
         buffer
     }
 
-    /// The rows as they are stored, beside `like`. They go through pinned memory where the runtime has
-    /// it, and on a stream of their own: the copy runs while the kernels of earlier layers do, and the
-    /// kernel that reads them waits for it on the device.
+    /// The rows as they are stored, beside `like`; through pinned memory where the runtime has it.
     fn upload<R: CubeRuntime>(stored: &StoredRows<'_>, like: &CubeTensor<R>) -> CubeTensor<R> {
         let client = &like.client;
         // What no tensor holds as it is stored is widened here.
@@ -201,22 +198,9 @@ pub(super) mod cube {
                 Bytes::from_bytes_vec(stored.bytes().to_vec())
             }
         };
-        let handle = copy_stream().executes(|| {
-            client.staging(std::iter::once(&mut bytes), false);
-            client.create(bytes)
-        });
+        client.staging(std::iter::once(&mut bytes), false);
+        let handle = client.create(bytes);
         let (shape, dtype) = (Shape::from(stored.shape()), stored.dtype().dtype());
         CubeTensor::new_contiguous(client.clone(), like.device.clone(), shape, handle, dtype)
     }
-
-    /// A stream beside the calling thread's own, always the same one for a thread.
-    fn copy_stream() -> StreamId {
-        StreamId {
-            value: StreamId::current().value.wrapping_add(COPY_STREAM),
-        }
-    }
-
-    /// Added to a thread's number, which counts up from 0. CubeCL keeps 128 streams, by number modulo
-    /// 128: two threads share one only where there are more than 64.
-    const COPY_STREAM: u64 = 64;
 }

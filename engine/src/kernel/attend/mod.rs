@@ -1,7 +1,5 @@
 //! Attention of rows at arbitrary positions over a KV buffer: the reference, and what the CPU runs.
 
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub(super) mod cube;
 mod few;
 mod rows;
 mod shape;
