@@ -44,7 +44,9 @@ impl<B: FusionBackend> Engine<B> {
     /// As [`Engine::load`]; `DeviceMemory` where the model leaves no room to work in.
     pub(super) fn warm_up(&mut self) -> Result<(), EngineError> {
         let start = Instant::now();
-        let longest = self.max_prefill_tokens.min(self.info.max_model_len);
+        // A prompt leaves room for one token of the answer.
+        let longest = self.info.max_model_len.saturating_sub(1);
+        let longest = longest.min(self.max_prefill_tokens).max(1);
         let powers = (0..usize::BITS).map(|i| 1_usize << i);
         let rows = powers.take_while(|&rows| rows < longest);
         for rows in rows.chain([longest]) {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Tensor, TensorPrimitive};
+use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_flex::FlexTensor;
 
 use self::few::Few;
@@ -18,7 +18,7 @@ use super::flex::{dims, floats, from_floats, whole, with_stored_type};
 use super::masked_softmax;
 use super::simd::{Isa, Stored};
 
-/// Plain tensor code: scores, masked softmax, weighted values.
+/// Plain tensor code, in f32: scores, masked softmax, weighted values.
 pub(super) fn reference<B: Backend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
@@ -26,7 +26,9 @@ pub(super) fn reference<B: Backend>(
     visible: &[Range<usize>],
 ) -> FloatTensor<B> {
     let tensor = |x| Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(x));
-    let (q, k, v) = (tensor(q), tensor(k), tensor(v));
+    let [q, k, v] = [q, k, v].map(tensor);
+    let dtype = q.dtype();
+    let [q, k, v] = [q, k, v].map(|x| x.cast(DType::F32));
     let [m, heads, head_dim] = q.dims();
     let kv_heads = k.dims()[1];
     let group = heads / kv_heads;
@@ -43,6 +45,7 @@ pub(super) fn reference<B: Backend>(
         .reshape([kv_heads, group, m, head_dim])
         .permute([2, 0, 1, 3]) // [m, kv_heads, group, head_dim]
         .reshape([m, heads * head_dim])
+        .cast(dtype)
         .into_primitive()
         .tensor()
 }
