@@ -97,7 +97,7 @@ mod tests {
 
         let panic = catch_unwind(|| {
             let device = WgpuDevice::default();
-            let huge = Tensor::<Vulkan, 1>::zeros([1 << 40], &device);
+            let huge = Tensor::<Vulkan, 1>::zeros([1_usize << 40], &device);
             (huge + 1.0).sum().into_data()
         });
         let panic = panic.expect_err("4 TiB do not fit");
