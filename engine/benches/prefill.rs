@@ -139,18 +139,11 @@ fn median(samples: &mut [Sample]) -> &Sample {
     &samples[samples.len() / 2]
 }
 
-/// Multiply-adds of a mode, twice: the projections of the rows computed, and their attention.
+/// Floating point operations of a mode: the projections of the rows computed, and their attention.
 fn flops(engine: &EngineHandle, segments: &PromptSegments, mode: &Mode) -> f64 {
     let config = &engine.model().config;
-    let q_width = (config.num_attention_heads * config.head_dim) as f64;
-    let kv_width = (config.num_key_value_heads * config.head_dim) as f64;
-    let (hidden, mlp) = (config.hidden_size as f64, config.intermediate_size as f64);
     let work = plan(engine, segments, mode).work(engine.model(), true);
-    let of_step = |step: &StepWork| {
-        let projected = step.rows_projected as f64 * 2.0 * hidden * kv_width;
-        let forwarded = step.rows_forwarded as f64 * (2.0 * hidden * q_width + 3.0 * hidden * mlp);
-        2.0 * (projected + forwarded) + 4.0 * step.attention_pairs * q_width
-    };
+    let of_step = |step: &StepWork| step.matmul_flop(config) + step.attention_flop(config);
     work.steps.iter().map(of_step).sum()
 }
 

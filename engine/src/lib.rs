@@ -25,7 +25,8 @@ pub use engine::{
 pub use error::EngineError;
 pub use fusion::{
     BadNotation, Blend, Budget, ChunkState, Correction, Deviation, FuseReport, FuseTimings,
-    FusionPlan, Mode, PlanWork, Policy, Pooling, PromptSegments, QueryLayers, Schedule, StepWork,
+    FusionPlan, Mode, PlanWork, Policy, Pooling, PromptSegments, QueryLayers, READ_AHEAD_LAYERS,
+    Schedule, StepWork,
 };
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;

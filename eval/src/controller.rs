@@ -151,7 +151,10 @@ async fn measure(
         let workload = Workload {
             engine,
             segments,
-            stock: chunks.first(shape.chunks),
+            stock: match cell.tier {
+                Tier::DiskCold => chunks.first(shape.chunks).read_cold(),
+                Tier::DiskWarm | Tier::Memory => chunks.first(shape.chunks),
+            },
             decode_tokens: 1,
         };
         let blend = Blend::new(args.policy.clone(), cell.ratio);
@@ -160,7 +163,6 @@ async fn measure(
             controller: &controller,
             blend: Mode::Blend(blend.clone()),
             auto: Auto { blend },
-            is_cold: cell.tier == Tier::DiskCold,
         };
         let measured = rounds.run(args.warm_up, args.rounds, || bar.inc(1)).await?;
         outcomes.push(Outcome::new(cell, &measured, args.seed)?);

@@ -53,6 +53,16 @@ pub enum Correction {
     Mean,
 }
 
+impl Mode {
+    /// The selection of rows, where there is one.
+    pub fn as_blend(&self) -> Option<&Blend> {
+        match self {
+            Self::Blend(blend) => Some(blend),
+            Self::Full | Self::Reuse => None,
+        }
+    }
+}
+
 impl Blend {
     /// The policy's rows wherever they are, the others as stored.
     pub fn new(policy: Policy, ratio: f64) -> Self {

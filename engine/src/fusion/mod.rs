@@ -34,6 +34,7 @@ pub use blend::{Blend, Budget, Correction, Mode};
 pub use notation::BadNotation;
 pub use plan::{ChunkState, FusionPlan, PromptSegments};
 pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
+pub use readers::READ_AHEAD_LAYERS;
 pub use report::{FuseReport, FuseTimings};
 pub use work::{PlanWork, StepWork};
 

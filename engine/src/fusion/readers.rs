@@ -17,7 +17,7 @@ use crate::kv::{BufferRing, LayerSource, SourceError};
 const READER_THREADS: usize = 2;
 /// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt's
 /// buffers are bounded to one more.
-const READ_AHEAD_LAYERS: usize = 4;
+pub const READ_AHEAD_LAYERS: usize = 4;
 /// Prompts that are read for at a time: the one that runs, and the next in the queue.
 const MAX_READING: usize = 2;
 

@@ -24,10 +24,7 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
     let loads = *plan.mode() != Mode::Full;
     let loose =
         (0..states.len()).filter(|&i| loads && states[i] == ChunkState::Hit { exact: false });
-    let blend = match plan.mode() {
-        Mode::Blend(blend) => Some(blend),
-        Mode::Full | Mode::Reuse => None,
-    };
+    let blend = plan.mode().as_blend();
     Candidates {
         chunks: loose.map(|i| plan.chunk_rows(i)).collect(),
         n_layers,
@@ -36,25 +33,28 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
     }
 }
 
-/// Exact chunks are read from layer 0, the others from the first layer the policy places them at.
-pub(super) fn layer_reads(plan: &FusionPlan, n_layers: usize) -> Vec<LayerReads> {
-    let first_loose = match plan.mode() {
-        Mode::Full => return Vec::new(),
-        Mode::Reuse => 0,
-        Mode::Blend(blend) => policy::first_loaded_layer(blend, n_layers),
+/// Per chunk the first layer that is read of its stored KV; `None` where none is. Exact chunks are read from layer 0,
+/// the others from the first layer the policy places them at.
+pub(super) fn first_reads(plan: &FusionPlan, n_layers: usize) -> Vec<Option<usize>> {
+    let loads = *plan.mode() != Mode::Full;
+    let blend = plan.mode().as_blend();
+    let first_loose = blend.map_or(0, |blend| policy::first_loaded_layer(blend, n_layers));
+    let first = |&state: &ChunkState| match state {
+        ChunkState::Hit { exact } if loads => Some(if exact { 0 } else { first_loose }),
+        ChunkState::Hit { .. } | ChunkState::Miss => None,
     };
-    let states = plan.chunk_states();
+    plan.chunk_states().iter().map(first).collect()
+}
+
+/// What is read of the stored chunks, layer by layer.
+pub(super) fn layer_reads(plan: &FusionPlan, n_layers: usize) -> Vec<LayerReads> {
+    let first = first_reads(plan, n_layers);
     let reads = (0..n_layers).map(|layer| {
-        let wanted = |&i: &usize| match states[i] {
-            ChunkState::Miss => false,
-            ChunkState::Hit { exact } => exact || layer >= first_loose,
-        };
-        let chunks = (0..states.len())
-            .filter(wanted)
-            .map(|i| (i, plan.chunk_rows(i)));
+        let is_read = |&i: &usize| first[i].is_some_and(|first| first <= layer);
+        let chunks = (0..first.len()).filter(is_read);
         LayerReads {
             layer,
-            chunks: chunks.collect(),
+            chunks: chunks.map(|i| (i, plan.chunk_rows(i))).collect(),
         }
     });
     reads.filter(|read| !read.chunks.is_empty()).collect()

@@ -3,10 +3,9 @@
 //! Follows `choose_rows` and `Run::layers` step by step; a test holds its rows and bytes against
 //! what runs report.
 
-use super::blend::{Blend, Mode};
 use super::plan::{ChunkState, FusionPlan};
 use super::policy::{self, Candidates, Check, Member, Policy, Pooling, Probe, ProbeKeys};
-use super::rows::{always_rows, candidates};
+use super::rows::{always_rows, candidates, first_reads};
 use crate::config::ModelConfig;
 use crate::engine::ModelInfo;
 
@@ -34,6 +33,24 @@ pub struct StepWork {
     /// Row and visible key, over all rows that attend. Rows that a policy will choose count as the
     /// mean of those it chooses from.
     pub attention_pairs: f64,
+}
+
+impl StepWork {
+    /// Floating point operations of the projections and the MLP.
+    pub fn matmul_flop(&self, config: &ModelConfig) -> f64 {
+        let q_width = (config.num_attention_heads * config.head_dim) as f64;
+        let kv_width = (config.num_key_value_heads * config.head_dim) as f64;
+        let (hidden, mlp) = (config.hidden_size as f64, config.intermediate_size as f64);
+        let projected = self.rows_projected as f64 * 4.0 * hidden * kv_width;
+        let forwarded = self.rows_forwarded as f64 * 2.0 * hidden * (2.0 * q_width + 3.0 * mlp);
+        projected + forwarded
+    }
+
+    /// Floating point operations of scores and weighted values.
+    pub fn attention_flop(&self, config: &ModelConfig) -> f64 {
+        let q_width = (config.num_attention_heads * config.head_dim) as f64;
+        self.attention_pairs * 4.0 * q_width
+    }
 }
 
 impl PlanWork {
@@ -103,7 +120,7 @@ impl<'a> Tally<'a> {
     fn new(plan: &'a FusionPlan, config: &'a ModelConfig, prefix_cached: bool) -> Self {
         let n_layers = config.num_hidden_layers;
         let candidates = candidates(plan, n_layers);
-        let always: Vec<usize> = match blend(plan) {
+        let always: Vec<usize> = match plan.mode().as_blend() {
             Some(blend) if blend.policy == Policy::All => (0..plan.n_tokens()).collect(),
             _ => always_rows(plan, prefix_cached).into_iter().collect(),
         };
@@ -134,7 +151,7 @@ impl<'a> Tally<'a> {
             n_first: 0,
             check: None,
         };
-        let Some(blend) = blend(self.plan) else {
+        let Some(blend) = self.plan.mode().as_blend() else {
             return none;
         };
         if self.candidate_rows.is_empty() || blend.policy == Policy::All {
@@ -268,24 +285,6 @@ impl<'a> Tally<'a> {
         let behind = self.always.iter().filter(|&&row| row >= prefix).count();
         prefix + anchors + behind
     }
-}
-
-fn blend(plan: &FusionPlan) -> Option<&Blend> {
-    match plan.mode() {
-        Mode::Blend(blend) => Some(blend),
-        Mode::Full | Mode::Reuse => None,
-    }
-}
-
-/// As `layer_reads`, by chunk.
-fn first_reads(plan: &FusionPlan, n_layers: usize) -> Vec<Option<usize>> {
-    let loads = *plan.mode() != Mode::Full;
-    let first_loose = blend(plan).map_or(0, |blend| policy::first_loaded_layer(blend, n_layers));
-    let first = |&state: &ChunkState| match state {
-        ChunkState::Hit { exact } if loads => Some(if exact { 0 } else { first_loose }),
-        ChunkState::Hit { .. } | ChunkState::Miss => None,
-    };
-    plan.chunk_states().iter().map(first).collect()
 }
 
 /// Keys that all `rows` see together.

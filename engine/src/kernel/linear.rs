@@ -104,7 +104,8 @@ pub(super) mod plain {
     ) -> FloatTensor<B> {
         let weight = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(weight));
         let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let data = TensorData::new(ids.clone(), [ids.len()]);
+        let shape = [ids.len()];
+        let data = TensorData::new(ids, shape);
         let ids = Tensor::<B, 1, Int>::from_data(data, (&weight.device(), DType::I32));
         weight.select(0, ids).into_primitive().tensor()
     }

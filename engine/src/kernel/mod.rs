@@ -20,6 +20,7 @@ mod rms_norm;
 mod rotate;
 mod row_distance;
 mod simd;
+mod softmax;
 mod swiglu;
 mod tensors;
 mod tile;
@@ -31,6 +32,7 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
+pub use attend::scaled_scores;
 pub use rotate::Rotation;
 pub use tensors::*;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]

@@ -289,14 +289,11 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::sampling::Random;
 
-    fn values(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        };
-        (0..n).map(|_| next()).collect()
+    fn values(n: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(Some(seed));
+        (0..n).map(|_| random.unit() as f32 * 2.0 - 1.0).collect()
     }
 
     fn expected(x: &[f32], w: &[f32], k: usize) -> Vec<f64> {

@@ -104,15 +104,7 @@ impl FromStr for ComputeDtype {
     type Err = EngineError;
 
     fn from_str(s: &str) -> Result<Self, EngineError> {
-        match s {
-            "f32" => Ok(Self::F32),
-            "f16" => Ok(Self::F16),
-            "bf16" => Ok(Self::Bf16),
-            other => Err(EngineError::InvalidRequest {
-                field: "dtype",
-                message: format!("`{other}` is not one of f32, f16, bf16"),
-            }),
-        }
+        named("dtype", s, &[Self::F32, Self::F16, Self::Bf16])
     }
 }
 
@@ -120,17 +112,28 @@ impl FromStr for KvDtype {
     type Err = EngineError;
 
     fn from_str(s: &str) -> Result<Self, EngineError> {
-        match s {
-            "f32" => Ok(Self::F32),
-            "f16" => Ok(Self::F16),
-            "bf16" => Ok(Self::Bf16),
-            "int8" => Ok(Self::Int8),
-            other => Err(EngineError::InvalidRequest {
-                field: "kv_dtype",
-                message: format!("`{other}` is not one of f32, f16, bf16, int8"),
-            }),
-        }
+        named(
+            "kv_dtype",
+            s,
+            &[Self::F32, Self::F16, Self::Bf16, Self::Int8],
+        )
     }
+}
+
+/// The one of `all` that is written as `name`.
+fn named<T: Copy + fmt::Display>(
+    field: &'static str,
+    name: &str,
+    all: &[T],
+) -> Result<T, EngineError> {
+    let found = all.iter().find(|one| one.to_string() == name);
+    found.copied().ok_or_else(|| {
+        let names: Vec<String> = all.iter().map(T::to_string).collect();
+        EngineError::InvalidRequest {
+            field,
+            message: format!("`{name}` is not one of {}", names.join(", ")),
+        }
+    })
 }
 
 /// Everything besides token ids that chunk KV depends on.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor};
 
-use crate::kernel::{FusionBackend, masked_softmax};
+use crate::kernel::{FusionBackend, masked_softmax, scaled_scores};
 use crate::kv::LayerCache;
 
 /// Rows of attention computed at once: bounds the score matrix to `heads x ROW_TILE x keys`.
@@ -28,9 +28,10 @@ pub(super) fn attention_weights<B: FusionBackend>(
     cache: &LayerCache<B>,
 ) -> Tensor<B, 2> {
     let (k, _) = cache.tensors();
+    let k = k.slice([0..end]);
     over_tiles(q, visible, |tile, visible| {
         let [m, heads, _] = tile.dims();
-        let weights = weights(tile, visible, &k, 0..end); // [kv_heads, group * m, end]
+        let weights = masked_softmax(scaled_scores(tile, k.clone()), visible); // [kv_heads, group * m, end]
         let weights = weights.cast(DType::F32).reshape([heads, m, end]);
         weights.mean_dim(0).reshape([m, end])
     })
@@ -54,29 +55,4 @@ fn over_tiles<B: FusionBackend>(
     } else {
         Tensor::cat(tiles, 0)
     }
-}
-
-/// Attention weights over the cache rows of `span`: `[kv_heads, group * m, n]`, `n = span.len()`.
-fn weights<B: FusionBackend>(
-    q: Tensor<B, 3>,
-    visible: &[Range<usize>],
-    k: &Tensor<B, 3>,
-    span: Range<usize>,
-) -> Tensor<B, 3> {
-    let [m, heads, head_dim] = q.dims();
-    let kv_heads = k.dims()[1];
-    let group = heads / kv_heads;
-    let k = k
-        .clone()
-        .slice([span.clone(), 0..kv_heads, 0..head_dim])
-        .permute([1, 2, 0]); // [kv_heads, head_dim, n]
-    let scale = 1.0 / (head_dim as f64).sqrt();
-    let q = q
-        .mul_scalar(scale)
-        .reshape([m, kv_heads, group, head_dim])
-        .permute([1, 2, 0, 3]) // [kv_heads, group, m, head_dim]
-        .reshape([kv_heads, group * m, head_dim]);
-    let within = |range: &Range<usize>| range.start - span.start..range.end - span.start;
-    let visible: Vec<Range<usize>> = visible.iter().map(within).collect();
-    masked_softmax(q.matmul(k), &visible)
 }

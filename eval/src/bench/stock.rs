@@ -91,7 +91,7 @@ impl Stock {
     /// Before a run: its reads come from where they are to come from.
     ///
     /// # Errors
-    /// As [`Stock::drop_page_cache`].
+    /// Where a file cannot be opened or the file system does not know the call.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         match self {
             Self::Store { cold: true, .. } => self.drop_page_cache(),
@@ -99,11 +99,16 @@ impl Stock {
         }
     }
 
-    /// Has the kernel forget the store's files, so that the next reads come from the disk. KV in memory stays.
-    ///
-    /// # Errors
-    /// Where a file cannot be opened or the file system does not know the call.
-    pub(crate) fn drop_page_cache(&self) -> anyhow::Result<()> {
+    /// The same chunks, read from the disk in every run and never from the page cache. KV in memory stays.
+    pub(crate) fn read_cold(mut self) -> Self {
+        if let Self::Store { cold, .. } = &mut self {
+            *cold = true;
+        }
+        self
+    }
+
+    /// Has the kernel forget the store's files, so that the next reads come from the disk.
+    fn drop_page_cache(&self) -> anyhow::Result<()> {
         let Self::Store { dir, .. } = self else {
             return Ok(());
         };

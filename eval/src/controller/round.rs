@@ -15,7 +15,6 @@ pub(super) struct Rounds<'a> {
     pub(super) controller: &'a Controller,
     pub(super) blend: Mode,
     pub(super) auto: Auto,
-    pub(super) is_cold: bool,
 }
 
 /// Times to first token of one round, in ms.
@@ -58,9 +57,7 @@ impl Rounds<'_> {
     async fn round(&self, number: usize, done: &mut impl FnMut()) -> anyhow::Result<Round> {
         let (mut full_ms, mut blend_ms, mut chosen) = (0.0, 0.0, None);
         for turn in rotated(3, number) {
-            if self.is_cold {
-                self.workload.stock.drop_page_cache()?;
-            }
+            self.workload.stock.settle()?;
             match turn {
                 0 => full_ms = ms(self.workload.once(&Mode::Full).await?.ttft),
                 1 => blend_ms = ms(self.workload.once(&self.blend).await?.ttft),

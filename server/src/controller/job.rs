@@ -1,6 +1,8 @@
 //! A plan as the cost model sees it: amounts of work, and what has to be read when. Pure.
 
-use ragweave_engine::{FusionPlan, Mode, ModelConfig, ModelInfo, PlanWork, Policy, StepWork, Tier};
+use ragweave_engine::{
+    FusionPlan, Mode, ModelInfo, PlanWork, Policy, READ_AHEAD_LAYERS, StepWork, Tier,
+};
 
 use super::filter::{Nature, Prior};
 
@@ -52,8 +54,6 @@ const fn throughput(name: &'static str, per_second: f64) -> Prior {
     }
 }
 
-/// Layers that the engine reads ahead of the one in use.
-const READ_AHEAD_LAYERS: usize = 3;
 /// Steps of the size and of the share of rows that plans with one correction have in common.
 const SIZES_PER_DOUBLING: f64 = 2.0;
 const SHARES: f64 = 12.0;
@@ -167,42 +167,16 @@ fn compute(step: &StepWork, worker: Worker<'_>) -> Amounts {
         .rows_projected
         .div_ceil(worker.max_prefill_tokens)
         .max(1);
-    let per_row = FlopPerRow::of(config);
-    let matmul =
-        step.rows_forwarded as f64 * per_row.forward + step.rows_projected as f64 * per_row.kv;
     let kv_width = config.num_key_value_heads * config.head_dim;
     // Written in the compute type; its size is part of the rate.
     let placed = (step.rows_placed * 2 * kv_width * size_of::<f32>()) as f64;
     [
         0.0,
         tiles as f64,
-        matmul,
-        step.attention_pairs * per_row.pair,
+        step.matmul_flop(config),
+        step.attention_flop(config),
         placed,
     ]
-}
-
-/// Floating point operations of one layer.
-struct FlopPerRow {
-    /// Q, output and MLP.
-    forward: f64,
-    /// K and V.
-    kv: f64,
-    /// A row and one key it sees.
-    pair: f64,
-}
-
-impl FlopPerRow {
-    fn of(config: &ModelConfig) -> Self {
-        let heads = (config.num_attention_heads * config.head_dim) as f64;
-        let kv = (config.num_key_value_heads * config.head_dim) as f64;
-        let (hidden, mlp) = (config.hidden_size as f64, config.intermediate_size as f64);
-        Self {
-            forward: 2.0 * hidden * (2.0 * heads + 3.0 * mlp),
-            kv: 4.0 * hidden * kv,
-            pair: 4.0 * heads,
-        }
-    }
 }
 
 /// Reading this much, in so many pieces, from one tier.
@@ -280,9 +254,11 @@ mod tests {
 
     #[test]
     fn reading_runs_ahead_by_a_few_layers_only() {
-        // One long layer, then short ones: three layers are there when it ends, the fourth begins then.
-        let steps = [(100.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0), (0.0, 1.0)];
+        // One long layer, then short ones: those read ahead are there when it ends, the next one begins then.
+        let short = [(0.0, 1.0); READ_AHEAD_LAYERS + 1];
+        let steps = [&[(100.0, 1.0)], &short[..]].concat();
         assert_eq!(wait(&steps), 1.0 + 1.0);
+        assert_eq!(wait(&steps[..=READ_AHEAD_LAYERS]), 1.0);
         // Layers that nothing is placed at are no layers to read.
         assert_eq!(wait(&[(5.0, 0.0), (1.0, 3.0)]), 0.0);
     }

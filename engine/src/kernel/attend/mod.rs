@@ -11,14 +11,12 @@ use burn::tensor::ops::FloatTensor;
 use burn::tensor::{DType, Tensor, TensorPrimitive};
 use burn_flex::FlexTensor;
 
-use self::few::Few;
-use self::rows::{PackedKeys, Rows};
-use self::shape::{Shape, Target};
+use self::shape::{Input, Shape, Target};
 use super::flex::{dims, floats, from_floats, whole, with_stored_type};
 use super::masked_softmax;
 use super::simd::{Isa, Stored};
 
-/// Plain tensor code, in f32: scores, masked softmax, weighted values.
+/// Plain tensor code, in f32: scores, masked softmax, weighted values, of the keys that any row sees.
 pub(super) fn reference<B: Backend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,
@@ -28,18 +26,16 @@ pub(super) fn reference<B: Backend>(
     let tensor = |x| Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(x));
     let [q, k, v] = [q, k, v].map(tensor);
     let dtype = q.dtype();
-    let [q, k, v] = [q, k, v].map(|x| x.cast(DType::F32));
     let [m, heads, head_dim] = q.dims();
     let kv_heads = k.dims()[1];
     let group = heads / kv_heads;
-    let scale = 1.0 / (head_dim as f64).sqrt();
-    let q = q
-        .mul_scalar(scale)
-        .reshape([m, kv_heads, group, head_dim])
-        .permute([1, 2, 0, 3]) // [kv_heads, group, m, head_dim]
-        .reshape([kv_heads, group * m, head_dim]);
-    let scores = q.matmul(k.permute([1, 2, 0])); // [kv_heads, group * m, n]
-    let weights = masked_softmax::reference::<B>(scores.into_primitive().tensor(), visible);
+    let start = visible.first().map_or(0, |range| range.start);
+    let end = visible.last().map_or(0, |range| range.end);
+    let [k, v] = [k, v].map(|x| x.slice([start..end]).cast(DType::F32));
+    let within = |range: &Range<usize>| range.start - start..range.end - start;
+    let visible: Vec<Range<usize>> = visible.iter().map(within).collect();
+    let scores = scaled_scores(q.cast(DType::F32), k); // [kv_heads, group * m, n]
+    let weights = masked_softmax::reference::<B>(scores.into_primitive().tensor(), &visible);
     tensor(weights)
         .matmul(v.permute([1, 0, 2])) // [kv_heads, group * m, head_dim]
         .reshape([kv_heads, group, m, head_dim])
@@ -48,6 +44,24 @@ pub(super) fn reference<B: Backend>(
         .cast(dtype)
         .into_primitive()
         .tensor()
+}
+
+/// What each row pays attention to, before the softmax.
+///
+/// # Shapes
+/// - q: `[m, heads, head_dim]`
+/// - k: `[n, kv_heads, head_dim]`
+/// - result: `[kv_heads, group * m, n]`, with `group = heads / kv_heads`
+pub fn scaled_scores<B: Backend>(q: Tensor<B, 3>, k: Tensor<B, 3>) -> Tensor<B, 3> {
+    let [m, heads, head_dim] = q.dims();
+    let kv_heads = k.dims()[1];
+    let group = heads / kv_heads;
+    let scale = 1.0 / (head_dim as f64).sqrt();
+    q.mul_scalar(scale)
+        .reshape([m, kv_heads, group, head_dim])
+        .permute([1, 2, 0, 3]) // [kv_heads, group, m, head_dim]
+        .reshape([kv_heads, group * m, head_dim])
+        .matmul(k.permute([1, 2, 0])) // [kv_heads, head_dim, n]
 }
 
 /// The Flex version, in f32 whatever the dtype.
@@ -82,30 +96,20 @@ fn attend<E: Stored>(
     shape: Shape,
     isa: Isa,
 ) -> Vec<f32> {
+    let input = Input {
+        q,
+        k,
+        v,
+        visible,
+        shape,
+        isa,
+    };
     let mut out = vec![0.0; q.len()];
     let target = Target(out.as_mut_ptr());
-    if Few::<E>::takes(visible.len(), shape) {
-        let few = Few {
-            q,
-            k,
-            v,
-            visible,
-            shape,
-            isa,
-        };
-        few.run(target);
+    if few::takes(visible.len(), shape) {
+        few::run(&input, target);
     } else {
-        let first = visible.first().map_or(0, |range| range.start);
-        let last = visible.last().map_or(0, |range| range.end);
-        let rows = Rows {
-            q,
-            keys: &PackedKeys::new(k, first..last, shape, isa),
-            v,
-            visible,
-            shape,
-            isa,
-        };
-        rows.run(target);
+        rows::run(&input, target);
     }
     out
 }
@@ -115,14 +119,11 @@ mod tests {
     use half::f16;
 
     use super::*;
+    use crate::sampling::Random;
 
-    fn values(n: usize, seed: u32) -> Vec<f32> {
-        let mut state = seed;
-        let mut next = || {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 22) as f32 - 2.0
-        };
-        (0..n).map(|_| next()).collect()
+    fn values(n: usize, seed: u64) -> Vec<f32> {
+        let mut random = Random::new(Some(seed));
+        (0..n).map(|_| random.unit() as f32 * 4.0 - 2.0).collect()
     }
 
     /// One row of one head in double precision.

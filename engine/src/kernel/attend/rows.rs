@@ -10,45 +10,45 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::super::simd::{Isa, Kernel, Lanes, Stored};
+use super::super::simd::{Kernel, Lanes, Stored};
+use super::super::softmax::{Running, scale_row};
 use super::super::tile::{
     Interleaved, PANEL_VECTORS, Product, Strided, pack_rows, packed_len, widen,
 };
-use super::shape::{KEY_TILE, Running, Shape, Target, scale_row};
+use super::shape::{Input, KEY_TILE, Target, add_weighted};
 
 /// Rows of a task, counted over the query heads of a group.
 const ROW_TILE: usize = 192;
 
 /// K of all heads, transposed in panels: `[kv_heads][panels][head_dim][width]`, keys from `first` on.
-pub(super) struct PackedKeys {
+struct PackedKeys {
     data: Vec<f32>,
     first: usize,
     n_panels: usize,
 }
 
 impl PackedKeys {
-    pub(super) fn new<E: Stored>(k: &[E], keys: Range<usize>, shape: Shape, isa: Isa) -> Self {
+    fn new<E: Stored>(input: &Input<'_, E>) -> Self {
+        let (shape, isa) = (input.shape, input.isa);
+        let keys = input.keys(0..input.visible.len());
         let width = isa.lanes() * PANEL_VECTORS;
-        // Tiles begin at multiples of their length wherever the first key is: rows group their keys alike in any prompt.
-        let first = keys.start / KEY_TILE * KEY_TILE;
-        let n_panels = (keys.end - first).next_multiple_of(KEY_TILE) / width;
+        let n_panels = keys.len().next_multiple_of(KEY_TILE) / width;
         let panel = shape.head_dim * width;
         let mut data = vec![0.0; shape.kv_heads * n_panels * panel];
         let panels = data.par_chunks_exact_mut(panel).enumerate();
         panels.for_each(|(index, out)| {
             let mut wide = vec![0.0; shape.head_dim];
-            let (head, panel) = (index / n_panels, index % n_panels);
-            let key = first + panel * width;
+            let (kv_head, panel) = (index / n_panels, index % n_panels);
+            let key = keys.start + panel * width;
             for (column, key) in (key..(key + width).min(keys.end)).enumerate() {
-                let row = &k[key * shape.kv_width() + head * shape.head_dim..][..shape.head_dim];
-                isa.run(Widen(row, &mut wide));
+                isa.run(Widen(input.key(key, kv_head), &mut wide));
                 let places = out.iter_mut().skip(column).step_by(width);
                 places.zip(&wide).for_each(|(place, &value)| *place = value);
             }
         });
         Self {
             data,
-            first,
+            first: keys.start,
             n_panels,
         }
     }
@@ -66,48 +66,36 @@ impl<E: Stored> Kernel for Widen<'_, E> {
     }
 }
 
-/// Attention of rows over the keys each one sees.
-pub(super) struct Rows<'a, E> {
-    pub(super) q: &'a [f32], // [m, heads, head_dim]
-    pub(super) keys: &'a PackedKeys,
-    pub(super) v: &'a [E], // [n, kv_heads, head_dim]
-    pub(super) visible: &'a [Range<usize>],
-    pub(super) shape: Shape,
-    pub(super) isa: Isa,
-}
-
-impl<E: Stored> Rows<'_, E> {
-    /// Writes `[m, heads * head_dim]`.
-    pub(super) fn run(&self, out: Target) {
-        let m = self.visible.len();
-        let threads = rayon::current_num_threads();
-        let rows = ROW_TILE / self.shape.group();
-        let rows = rows
-            .min((m * self.shape.kv_heads).div_ceil(2 * threads))
-            .max(1);
-        let tiles = (0..m.div_ceil(rows)).map(|tile| tile * rows..((tile + 1) * rows).min(m));
-        // The last rows see most keys: begun first, they do not finish alone.
-        let tasks: Vec<_> = tiles
-            .rev()
-            .flat_map(|rows| (0..self.shape.kv_heads).map(move |head| (rows.clone(), head)))
-            .collect();
-        tasks.par_iter().for_each(|(rows, head)| {
-            let (all, rows, head) = (self, rows.clone(), *head);
-            self.isa.run(Task {
-                all,
-                rows,
-                head,
-                out,
-            });
+/// Writes `[m, heads * head_dim]`.
+pub(super) fn run<E: Stored>(input: &Input<'_, E>, out: Target) {
+    let (m, shape) = (input.visible.len(), input.shape);
+    let keys = &PackedKeys::new(input);
+    let rows = (ROW_TILE / shape.group())
+        .min((m * shape.kv_heads).div_ceil(2 * rayon::current_num_threads()))
+        .max(1);
+    let tiles = (0..m.div_ceil(rows)).map(|tile| tile * rows..((tile + 1) * rows).min(m));
+    // The last rows see most keys: begun first, they do not finish alone.
+    let tasks: Vec<_> = tiles
+        .rev()
+        .flat_map(|rows| (0..shape.kv_heads).map(move |kv_head| (rows.clone(), kv_head)))
+        .collect();
+    tasks.into_par_iter().for_each(|(rows, kv_head)| {
+        input.isa.run(Task {
+            input,
+            keys,
+            rows,
+            kv_head,
+            out,
         });
-    }
+    });
 }
 
 /// Some rows of the query heads that share one KV head.
 struct Task<'a, E> {
-    all: &'a Rows<'a, E>,
+    input: &'a Input<'a, E>,
+    keys: &'a PackedKeys,
     rows: Range<usize>,
-    head: usize,
+    kv_head: usize,
     out: Target,
 }
 
@@ -129,13 +117,11 @@ impl<E: Stored> Kernel for Task<'_, E> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        let lines = self.rows.len() * self.all.shape.group();
-        let packed = packed_len::<L>(lines, self.all.shape.head_dim);
+        let lines = self.rows.len() * self.input.shape.group();
+        let packed = packed_len::<L>(lines, self.input.shape.head_dim);
         let mut scratch = self.scratch(L::N * PANEL_VECTORS, packed);
-        let visible = &self.all.visible[self.rows.clone()];
-        let first = visible.first().map_or(0, |range| range.start) / KEY_TILE * KEY_TILE;
-        let last = visible.last().map_or(0, |range| range.end);
-        for tile in (first..last).step_by(KEY_TILE) {
+        let visible = &self.input.visible[self.rows.clone()];
+        for tile in self.input.keys(self.rows.clone()).step_by(KEY_TILE) {
             // Rows that see none of these keys are left out: both ends of the ranges ascend.
             let from = visible.partition_point(|range| range.end <= tile);
             let to = visible.partition_point(|range| range.start < tile + KEY_TILE);
@@ -150,20 +136,13 @@ impl<E: Stored> Kernel for Task<'_, E> {
 
 impl<E: Stored> Task<'_, E> {
     fn scratch(&self, width: usize, packed: usize) -> Scratch {
-        let shape = self.all.shape;
-        let (group, dim) = (shape.group(), shape.head_dim);
-        let lines = self.rows.len() * group;
-        let padded = dim.next_multiple_of(width);
-        let mut q = Vec::with_capacity(lines * dim);
-        for row in self.rows.clone() {
-            let of_group = row * shape.q_width() + self.head * group * dim;
-            let values = &self.all.q[of_group..of_group + group * dim];
-            q.extend(values.iter().map(|x| x * shape.scale()));
-        }
+        let shape = self.input.shape;
+        let lines = self.rows.len() * shape.group();
+        let padded = shape.head_dim.next_multiple_of(width);
         Scratch {
+            q: self.input.queries(self.rows.clone(), self.kv_head),
             packed_q: vec![0.0; packed],
             packed_lines: 0..0,
-            q,
             scores: vec![0.0; lines * KEY_TILE],
             v: vec![0.0; KEY_TILE * padded],
             out: vec![0.0; lines * padded],
@@ -175,47 +154,33 @@ impl<E: Stored> Task<'_, E> {
     /// Scores, softmax and weighted V of some rows and the keys from `tile` on.
     #[inline(always)]
     unsafe fn key_tile<L: Lanes>(&self, scratch: &mut Scratch, tile: usize, rows: Range<usize>) {
-        let group = self.all.shape.group();
+        let (group, padded) = (self.input.shape.group(), scratch.padded);
         let lines = rows.start * group..rows.end * group;
         // SAFETY: `scratch` has room for all lines and one tile of keys.
         unsafe {
             self.scores::<L>(scratch, tile, lines.clone());
             for line in lines.clone() {
-                let visible = &self.all.visible[self.rows.start + line / group];
+                let visible = &self.input.visible[self.rows.start + line / group];
                 let seen =
                     visible.start.saturating_sub(tile)..visible.end.min(tile + KEY_TILE) - tile;
                 let scores = &mut scratch.scores[line * KEY_TILE..][..KEY_TILE];
                 let factor = scratch.softmax[line].absorb::<L>(scores, seen);
                 if factor != 1.0 {
-                    let out = &mut scratch.out[line * scratch.padded..][..scratch.padded];
-                    scale_row::<L>(out, factor);
+                    scale_row::<L>(&mut scratch.out[line * padded..][..padded], factor);
                 }
             }
-            self.load_v::<L>(&mut scratch.v, scratch.padded, tile);
-            for panel in (0..scratch.padded).step_by(L::N * PANEL_VECTORS) {
-                let product = Product {
-                    m: lines.len(),
-                    k: KEY_TILE,
-                    a: scratch.scores.as_ptr().add(lines.start * KEY_TILE),
-                    layout: Strided::<KEY_TILE>,
-                    b: scratch.v.as_ptr().add(panel),
-                    b_stride: scratch.padded,
-                    c: scratch
-                        .out
-                        .as_mut_ptr()
-                        .add(lines.start * scratch.padded + panel),
-                    c_stride: scratch.padded,
-                    accumulate: true,
-                };
-                product.run::<L>();
-            }
+            self.load_v::<L>(&mut scratch.v, padded, tile);
+            let weights = &scratch.scores[lines.start * KEY_TILE..];
+            let sums = &mut scratch.out[lines.start * padded..lines.end * padded];
+            let weights = (weights, Strided::<KEY_TILE>);
+            add_weighted::<L>(weights, KEY_TILE, &scratch.v, sums, padded);
         }
     }
 
     /// Scores of some lines with the keys from `tile` on.
     #[inline(always)]
     unsafe fn scores<L: Lanes>(&self, scratch: &mut Scratch, tile: usize, lines: Range<usize>) {
-        let (keys, dim) = (self.all.keys, self.all.shape.head_dim);
+        let (keys, dim) = (self.keys, self.input.shape.head_dim);
         let width = L::N * PANEL_VECTORS;
         // Tiles differ in their first line only at the borders of windows.
         if scratch.packed_lines != lines {
@@ -224,7 +189,7 @@ impl<E: Stored> Task<'_, E> {
             pack_rows::<L>(q, [lines.len(), dim], dim, packed);
             scratch.packed_lines = lines.clone();
         }
-        let first_panel = self.head * keys.n_panels + (tile - keys.first) / width;
+        let first_panel = self.kv_head * keys.n_panels + (tile - keys.first) / width;
         for panel in 0..KEY_TILE / width {
             // SAFETY: `keys` holds whole tiles; `scratch` has room for all lines.
             unsafe {
@@ -250,38 +215,23 @@ impl<E: Stored> Task<'_, E> {
     /// V of the keys from `tile` on, zeros behind the last one.
     #[inline(always)]
     unsafe fn load_v<L: Lanes>(&self, to: &mut [f32], padded: usize, tile: usize) {
-        let shape = self.all.shape;
         // Behind the last key anything may lie, from an earlier sequence too.
-        let n = self.all.visible[self.rows.end - 1].end;
-        for (key, to) in (tile..tile + KEY_TILE).zip(to.chunks_exact_mut(padded)) {
-            let to = &mut to[..shape.head_dim];
-            if key < n {
-                let from = &self.all.v[key * shape.kv_width() + self.head * shape.head_dim..];
-                // SAFETY: the instruction set is the caller's.
-                unsafe { widen::<L, E>(&from[..shape.head_dim], to) }
-            } else {
-                to.fill(0.0);
-            }
-        }
+        let end = self.input.visible[self.rows.end - 1].end;
+        let keys = tile..end.min(tile + KEY_TILE);
+        to[keys.len() * padded..].fill(0.0);
+        // SAFETY: the instruction set is the caller's.
+        unsafe { self.input.widen_v::<L>(self.kv_head, keys, to, padded) }
     }
 
     fn write(&self, scratch: &Scratch) {
-        let shape = self.all.shape;
-        let (group, dim) = (shape.group(), shape.head_dim);
-        let lines = scratch
-            .out
-            .chunks_exact(scratch.padded)
-            .zip(&scratch.softmax);
-        for (line, (values, softmax)) in lines.enumerate() {
-            let (row, head) = (
-                self.rows.start + line / group,
-                self.head * group + line % group,
-            );
+        let shape = self.input.shape;
+        let group = shape.group();
+        let lines = scratch.out.chunks_exact(scratch.padded);
+        for (line, (values, softmax)) in lines.zip(&scratch.softmax).enumerate() {
+            let row = self.rows.start + line / group;
+            let head = self.kv_head * group + line % group;
             // SAFETY: the rows and heads of this task are its own.
-            let to = unsafe {
-                let start = self.out.0.add(row * shape.q_width() + head * dim);
-                std::slice::from_raw_parts_mut(start, dim)
-            };
+            let to = unsafe { self.out.line(row, head, shape) };
             let scale = 1.0 / softmax.sum;
             to.iter_mut()
                 .zip(values)

@@ -1,13 +1,13 @@
-//! What the attention kernels of the CPU share: sizes, the softmax that is carried from one run of keys to the next,
-//! and the output that threads write side by side.
+//! What the attention kernels of the CPU share: what they read, and the output that threads write side by side.
 #![expect(
     unsafe_code,
-    reason = "threads write disjoint parts of one output; vectors over raw pointers"
+    reason = "threads write disjoint parts of one output; kernels run on vectors"
 )]
 
 use std::ops::Range;
 
-use super::super::simd::{Lanes, exp};
+use super::super::simd::{Isa, Lanes, Stored};
+use super::super::tile::{Layout, PANEL_VECTORS, Product, widen};
 
 /// Keys worked on at a time: their scores, K and V stay in the L2 cache.
 pub(super) const KEY_TILE: usize = 128;
@@ -31,12 +31,107 @@ impl Shape {
         self.kv_heads * self.head_dim
     }
 
+    /// Where a token's K or V of a head begins.
+    fn kv_start(self, token: usize, kv_head: usize) -> usize {
+        token * self.kv_width() + kv_head * self.head_dim
+    }
+
     pub(super) fn q_width(self) -> usize {
         self.heads * self.head_dim
     }
 
     pub(super) fn scale(self) -> f32 {
         1.0 / (self.head_dim as f32).sqrt()
+    }
+}
+
+/// One attention: rows of queries over a KV buffer.
+pub(super) struct Input<'a, E> {
+    pub(super) q: &'a [f32], // [m, heads, head_dim]
+    pub(super) k: &'a [E],   // [n, kv_heads, head_dim]
+    pub(super) v: &'a [E],
+    /// The keys each row sees: starts and ends ascend.
+    pub(super) visible: &'a [Range<usize>],
+    pub(super) shape: Shape,
+    pub(super) isa: Isa,
+}
+
+impl<E: Stored> Input<'_, E> {
+    /// The keys any of these rows sees, in whole tiles at the front: tiles begin at multiples of their length
+    /// wherever the first key is, so that rows group their keys alike in any prompt.
+    pub(super) fn keys(&self, rows: Range<usize>) -> Range<usize> {
+        let visible = &self.visible[rows];
+        let first = visible.first().map_or(0, |range| range.start);
+        let last = visible.last().map_or(0, |range| range.end);
+        first / KEY_TILE * KEY_TILE..last
+    }
+
+    /// Queries of one KV head's group, scaled: `[rows * group][head_dim]`.
+    pub(super) fn queries(&self, rows: Range<usize>, kv_head: usize) -> Vec<f32> {
+        let shape = self.shape;
+        let width = shape.group() * shape.head_dim;
+        let of_row = |row: usize| {
+            let start = row * shape.q_width() + kv_head * width;
+            self.q[start..start + width].iter()
+        };
+        rows.flat_map(of_row).map(|q| q * shape.scale()).collect()
+    }
+
+    /// K of one token and head.
+    pub(super) fn key(&self, key: usize, kv_head: usize) -> &[E] {
+        &self.k[self.shape.kv_start(key, kv_head)..][..self.shape.head_dim]
+    }
+
+    /// This head's V of some tokens, rows `padded` apart.
+    ///
+    /// # Safety
+    /// The processor has the instruction set.
+    #[inline(always)]
+    pub(super) unsafe fn widen_v<L: Lanes>(
+        &self,
+        kv_head: usize,
+        keys: Range<usize>,
+        to: &mut [f32],
+        padded: usize,
+    ) {
+        let dim = self.shape.head_dim;
+        for (key, to) in keys.zip(to.chunks_exact_mut(padded)) {
+            let v = &self.v[self.shape.kv_start(key, kv_head)..][..dim];
+            // SAFETY: the caller's.
+            unsafe { widen::<L, E>(v, &mut to[..dim]) }
+        }
+    }
+}
+
+/// Adds weighted V to sums: `[lines][k] x [k][padded]` onto `[lines][padded]`, `lines` as many as `sums` holds.
+///
+/// # Safety
+/// The processor has the instruction set; `weights` holds `k` values per line in `layout`, `v` `k` rows of `padded`,
+/// which is a whole number of panels.
+#[inline(always)]
+pub(super) unsafe fn add_weighted<L: Lanes>(
+    weights: (&[f32], impl Layout),
+    k: usize,
+    v: &[f32],
+    sums: &mut [f32],
+    padded: usize,
+) {
+    for panel in (0..padded).step_by(L::N * PANEL_VECTORS) {
+        // SAFETY: the caller's.
+        unsafe {
+            let product = Product {
+                m: sums.len() / padded,
+                k,
+                a: weights.0.as_ptr(),
+                layout: weights.1,
+                b: v.as_ptr().add(panel),
+                b_stride: padded,
+                c: sums.as_mut_ptr().add(panel),
+                c_stride: padded,
+                accumulate: true,
+            };
+            product.run::<L>();
+        }
     }
 }
 
@@ -49,85 +144,16 @@ unsafe impl Send for Target {}
 // SAFETY: as above.
 unsafe impl Sync for Target {}
 
-/// A softmax over the keys seen so far.
-#[derive(Clone, Copy)]
-pub(super) struct Running {
-    pub(super) max: f32,
-    pub(super) sum: f32,
-}
-
-impl Running {
-    pub(super) const EMPTY: Self = Self {
-        max: f32::NEG_INFINITY,
-        sum: 0.0,
-    };
-
-    /// Turns the scores of one run of keys into weights under the new maximum, 0 outside `seen`; returns the factor
-    /// for what was added up under the old one. NaN stays NaN.
+impl Target {
+    /// One row of one query head, `head_dim` long.
     ///
     /// # Safety
-    /// The processor has the instruction set; `scores` is a whole number of vectors long.
-    #[inline(always)]
-    pub(super) unsafe fn absorb<L: Lanes>(
-        &mut self,
-        scores: &mut [f32],
-        seen: Range<usize>,
-    ) -> f32 {
-        let n = scores.len();
-        scores[..seen.start].fill(f32::NEG_INFINITY);
-        scores[seen.end..].fill(f32::NEG_INFINITY);
-        // SAFETY: chunks of a vector's length; the rest is the caller's.
+    /// The output has that row and head, and nobody else writes it now.
+    pub(super) unsafe fn line<'a>(self, row: usize, head: usize, shape: Shape) -> &'a mut [f32] {
+        // SAFETY: inside the output, which outlives the tasks; the rest is the caller's.
         unsafe {
-            let mut highest = L::splat(self.max);
-            for lanes in scores.chunks_exact(L::N) {
-                highest = L::max(highest, L::load(lanes.as_ptr()));
-            }
-            let max = L::max_of(highest);
-            let mut sums = L::splat(0.0);
-            for lanes in scores.chunks_exact_mut(L::N) {
-                let weights = exp::<L>(L::sub(L::load(lanes.as_ptr()), L::splat(max)));
-                L::store(lanes.as_mut_ptr(), weights);
-            }
-            scores[..seen.start].fill(0.0);
-            scores[seen.end..n].fill(0.0);
-            for lanes in scores.chunks_exact(L::N) {
-                sums = L::add(sums, L::load(lanes.as_ptr()));
-            }
-            let factor = if self.max == max {
-                1.0
-            } else {
-                (self.max - max).exp()
-            };
-            self.sum = self.sum * factor + L::sum(sums);
-            self.max = max;
-            factor
-        }
-    }
-
-    /// Puts another part of the keys behind this one; returns the factors for the two parts' sums.
-    pub(super) fn join(&mut self, other: Self) -> (f32, f32) {
-        let max = self.max.max(other.max);
-        if max == f32::NEG_INFINITY {
-            return (1.0, 1.0);
-        }
-        let (own, others) = ((self.max - max).exp(), (other.max - max).exp());
-        self.sum = self.sum * own + other.sum * others;
-        self.max = max;
-        (own, others)
-    }
-}
-
-/// Multiplies a row, a whole number of vectors long.
-///
-/// # Safety
-/// The processor has the instruction set.
-#[inline(always)]
-pub(super) unsafe fn scale_row<L: Lanes>(row: &mut [f32], factor: f32) {
-    for lanes in row.chunks_exact_mut(L::N) {
-        // SAFETY: a chunk of a vector's length.
-        unsafe {
-            let scaled = L::mul(L::load(lanes.as_ptr()), L::splat(factor));
-            L::store(lanes.as_mut_ptr(), scaled);
+            let start = self.0.add(row * shape.q_width() + head * shape.head_dim);
+            std::slice::from_raw_parts_mut(start, shape.head_dim)
         }
     }
 }
