@@ -12,6 +12,7 @@ use crate::mode_spec::ModeSpec;
 use crate::progress;
 
 pub(crate) mod measure;
+mod memory;
 mod modes;
 pub(crate) mod prompt;
 mod report;

@@ -8,6 +8,7 @@ use ragweave_engine::{
     ModelInfo, PromptSegments, SamplingParams, TokenEvent,
 };
 
+use super::memory;
 use super::stock::Stock;
 use crate::rounds::rotated;
 
@@ -30,6 +31,8 @@ pub(crate) struct Sample {
     pub(crate) report: FuseReport,
     /// Of the tokens after the first; `None` where there is only one.
     pub(crate) decode_tokens_per_s: Option<f64>,
+    /// Bytes that the whole process held at most during the run, the model among them.
+    pub(crate) peak_memory: Option<u64>,
 }
 
 /// The plan of a mode with every chunk stored behind the prompt's own prefix.
@@ -101,6 +104,7 @@ impl Workload<'_> {
     /// As [`Workload::run`].
     pub(crate) async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {
         self.stock.settle()?;
+        memory::forget_peak();
         let start = Instant::now();
         let plan = plan(&self.segments, mode, self.engine.model())?;
         let sources = match plan.mode() {
@@ -147,6 +151,7 @@ impl Workload<'_> {
             ttft,
             report: generation.report,
             decode_tokens_per_s,
+            peak_memory: memory::peak(),
         })
     }
 }

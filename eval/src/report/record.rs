@@ -324,6 +324,9 @@ pub(crate) struct TtftRow {
     pub(crate) ttft_ms_p95: Measure,
     #[serde(default)]
     pub(crate) speedup_vs_full: Measure,
+    /// Of the whole process, the model among it.
+    #[serde(default)]
+    pub(crate) peak_memory_mib: Measure,
     #[serde(default)]
     pub(crate) stages: Stages,
 }

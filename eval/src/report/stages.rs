@@ -181,10 +181,12 @@ fn length_blocks(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Vec<Block> {
         length_plot(&curves, "TTFT p50", |row| row.ttft_ms_p50.get()),
         length_plot(&curves, "TTFT p95", |row| row.ttft_ms_p95.get()),
         speedup_plot(&curves),
+        memory_plot(&curves),
     ];
     let sentence = "Time to first token against the tokens of context, both axes logarithmic: \
-        median, 95th percentile (lower is better), and how many times faster than full prefill \
-        (higher is better; 1 is no gain).";
+        median, 95th percentile (lower is better), how many times faster than full prefill \
+        (higher is better; 1 is no gain), and the most memory that the process held meanwhile, \
+        the model among it.";
     vec![
         Block::Text(sentence.to_owned()),
         Figure {
@@ -223,6 +225,18 @@ fn speedup_plot(curves: &Curves<'_, TtftRow>) -> Option<Plot> {
     })
 }
 
+fn memory_plot(curves: &Curves<'_, TtftRow>) -> Option<Plot> {
+    let value = |row: &TtftRow| row.peak_memory_mib.get();
+    let values = curves.rows.iter().filter_map(value);
+    Some(Plot {
+        title: "Peak memory against context".to_owned(),
+        x: length_axis(curves)?,
+        y: Axis::linear("MiB", values.chain([0.0]), [0.0, f64::MAX])?,
+        bands: Vec::new(),
+        lines: curves.lines(value),
+    })
+}
+
 fn length_axis(curves: &Curves<'_, TtftRow>) -> Option<Axis> {
     Axis::log_at("context tokens (log scale)", curves.xs())
 }
@@ -235,6 +249,7 @@ fn table(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Table {
         "p50",
         "p95",
         "speed-up",
+        "peak MiB",
         "queue",
         "embed",
         "search",
@@ -257,6 +272,7 @@ fn table(evidence: &Evidence<'_>, rows: &[TtftRow]) -> Table {
             Cell::number(row.ttft_ms_p50.get(), 1),
             Cell::number(row.ttft_ms_p95.get(), 1),
             Cell::number(row.speedup_vs_full.get(), 2),
+            Cell::number(row.peak_memory_mib.get(), 0),
         ];
         let stages = [
             stages.queue_ms,

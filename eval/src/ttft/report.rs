@@ -29,6 +29,8 @@ struct Row {
     ttft_ms_p95: Option<f64>,
     /// Median TTFT of full prefill in the same rounds over this one.
     speedup_vs_full: Option<f64>,
+    /// The most that the process held during a run, the model among it: the median.
+    peak_memory_mib: Option<f64>,
     /// Medians. Loading overlaps with computing: only `load_wait_ms` adds to the TTFT.
     stages: Map<String, Value>,
 }
@@ -66,6 +68,7 @@ impl Row {
             ttft_ms_p50,
             ttft_ms_p95: percentile(&times, 95.0),
             speedup_vs_full: full_ms.zip(ttft_ms_p50).map(|(full, this)| full / this),
+            peak_memory_mib: median(&peaks(&runs)),
             stages: medians(&runs.iter().map(|run| &run.stages).collect::<Vec<_>>()),
         }
     }
@@ -80,6 +83,7 @@ impl Row {
             number(self.ttft_ms_p50, 2),
             number(self.ttft_ms_p95, 2),
             speedup.map_or_else(|| "-".to_owned(), |speedup| format!("{speedup:.2}x")),
+            number(self.peak_memory_mib, 0),
         ]);
         cells.extend(STAGES.map(|(_, name)| stage(name)));
         cells
@@ -95,7 +99,15 @@ fn times(runs: &[&Run]) -> Vec<f64> {
     runs.iter().map(|run| run.ttft_ms).collect()
 }
 
-const HEADER: [&str; 5] = ["context", "n", "TTFT ms p50", "p95", "speedup"];
+/// In MiB.
+fn peaks(runs: &[&Run]) -> Vec<f64> {
+    let peaks = runs.iter().filter_map(|run| run.peak_memory);
+    peaks
+        .map(|bytes| bytes as f64 / f64::from(1 << 20))
+        .collect()
+}
+
+const HEADER: [&str; 6] = ["context", "n", "TTFT ms p50", "p95", "speedup", "peak MiB"];
 /// Stages of the text table: column and name.
 const STAGES: [(&str, &str); 5] = [
     ("load ms", "load_ms"),
@@ -154,6 +166,7 @@ mod tests {
             (Some(30.0), Some(39.0))
         );
         assert_eq!(reuse.stages["recompute_ms"], 30.0);
+        assert_eq!(reuse.peak_memory_mib, Some(3.0));
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub(super) struct Run {
     tokens_loaded: usize,
     tokens_recomputed: usize,
     bytes_loaded: u64,
+    /// Bytes that the process held at most.
+    #[serde(default)]
+    pub(super) peak_memory: Option<u64>,
     pub(super) stages: Map<String, Value>,
 }
 
@@ -45,6 +48,7 @@ impl Round {
             tokens_loaded: sample.report.tokens_loaded,
             tokens_recomputed: sample.report.tokens_recomputed,
             bytes_loaded: sample.report.bytes_loaded,
+            peak_memory: sample.peak_memory,
             stages: stages(&sample.report.timings),
         };
         Self {
@@ -79,6 +83,7 @@ impl Round {
             tokens_loaded: 0,
             tokens_recomputed: 0,
             bytes_loaded: 0,
+            peak_memory: Some(3 << 20),
             stages: [("recompute_ms".to_owned(), ttft_ms.into())]
                 .into_iter()
                 .collect(),
