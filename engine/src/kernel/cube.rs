@@ -6,6 +6,8 @@
 //!
 //! Products are Burn's, which times its kernels for a shape when it first meets it.
 
+use std::ops::Range;
+
 use burn::tensor::{DType, Shape};
 use burn_cubecl::element::BoolElement;
 use burn_cubecl::kernel::into_contiguous;
@@ -18,7 +20,8 @@ use cubecl::server::CubeCountSelection;
 
 use super::rotate::Rotation;
 use super::{
-    FusionBackend, linear, overwrite_rows, place_rows, rms_norm, rotate, row_distance, swiglu,
+    FusionBackend, attend, linear, overwrite_rows, place_rows, rms_norm, rotate, row_distance,
+    swiglu,
 };
 use crate::kv::StoredRows;
 
@@ -67,6 +70,18 @@ where
 
     fn rotate(x: CubeTensor<R>, rotation: &Rotation<Self>) -> CubeTensor<R> {
         rotate::cube::launch(x, rotation)
+    }
+
+    fn attend_rows(
+        q: CubeTensor<R>,
+        k: CubeTensor<R>,
+        v: CubeTensor<R>,
+        visible: &[Range<usize>],
+    ) -> CubeTensor<R> {
+        match attend::cube::Attention::new(&q, &k, visible) {
+            Some(attention) => attention.launch(q, k, v),
+            None => attend::reference::<Self>(q, k, v, visible),
+        }
     }
 
     fn row_distance(a: CubeTensor<R>, b: CubeTensor<R>) -> CubeTensor<R> {

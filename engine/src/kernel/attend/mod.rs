@@ -1,5 +1,7 @@
-//! Attention of rows at arbitrary positions over a KV buffer: the reference, and what the CPU runs.
+//! Attention of rows at arbitrary positions over a KV buffer: the reference, what the CPU runs, and what GPUs run.
 
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube;
 mod few;
 mod rows;
 mod shape;

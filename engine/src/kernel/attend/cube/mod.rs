@@ -1,0 +1,235 @@
+//! The CubeCL kernels of attention, after FlashAttention (arXiv 2205.14135): no score leaves its cube.
+//!
+//! A cube takes a tile of lines, a line being one query head of one row; all lines of a cube read the
+//! same KV head, so K and V of a group of heads are loaded once. It walks over tiles of the keys between
+//! the first and the last one that its lines see, and keeps the softmax running in f32. Where there are too few
+//! lines to fill the device, as in decoding, the keys are split over cubes too (Flash-Decoding) and a
+//! second kernel merges the parts.
+
+mod kernel;
+
+use std::ops::Range;
+
+use burn::tensor::{Bytes, DType, Shape};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use self::kernel::{InputLaunch, attend_kernel, attend_part_kernel, merge_kernel};
+use crate::kernel::cube::{empty, per_element};
+
+/// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
+const LANES: usize = 8;
+/// Lines of one unit.
+const LINES_PER_UNIT: usize = 2;
+/// Cubes per multiprocessor that keep it busy.
+const CUBES_PER_PROCESSOR: usize = 4;
+/// Multiprocessors, where the runtime does not tell.
+const PROCESSORS: usize = 16;
+/// A part of split keys is not smaller: merging would cost more than it gains.
+const MIN_KEYS_PER_PART: usize = 128;
+/// The score of a key that a line may not look at: finite, so that it has a difference with itself.
+const HIDDEN: f32 = f32::MIN;
+
+/// What is known when a kernel is compiled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Tile {
+    lines: usize,
+    keys: usize,
+    head_dim: usize,
+}
+
+impl Tile {
+    /// The largest tile that fits; none for a head too wide for the device.
+    fn new(n_lines: usize, head_dim: usize, max_shared_bytes: usize) -> Option<Self> {
+        let lines = [32, 16, 8];
+        let most = lines.iter().rev().find(|&&lines| lines >= n_lines);
+        let most = most.copied().unwrap_or(32);
+        let sizes = lines
+            .iter()
+            .flat_map(|&l| [32, 16, 8].map(|keys| (l, keys)));
+        let tiles = sizes.map(|(lines, keys)| Self {
+            lines,
+            keys,
+            head_dim,
+        });
+        tiles
+            .filter(|tile| tile.lines <= most)
+            .find(|tile| tile.shared_bytes() <= max_shared_bytes)
+    }
+
+    fn shared_bytes(&self) -> usize {
+        let quads = self.q_quads() + self.kv_quads();
+        let words = self.weight_words() + self.lines * (LANES + 2);
+        quads * size_of::<[f32; 4]>() + words * size_of::<f32>()
+    }
+
+    /// A head in vectors of four dimensions, the last one filled up with zeros.
+    fn head_quads(&self) -> usize {
+        self.head_dim.div_ceil(4)
+    }
+
+    fn q_quads(&self) -> usize {
+        self.lines * self.head_quads()
+    }
+
+    /// One more per key keeps the lanes on different banks; the last lanes may read past a key.
+    fn kv_quads(&self) -> usize {
+        self.keys * (self.head_quads() + 1) + LANES
+    }
+
+    fn weight_words(&self) -> usize {
+        self.lines * (self.keys + 1)
+    }
+
+    fn units(&self) -> usize {
+        self.lines / LINES_PER_UNIT * LANES
+    }
+
+    /// Keys of a lane in a tile.
+    fn lane_keys(&self) -> usize {
+        self.keys / LANES
+    }
+
+    /// Quads of a lane; the last ones are nobody's where a head has no multiple of eight.
+    fn lane_quads(&self) -> usize {
+        self.head_quads().div_ceil(LANES)
+    }
+}
+
+/// One launch: sizes and the work's split.
+pub(in crate::kernel) struct Attention<'a> {
+    visible: &'a [Range<usize>],
+    tile: Tile,
+    /// Cubes of lines, KV heads, parts of the keys.
+    cubes: [usize; 3],
+    /// Keys of a part.
+    part: usize,
+}
+
+impl<'a> Attention<'a> {
+    /// `None` where the kernels do not fit the device or the types differ.
+    pub(in crate::kernel) fn new<R: CubeRuntime>(
+        q: &CubeTensor<R>,
+        k: &CubeTensor<R>,
+        visible: &'a [Range<usize>],
+    ) -> Option<Self> {
+        let (heads, head_dim) = (q.meta.shape()[1], q.meta.shape()[2]);
+        let kv_heads = k.meta.shape()[1];
+        let hardware = &q.client.properties().hardware;
+        let n_lines = visible.len() * (heads / kv_heads);
+        let tile = Tile::new(n_lines, head_dim, hardware.max_shared_memory_size)?;
+        if q.dtype != k.dtype || visible.is_empty() {
+            return None;
+        }
+        let n_cubes = n_lines.div_ceil(tile.lines) * kv_heads;
+        let processors = hardware.num_streaming_multiprocessors;
+        let wanted = processors.map_or(PROCESSORS, |n| n as usize) * CUBES_PER_PROCESSOR;
+        let keys = visible[visible.len() - 1].end - visible[0].start;
+        let parts = (wanted / n_cubes).min(keys / MIN_KEYS_PER_PART).max(1);
+        let part = keys.div_ceil(parts).next_multiple_of(tile.keys);
+        let cubes = [n_lines.div_ceil(tile.lines), kv_heads, keys.div_ceil(part)];
+        Some(Self {
+            visible,
+            tile,
+            cubes,
+            part,
+        })
+    }
+
+    /// `[m, heads, head_dim]` over `[n, kv_heads, head_dim]` to `[m, heads * head_dim]`.
+    pub(in crate::kernel) fn launch<R: CubeRuntime>(
+        self,
+        q: CubeTensor<R>,
+        k: CubeTensor<R>,
+        v: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let (client, dtype) = (q.client.clone(), q.dtype);
+        let [x, y, z] = self.cubes;
+        let count = CubeCount::Static(x as u32, y as u32, z as u32);
+        let dim = CubeDim::new_1d(self.tile.units() as u32);
+        let out = empty(
+            &q,
+            [self.visible.len(), q.meta.shape()[1] * self.tile.head_dim],
+            dtype,
+        );
+        let visible = self.upload_ranges(&q);
+        let input = [q, k, v].map(into_contiguous);
+        if z > 1 {
+            let parts = self.attend_parts(input, visible, (count, dim));
+            return merge(parts, out);
+        }
+        attend_kernel::launch::<R>(
+            &client,
+            count,
+            dim,
+            arguments(input, visible),
+            out.clone().into_tensor_arg(),
+            self.tile,
+            dtype.into(),
+        );
+        out
+    }
+
+    /// Sums `[parts, m * heads, head_dim]`, and a peak and a total for each: `[parts, m * heads, 2]`.
+    fn attend_parts<R: CubeRuntime>(
+        &self,
+        input: [CubeTensor<R>; 3],
+        visible: CubeTensor<R>,
+        (count, dim): (CubeCount, CubeDim),
+    ) -> [CubeTensor<R>; 2] {
+        let [q, ..] = &input;
+        let (client, dtype) = (q.client.clone(), q.dtype);
+        let (parts, heads) = (self.cubes[2], self.visible.len() * q.meta.shape()[1]);
+        let sums = empty(q, [parts, heads, self.tile.head_dim], DType::F32);
+        let states = empty(q, [parts, heads, 2], DType::F32);
+        attend_part_kernel::launch::<R>(
+            &client,
+            count,
+            dim,
+            arguments(input, visible),
+            sums.clone().into_tensor_arg(),
+            states.clone().into_tensor_arg(),
+            self.part,
+            self.tile,
+            dtype.into(),
+        );
+        [sums, states]
+    }
+
+    /// Starts, then ends: `[2, m]`.
+    fn upload_ranges<R: CubeRuntime>(&self, like: &CubeTensor<R>) -> CubeTensor<R> {
+        let starts = self.visible.iter().map(|range| range.start as i32);
+        let ends = self.visible.iter().map(|range| range.end as i32);
+        let ranges: Vec<i32> = starts.chain(ends).collect();
+        let shape = Shape::from([2, self.visible.len()]);
+        let handle = like.client.create(Bytes::from_elems(ranges));
+        let (client, device) = (like.client.clone(), like.device.clone());
+        CubeTensor::new_contiguous(client, device, shape, handle, DType::I32)
+    }
+}
+
+fn arguments<F: Float, R: CubeRuntime>(
+    [q, k, v]: [CubeTensor<R>; 3],
+    visible: CubeTensor<R>,
+) -> InputLaunch<F, R> {
+    let [q, k, v, visible] = [q, k, v, visible].map(CubeTensor::into_tensor_arg);
+    InputLaunch::new(q, k, v, visible)
+}
+
+/// The parts of each head, brought to one peak, in `out`.
+fn merge<R: CubeRuntime>([sums, states]: [CubeTensor<R>; 2], out: CubeTensor<R>) -> CubeTensor<R> {
+    let (client, dtype) = (out.client.clone(), out.dtype);
+    let (count, dim) = per_element(&client, out.meta.shape().num_elements());
+    merge_kernel::launch::<R>(
+        &client,
+        count,
+        dim,
+        sums.into_tensor_arg(),
+        states.into_tensor_arg(),
+        out.clone().into_tensor_arg(),
+        dtype.into(),
+    );
+    out
+}
