@@ -81,6 +81,15 @@ impl LayerSource for BlobSource {
     fn tier(&self) -> Tier {
         Tier::Disk
     }
+
+    fn expected_tier(&self) -> Tier {
+        let n_layers = self.reader.geometry().n_layers as usize;
+        let holds_most = |memory: &Arc<MemoryTier>| memory.holds_most(&self.reader.key(), n_layers);
+        match self.memory.as_ref().is_some_and(holds_most) {
+            true => Tier::Memory,
+            false => self.tier(),
+        }
+    }
 }
 
 /// Whether the stored bytes themselves are bad, so that reading them again cannot help.

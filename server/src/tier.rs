@@ -66,6 +66,11 @@ impl MemoryTier {
         Some(block)
     }
 
+    /// Whether more than half of a chunk's layers are here. All of them seldom are: policies do not read the first ones.
+    pub fn holds_most(&self, key: &BlobKey, n_layers: usize) -> bool {
+        2 * self.lock().shelf.n_layers(key) > n_layers
+    }
+
     /// Shows a verified layer that took `cost` nanoseconds to read; it is kept if that is worth its bytes.
     pub fn offer(&self, key: &BlobKey, layer: usize, block: &Arc<HostBuffer>, cost: u64) {
         let bytes = block.capacity() as u64;
@@ -97,5 +102,27 @@ impl MemoryTier {
     /// The shelf is whole wherever its code could panic.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ragweave_engine::{BlockSpan, HostBuffer};
+
+    use super::*;
+
+    #[test]
+    fn most_of_a_chunk_is_more_than_half_of_its_layers() {
+        let tier = MemoryTier::new(1 << 20);
+        let key = BlobKey([1; 32]);
+        tier.touch(&key);
+        let block = Arc::new(HostBuffer::new(BlockSpan::default()));
+        for layer in [1, 2] {
+            tier.offer(&key, layer, &block, 1);
+        }
+        assert!(!tier.holds_most(&key, 4));
+        tier.offer(&key, 3, &block, 1);
+        assert!(tier.holds_most(&key, 4));
+        assert!(!tier.holds_most(&BlobKey([2; 32]), 4));
     }
 }

@@ -38,6 +38,12 @@ pub trait LayerSource: Send + Sync {
 
     /// Where [`LayerSource::read_layer`] reads from, for the statistics.
     fn tier(&self) -> Tier;
+
+    /// Where most layers would come from now, [`LayerSource::resident`] ones from memory: what a cost model asks
+    /// before it decides.
+    fn expected_tier(&self) -> Tier {
+        self.tier()
+    }
 }
 
 /// What stored KV is read from.

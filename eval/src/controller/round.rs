@@ -107,7 +107,7 @@ impl Rounds<'_> {
 
 fn tiers(sources: &Sources) -> Vec<Option<ragweave_engine::Tier>> {
     let tier = |source: &Option<Box<dyn ragweave_engine::LayerSource>>| {
-        source.as_ref().map(|source| source.tier())
+        source.as_ref().map(|source| source.expected_tier())
     };
     sources.iter().map(tier).collect()
 }

@@ -255,7 +255,8 @@ impl Desk {
             }
             sources.push(source);
         }
-        let tier = |source: &Option<Box<dyn LayerSource>>| source.as_ref().map(|s| s.tier());
+        let tier =
+            |source: &Option<Box<dyn LayerSource>>| source.as_ref().map(|s| s.expected_tier());
         let tiers = sources.iter().map(tier).collect();
         let (sampling, deadline) = (query.sampling.clone(), query.deadline);
         let request = FuseRequest {

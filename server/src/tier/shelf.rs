@@ -92,6 +92,11 @@ impl<V: Clone> Shelf<V> {
         self.chunks.get(key)?.layers.get(&layer)
     }
 
+    /// Layers held of a chunk.
+    pub(super) fn n_layers(&self, key: &BlobKey) -> usize {
+        self.chunks.get(key).map_or(0, |held| held.layers.len())
+    }
+
     /// Takes a block of so many bytes in, if that is worth what has to go for it; returns what went.
     pub(super) fn offer(
         &mut self,

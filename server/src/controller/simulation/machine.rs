@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use ragweave_engine::{FuseTimings, FusionPlan, Mode, ModelInfo, PlanWork, StepWork, Tier};
+use ragweave_engine::{
+    FuseTimings, FusionPlan, Mode, ModelInfo, PlanWork, READ_AHEAD_LAYERS, StepWork, Tier,
+};
 
 /// A machine's true rates.
 #[derive(Debug, Clone, Copy)]
@@ -48,9 +50,6 @@ pub(super) const GPU: Machine = Machine {
     noise: 0.02,
 };
 
-/// Layers that the engine reads ahead.
-const RING_LAYERS: usize = 3;
-
 /// Seeded numbers between 0 and 1.
 pub(super) struct Random(pub(super) u64);
 
@@ -81,13 +80,13 @@ impl Machine {
         let compares =
             matches!(plan.mode(), Mode::Blend(blend) if blend.policy.check_layer().is_some());
         let (mut now, mut waited, mut read, mut read_until) = (0.0_f64, 0.0, 0.0, 0.0_f64);
-        let mut taken = vec![0.0; RING_LAYERS];
+        let mut taken = vec![0.0; READ_AHEAD_LAYERS];
         let mut narrowed = false;
         for step in &work.steps {
             if step.rows_placed > 0 {
                 let reading = self.reading(&work, step.layer_idx, tiers, model);
                 read += reading;
-                read_until = read_until.max(taken[taken.len() - RING_LAYERS]) + reading;
+                read_until = read_until.max(taken[taken.len() - READ_AHEAD_LAYERS]) + reading;
                 waited += (read_until - now).max(0.0);
                 now = now.max(read_until);
                 taken.push(now);
