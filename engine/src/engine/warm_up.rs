@@ -89,6 +89,7 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn forget(&mut self) -> Result<(), EngineError> {
         let device = self.decoder.device().clone();
         self.prefixes.clear();
+        self.spare = None;
         self.rope = RopeTable::new(&self.info.config, &device);
         B::memory_cleanup(&device);
         Self::try_device(&device)
