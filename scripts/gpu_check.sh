@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks ragweave on an NVIDIA GPU: the engine's suite on CUDA, every kernel against its reference in it; then the time to
 # first token of full prefill, reuse and fusion and the decode rate in the shapes of Llama-3.1-8B and Mistral-7B (random
-# weights, bf16), with KV in host memory and on disk; then PyTorch's full prefill, where Python has torch and
+# weights, bf16), with KV in host memory and read from the disk anew; then PyTorch's full prefill, where Python has torch and
 # transformers (PYTHON names the interpreter). Writes docs/results/gpu.md. Needs no network.
 #
 # The binaries may be built on another machine, without a GPU and without the CUDA toolkit:
@@ -116,7 +116,7 @@ run_benches() {
     local model chunks place failed=0
     for model in $models; do
         for chunks in $chunk_counts; do
-            for place in memory store; do
+            for place in memory cold; do
                 # shellcheck disable=SC2086 # flags, one word each
                 recorded "$eval" bench --random-weights "eval/configs/$model.json" --chunks "$chunks" --kv "$place" \
                     $bench_flags || failed=$?

@@ -68,29 +68,21 @@ fn report(name: &str, amount: f64, bound: f64, unit: &str, mut work: impl FnMut(
 
 fn products(gemm: f64, read: f64) {
     for dtype in [DType::F32, DType::F16] {
-        let up = weight::<Flex>(random([MLP, HIDDEN]).cast(dtype));
-        let down = weight::<Flex>(random([HIDDEN, MLP]).cast(dtype));
         let name = dtype.name();
-        for m in [16, 64, 448] {
-            let work = 2.0 * (m * HIDDEN * MLP) as f64;
-            let x = random([m, HIDDEN]).cast(dtype);
-            flops(
-                &format!("project {m} x {HIDDEN} to {MLP}, {name}"),
-                work,
-                gemm,
-                || {
-                    std::hint::black_box(project(x.clone(), &up));
-                },
-            );
-            let x = random([m, MLP]).cast(dtype);
-            flops(
-                &format!("project {m} x {MLP} to {HIDDEN}, {name}"),
-                work,
-                gemm,
-                || {
-                    std::hint::black_box(project(x.clone(), &down));
-                },
-            );
+        for [n, k] in [[MLP, HIDDEN], [HIDDEN, MLP]] {
+            let matrix = random([n, k]).cast(dtype);
+            let packed = weight::<Flex>(matrix.clone());
+            for m in [8, 64, 448] {
+                let work = 2.0 * (m * n * k) as f64;
+                let x = random([m, k]).cast(dtype);
+                let shape = format!("{m} x {k} to {n}, {name}");
+                flops(&format!("project {shape}"), work, gemm, || {
+                    std::hint::black_box(project(x.clone(), &packed));
+                });
+                flops("  the same, Burn's product", work, gemm, || {
+                    std::hint::black_box(x.clone().matmul(matrix.clone().transpose()));
+                });
+            }
         }
         // As many outputs as a vocabulary: the weight comes from memory, as all do in decoding.
         let head = weight::<Flex>(random([49152, HIDDEN]).cast(dtype));

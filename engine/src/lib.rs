@@ -33,8 +33,8 @@ pub use generation_config::GenerationDefaults;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use kernel::keep_tuning_in;
 pub use kernel::{
-    FusionBackend, Rotation, attend_rows, attend_rows_reference, embed, masked_softmax,
-    masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_rows,
+    FusionBackend, Rotation, add, add_reference, attend_rows, attend_rows_reference, embed,
+    masked_softmax, masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_rows,
     place_rows_reference, project, rms_norm, rms_norm_reference, rotate, rotate_reference,
     row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
 };

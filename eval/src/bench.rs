@@ -1,6 +1,6 @@
 //! `ragweave-eval bench`: where the time to first token goes, on a model of random weights in the
 //! shape of a real one. Time depends on shapes, not on weights, so no download is needed; quality
-//! is not measured here. KV is read from a real store, and the modes take turns.
+//! is not measured here. KV is read from a real store or from memory, and the modes take turns.
 
 use std::path::PathBuf;
 

@@ -18,7 +18,7 @@ pub(crate) struct EngineArgs {
     /// Compute type: f32, f16 or bf16
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: ComputeDtype,
-    /// Stored type of chunk KV: f32, f16 or bf16 [default: the compute type]
+    /// Stored type of chunk KV: f32, f16, bf16 or int8 [default: the compute type]
     #[arg(long, value_name = "TYPE")]
     kv_dtype: Option<KvDtype>,
     /// Tokens per prefill step

@@ -1,4 +1,4 @@
-//! What the machine can do in this very run: the rate of one large matrix product, and of copying memory.
+//! What the machine can do in this very run: the rate of one large matrix product, and of reading memory.
 
 use std::time::Instant;
 
@@ -7,8 +7,8 @@ use burn_flex::{Flex, FlexDevice};
 
 /// Side of the square product.
 const GEMM_SIZE: usize = 2048;
-/// Bytes copied: larger than any cache.
-const COPY_BYTES: usize = 256 << 20;
+/// Bytes read: larger than any cache.
+const READ_BYTES: usize = 256 << 20;
 const REPEATS: usize = 5;
 
 /// The best of a few runs, in seconds: what the machine can do when nothing else wants it.
@@ -37,11 +37,11 @@ pub fn gemm_rate() -> f64 {
 /// Bytes read per second, all threads summing one large array.
 pub fn read_rate() -> f64 {
     use rayon::prelude::*;
-    let values = vec![1u64; COPY_BYTES / 8];
+    let values = vec![1u64; READ_BYTES / 8];
     let seconds = best(|| {
         let sum = |part: &[u64]| part.iter().fold(0u64, |sum, x| sum.wrapping_add(*x));
         let sum: u64 = values.par_chunks(1 << 16).map(sum).sum();
         std::hint::black_box(sum);
     });
-    COPY_BYTES as f64 / seconds
+    READ_BYTES as f64 / seconds
 }

@@ -5,17 +5,20 @@ use std::ops::Range;
 
 use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
-use half::slice::HalfFloatSliceExt;
-use half::vec::HalfFloatVecExt;
 use half::{bf16, f16};
+use rayon::prelude::*;
 
 use super::linear::FlexWeight;
 use super::rotate::Rotation;
+use super::simd::Stored;
 use super::{
-    FusionBackend, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate,
+    FusionBackend, add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate,
     row_distance, swiglu,
 };
 use crate::kv::StoredRows;
+
+/// Values a thread converts at a time.
+const TASK_VALUES: usize = 16 * 1024;
 
 impl FusionBackend for Flex {
     type Weight = FlexWeight;
@@ -74,6 +77,10 @@ impl FusionBackend for Flex {
         rms_norm::on_flex(x, weight, eps)
     }
 
+    fn add(x: FlexTensor, y: FlexTensor) -> FlexTensor {
+        add::on_flex(x, y)
+    }
+
     fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         swiglu::on_flex(gate, up)
     }
@@ -118,8 +125,8 @@ pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
 pub(super) fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
     match tensor.dtype() {
         DType::F32 => Cow::Borrowed(tensor.storage()),
-        DType::F16 => Cow::Owned(tensor.storage::<f16>().to_f32_vec()),
-        DType::BF16 => Cow::Owned(tensor.storage::<bf16>().to_f32_vec()),
+        DType::F16 => Cow::Owned(widened::<f16>(tensor.storage())),
+        DType::BF16 => Cow::Owned(widened::<bf16>(tensor.storage())),
         other => panic!("kernels take f32, f16 and bf16, not {other:?}"),
     }
 }
@@ -143,10 +150,34 @@ pub(super) fn from_floats<const D: usize>(
     dtype: DType,
 ) -> FlexTensor {
     FlexTensor::from_data(match dtype {
-        DType::F16 => TensorData::new(Vec::<f16>::from_f32_slice(&values), shape),
-        DType::BF16 => TensorData::new(Vec::<bf16>::from_f32_slice(&values), shape),
+        DType::F16 => TensorData::new(narrowed::<f16>(&values), shape),
+        DType::BF16 => TensorData::new(narrowed::<bf16>(&values), shape),
         _ => TensorData::new(values, shape),
     })
+}
+
+fn widened<E: Stored>(values: &[E]) -> Vec<f32> {
+    let mut wide = vec![0.0; values.len()];
+    if values.len() <= TASK_VALUES {
+        E::widen_row(values, &mut wide);
+        return wide;
+    }
+    let tasks = wide.par_chunks_mut(TASK_VALUES);
+    let tasks = tasks.zip(values.par_chunks(TASK_VALUES));
+    tasks.for_each(|(wide, values)| E::widen_row(values, wide));
+    wide
+}
+
+fn narrowed<E: Stored>(values: &[f32]) -> Vec<E> {
+    let mut narrow = vec![E::zeroed(); values.len()];
+    if values.len() <= TASK_VALUES {
+        E::narrow_row(values, &mut narrow);
+        return narrow;
+    }
+    let tasks = narrow.par_chunks_mut(TASK_VALUES);
+    let tasks = tasks.zip(values.par_chunks(TASK_VALUES));
+    tasks.for_each(|(narrow, values)| E::narrow_row(values, narrow));
+    narrow
 }
 
 /// The sizes of a tensor.

@@ -3,10 +3,11 @@
 //! Every operation has a body in plain tensor code, which is its reference; a backend overrides it
 //! where a profile or a missing Burn operation asks for that. Only this folder names backends.
 //!
-//! On the CPU (`Flex`) everything between the embedding and the logits but the residual additions
-//! is an operation of ours: `simd` holds the vectors, `tile` the register tile, `panel` and
+//! On the CPU (`Flex`) everything between the embedding and the logits but biases and the choice of
+//! rows is an operation of ours: `simd` holds the vectors, `tile` the register tile, `panel` and
 //! `attend` the loops around it.
 
+mod add;
 mod attend;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod cube;
@@ -161,6 +162,14 @@ pub trait FusionBackend: Backend {
     /// - weight: `[width]`, f32
     fn rms_norm(x: FloatTensor<Self>, weight: FloatTensor<Self>, eps: f64) -> FloatTensor<Self> {
         rms_norm::reference::<Self>(x, weight, eps)
+    }
+
+    /// `x + y`, rounded once, in place where `x` is not shared.
+    ///
+    /// # Shapes
+    /// - x, y, result: `[m, width]`
+    fn add(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        add::reference::<Self>(x, y)
     }
 
     /// `silu(gate) * up`.

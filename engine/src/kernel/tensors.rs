@@ -7,7 +7,7 @@ use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::rotate::Rotation;
 use super::{
-    FusionBackend, attend, masked_softmax as softmax, overwrite_rows as overwrite,
+    FusionBackend, add as residual, attend, masked_softmax as softmax, overwrite_rows as overwrite,
     place_rows as place, rms_norm as norm, rotate as rope, row_distance as distance,
     swiglu as gate,
 };
@@ -178,6 +178,16 @@ pub fn rms_norm_reference<B: Backend>(
     eps: f64,
 ) -> Tensor<B, 2> {
     tensor(norm::reference::<B>(float(x), float(weight.clone()), eps))
+}
+
+/// [`FusionBackend::add`].
+pub fn add<B: FusionBackend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(B::add(float(x), float(y)))
+}
+
+/// The plain-tensor reference of [`add`].
+pub fn add_reference<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
+    tensor(residual::reference::<B>(float(x), float(y)))
 }
 
 /// [`FusionBackend::swiglu`].

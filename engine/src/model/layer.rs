@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::{Linear, RmsNorm, RopeRows, attention};
-use crate::kernel::{FusionBackend, attend_rows, swiglu};
+use crate::kernel::{FusionBackend, add, attend_rows, swiglu};
 use crate::kv::LayerCache;
 
 /// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
@@ -61,11 +61,11 @@ impl<B: FusionBackend> DecoderLayer<B> {
         cache: &LayerCache<B>,
     ) -> Tensor<B, 2> {
         let attended = self.attend(normed, positions, rope, cache); // [m, heads * head_dim]
-        let hidden = hidden + self.o_proj.forward(attended); // [m, hidden_size]
+        let hidden = add(hidden, self.o_proj.forward(attended)); // [m, hidden_size]
         let normed = self.post_attention_layernorm.forward(hidden.clone());
         let gate = self.gate_proj.forward(normed.clone()); // [m, intermediate_size]
         let up = self.up_proj.forward(normed);
-        hidden + self.down_proj.forward(swiglu(gate, up)) // [m, hidden_size]
+        add(hidden, self.down_proj.forward(swiglu(gate, up))) // [m, hidden_size]
     }
 
     /// The output of attention before its projection.

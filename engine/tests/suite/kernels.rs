@@ -12,10 +12,11 @@ use bytemuck::Pod;
 use half::vec::HalfFloatVecExt;
 use half::{bf16, f16};
 use ragweave_engine::{
-    FusionBackend, KvDtype, KvSide, Rotation, StoredRows, attend_rows, attend_rows_reference,
-    embed, masked_softmax, masked_softmax_reference, overwrite_rows, overwrite_rows_reference,
-    place_rows, place_rows_reference, project, rms_norm, rms_norm_reference, rotate,
-    rotate_reference, row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
+    FusionBackend, KvDtype, KvSide, Rotation, StoredRows, add, add_reference, attend_rows,
+    attend_rows_reference, embed, masked_softmax, masked_softmax_reference, overwrite_rows,
+    overwrite_rows_reference, place_rows, place_rows_reference, project, rms_norm,
+    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
+    swiglu_reference, weight,
 };
 
 use super::fixtures::assert_close;
@@ -33,21 +34,20 @@ const SHAPES: [(Shape, usize); 4] = [
 pub fn overwrite_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 5);
     for (shape, n_written) in SHAPES {
-        let (buffer, rows, values) = inputs::<B>(shape, n_written, device);
-        let cpu_rows = Tensor::<Flex, 1, Int>::from_data(rows.to_data(), (&FlexDevice, DType::I32));
-        let expected = overwrite_rows_reference(wide(&buffer), cpu_rows, wide(&values));
-        let actual = overwrite_rows(buffer, rows, values);
-        assert_close(
-            &format!("{shape:?}"),
-            &floats(actual),
-            &floats(expected),
-            0.0,
-        );
+        for (dtype, _) in dtypes::<B>(device) {
+            let (buffer, rows, values) = inputs::<B>(shape, n_written, dtype, device);
+            let cpu_rows =
+                Tensor::<Flex, 1, Int>::from_data(rows.to_data(), (&FlexDevice, DType::I32));
+            let expected = overwrite_rows_reference(wide(&buffer), cpu_rows, wide(&values));
+            let what = format!("{dtype:?}, {shape:?}");
+            let actual = floats(overwrite_rows(buffer, rows, values));
+            assert_close(&what, &actual, &floats(expected), 0.0);
+        }
     }
 }
 
 pub fn overwrite_rows_leaves_a_shared_buffer_alone<B: FusionBackend>(device: &B::Device) {
-    let (buffer, rows, values) = inputs::<B>([7, 3, 4], 3, device);
+    let (buffer, rows, values) = inputs::<B>([7, 3, 4], 3, DType::F32, device);
     let before = floats(buffer.clone());
     let written = overwrite_rows(buffer.clone(), rows, values);
     assert_close("the shared buffer", &floats(buffer), &before, 0.0);
@@ -70,16 +70,13 @@ pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device)
     ];
     for (heads, group, n, visible) in cases {
         let shape = [heads, group * visible.len(), n];
-        let uniform = Distribution::Uniform(-30.0, 30.0);
-        let scores = Tensor::<B, 3>::random(shape, uniform, (device, DType::F32));
-        let expected = masked_softmax_reference(wide(&scores), &visible);
-        let actual = masked_softmax(scores, &visible);
-        assert_close(
-            &format!("{shape:?}"),
-            &floats(actual),
-            &floats(expected),
-            1e-6,
-        );
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let scores = random::<B, 3>(shape, dtype, device).mul_scalar(30.0);
+            let expected = masked_softmax_reference(wide(&scores), &visible);
+            let actual = floats(masked_softmax(scores, &visible));
+            let what = format!("{dtype:?}, {shape:?}");
+            assert_close(&what, &actual, &floats(expected), rounding);
+        }
     }
 }
 
@@ -157,7 +154,7 @@ pub fn a_row_that_is_not_finite_shows_and_spoils_no_other<B: FusionBackend>(devi
 pub fn place_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 8);
     for (dtype, rounding) in dtypes::<B>(device) {
-        for (stored_dtype, _) in dtypes::<B>(device) {
+        for stored_dtype in stored_dtypes::<B>(device) {
             for (shape, rows) in [
                 ([1, 1, 2], 0..1),
                 ([9, 3, 20], 2..7),
@@ -165,11 +162,11 @@ pub fn place_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
             ] {
                 let [_, heads, head_dim] = shape;
                 let stored_shape = [rows.len(), heads, head_dim];
-                let (bytes, kv_dtype) = stored_bytes(stored_shape, stored_dtype);
-                let stored = StoredRows::new(&bytes, kv_dtype, KvSide::K, stored_shape);
                 let on_cpu = rotation::<Flex>(rows.len(), head_dim, &FlexDevice);
                 let on_device = rotation::<B>(rows.len(), head_dim, device);
-                for is_rotated in [false, true] {
+                for (side, is_rotated) in [(KvSide::V, false), (KvSide::K, true)] {
+                    let bytes = stored_bytes(stored_shape, stored_dtype, side);
+                    let stored = StoredRows::new(&bytes, stored_dtype, side, stored_shape);
                     let buffer = random::<B, 3>(shape, dtype, device);
                     let rotation = is_rotated.then_some(&on_cpu);
                     let expected =
@@ -192,8 +189,8 @@ pub fn place_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
 pub fn place_rows_leaves_a_shared_buffer_alone<B: FusionBackend>(device: &B::Device) {
     let buffer = random::<B, 3>([7, 3, 4], DType::F32, device);
     let before = floats(buffer.clone());
-    let (bytes, kv_dtype) = stored_bytes([2, 3, 4], DType::F32);
-    let stored = StoredRows::new(&bytes, kv_dtype, KvSide::K, [2, 3, 4]);
+    let bytes = stored_bytes([2, 3, 4], KvDtype::F32, KvSide::K);
+    let stored = StoredRows::new(&bytes, KvDtype::F32, KvSide::K, [2, 3, 4]);
     let placed = place_rows(buffer.clone(), 1, &stored, None);
     assert_close("the shared buffer", &floats(buffer), &before, 0.0);
     assert_ne!(floats(placed), before);
@@ -256,6 +253,23 @@ pub fn rms_norm_equals_its_reference<B: FusionBackend>(device: &B::Device) {
                 &expected,
                 rounding * 2.0,
             );
+        }
+    }
+}
+
+pub fn add_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 14);
+    for shape in [[1, 1], [5, 7], [3, 1536], [130, 640]] {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let x = random::<B, 2>(shape, dtype, device);
+            let y = random::<B, 2>(shape, dtype, device);
+            let expected = floats(add_reference(wide(&x), wide(&y)));
+            let before = floats(x.clone());
+            let what = format!("{dtype:?}, {shape:?}");
+            // Sums below 2.
+            let actual = floats(add(x.clone(), y));
+            assert_close(&what, &actual, &expected, rounding * 2.0);
+            assert_close(&format!("{what}, shared"), &floats(x), &before, 0.0);
         }
     }
 }
@@ -358,17 +372,39 @@ fn rotation<B: FusionBackend>(m: usize, head_dim: usize, device: &B::Device) -> 
     Rotation::new(&table(f32::cos), &table(f32::sin))
 }
 
+/// What KV may be stored in for the device: what it computes in, and 8 bits.
+fn stored_dtypes<B: FusionBackend>(device: &B::Device) -> Vec<KvDtype> {
+    let of = |(dtype, _): &(DType, f32)| match dtype {
+        DType::F16 => KvDtype::F16,
+        DType::BF16 => KvDtype::Bf16,
+        _ => KvDtype::F32,
+    };
+    let computed = dtypes::<B>(device);
+    computed.iter().map(of).chain([KvDtype::Int8]).collect()
+}
+
 /// Values in -1..1 as they are stored.
-fn stored_bytes(shape: [usize; 3], dtype: DType) -> (Vec<u8>, KvDtype) {
-    let n = shape.iter().product::<usize>();
+fn stored_bytes(shape: [usize; 3], dtype: KvDtype, side: KvSide) -> Vec<u8> {
+    let [rows, heads, head_dim] = shape;
+    let n = rows * heads * head_dim;
     let values: Vec<f32> = (0..n).map(|i| (i * 37 % 101) as f32 / 50.5 - 1.0).collect();
     fn bytes<E: Pod>(values: &[E]) -> Vec<u8> {
         bytemuck::cast_slice(values).to_vec()
     }
     match dtype {
-        DType::F16 => (bytes(&Vec::<f16>::from_f32_slice(&values)), KvDtype::F16),
-        DType::BF16 => (bytes(&Vec::<bf16>::from_f32_slice(&values)), KvDtype::Bf16),
-        _ => (bytes(&values), KvDtype::F32),
+        KvDtype::F32 => bytes(&values),
+        KvDtype::F16 => bytes(&Vec::<f16>::from_f32_slice(&values)),
+        KvDtype::Bf16 => bytes(&Vec::<bf16>::from_f32_slice(&values)),
+        KvDtype::Int8 => {
+            let n_scales = match side {
+                KvSide::K => heads * head_dim,
+                KvSide::V => rows * heads,
+            };
+            let scale = |i| 1.0 / (127.0 + (i % 5) as f32);
+            let scales: Vec<f32> = (0..n_scales).map(scale).collect();
+            let whole: Vec<i8> = values.iter().map(|x| (x * 127.0) as i8).collect();
+            [bytes(&scales), bytes(&whole)].concat()
+        }
     }
 }
 
@@ -376,10 +412,10 @@ fn stored_bytes(shape: [usize; 3], dtype: DType) -> (Vec<u8>, KvDtype) {
 fn inputs<B: FusionBackend>(
     [n, heads, head_dim]: Shape,
     n_written: usize,
+    dtype: DType,
     device: &B::Device,
 ) -> (Tensor<B, 3>, Tensor<B, 1, Int>, Tensor<B, 3>) {
-    let uniform = Distribution::Uniform(-1.0, 1.0);
-    let random = |rows| Tensor::random([rows, heads, head_dim], uniform, (device, DType::F32));
+    let random = |rows| random::<B, 3>([rows, heads, head_dim], dtype, device);
     // 5 and n are coprime for every n above, so the rows are distinct.
     let rows: Vec<i32> = (0..n_written).map(|i| ((i * 5 + 2) % n) as i32).collect();
     let rows = Tensor::from_data(TensorData::new(rows, [n_written]), (device, DType::I32));

@@ -30,6 +30,7 @@ macro_rules! backend_suite {
             rotate_equals_its_reference,
             row_distance_equals_its_reference,
             rms_norm_equals_its_reference,
+            add_equals_its_reference,
             swiglu_equals_its_reference,
             project_and_embed_read_the_same_matrix);
     };

@@ -171,12 +171,14 @@ pub(super) trait Stored: Copy + Send + Sync + bytemuck::Pod {
     unsafe fn load<L: Lanes>(from: *const Self) -> L::V;
     fn widen(self) -> f32;
     fn narrow(x: f32) -> Self;
+    /// Widens a row into another of the same length.
+    fn widen_row(from: &[Self], to: &mut [f32]);
     /// Rounds a row into another of the same length.
     fn narrow_row(from: &[f32], to: &mut [Self]);
 }
 
 macro_rules! stored {
-    ($type:ty, $load:ident, $widen:expr, $narrow:expr, $narrow_row:expr, $is_f32:literal) => {
+    ($type:ty, $load:ident, $widen:expr, $narrow:expr, $widen_row:expr, $narrow_row:expr, $is_f32:literal) => {
         impl Stored for $type {
             const IS_F32: bool = $is_f32;
 
@@ -197,6 +199,11 @@ macro_rules! stored {
             }
 
             #[inline]
+            fn widen_row(from: &[Self], to: &mut [f32]) {
+                $widen_row(from, to)
+            }
+
+            #[inline]
             fn narrow_row(from: &[f32], to: &mut [Self]) {
                 $narrow_row(to, from)
             }
@@ -209,6 +216,7 @@ stored!(
     load,
     identity,
     identity,
+    |from: &[f32], to: &mut [f32]| to.copy_from_slice(from),
     <[f32]>::copy_from_slice,
     true
 );
@@ -217,6 +225,7 @@ stored!(
     load_f16,
     f16::to_f32,
     f16::from_f32,
+    HalfFloatSliceExt::convert_to_f32_slice,
     HalfFloatSliceExt::convert_from_f32_slice,
     false
 );
@@ -225,6 +234,7 @@ stored!(
     load_bf16,
     bf16::to_f32,
     bf16::from_f32,
+    HalfFloatSliceExt::convert_to_f32_slice,
     HalfFloatSliceExt::convert_from_f32_slice,
     false
 );
