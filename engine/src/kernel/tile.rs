@@ -68,19 +68,19 @@ impl<const STRIDE: usize> Layout for Strided<STRIDE> {
 ///
 /// Each output is one chain of multiply-adds in ascending `k`, in tiles of any height.
 #[derive(Clone, Copy)]
-pub(super) struct Product<A> {
+pub(super) struct Product<A, B> {
     pub m: usize,
     pub k: usize,
     pub a: *const f32, // [m][k]
     pub layout: A,
-    pub b: *const f32, // [k][panel], rows `b_stride` apart
+    pub b: *const B, // [k][panel], rows `b_stride` apart
     pub b_stride: usize,
     pub c: *mut f32, // [m][panel], rows `c_stride` apart
     pub c_stride: usize,
     pub accumulate: bool,
 }
 
-impl<A: Layout> Product<A> {
+impl<A: Layout, B: Stored> Product<A, B> {
     /// # Safety
     /// The pointers hold what their shapes say; the processor has the instruction set.
     #[inline(always)]
@@ -148,12 +148,12 @@ impl<A: Layout> Product<A> {
         &self,
         sums: &mut [[L::V; PANEL_VECTORS]; M],
         a: *const f32,
-        b: *const f32,
-    ) -> (*const f32, *const f32) {
+        b: *const B,
+    ) -> (*const f32, *const B) {
         // SAFETY: the caller's.
         unsafe {
             let panel: [L::V; PANEL_VECTORS] =
-                std::array::from_fn(|j| L::load(b.wrapping_add(j * L::N)));
+                std::array::from_fn(|j| B::load::<L>(b.wrapping_add(j * L::N)));
             for (i, row) in sums.iter_mut().enumerate() {
                 let a = L::splat(*a.wrapping_add(i * self.layout.row_stride::<L>()));
                 for (sum, &b) in row.iter_mut().zip(&panel) {

@@ -14,6 +14,9 @@ use super::shape::{Input, KEY_TILE, Shape, Target, add_weighted};
 /// Keys below which another thread is not worth waking.
 const MIN_KEYS: usize = 8 * KEY_TILE;
 
+/// Lines that one vector of a key is multiplied with before the next.
+const LINES: usize = 4;
+
 /// Lines up to which this way of attending is faster than that of `rows`.
 const MAX_LINES: usize = 16;
 
@@ -79,8 +82,8 @@ struct Task<'a, E> {
 
 /// What a task works in.
 struct Scratch {
-    scores: Vec<f32>, // [lines][KEY_TILE]
-    v: Vec<f32>,      // [KEY_TILE][padded]
+    scores: Vec<f32>, // [kv_heads][lines][KEY_TILE]
+    v: Vec<f32>,      // [KEY_TILE][padded], of one head that is no whole number of panels wide
 }
 
 impl<E: Stored> Kernel for Task<'_, E> {
@@ -97,7 +100,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
             padded,
         };
         let mut scratch = Scratch {
-            scores: vec![0.0; lines * KEY_TILE],
+            scores: vec![0.0; shape.kv_heads * lines * KEY_TILE],
             v: vec![0.0; KEY_TILE * padded],
         };
         let heads: Vec<Vec<f32>> = (0..shape.kv_heads)
@@ -105,17 +108,24 @@ impl<E: Stored> Kernel for Task<'_, E> {
             .collect();
         for start in self.keys.clone().step_by(KEY_TILE) {
             let keys = start..(start + KEY_TILE).min(self.keys.end);
-            // Head by head, so that a tile of K and V comes from memory once.
-            for (kv_head, q) in heads.iter().enumerate() {
+            // SAFETY: the buffers hold one tile of keys; the instruction set is the caller's.
+            unsafe { self.scores::<L>(&heads, &keys, &mut scratch.scores) }
+            let scores = scratch.scores.chunks_exact_mut(lines * KEY_TILE);
+            for (kv_head, scores) in scores.enumerate() {
                 let softmax = &mut part.softmax[kv_head * lines..][..lines];
                 let sums = &mut part.out[kv_head * lines * padded..][..lines * padded];
-                // SAFETY: the buffers hold one tile of keys; the instruction set is the caller's.
+                // SAFETY: as above.
                 unsafe {
-                    self.weights::<L>(&mut scratch.scores, (kv_head, q), &keys, softmax, sums);
-                    let v = &mut scratch.v;
-                    self.input.widen_v::<L>(kv_head, keys.clone(), v, padded);
-                    let weights = (&scratch.scores[..], Strided::<KEY_TILE>);
-                    add_weighted::<L>(weights, keys.len(), v, sums, padded);
+                    self.weights::<L>(scores, &keys, softmax, sums);
+                    let weights = (&*scores, Strided::<KEY_TILE>);
+                    if padded == shape.head_dim {
+                        let v = (self.input.values(keys.start, kv_head), shape.kv_width());
+                        add_weighted::<L, E>(weights, keys.len(), v, sums, padded);
+                    } else {
+                        let v = &mut scratch.v;
+                        self.input.widen_v::<L>(kv_head, keys.clone(), v, padded);
+                        add_weighted::<L, f32>(weights, keys.len(), (v, padded), sums, padded);
+                    }
                 }
             }
         }
@@ -124,59 +134,89 @@ impl<E: Stored> Kernel for Task<'_, E> {
 }
 
 impl<E: Stored> Task<'_, E> {
-    /// Turns `scores` into one head's weights of some keys; what was summed up is scaled to their maximum.
+    /// Turns one head's scores of some keys into weights; what was summed up is scaled to their maximum.
     #[inline(always)]
     unsafe fn weights<L: Lanes>(
         &self,
         scores: &mut [f32],
-        head: (usize, &[f32]),
         keys: &Range<usize>,
         softmax: &mut [Running],
         sums: &mut [f32],
     ) {
-        // SAFETY: `scores` holds a tile of keys per line; the instruction set is the caller's.
-        unsafe {
-            self.scores::<L>(head, keys, scores);
-            let lines = softmax.iter_mut().zip(scores.chunks_exact_mut(KEY_TILE));
-            let sums = sums.chunks_exact_mut(sums.len() / lines.len());
-            for (line, ((softmax, scores), sums)) in lines.zip(sums).enumerate() {
-                let visible = &self.input.visible[line / self.input.shape.group()];
-                let start = visible.start.clamp(keys.start, keys.end) - keys.start;
-                let end = visible.end.clamp(keys.start, keys.end) - keys.start;
-                if start == end {
-                    scores.fill(0.0);
-                    continue;
-                }
+        let lines = softmax.iter_mut().zip(scores.chunks_exact_mut(KEY_TILE));
+        let sums = sums.chunks_exact_mut(sums.len() / lines.len());
+        for (line, ((softmax, scores), sums)) in lines.zip(sums).enumerate() {
+            let visible = &self.input.visible[line / self.input.shape.group()];
+            let start = visible.start.clamp(keys.start, keys.end) - keys.start;
+            let end = visible.end.clamp(keys.start, keys.end) - keys.start;
+            if start == end {
+                scores.fill(0.0);
+                continue;
+            }
+            // SAFETY: whole tiles and rows; the instruction set is the caller's.
+            unsafe {
                 let factor = softmax.absorb::<L>(scores, start..end);
                 scale_row::<L>(sums, factor);
             }
         }
     }
 
-    /// Scores of all of a head's lines with some keys: each key is read once, as it lies.
+    /// Scores of all lines with some keys: K is read once, as it lies.
     #[inline(always)]
-    unsafe fn scores<L: Lanes>(
-        &self,
-        (kv_head, q): (usize, &[f32]),
-        keys: &Range<usize>,
-        scores: &mut [f32],
-    ) {
+    unsafe fn scores<L: Lanes>(&self, heads: &[Vec<f32>], keys: &Range<usize>, scores: &mut [f32]) {
         let dim = self.input.shape.head_dim;
-        let whole = dim / L::N * L::N;
+        let of_head = scores.len() / heads.len();
         for (i, key) in keys.clone().enumerate() {
-            let k = self.input.key(key, kv_head);
-            for (line, q) in q.chunks_exact(dim).enumerate() {
-                // SAFETY: vectors inside the key and the query, which are as long.
-                unsafe {
-                    let mut sums = L::splat(0.0);
-                    for (k, q) in k.chunks_exact(L::N).zip(q.chunks_exact(L::N)) {
-                        sums = L::fma(E::load::<L>(k.as_ptr()), L::load(q.as_ptr()), sums);
+            for (kv_head, q) in heads.iter().enumerate() {
+                let k = self.input.key(key, kv_head);
+                let scores = &mut scores[kv_head * of_head..][..of_head];
+                let lines = q.chunks(LINES * dim);
+                for (q, scores) in lines.zip(scores.chunks_mut(LINES * KEY_TILE)) {
+                    // SAFETY: `q` holds so many lines, `scores` a tile for each; the rest is the caller's.
+                    unsafe {
+                        match q.len() / dim {
+                            4 => dots::<L, E, 4>(q, k, &mut scores[i..]),
+                            3 => dots::<L, E, 3>(q, k, &mut scores[i..]),
+                            2 => dots::<L, E, 2>(q, k, &mut scores[i..]),
+                            _ => dots::<L, E, 1>(q, k, &mut scores[i..]),
+                        }
                     }
-                    let rest = k[whole..].iter().zip(&q[whole..]);
-                    let rest: f32 = rest.map(|(k, q)| k.widen() * q).sum();
-                    scores[line * KEY_TILE + i] = L::sum(sums) + rest;
                 }
             }
         }
     }
+}
+
+/// Products of `M` lines `[M][dim]` with one key `[dim]`, written [`KEY_TILE`] apart.
+///
+/// # Safety
+/// The processor has the instruction set; `scores` reaches to the last line's.
+#[inline(always)]
+unsafe fn dots<L: Lanes, E: Stored, const M: usize>(q: &[f32], k: &[E], scores: &mut [f32]) {
+    let dim = k.len();
+    let whole = dim / L::N * L::N;
+    // SAFETY: vectors inside the key and the lines, which are as long.
+    unsafe {
+        let mut sums = [L::splat(0.0); M];
+        for place in (0..whole).step_by(L::N) {
+            let k = E::load::<L>(k.as_ptr().add(place));
+            for (line, sum) in sums.iter_mut().enumerate() {
+                *sum = L::fma(k, L::load(q.as_ptr().add(line * dim + place)), *sum);
+            }
+        }
+        for (line, &sum) in sums.iter().enumerate() {
+            *scores.get_unchecked_mut(line * KEY_TILE) = L::sum(sum);
+        }
+    }
+    if whole < dim {
+        for (line, q) in q.chunks_exact(dim).enumerate() {
+            scores[line * KEY_TILE] += rest(&q[whole..], &k[whole..]);
+        }
+    }
+}
+
+/// The product of what is no whole vector.
+#[inline(never)]
+fn rest<E: Stored>(q: &[f32], k: &[E]) -> f32 {
+    q.iter().zip(k).map(|(q, k)| q * k.widen()).sum()
 }

@@ -173,7 +173,7 @@ impl<E: Stored> Task<'_, E> {
             let weights = &scratch.scores[lines.start * KEY_TILE..];
             let sums = &mut scratch.out[lines.start * padded..lines.end * padded];
             let weights = (weights, Strided::<KEY_TILE>);
-            add_weighted::<L>(weights, KEY_TILE, &scratch.v, sums, padded);
+            add_weighted::<L, f32>(weights, KEY_TILE, (&scratch.v, padded), sums, padded);
         }
     }
 

@@ -32,6 +32,7 @@ impl Shape {
     }
 
     /// Where a token's K or V of a head begins.
+    #[inline]
     fn kv_start(self, token: usize, kv_head: usize) -> usize {
         token * self.kv_width() + kv_head * self.head_dim
     }
@@ -78,8 +79,15 @@ impl<E: Stored> Input<'_, E> {
     }
 
     /// K of one token and head.
+    #[inline]
     pub(super) fn key(&self, key: usize, kv_head: usize) -> &[E] {
         &self.k[self.shape.kv_start(key, kv_head)..][..self.shape.head_dim]
+    }
+
+    /// This head's V from a token on, rows [`Shape::kv_width`] apart.
+    #[inline]
+    pub(super) fn values(&self, token: usize, kv_head: usize) -> &[E] {
+        &self.v[self.shape.kv_start(token, kv_head)..]
     }
 
     /// This head's V of some tokens, rows `padded` apart.
@@ -106,13 +114,13 @@ impl<E: Stored> Input<'_, E> {
 /// Adds weighted V to sums: `[lines][k] x [k][padded]` onto `[lines][padded]`, `lines` as many as `sums` holds.
 ///
 /// # Safety
-/// The processor has the instruction set; `weights` holds `k` values per line in `layout`, `v` `k` rows of `padded`,
-/// which is a whole number of panels.
+/// The processor has the instruction set; `weights` holds `k` values per line in its layout, `v` `k` rows of `padded`
+/// values, so far apart, and `padded` is a whole number of panels.
 #[inline(always)]
-pub(super) unsafe fn add_weighted<L: Lanes>(
+pub(super) unsafe fn add_weighted<L: Lanes, E: Stored>(
     weights: (&[f32], impl Layout),
     k: usize,
-    v: &[f32],
+    (v, v_stride): (&[E], usize),
     sums: &mut [f32],
     padded: usize,
 ) {
@@ -125,7 +133,7 @@ pub(super) unsafe fn add_weighted<L: Lanes>(
                 a: weights.0.as_ptr(),
                 layout: weights.1,
                 b: v.as_ptr().add(panel),
-                b_stride: padded,
+                b_stride: v_stride,
                 c: sums.as_mut_ptr().add(panel),
                 c_stride: padded,
                 accumulate: true,

@@ -7,6 +7,8 @@
 //! second kernel merges the parts.
 
 mod kernel;
+mod load;
+mod walk;
 
 use std::ops::Range;
 
@@ -16,7 +18,8 @@ use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use self::kernel::{InputLaunch, attend_kernel, attend_part_kernel, merge_kernel};
+use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
+use self::load::InputLaunch;
 use crate::kernel::cube::{empty, per_element};
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
