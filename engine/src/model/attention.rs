@@ -28,7 +28,7 @@ pub(super) fn attention_weights<B: FusionBackend>(
     cache: &LayerCache<B>,
 ) -> Tensor<B, 2> {
     let (k, _) = cache.tensors();
-    let k = k.slice([0..end]);
+    let k = k.narrow(0, 0, end);
     over_tiles(q, visible, |tile, visible| {
         let [m, heads, _] = tile.dims();
         let weights = masked_softmax(scaled_scores(tile, k.clone()), visible); // [kv_heads, group * m, end]

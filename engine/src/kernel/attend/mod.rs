@@ -33,7 +33,7 @@ pub(super) fn reference<B: Backend>(
     let group = heads / kv_heads;
     let start = visible.first().map_or(0, |range| range.start);
     let end = visible.last().map_or(0, |range| range.end);
-    let [k, v] = [k, v].map(|x| x.slice([start..end]).cast(DType::F32));
+    let [k, v] = [k, v].map(|x| x.narrow(0, start, end - start).cast(DType::F32));
     let within = |range: &Range<usize>| range.start - start..range.end - start;
     let visible: Vec<Range<usize>> = visible.iter().map(within).collect();
     let scores = scaled_scores(q.cast(DType::F32), k); // [kv_heads, group * m, n]
