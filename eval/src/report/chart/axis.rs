@@ -21,6 +21,8 @@ pub(crate) struct Axis {
 const TICKS: f64 = 5.0;
 /// Ticks closer than this share of the axis would overlap.
 const MIN_GAP: f64 = 0.065;
+/// And for each character of a label.
+const GAP_OF_CHARACTER: f64 = 0.026;
 
 impl Axis {
     /// A linear axis over the values, widened to round ends inside `[floor, ceiling]`.
@@ -123,11 +125,10 @@ impl Axis {
         for &value in candidates {
             let whole = (value.log10() - value.log10().round()).abs() < 1e-9;
             let place = axis.place(value).unwrap_or(0.0);
-            if (decades <= 2.2 || whole || candidates.len() <= 8) && place - last >= MIN_GAP {
-                axis.ticks.push(Tick {
-                    value,
-                    text: log_text(value),
-                });
+            let text = log_text(value);
+            let gap = MIN_GAP.max(GAP_OF_CHARACTER * text.chars().count() as f64);
+            if (decades <= 2.2 || whole || candidates.len() <= 8) && place - last >= gap {
+                axis.ticks.push(Tick { value, text });
                 last = place;
             }
         }
@@ -290,6 +291,9 @@ mod tests {
     fn log_ticks_stand_at_the_values_unless_they_would_overlap() {
         let axis = Axis::log_at("%", [5.0, 1.0, 2.0, 10.0, 10.5, 5.0]).unwrap();
         assert_eq!(texts(&axis), ["1", "2", "5", "10"]);
+        let tokens = [512.0, 1024.0, 2048.0, 3072.0, 4096.0, 6144.0, 7680.0];
+        let axis = Axis::log_at("tokens", tokens).unwrap();
+        assert_eq!(texts(&axis), ["512", "1024", "2048", "3072", "6144"]);
     }
 
     #[test]
