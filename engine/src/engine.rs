@@ -366,8 +366,8 @@ impl<B: FusionBackend> Engine<B> {
         let kv_dtype = self.info.identity.kv_dtype;
         let start = prefix.len() + neighbours.len();
         let ids = [neighbours, chunk_ids].concat();
-        // Attention of a few rows sums in another order than that of many, and so do products on GPUs: with the prefix cached before
-        // the first chunk, a chunk's bytes do not depend on what was computed before it.
+        // Attention of a few rows sums in another order than that of many, and so do products on
+        // GPUs: with the prefix cached before the first chunk, a chunk's bytes do not depend on what was computed before it.
         if self.prefixes.is_missing(prefix) {
             self.run_alone(prefix, &ids, RowWindow::None, &mut |_| {})?;
         }

@@ -2,15 +2,12 @@
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
-use burn::tensor::{Element, Tensor, TensorPrimitive};
+use burn::tensor::{Tensor, TensorPrimitive};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::flex::{whole, with_stored_type};
+use super::flex::{in_tasks, whole, with_stored_type};
 use super::simd::Stored;
 
-/// Values a thread takes at a time.
-const TASK_VALUES: usize = 16 * 1024;
 /// Values in f32 at a time: they stay in the L1 cache.
 const STRIP: usize = 512;
 
@@ -23,17 +20,8 @@ pub(super) fn reference<B: Backend>(x: FloatTensor<B>, y: FloatTensor<B>) -> Flo
 /// The Flex version, rounded once: in place unless `x` is shared.
 pub(super) fn on_flex(x: FlexTensor, y: FlexTensor) -> FlexTensor {
     let (mut x, y) = (whole(x), whole(y));
-    with_stored_type!(x.dtype(), E => add::<E>(&mut x, &y));
+    with_stored_type!(x.dtype(), E => in_tasks(x.storage_mut::<E>(), y.storage(), add_strips));
     x
-}
-
-fn add<E: Stored + Element>(x: &mut FlexTensor, y: &FlexTensor) {
-    let (x, y): (&mut [E], &[E]) = (x.storage_mut(), y.storage());
-    if x.len() <= TASK_VALUES {
-        return add_strips(x, y);
-    }
-    let tasks = x.par_chunks_mut(TASK_VALUES).zip(y.par_chunks(TASK_VALUES));
-    tasks.for_each(|(x, y)| add_strips(x, y));
 }
 
 fn add_strips<E: Stored>(x: &mut [E], y: &[E]) {

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::kv::StoredRows;
 
-/// Values a thread converts at a time.
+/// Values a thread takes at a time.
 const TASK_VALUES: usize = 16 * 1024;
 
 impl FusionBackend for Flex {
@@ -158,26 +158,30 @@ pub(super) fn from_floats<const D: usize>(
 
 fn widened<E: Stored>(values: &[E]) -> Vec<f32> {
     let mut wide = vec![0.0; values.len()];
-    if values.len() <= TASK_VALUES {
-        E::widen_row(values, &mut wide);
-        return wide;
-    }
-    let tasks = wide.par_chunks_mut(TASK_VALUES);
-    let tasks = tasks.zip(values.par_chunks(TASK_VALUES));
-    tasks.for_each(|(wide, values)| E::widen_row(values, wide));
+    in_tasks(&mut wide, values, |wide, values| E::widen_row(values, wide));
     wide
 }
 
 fn narrowed<E: Stored>(values: &[f32]) -> Vec<E> {
     let mut narrow = vec![E::zeroed(); values.len()];
-    if values.len() <= TASK_VALUES {
-        E::narrow_row(values, &mut narrow);
-        return narrow;
-    }
-    let tasks = narrow.par_chunks_mut(TASK_VALUES);
-    let tasks = tasks.zip(values.par_chunks(TASK_VALUES));
-    tasks.for_each(|(narrow, values)| E::narrow_row(values, narrow));
+    in_tasks(&mut narrow, values, |narrow, values| {
+        E::narrow_row(values, narrow)
+    });
     narrow
+}
+
+/// Does `work` on two rows of the same length, part by part on all threads; at once where they are short.
+pub(super) fn in_tasks<T: Send, U: Sync>(
+    to: &mut [T],
+    from: &[U],
+    work: impl Fn(&mut [T], &[U]) + Sync,
+) {
+    if to.len() <= TASK_VALUES {
+        return work(to, from);
+    }
+    let tasks = to.par_chunks_mut(TASK_VALUES);
+    let tasks = tasks.zip(from.par_chunks(TASK_VALUES));
+    tasks.for_each(|(to, from)| work(to, from));
 }
 
 /// The sizes of a tensor.

@@ -6,13 +6,9 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
 use burn::tensor::{Tensor, TensorPrimitive};
 use burn_flex::FlexTensor;
-use rayon::prelude::*;
 
-use super::flex::{dims, floats, from_floats, into_floats, whole};
+use super::flex::{dims, floats, from_floats, in_tasks, into_floats, whole};
 use super::simd::{Isa, Kernel, Lanes, exp};
-
-/// Floats a thread takes at a time.
-const TASK_FLOATS: usize = 16 * 1024;
 
 /// Plain tensor code.
 pub(super) fn reference<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>) -> FloatTensor<B> {
@@ -26,16 +22,7 @@ pub(super) fn on_flex(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
     let mut out = into_floats(gate);
     let up = whole(up);
     let (up, isa) = (floats(&up), Isa::best());
-    let gated = |gate: &mut [f32], up: &[f32]| isa.run(Gate { gate, up });
-    match out.len() <= TASK_FLOATS {
-        true => gated(&mut out, &up),
-        false => {
-            let tasks = out
-                .par_chunks_mut(TASK_FLOATS)
-                .zip(up.par_chunks(TASK_FLOATS));
-            tasks.for_each(|(gate, up)| gated(gate, up));
-        }
-    }
+    in_tasks(&mut out, &up, |gate, up| isa.run(Gate { gate, up }));
     from_floats(out, shape, dtype)
 }
 

@@ -99,9 +99,10 @@ impl<E: Stored> Kernel for Task<'_, E> {
             out: vec![0.0; shape.kv_heads * lines * padded],
             padded,
         };
+        let is_whole = padded == shape.head_dim;
         let mut scratch = Scratch {
             scores: vec![0.0; shape.kv_heads * lines * KEY_TILE],
-            v: vec![0.0; KEY_TILE * padded],
+            v: vec![0.0; if is_whole { 0 } else { KEY_TILE * padded }],
         };
         let heads: Vec<Vec<f32>> = (0..shape.kv_heads)
             .map(|kv_head| self.input.queries(0..m, kv_head))
@@ -118,7 +119,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
                 unsafe {
                     self.weights::<L>(scores, &keys, softmax, sums);
                     let weights = (&*scores, Strided::<KEY_TILE>);
-                    if padded == shape.head_dim {
+                    if is_whole {
                         let v = (self.input.values(keys.start, kv_head), shape.kv_width());
                         add_weighted::<L, E>(weights, keys.len(), v, sums, padded);
                     } else {
