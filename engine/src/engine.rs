@@ -217,6 +217,9 @@ impl<B: FusionBackend> Engine<B> {
         if B::COMPILES_WHILE_RUNNING {
             Self::try_device(device)?;
         }
+        if let Some(memory) = B::host_memory(device) {
+            readers.read_into(memory);
+        }
         check_dtype::<B>("dtype", dtype, device)?;
         check_dtype::<B>("kv_dtype", options.kv_dtype.dtype(), device)?;
         let decoder = match options.random_weights {

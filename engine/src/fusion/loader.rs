@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use super::plan::FusionPlan;
 use super::readers::{Readers, Ticket};
 use super::rows::layer_reads;
-use crate::kv::{BlockSpan, BufferRing, HostBuffer, KvIdentity, LayerSource, SourceError, Tier};
+use crate::kv::{
+    BlockSpan, BufferRing, HostBuffer, KvIdentity, LayerSource, Lent, SourceError, Tier,
+};
 
 /// One source per chunk of the prompt; `None` where the chunk is missed.
 pub(crate) type Sources = Vec<Option<Arc<dyn LayerSource>>>;
@@ -44,32 +46,27 @@ pub(crate) struct LoadedBlock {
     /// The chunk's positions in the prompt.
     pub rows: Range<usize>,
     tier: Tier,
-    /// `None` only while it is being dropped.
-    block: Option<Arc<HostBuffer>>,
-    ring: Arc<BufferRing>,
+    block: Arc<Lent>,
 }
 
 impl LoadedBlock {
     /// The K block, before RoPE, in the stored dtype.
     pub(crate) fn k(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| block.k())
+        self.block.k()
     }
 
     /// The V block in the stored dtype.
     pub(crate) fn v(&self) -> &[u8] {
-        self.block.as_ref().map_or(&[], |block| block.v())
+        self.block.v()
+    }
+
+    /// Both, for a device that copies them later.
+    pub(crate) fn share(&self) -> [bytes::Bytes; 2] {
+        Lent::share(&self.block)
     }
 
     fn bytes(&self) -> u64 {
         (self.k().len() + self.v().len()) as u64
-    }
-}
-
-impl Drop for LoadedBlock {
-    fn drop(&mut self) {
-        if let Some(block) = self.block.take() {
-            self.ring.give(block);
-        }
     }
 }
 
@@ -100,21 +97,21 @@ impl BlockRead {
         let buffer = Arc::get_mut(&mut block).ok_or_else(|| SourceError {
             message: "a buffer to read into is in use".into(),
         })?;
-        let read = source.read_layer(self.layer, buffer);
-        let loaded = self.loaded(source.tier(), block, ring);
-        read?; // after that, so that the buffer goes round in this case too
-        if let Some(block) = &loaded.block {
-            source.keep(self.layer, block);
+        match source.read_layer(self.layer, buffer) {
+            Ok(()) => source.keep(self.layer, &block),
+            Err(error) => {
+                ring.give(block);
+                return Err(error);
+            }
         }
-        Ok(loaded)
+        Ok(self.loaded(source.tier(), block, ring))
     }
 
     fn loaded(&self, tier: Tier, block: Arc<HostBuffer>, ring: &Arc<BufferRing>) -> LoadedBlock {
         LoadedBlock {
             rows: self.rows.clone(),
             tier,
-            block: Some(block),
-            ring: Arc::clone(ring),
+            block: Arc::new(Lent::new(block, ring)),
         }
     }
 

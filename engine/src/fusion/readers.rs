@@ -11,10 +11,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::loader::{BadBlock, BlockRead, LoadedBlock, Sources};
-use crate::kv::{BufferRing, LayerSource, SourceError};
+use crate::kv::{BufferRing, HostMemory, LayerSource, SourceError};
 
-/// Threads that read. Two keep a device busy while one of them verifies what it has read.
-const READER_THREADS: usize = 2;
+/// Threads that read, at least. Two keep a disk busy while one of them verifies what it has read.
+const MIN_READER_THREADS: usize = 2;
+/// At most: more add nothing to what memory gives.
+const MAX_READER_THREADS: usize = 4;
+/// Cores for each of them: the others compute.
+const CORES_PER_READER: usize = 4;
 /// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt's
 /// buffers are bounded to one more.
 pub const READ_AHEAD_LAYERS: usize = 4;
@@ -77,7 +81,7 @@ impl Readers {
     /// Where the system refuses a thread.
     pub(crate) fn start() -> io::Result<Self> {
         let readers = Self::idle();
-        for i in 0..READER_THREADS {
+        for i in 0..reader_threads() {
             let shared = Arc::clone(&readers.shared);
             std::thread::Builder::new()
                 .name(format!("ragweave-read-{i}"))
@@ -99,6 +103,11 @@ impl Readers {
         }
     }
 
+    /// Has blocks read into such memory from here on. The first call counts.
+    pub(crate) fn read_into(&self, memory: Arc<dyn HostMemory>) {
+        self.shared.ring.allocate_in(memory);
+    }
+
     /// Queues a prompt's blocks, given layer by layer.
     pub(super) fn open(&self, layers: Vec<Vec<BlockRead>>, sources: Sources) -> Ticket {
         let mut state = self.shared.lock();
@@ -112,6 +121,12 @@ impl Readers {
             shared: Arc::clone(&self.shared),
         }
     }
+}
+
+/// As many as this machine has use for.
+fn reader_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / CORES_PER_READER).clamp(MIN_READER_THREADS, MAX_READER_THREADS)
 }
 
 impl Drop for Readers {

@@ -129,6 +129,8 @@ impl<B: FusionBackend> Stored<B> {
         let layer = cache.layer_mut(layer_idx);
         for (block, (rows, rotation)) in blocks.iter().zip(&self.rotations) {
             let [k, v] = stored_rows(ctx, block);
+            let [shared_k, shared_v] = block.share();
+            let (k, v) = (k.shared(shared_k), v.shared(shared_v));
             layer.place(rows.start, &k, &v, rotation);
         }
         Ok(self.kept[layer_idx].then(|| placed(ctx, &blocks)))

@@ -4,9 +4,11 @@
 //! ties to the lower position, the same on every device. The rows are then gathered by Burn's `select`
 //! and scattered by [`FusionBackend::overwrite_rows`].
 //!
-//! Products are Burn's, which times its kernels for a shape when it first meets it.
+//! Products of 16-bit rows are ours where the device has tensor cores for them, and those of f32 stay f32
+//! there. Others are Burn's, which times its kernels for a shape when it first meets it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::element::BoolElement;
@@ -18,12 +20,13 @@ use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
 use cubecl::server::CubeCountSelection;
 
+use super::pinned::Pinned;
 use super::rotate::Rotation;
 use super::{
     FusionBackend, attend, linear, overwrite_rows, place_rows, rms_norm, rotate, row_distance,
     swiglu,
 };
-use crate::kv::StoredRows;
+use crate::kv::{HostMemory, StoredRows};
 
 /// Units of a cube that reduces one row.
 pub(super) const ROW_UNITS: usize = 256;
@@ -39,11 +42,24 @@ where
 
     type Weight = CubeTensor<R>;
 
+    fn host_memory(device: &R::Device) -> Option<Arc<dyn HostMemory>> {
+        let pinned = Pinned::new(R::client(device));
+        pinned.map(|pinned| Arc::new(pinned) as _)
+    }
+
     fn weight(matrix: CubeTensor<R>) -> CubeTensor<R> {
         matrix
     }
 
     fn project(x: CubeTensor<R>, weight: &CubeTensor<R>) -> CubeTensor<R> {
+        if let Some(product) = linear::cube::Product::new(&x, weight) {
+            return product.launch(x, weight.clone());
+        }
+        if linear::exact::is_needed(&x)
+            && let Ok(product) = linear::exact::project(x.clone(), weight.clone())
+        {
+            return product;
+        }
         linear::plain::project::<Self>(x, weight.clone())
     }
 
@@ -114,6 +130,16 @@ pub(super) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
         true => tensor,
         false => tensor.copy(),
     }
+}
+
+/// Elements to a vector of at most 16 bytes: as many as divide a row.
+pub(super) fn vector_size(width: usize, dtype: DType) -> usize {
+    let most = 16 / dtype.size();
+    let sizes = (0..=most.ilog2()).rev().map(|power| 1 << power);
+    sizes
+        .into_iter()
+        .find(|&n| width.is_multiple_of(n))
+        .unwrap_or(1)
 }
 
 /// One unit per element.

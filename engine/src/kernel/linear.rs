@@ -1,5 +1,10 @@
 //! Projections: `y = x W^T`, and rows of a weight as embeddings.
 
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod cube;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod exact;
+
 use std::sync::Arc;
 
 use burn::tensor::DType;

@@ -12,10 +12,14 @@ mod attend;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod cube;
 mod flex;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod fragments;
 mod linear;
 mod masked_softmax;
 mod overwrite_rows;
 mod panel;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod pinned;
 mod place_rows;
 mod rms_norm;
 mod rotate;
@@ -29,6 +33,7 @@ mod tile;
 mod tuning;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -39,7 +44,7 @@ pub use tensors::*;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use tuning::keep_tuning_in;
 
-use crate::kv::StoredRows;
+use crate::kv::{HostMemory, StoredRows};
 
 /// A Burn backend with the operations KV fusion needs.
 pub trait FusionBackend: Backend {
@@ -55,6 +60,11 @@ pub trait FusionBackend: Backend {
     /// them and be woken by them, which costs a decode step more than its arithmetic.
     fn close_by<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
+    }
+
+    /// Where stored KV is read into, on its way to the device; `None` where any memory is as good.
+    fn host_memory(_device: &Self::Device) -> Option<Arc<dyn HostMemory>> {
+        None
     }
 
     /// Takes a matrix over.

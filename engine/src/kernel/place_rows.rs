@@ -80,8 +80,8 @@ fn place<E: Stored + Element + Pod>(
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod cube {
-    //! The CubeCL kernels and their launcher: the stored bytes go up once, as they are, and one kernel
-    //! converts them, rotates them and writes them where they belong.
+    //! The CubeCL kernels and their launcher: the stored bytes go up once, as they are, from where they were
+    //! read to, and one kernel converts them, rotates them and writes them where they belong.
 
     use burn::tensor::{Bytes, Shape};
     use burn_cubecl::CubeRuntime;
@@ -188,17 +188,14 @@ pub(super) mod cube {
         buffer
     }
 
-    /// The rows as they are stored, beside `like`; through pinned memory where the runtime has it.
+    /// The rows as they are stored, beside `like`.
     fn upload<R: CubeRuntime>(stored: &StoredRows<'_>, like: &CubeTensor<R>) -> CubeTensor<R> {
         let client = &like.client;
-        // What no tensor holds as it is stored is widened here.
-        let mut bytes = match stored.dtype() {
+        let bytes = match stored.dtype() {
+            // What no tensor holds as it is stored is widened here.
             KvDtype::Int8 => Bytes::from_elems(stored.widen()),
-            KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => {
-                Bytes::from_bytes_vec(stored.bytes().to_vec())
-            }
+            KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => stored.to_bytes(),
         };
-        client.staging(std::iter::once(&mut bytes), false);
         let handle = client.create(bytes);
         let (shape, dtype) = (Shape::from(stored.shape()), stored.dtype().dtype());
         CubeTensor::new_contiguous(client.clone(), like.device.clone(), shape, handle, dtype)

@@ -71,28 +71,29 @@ unsafe fn silu_of<L: Lanes>(x: L::V) -> L::V {
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod cube {
-    //! The CubeCL kernel and its launcher: one unit per element, in f32.
+    //! The CubeCL kernel and its launcher: one unit per vector of elements, in f32.
 
     use burn_cubecl::CubeRuntime;
     use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
 
-    use crate::kernel::cube::{empty, per_element};
+    use crate::kernel::cube::{empty, per_element, vector_size};
 
     #[cube(launch)]
-    fn swiglu_kernel<F: Float>(
-        gate: &Tensor<F>,
-        up: &Tensor<F>,
-        out: &mut Tensor<F>,
+    fn swiglu_kernel<F: Float, N: Size>(
+        gate: &Tensor<Vector<F, N>>,
+        up: &Tensor<Vector<F, N>>,
+        out: &mut Tensor<Vector<F, N>>,
         #[define(F)] _dtype: StorageType,
     ) {
-        if ABSOLUTE_POS >= gate.shape(0) * gate.shape(1) {
+        if ABSOLUTE_POS >= gate.shape(0) * gate.shape(1) / N::value() {
             terminate!();
         }
-        let x = f32::cast_from(gate[ABSOLUTE_POS]);
-        let silu = x / (1.0 + (-x).exp());
-        out[ABSOLUTE_POS] = F::cast_from(silu * f32::cast_from(up[ABSOLUTE_POS]));
+        let x = Vector::<f32, N>::cast_from(gate[ABSOLUTE_POS]);
+        let one = Vector::<f32, N>::new(1.0);
+        let silu = x / (one + (-x).exp());
+        out[ABSOLUTE_POS] = Vector::cast_from(silu * Vector::cast_from(up[ABSOLUTE_POS]));
     }
 
     pub(in crate::kernel) fn launch<R: CubeRuntime>(
@@ -103,11 +104,13 @@ pub(super) mod cube {
         let (rows, width, dtype) = (gate.meta.shape()[0], gate.meta.shape()[1], gate.dtype);
         let out = empty(&gate, [rows, width], dtype);
         let client = gate.client.clone();
-        let (cube_count, cube_dim) = per_element(&client, rows * width);
+        let n = vector_size(width, dtype);
+        let (cube_count, cube_dim) = per_element(&client, rows * width / n);
         swiglu_kernel::launch::<R>(
             &client,
             cube_count,
             cube_dim,
+            n,
             gate.into_tensor_arg(),
             up.into_tensor_arg(),
             out.clone().into_tensor_arg(),

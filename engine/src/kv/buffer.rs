@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use aligned_vec::{AVec, ConstAlign};
+use super::host_memory::{HostMemory, PageMemory};
 
 /// Alignment of buffers and of the blocks in them: the page of the store and of direct IO.
 pub const BLOCK_ALIGN: usize = 4096;
@@ -46,17 +46,20 @@ impl BlockSpan {
 /// Page-aligned memory for one [`BlockSpan`]. It is used again for spans that fit, and then still
 /// holds older bytes: whoever fills it fills both blocks.
 pub struct HostBuffer {
-    bytes: AVec<u8, ConstAlign<BLOCK_ALIGN>>,
+    memory: PageMemory,
     span: BlockSpan,
 }
 
 impl HostBuffer {
     /// A buffer of zeros for `span`.
     pub fn new(span: BlockSpan) -> Self {
-        let mut bytes = AVec::new(BLOCK_ALIGN);
-        bytes.reserve_exact(span.bytes());
-        bytes.resize(span.bytes(), 0);
-        Self { bytes, span }
+        Self::new_in(span, None)
+    }
+
+    /// The same in such memory, where it has room.
+    pub(crate) fn new_in(span: BlockSpan, memory: Option<&dyn HostMemory>) -> Self {
+        let memory = PageMemory::new(span.bytes(), memory);
+        Self { memory, span }
     }
 
     /// Takes the buffer for another span; `false`, and no change, where it is too small.
@@ -74,28 +77,33 @@ impl HostBuffer {
 
     /// Bytes of memory held, whatever the span needs.
     pub fn capacity(&self) -> usize {
-        self.bytes.len()
+        self.memory.len()
     }
 
     pub fn k(&self) -> &[u8] {
-        &self.bytes[self.span.k()]
+        &self.memory.bytes()[self.span.k()]
     }
 
     pub fn v(&self) -> &[u8] {
-        &self.bytes[self.span.v()]
+        &self.memory.bytes()[self.span.v()]
     }
 
     /// The K and the V block, to be filled one by one.
     pub fn blocks_mut(&mut self) -> (&mut [u8], &mut [u8]) {
         let (k, v) = (self.span.k(), self.span.v());
-        let (head, tail) = self.bytes.split_at_mut(v.start);
+        let (head, tail) = self.memory.bytes_mut().split_at_mut(v.start);
         (&mut head[k], &mut tail[..v.len()])
+    }
+
+    /// Both blocks with the padding behind each.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.memory.bytes()[..self.span.bytes()]
     }
 
     /// Both blocks with the padding behind each, on a page border: what one read fills.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = self.span.bytes();
-        &mut self.bytes[..len]
+        &mut self.memory.bytes_mut()[..len]
     }
 }
 

@@ -1,14 +1,17 @@
 //! Buffers that go round: taken for a read, given back when what was read has been placed, and
 //! taken again by the next layer and the next request without being allocated or cleared.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use super::HostMemory;
 use super::buffer::{BlockSpan, HostBuffer};
 
 /// Idle buffers, in the order in which they came back.
 pub(crate) struct BufferRing {
     idle: Mutex<Vec<Arc<HostBuffer>>>,
     max_idle_bytes: usize,
+    /// Of new buffers.
+    memory: OnceLock<Arc<dyn HostMemory>>,
 }
 
 impl BufferRing {
@@ -18,7 +21,13 @@ impl BufferRing {
         Self {
             idle: Mutex::default(),
             max_idle_bytes,
+            memory: OnceLock::new(),
         }
+    }
+
+    /// Takes new buffers from `memory`. The first call counts.
+    pub(crate) fn allocate_in(&self, memory: Arc<dyn HostMemory>) {
+        let _ = self.memory.set(memory);
     }
 
     /// A buffer for `span` that nobody else holds: the smallest idle one that is large enough, or a
@@ -30,7 +39,8 @@ impl BufferRing {
         {
             return buffer;
         }
-        Arc::new(HostBuffer::new(span))
+        let memory = self.memory.get().map(|memory| &**memory);
+        Arc::new(HostBuffer::new_in(span, memory))
     }
 
     fn take_idle(&self, bytes: usize) -> Option<Arc<HostBuffer>> {
@@ -70,6 +80,56 @@ impl BufferRing {
     }
 }
 
+/// A buffer that goes back to its ring with its last holder.
+pub(crate) struct Lent {
+    /// `None` only while it is being dropped.
+    block: Option<Arc<HostBuffer>>,
+    ring: Arc<BufferRing>,
+}
+
+impl Lent {
+    pub(crate) fn new(block: Arc<HostBuffer>, ring: &Arc<BufferRing>) -> Self {
+        Self {
+            block: Some(block),
+            ring: Arc::clone(ring),
+        }
+    }
+
+    pub(crate) fn k(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| block.k())
+    }
+
+    pub(crate) fn v(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| block.v())
+    }
+
+    /// The K and the V block, for somebody who may hold them for longer.
+    pub(crate) fn share(lent: &Arc<Self>) -> [bytes::Bytes; 2] {
+        let Some(block) = &lent.block else {
+            return Default::default();
+        };
+        let whole = bytes::Bytes::from_owner(Whole(Arc::clone(lent)));
+        [block.span().k(), block.span().v()].map(|side| whole.slice(side))
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(block) = self.block.take() {
+            self.ring.give(block);
+        }
+    }
+}
+
+/// All bytes of a lent buffer.
+struct Whole(Arc<Lent>);
+
+impl AsRef<[u8]> for Whole {
+    fn as_ref(&self) -> &[u8] {
+        self.0.block.as_ref().map_or(&[], |block| block.bytes())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,6 +160,23 @@ mod tests {
         ring.give(buffer);
         assert!(idle(&ring).is_empty());
         ring.give(held);
+        assert_eq!(idle(&ring), [2 * 4096]);
+    }
+
+    #[test]
+    fn a_lent_buffer_comes_back_with_its_last_holder() {
+        let ring = Arc::new(BufferRing::new(1 << 20));
+        let mut buffer = ring.take(BlockSpan::new(3, 2));
+        let (k, v) = Arc::get_mut(&mut buffer).unwrap().blocks_mut();
+        k.fill(7);
+        v.fill(8);
+        let lent = Arc::new(Lent::new(buffer, &ring));
+        let [k, v] = Lent::share(&lent);
+        drop(lent);
+        drop(k);
+        assert!(idle(&ring).is_empty());
+        assert_eq!(v[..], [8, 8]);
+        drop(v);
         assert_eq!(idle(&ring), [2 * 4096]);
     }
 

@@ -1,5 +1,7 @@
 //! Rows of one stored block, as the kernels read them.
 
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+use burn::tensor::AllocationProperty;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Bytes, Tensor, TensorData};
 use bytemuck::Pod;
@@ -9,12 +11,14 @@ use half::{bf16, f16};
 use super::{KvDtype, KvSide, int8};
 
 /// `[n, kv_heads, head_dim]` in the stored dtype, little-endian.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct StoredRows<'a> {
     bytes: &'a [u8],
     dtype: KvDtype,
     side: KvSide,
     shape: [usize; 3],
+    /// The same bytes for somebody who holds them for longer.
+    shared: Option<bytes::Bytes>,
 }
 
 impl<'a> StoredRows<'a> {
@@ -28,6 +32,15 @@ impl<'a> StoredRows<'a> {
             dtype,
             side,
             shape,
+            shared: None,
+        }
+    }
+
+    /// With the same bytes for a device that copies them later.
+    pub(crate) fn shared(self, bytes: bytes::Bytes) -> Self {
+        Self {
+            shared: Some(bytes),
+            ..self
         }
     }
 
@@ -39,10 +52,13 @@ impl<'a> StoredRows<'a> {
         self.dtype
     }
 
-    /// As they are stored.
+    /// As they are stored, and without a copy where they are shared.
     #[cfg(any(feature = "cuda", feature = "vulkan"))]
-    pub(crate) fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        match &self.shared {
+            Some(bytes) => Bytes::from_shared(bytes.clone(), AllocationProperty::Other),
+            None => Bytes::from_bytes_vec(self.bytes.to_vec()),
+        }
     }
 
     /// All of it on a device, in the tensor dtype of the stored one.

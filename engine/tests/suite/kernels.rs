@@ -294,9 +294,21 @@ pub fn swiglu_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     }
 }
 
+/// Rows, columns and length of sums: for each size of tile, sizes that fill it and sizes that do not, and
+/// sums that are split.
+const PRODUCTS: [(usize, usize, usize); 7] = [
+    (1, 130, 64),
+    (67, 33, 576),
+    (3, 34, 24),
+    (20, 130, 1032),
+    (50, 96, 4096),
+    (130, 256, 512),
+    (300, 34, 4104),
+];
+
 pub fn project_and_embed_read_the_same_matrix<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 13);
-    for (m, n, k) in [(1, 130, 64), (67, 33, 576)] {
+    for (m, n, k) in PRODUCTS {
         for (dtype, rounding) in dtypes::<B>(device) {
             let x = random::<B, 2>([m, k], dtype, device);
             let matrix = random::<B, 2>([n, k], dtype, device);

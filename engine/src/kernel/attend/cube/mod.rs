@@ -5,9 +5,13 @@
 //! the first and the last one that its lines see, and keeps the softmax running in f32. Where there are too few
 //! lines to fill the device, as in decoding, the keys are split over cubes too (Flash-Decoding) and a
 //! second kernel merges the parts.
+//!
+//! `kernel`, with `walk`, runs on every device; `tensor_cores` is for 16-bit rows where the device
+//! multiplies fragments of them.
 
 mod kernel;
 mod load;
+mod tensor_cores;
 mod walk;
 
 use std::ops::Range;
@@ -20,6 +24,7 @@ use cubecl::prelude::*;
 
 use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
 use self::load::InputLaunch;
+use self::tensor_cores::{Fragments, PackedInputLaunch};
 use crate::kernel::cube::{empty, per_element};
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
@@ -101,10 +106,54 @@ impl Tile {
     }
 }
 
+/// Which kernel, and how it cuts the work.
+#[derive(Debug, Clone, Copy)]
+enum Kernel {
+    Units(Tile),
+    TensorCores(Fragments),
+}
+
+impl Kernel {
+    /// `None` where no kernel fits the device.
+    fn choose<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
+        let head_dim = q.meta.shape()[2];
+        let most = q.client.properties().hardware.max_shared_memory_size;
+        let fragments = Fragments::new(n_lines, head_dim);
+        if fragments.shared_bytes() <= most && fragments.fit(q) {
+            return Some(Self::TensorCores(fragments));
+        }
+        Tile::new(n_lines, head_dim, most).map(Self::Units)
+    }
+
+    /// Lines of a cube.
+    fn lines(&self) -> usize {
+        match self {
+            Self::Units(tile) => tile.lines,
+            Self::TensorCores(fragments) => fragments.lines(),
+        }
+    }
+
+    /// Keys of a tile.
+    fn keys(&self) -> usize {
+        match self {
+            Self::Units(tile) => tile.keys,
+            Self::TensorCores(_) => tensor_cores::KEYS,
+        }
+    }
+
+    fn units(&self) -> usize {
+        match self {
+            Self::Units(tile) => tile.units(),
+            Self::TensorCores(fragments) => fragments.units(),
+        }
+    }
+}
+
 /// One launch: sizes and the work's split.
 pub(in crate::kernel) struct Attention<'a> {
     visible: &'a [Range<usize>],
-    tile: Tile,
+    kernel: Kernel,
+    head_dim: usize,
     /// Cubes of lines, KV heads, parts of the keys.
     cubes: [usize; 3],
     /// Keys of a part.
@@ -120,23 +169,23 @@ impl<'a> Attention<'a> {
     ) -> Option<Self> {
         let (heads, head_dim) = (q.meta.shape()[1], q.meta.shape()[2]);
         let kv_heads = k.meta.shape()[1];
-        let hardware = &q.client.properties().hardware;
         let n_lines = visible.len() * (heads / kv_heads);
-        let tile = Tile::new(n_lines, head_dim, hardware.max_shared_memory_size)?;
         if q.dtype != k.dtype || visible.is_empty() {
             return None;
         }
-        let n_cubes = n_lines.div_ceil(tile.lines) * kv_heads;
-        let processors = hardware.num_streaming_multiprocessors;
+        let kernel = Kernel::choose(q, n_lines)?;
+        let n_cubes = n_lines.div_ceil(kernel.lines()) * kv_heads;
+        let processors = q.client.properties().hardware.num_streaming_multiprocessors;
         let wanted = processors.map_or(PROCESSORS, |n| n as usize) * CUBES_PER_PROCESSOR;
         let keys = visible[visible.len() - 1].end - visible[0].start;
         let parts = (wanted / n_cubes).min(keys / MIN_KEYS_PER_PART).max(1);
-        let part = keys.div_ceil(parts).next_multiple_of(tile.keys);
-        let cubes = [n_lines.div_ceil(tile.lines), kv_heads, keys.div_ceil(part)];
+        let part = keys.div_ceil(parts).next_multiple_of(kernel.keys());
+        let lines = n_lines.div_ceil(kernel.lines());
         Some(Self {
             visible,
-            tile,
-            cubes,
+            kernel,
+            head_dim,
+            cubes: [lines, kv_heads, keys.div_ceil(part)],
             part,
         })
     }
@@ -148,30 +197,43 @@ impl<'a> Attention<'a> {
         k: CubeTensor<R>,
         v: CubeTensor<R>,
     ) -> CubeTensor<R> {
-        let (client, dtype) = (q.client.clone(), q.dtype);
-        let [x, y, z] = self.cubes;
-        let count = CubeCount::Static(x as u32, y as u32, z as u32);
-        let dim = CubeDim::new_1d(self.tile.units() as u32);
-        let out = empty(
-            &q,
-            [self.visible.len(), q.meta.shape()[1] * self.tile.head_dim],
-            dtype,
-        );
+        let width = q.meta.shape()[1] * self.head_dim;
+        let out = empty(&q, [self.visible.len(), width], q.dtype);
         let visible = self.upload_ranges(&q);
         let input = [q, k, v].map(into_contiguous);
-        if z > 1 {
-            let parts = self.attend_parts(input, visible, (count, dim));
-            return merge(parts, out);
+        match self.cubes[2] {
+            1 => self.attend_whole(input, visible, out),
+            _ => merge(self.attend_parts(input, visible), out),
         }
-        attend_kernel::launch::<R>(
-            &client,
-            count,
-            dim,
-            arguments(input, visible),
-            out.clone().into_tensor_arg(),
-            self.tile,
-            dtype.into(),
-        );
+    }
+
+    fn cubes(&self) -> (CubeCount, CubeDim) {
+        let [x, y, z] = self.cubes;
+        let count = CubeCount::Static(x as u32, y as u32, z as u32);
+        (count, CubeDim::new_1d(self.kernel.units() as u32))
+    }
+
+    fn attend_whole<R: CubeRuntime>(
+        &self,
+        input: [CubeTensor<R>; 3],
+        visible: CubeTensor<R>,
+        out: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let (client, dtype) = (out.client.clone(), out.dtype.into());
+        let (count, dim) = self.cubes();
+        let result = out.clone().into_tensor_arg();
+        match self.kernel {
+            Kernel::Units(tile) => {
+                let input = arguments(input, visible);
+                attend_kernel::launch::<R>(&client, count, dim, input, result, tile, dtype);
+            }
+            Kernel::TensorCores(fragments) => {
+                let input = packed_arguments(input, visible);
+                tensor_cores::attend_kernel::launch::<R>(
+                    &client, count, dim, input, result, fragments, dtype,
+                );
+            }
+        }
         out
     }
 
@@ -180,24 +242,29 @@ impl<'a> Attention<'a> {
         &self,
         input: [CubeTensor<R>; 3],
         visible: CubeTensor<R>,
-        (count, dim): (CubeCount, CubeDim),
     ) -> [CubeTensor<R>; 2] {
         let [q, ..] = &input;
-        let (client, dtype) = (q.client.clone(), q.dtype);
+        let (client, dtype) = (q.client.clone(), q.dtype.into());
         let (parts, heads) = (self.cubes[2], self.visible.len() * q.meta.shape()[1]);
-        let sums = empty(q, [parts, heads, self.tile.head_dim], DType::F32);
+        let sums = empty(q, [parts, heads, self.head_dim], DType::F32);
         let states = empty(q, [parts, heads, 2], DType::F32);
-        attend_part_kernel::launch::<R>(
-            &client,
-            count,
-            dim,
-            arguments(input, visible),
-            sums.clone().into_tensor_arg(),
-            states.clone().into_tensor_arg(),
-            self.part,
-            self.tile,
-            dtype.into(),
-        );
+        let (count, dim) = self.cubes();
+        let [to_sums, to_states] = [&sums, &states].map(|to| to.clone().into_tensor_arg());
+        let part = self.part;
+        match self.kernel {
+            Kernel::Units(tile) => {
+                let input = arguments(input, visible);
+                attend_part_kernel::launch::<R>(
+                    &client, count, dim, input, to_sums, to_states, part, tile, dtype,
+                );
+            }
+            Kernel::TensorCores(fragments) => {
+                let input = packed_arguments(input, visible);
+                tensor_cores::attend_part_kernel::launch::<R>(
+                    &client, count, dim, input, to_sums, to_states, part, fragments, dtype,
+                );
+            }
+        }
         [sums, states]
     }
 
@@ -219,6 +286,14 @@ fn arguments<F: Float, R: CubeRuntime>(
 ) -> InputLaunch<F, R> {
     let [q, k, v, visible] = [q, k, v, visible].map(CubeTensor::into_tensor_arg);
     InputLaunch::new(q, k, v, visible)
+}
+
+fn packed_arguments<F: Float, R: CubeRuntime>(
+    [q, k, v]: [CubeTensor<R>; 3],
+    visible: CubeTensor<R>,
+) -> PackedInputLaunch<F, R> {
+    let [q, k, v, visible] = [q, k, v, visible].map(CubeTensor::into_tensor_arg);
+    PackedInputLaunch::new(q, k, v, visible)
 }
 
 /// The parts of each head, brought to one peak, in `out`.

@@ -1,0 +1,194 @@
+//! The product of 16-bit matrices on tensor cores: many tiles at once, each with copies running ahead of
+//! the products (as in CUTLASS's pipelined kernels).
+//!
+//! Burn's own product tries dozens of kernels at the first meeting with a shape, minutes on a new device,
+//! and the one it takes is slower: the figures are in `docs/results/gpu.md`. It stays for f32, for single
+//! rows, where the weight's way through memory is all that counts, and for devices without fragments.
+
+mod kernel;
+
+use burn::tensor::DType;
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use self::kernel::{merge_kernel, project_kernel, project_part_kernel};
+use crate::kernel::cube::{empty, per_element};
+use crate::kernel::fragments::{self, OCTET, PLANE_UNITS};
+
+/// Octets of a row in a stage: 64 values.
+const STAGE_OCTETS: usize = 8;
+/// Stages that are filled ahead, the one being multiplied among them.
+const STAGES: usize = 3;
+/// Cubes per multiprocessor that keep it busy.
+const CUBES_PER_PROCESSOR: usize = 2;
+/// Multiprocessors, where the runtime does not tell.
+const PROCESSORS: usize = 16;
+/// Stages of a part at least: merging would cost more than it gains.
+const MIN_STAGES_PER_PART: usize = 8;
+
+/// A cube's part of the result, and how its planes share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Tile {
+    /// Planes along the rows, and along the columns.
+    planes: [usize; 2],
+    /// Rows and columns of a plane, multiples of 16.
+    plane: [usize; 2],
+}
+
+impl Tile {
+    /// For `m` rows. The widest tile reads least from shared memory for each product, unless too many of
+    /// its rows were empty.
+    fn new(m: usize) -> Self {
+        let halves = m.div_ceil(64);
+        let (planes, plane) = match m {
+            ..=16 => ([1, 4], [16, 32]),
+            17..=32 => ([1, 4], [32, 32]),
+            _ if halves % 2 == 1 && halves <= 5 => ([2, 2], [32, 64]),
+            _ => ([2, 2], [64, 64]),
+        };
+        Self { planes, plane }
+    }
+
+    fn rows(&self) -> usize {
+        self.planes[0] * self.plane[0]
+    }
+
+    fn columns(&self) -> usize {
+        self.planes[1] * self.plane[1]
+    }
+
+    fn units(&self) -> usize {
+        self.planes[0] * self.planes[1] * PLANE_UNITS
+    }
+
+    /// Of a row in shared memory: one more keeps eight rows on different banks.
+    fn stride(&self) -> usize {
+        STAGE_OCTETS + 1
+    }
+
+    /// Octets of one stage of `x`.
+    fn x_octets(&self) -> usize {
+        self.rows() * self.stride()
+    }
+
+    /// Octets of one stage of the weight.
+    fn weight_octets(&self) -> usize {
+        self.columns() * self.stride()
+    }
+
+    fn shared_bytes(&self) -> usize {
+        STAGES * (self.x_octets() + self.weight_octets()) * 16
+    }
+
+    /// Fragments of 16 rows of a plane.
+    fn row_fragments(&self) -> usize {
+        self.plane[0] / 16
+    }
+
+    /// Fragments of 8 columns of a plane.
+    fn column_fragments(&self) -> usize {
+        self.plane[1] / 8
+    }
+}
+
+/// One launch: sizes and the work's split.
+pub(in crate::kernel) struct Product {
+    tile: Tile,
+    m: usize,
+    n: usize,
+    /// Cubes of rows, of columns, parts of the sums.
+    cubes: [usize; 3],
+    /// Stages of a part.
+    part: usize,
+}
+
+impl Product {
+    /// `[m, k]` times the transpose of `[n, k]`; `None` where the kernel does not fit the device, the
+    /// types or the sizes.
+    pub(in crate::kernel) fn new<R: CubeRuntime>(
+        x: &CubeTensor<R>,
+        weight: &CubeTensor<R>,
+    ) -> Option<Self> {
+        let (m, k, n) = (x.meta.shape()[0], x.meta.shape()[1], weight.meta.shape()[0]);
+        let tile = Tile::new(m);
+        let hardware = &x.client.properties().hardware;
+        let fits = m > 1
+            && k > 0
+            && k.is_multiple_of(OCTET)
+            && n.is_multiple_of(2)
+            && x.dtype == weight.dtype
+            && matches!(x.dtype, DType::F16 | DType::BF16)
+            && tile.shared_bytes() <= hardware.max_shared_memory_size
+            && x.client.properties().features.copy_async
+            && fragments::are_supported(&x.client, x.dtype.into());
+        if !fits {
+            return None;
+        }
+        let (rows, columns) = (m.div_ceil(tile.rows()), n.div_ceil(tile.columns()));
+        let stages = k.div_ceil(STAGE_OCTETS * OCTET);
+        let processors = hardware.num_streaming_multiprocessors;
+        let wanted = processors.map_or(PROCESSORS, |n| n as usize) * CUBES_PER_PROCESSOR;
+        let parts = wanted / (rows * columns);
+        let part = stages.div_ceil(parts.clamp(1, stages.div_ceil(MIN_STAGES_PER_PART)));
+        Some(Self {
+            tile,
+            m,
+            n,
+            cubes: [rows, columns, stages.div_ceil(part)],
+            part,
+        })
+    }
+
+    /// `[m, n]`, in the dtype of `x`.
+    pub(in crate::kernel) fn launch<R: CubeRuntime>(
+        self,
+        x: CubeTensor<R>,
+        weight: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let (client, dtype) = (x.client.clone(), x.dtype);
+        let out = empty(&x, [self.m, self.n], dtype);
+        let [rows, columns, parts] = self.cubes;
+        let count = CubeCount::Static(rows as u32, columns as u32, parts as u32);
+        let dim = CubeDim::new_1d(self.tile.units() as u32);
+        let [x, weight] = [x, weight].map(|matrix| into_contiguous(matrix).into_tensor_arg());
+        if parts == 1 {
+            let result = out.clone().into_tensor_arg();
+            project_kernel::launch::<R>(
+                &client,
+                count,
+                dim,
+                x,
+                weight,
+                result,
+                self.tile,
+                dtype.into(),
+            );
+            return out;
+        }
+        let sums = empty(&out, [parts, self.m, self.n], DType::F32);
+        let result = sums.clone().into_tensor_arg();
+        project_part_kernel::launch::<R>(
+            &client,
+            count,
+            dim,
+            x,
+            weight,
+            result,
+            self.part,
+            self.tile,
+            dtype.into(),
+        );
+        merge(sums, out)
+    }
+}
+
+/// The sum of the parts, in `out`.
+fn merge<R: CubeRuntime>(sums: CubeTensor<R>, out: CubeTensor<R>) -> CubeTensor<R> {
+    let (client, dtype) = (out.client.clone(), out.dtype);
+    let (count, dim) = per_element(&client, out.meta.shape().num_elements() / 2);
+    let (sums, result) = (sums.into_tensor_arg(), out.clone().into_tensor_arg());
+    merge_kernel::launch::<R>(&client, count, dim, sums, result, dtype.into());
+    out
+}

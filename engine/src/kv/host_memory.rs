@@ -1,0 +1,60 @@
+//! The memory of host buffers: the allocator's, or such as a device copies from without the CPU's help.
+
+use aligned_vec::{AVec, ConstAlign};
+use burn::tensor::Bytes;
+
+use super::BLOCK_ALIGN;
+
+/// Gives memory that a device copies from without the CPU's help: pinned memory.
+pub trait HostMemory: Send + Sync {
+    /// Zeros; `None` where there is no such memory left.
+    fn allocate(&self, len: usize) -> Option<Bytes>;
+}
+
+/// Memory on a page border.
+pub(super) enum PageMemory {
+    Plain(AVec<u8, ConstAlign<BLOCK_ALIGN>>),
+    Pinned {
+        bytes: Bytes,
+        /// The first byte on a page border.
+        first: usize,
+    },
+}
+
+impl PageMemory {
+    /// Zeros, in `memory` where it is given and has room.
+    pub(super) fn new(len: usize, memory: Option<&dyn HostMemory>) -> Self {
+        let pinned = memory.and_then(|memory| memory.allocate(len + BLOCK_ALIGN));
+        let Some(bytes) = pinned else {
+            let mut bytes = AVec::new(BLOCK_ALIGN);
+            bytes.reserve_exact(len);
+            bytes.resize(len, 0);
+            return Self::Plain(bytes);
+        };
+        let address = bytes.as_ptr().addr();
+        let first = address.next_multiple_of(BLOCK_ALIGN) - address;
+        Self::Pinned { bytes, first }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Plain(bytes) => bytes.len(),
+            Self::Pinned { bytes, .. } => bytes.len() - BLOCK_ALIGN,
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Pinned { bytes, first } => &bytes[*first..*first + bytes.len() - BLOCK_ALIGN],
+        }
+    }
+
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len();
+        match self {
+            Self::Plain(bytes) => bytes,
+            Self::Pinned { bytes, first } => &mut bytes[*first..*first + len],
+        }
+    }
+}
