@@ -91,7 +91,7 @@ pub(super) mod cube {
 
     use super::Rotation;
     use crate::kernel::FusionBackend;
-    use crate::kernel::cube::{per_element, writable};
+    use crate::kernel::cube::{per_element, upload as upload_bytes, writable};
     use crate::kernel::rotate::cube::places_of_pair;
     use crate::kv::{KvDtype, StoredRows};
 
@@ -190,14 +190,19 @@ pub(super) mod cube {
 
     /// The rows as they are stored, beside `like`.
     fn upload<R: CubeRuntime>(stored: &StoredRows<'_>, like: &CubeTensor<R>) -> CubeTensor<R> {
-        let client = &like.client;
         let bytes = match stored.dtype() {
             // What no tensor holds as it is stored is widened here.
             KvDtype::Int8 => Bytes::from_elems(stored.widen()),
             KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => stored.to_bytes(),
         };
-        let handle = client.create(bytes);
+        let handle = upload_bytes(bytes, like);
         let (shape, dtype) = (Shape::from(stored.shape()), stored.dtype().dtype());
-        CubeTensor::new_contiguous(client.clone(), like.device.clone(), shape, handle, dtype)
+        CubeTensor::new_contiguous(
+            like.client.clone(),
+            like.device.clone(),
+            shape,
+            handle,
+            dtype,
+        )
     }
 }

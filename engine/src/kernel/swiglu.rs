@@ -92,7 +92,8 @@ pub(super) mod cube {
         }
         let x = Vector::<f32, N>::cast_from(gate[ABSOLUTE_POS]);
         let one = Vector::<f32, N>::new(1.0);
-        let silu = x / (one + (-x).exp());
+        let zero = Vector::<f32, N>::new(0.0);
+        let silu = x / (one + (zero - x).exp());
         out[ABSOLUTE_POS] = Vector::cast_from(silu * Vector::cast_from(up[ABSOLUTE_POS]));
     }
 

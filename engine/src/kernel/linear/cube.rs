@@ -2,8 +2,8 @@
 //! the products (as in CUTLASS's pipelined kernels).
 //!
 //! Burn's own product tries dozens of kernels at the first meeting with a shape, minutes on a new device,
-//! and the one it takes is slower: the figures are in `docs/results/gpu.md`. It stays for f32, for single
-//! rows, where the weight's way through memory is all that counts, and for devices without fragments.
+//! and the one it takes is slower: the figures are in `docs/results/gpu.md`. It stays for devices without
+//! fragments.
 
 mod kernel;
 
@@ -14,6 +14,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
 use self::kernel::{merge_kernel, project_kernel, project_part_kernel};
+use super::row;
 use crate::kernel::cube::{empty, per_element};
 use crate::kernel::fragments::{self, OCTET, PLANE_UNITS};
 
@@ -114,7 +115,7 @@ impl Product {
         let (m, k, n) = (x.meta.shape()[0], x.meta.shape()[1], weight.meta.shape()[0]);
         let tile = Tile::new(m);
         let hardware = &x.client.properties().hardware;
-        let fits = m > 1
+        let fits = m > 0
             && k > 0
             && k.is_multiple_of(OCTET)
             && n.is_multiple_of(2)
@@ -147,6 +148,9 @@ impl Product {
         x: CubeTensor<R>,
         weight: CubeTensor<R>,
     ) -> CubeTensor<R> {
+        if self.m == 1 {
+            return row::launch(x, weight);
+        }
         let (client, dtype) = (x.client.clone(), x.dtype);
         let out = empty(&x, [self.m, self.n], dtype);
         let [rows, columns, parts] = self.cubes;

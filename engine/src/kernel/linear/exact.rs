@@ -7,7 +7,6 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubek::matmul::definition::{MatmulElems, MatmulGlobalElems, MatmulSetupError};
 use cubek::matmul::launch::{Strategy, launch_ref};
-use cubek::matmul::routines::BlueprintStrategy;
 use cubek::std::InputBinding;
 
 use crate::kernel::cube::empty;
@@ -43,10 +42,9 @@ pub(in crate::kernel) fn project<R: CubeRuntime>(
         rhs: f32,
         out: f32,
     };
-    let strategy = Strategy::SimpleUnit(BlueprintStrategy::Inferred(Default::default()));
     let mut dtypes = MatmulElems::from_globals(&globals);
     launch_ref(
-        &strategy,
+        &Strategy::Naive,
         &client,
         x,
         weight,
