@@ -151,21 +151,21 @@ impl Controller {
     }
 
     /// Full prefill, where it is so much faster than all that stored KV could give that looking any up would be a waste.
-    /// `plan` has every chunk a hit.
+    /// `plan` has every chunk a hit; `tiers` tell where each would come from.
     ///
     /// # Errors
     /// A mode that the model cannot run.
     pub fn full_if_clear(
         &self,
         plan: &FusionPlan,
+        tiers: &[Option<Tier>],
         auto: &Auto,
     ) -> Result<Option<Choice>, EngineError> {
         let rates = self.rates();
         if rates.n_learned() == 0 {
             return Ok(None);
         }
-        let tiers = vec![Some(Tier::Memory); plan.chunk_states().len()];
-        self.forecaster(&rates, &tiers).full_if_clear(plan, auto)
+        self.forecaster(&rates, tiers).full_if_clear(plan, auto)
     }
 
     /// What a plan is foreseen to take.
@@ -198,10 +198,16 @@ impl Controller {
         self.rates().learn(&job, &report.timings);
     }
 
+    /// Learns how long it took to look up and open the stored KV of so many chunks.
+    pub fn opened(&self, n_chunks: usize, time: Duration) {
+        self.rates().learn_open(time.as_secs_f64(), n_chunks);
+    }
+
     /// Learns how fast stored KV is read, from a source that a request has left unread. Blocks.
     pub fn sample(&self, spare: Spare) {
         match spare.read(&self.model) {
-            Ok(sampled) => self.rates().learn_sample(&sampled),
+            Ok(Some(sampled)) => self.rates().learn_sample(&sampled),
+            Ok(None) => {}
             // A bad block is in quarantine by now, and was logged.
             Err(error) => tracing::debug!(%error, "stored KV could not be sampled"),
         }

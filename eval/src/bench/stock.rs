@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use ragweave_engine::{
-    ChunkKv, EngineHandle, KvIdentity, LayerSource, MemorySource, PromptSegments,
+    ChunkKv, EngineHandle, KvIdentity, LayerSource, MemorySource, PromptSegments, Tier,
 };
 use ragweave_server::sources::BlobSource;
 use ragweave_store::{BlobGeometry, BlobKey, ChunkRecord, Document, Identity, Store, StoreOptions};
@@ -86,6 +86,14 @@ impl Stock {
             Self::Memory(chunks) => chunks.truncate(n),
         }
         first
+    }
+
+    /// Where its KV is read from.
+    pub(crate) fn tier(&self) -> Tier {
+        match self {
+            Self::Memory(_) => Tier::Memory,
+            Self::Store { .. } => Tier::Disk,
+        }
     }
 
     /// Before a run: its reads come from where they are to come from.

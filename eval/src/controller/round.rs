@@ -83,25 +83,39 @@ impl Rounds<'_> {
         let start = Instant::now();
         let (workload, controller) = (self.workload, self.controller);
         let widest = plan(&workload.segments, &self.blend, workload.engine.model())?;
-        let (choice, sources) = match controller.full_if_clear(&widest, &self.auto)? {
+        let expected = vec![Some(workload.stock.tier()); workload.segments.chunks.len()];
+        let full = controller.full_if_clear(&widest, &expected, &self.auto)?;
+        let is_looked_up = full.is_none();
+        let (choice, mut sources) = match full {
             Some(full) => (full, workload.no_sources()),
             None => {
+                let opening = Instant::now();
                 let sources = workload.stock.sources()?;
-                (
-                    controller.choose(&widest, &tiers(&sources), &self.auto)?,
-                    sources,
-                )
+                controller.opened(sources.len(), opening.elapsed());
+                let choice = controller.choose(&widest, &tiers(&sources), &self.auto)?;
+                (choice, sources)
             }
         };
         let tiers = tiers(&sources);
-        let mut sources = sources;
-        let spare = Spare::take(&choice.plan, &mut sources);
+        let spare = match is_looked_up {
+            true => Spare::take(&choice.plan, &mut sources),
+            false => Some(self.not_looked_up()),
+        };
         let sample = workload
             .first_token(start, choice.plan.clone(), sources)
             .await?;
         controller.learn(&choice.plan, &tiers, &sample.report);
         spare.into_iter().for_each(|spare| controller.sample(spare));
         Ok(Chosen { sample, choice })
+    }
+}
+
+impl Rounds<'_> {
+    /// The first chunk, to be opened when the answer is out.
+    fn not_looked_up(&self) -> Spare {
+        let first = self.workload.stock.first(1);
+        let n_tokens = self.workload.segments.chunks[0].len();
+        Spare::not_looked_up(n_tokens, move || first.sources().ok()?.pop()?)
     }
 }
 

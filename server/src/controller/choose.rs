@@ -60,8 +60,8 @@ impl Forecaster<'_> {
         Ok(best(self.candidates(plan, auto)?))
     }
 
-    /// Full prefill, if it wins even with every chunk at hand: then nothing need be looked up. `plan` has every chunk
-    /// a hit.
+    /// Full prefill, if it wins even with every chunk stored, and with what looking them up takes: then nothing need be
+    /// looked up. `plan` has every chunk a hit.
     ///
     /// # Errors
     /// As [`FusionPlan::in_mode`].
@@ -70,7 +70,12 @@ impl Forecaster<'_> {
         plan: &FusionPlan,
         auto: &Auto,
     ) -> Result<Option<Choice>, EngineError> {
-        let mut choice = best(self.candidates(plan, auto)?);
+        let mut candidates = self.candidates(plan, auto)?;
+        let opening = self.rates.open_seconds(plan.chunk_states().len());
+        for candidate in candidates.iter_mut().skip(1) {
+            candidate.forecast.seconds += opening;
+        }
+        let mut choice = best(candidates);
         let others = choice
             .candidates
             .iter()
@@ -80,7 +85,7 @@ impl Forecaster<'_> {
         let is_clear = choice.forecast.seconds * (1.0 + CLEAR) < next;
         choice
             .reason
-            .push_str(", even with all KV in memory: not looked up");
+            .push_str(", even with all KV stored: not looked up");
         Ok((is_clear && *choice.plan.mode() == Mode::Full).then_some(choice))
     }
 

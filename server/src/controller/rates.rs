@@ -10,6 +10,8 @@ use super::sample::Sampled;
 
 /// Weight of the newest value in the means over requests.
 const NEWEST: f64 = 0.1;
+/// The same for the time to open a chunk: it changes at once when the index leaves the page cache.
+const NEWEST_OPENING: f64 = 0.3;
 
 /// The time of one plan, foreseen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +33,8 @@ pub(super) struct Rates {
     /// Means over requests: seconds a request occupies the engine, and |log(actual / foreseen)|.
     service_s: Option<f64>,
     error: Option<f64>,
+    /// Mean of the seconds to look up and open one chunk's stored KV.
+    open_s: Option<f64>,
 }
 
 /// [`Rates`] as a file holds them.
@@ -39,6 +43,8 @@ pub(super) struct SavedRates {
     n_learned: u64,
     service_s: Option<f64>,
     mean_log_error: Option<f64>,
+    #[serde(default)]
+    open_s: Option<f64>,
     compute: SavedFilter,
     read: SavedFilter,
 }
@@ -51,6 +57,7 @@ impl Rates {
             n_learned: 0,
             service_s: None,
             error: None,
+            open_s: None,
         }
     }
 
@@ -77,20 +84,37 @@ impl Rates {
             let error = (actual / foreseen).ln().abs();
             // The first forecasts rest on guesses, and say nothing of those that follow.
             if self.n_learned > 0 {
-                self.error = Some(mean(self.error, error));
+                self.error = Some(mean(self.error, error, NEWEST));
             }
             self.n_learned += 1;
         }
     }
 
-    /// Takes in a read alone.
+    /// Takes in how long it took to look up and open so many chunks.
+    pub(super) fn learn_open(&mut self, seconds: f64, n_chunks: usize) {
+        if n_chunks > 0 && seconds.is_finite() {
+            let newest = seconds / n_chunks as f64;
+            self.open_s = Some(mean(self.open_s, newest, NEWEST_OPENING));
+        }
+    }
+
+    /// Seconds that looking up and opening so many chunks takes; 0 while nothing is known.
+    pub(super) fn open_seconds(&self, n_chunks: usize) -> f64 {
+        self.open_s.unwrap_or(0.0) * n_chunks as f64
+    }
+
+    /// Takes in a read alone, and the opening before it where that was timed.
     pub(super) fn learn_sample(&mut self, sampled: &Sampled) {
         let Sampled {
             tier,
             n_reads,
             bytes,
             time,
+            opened,
         } = *sampled;
+        if let Some(opened) = opened {
+            self.learn_open(opened.as_secs_f64(), 1);
+        }
         self.learn_read(
             &reads_of(Some(tier), n_reads, bytes as f64),
             time.as_secs_f64(),
@@ -103,7 +127,7 @@ impl Rates {
 
     /// Takes in how long a request has occupied the engine, prefill and answer.
     pub(super) fn occupied(&mut self, seconds: f64) {
-        self.service_s = Some(mean(self.service_s, seconds));
+        self.service_s = Some(mean(self.service_s, seconds, NEWEST));
     }
 
     /// How long a request waits behind `ahead` others, of which one has begun.
@@ -126,6 +150,7 @@ impl Rates {
             n_learned: self.n_learned,
             service_s: self.service_s,
             mean_log_error: self.error,
+            open_s: self.open_s,
             compute: self.compute.save(),
             read: self.read.save(),
         }
@@ -134,7 +159,10 @@ impl Rates {
     /// `None` where the file's rates are those of another version, or no numbers.
     pub(super) fn restore(saved: &SavedRates) -> Option<Self> {
         let is_sound = |value: &Option<f64>| value.is_none_or(|v| v.is_finite() && v >= 0.0);
-        if !is_sound(&saved.service_s) || !is_sound(&saved.mean_log_error) {
+        if ![saved.service_s, saved.mean_log_error, saved.open_s]
+            .iter()
+            .all(is_sound)
+        {
             return None;
         }
         Some(Self {
@@ -143,10 +171,12 @@ impl Rates {
             n_learned: saved.n_learned,
             service_s: saved.service_s,
             error: saved.mean_log_error,
+            open_s: saved.open_s,
         })
     }
 }
 
-fn mean(known: Option<f64>, newest: f64) -> f64 {
-    known.map_or(newest, |known| known + NEWEST * (newest - known))
+/// The mean with `newest` taken in at this weight.
+fn mean(known: Option<f64>, newest: f64, weight: f64) -> f64 {
+    known.map_or(newest, |known| known + weight * (newest - known))
 }

@@ -8,10 +8,19 @@ use ragweave_engine::{FusionPlan, HostBuffer, LayerSource, Mode, ModelInfo, Sour
 /// Layers read: a few megabytes at most.
 const MAX_LAYERS: usize = 4;
 
+/// Looks a source up and opens it; `None` where there is nothing any more.
+type Open = Box<dyn FnOnce() -> Option<Box<dyn LayerSource>> + Send>;
+
 /// A source that a plan leaves unread.
 pub struct Spare {
-    source: Box<dyn LayerSource>,
+    source: Unread,
     n_tokens: usize,
+}
+
+enum Unread {
+    Opened(Box<dyn LayerSource>),
+    /// Not even looked up: how long that takes is a part of what is asked.
+    NotLookedUp(Open),
 }
 
 /// What was read, and how long it took.
@@ -20,6 +29,8 @@ pub(super) struct Sampled {
     pub(super) n_reads: usize,
     pub(super) bytes: usize,
     pub(super) time: Duration,
+    /// Looking up and opening, where that was not done before.
+    pub(super) opened: Option<Duration>,
 }
 
 impl Spare {
@@ -31,26 +42,46 @@ impl Spare {
         let mut sources = sources.iter_mut().enumerate();
         sources.find_map(|(chunk, source)| {
             Some(Self {
-                source: source.take()?,
+                source: Unread::Opened(source.take()?),
                 n_tokens: plan.chunk_rows(chunk).len(),
             })
         })
     }
 
-    /// Reads a few layers. Blocks.
-    pub(super) fn read(self, model: &ModelInfo) -> Result<Sampled, SourceError> {
+    /// The source of a chunk of `n_tokens` that was not looked up.
+    pub fn not_looked_up(
+        n_tokens: usize,
+        open: impl FnOnce() -> Option<Box<dyn LayerSource>> + Send + 'static,
+    ) -> Self {
+        Self {
+            source: Unread::NotLookedUp(Box::new(open)),
+            n_tokens,
+        }
+    }
+
+    /// Reads a few layers; `None` where nothing is stored. Blocks.
+    pub(super) fn read(self, model: &ModelInfo) -> Result<Option<Sampled>, SourceError> {
+        let start = Instant::now();
+        let (source, opened) = match self.source {
+            Unread::Opened(source) => (Some(source), None),
+            Unread::NotLookedUp(open) => (open(), Some(start.elapsed())),
+        };
+        let Some(source) = source else {
+            return Ok(None);
+        };
         let span = model.identity.block_span(self.n_tokens);
         let mut buffer = HostBuffer::new(span);
         let n_reads = model.config.num_hidden_layers.min(MAX_LAYERS);
         let start = Instant::now();
         for layer in 0..n_reads {
-            self.source.read_layer(layer, &mut buffer)?;
+            source.read_layer(layer, &mut buffer)?;
         }
-        Ok(Sampled {
-            tier: self.source.tier(),
+        Ok(Some(Sampled {
+            tier: source.tier(),
             n_reads,
             bytes: span.payload_bytes() * n_reads,
             time: start.elapsed(),
-        })
+            opened,
+        }))
     }
 }

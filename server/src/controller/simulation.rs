@@ -85,6 +85,7 @@ impl World {
             n_reads,
             bytes,
             time: Duration::from_secs_f64(seconds * slowed),
+            opened: None,
         });
     }
 
@@ -275,6 +276,44 @@ fn it_prefills_where_reading_is_slow_and_blends_where_computing_is() {
             "{config}: {chosen:?}"
         );
     }
+}
+
+#[test]
+fn a_store_that_is_slow_to_open_is_not_asked_until_it_is_fast() {
+    let mut world = World::calibrated("smollm2-135m.json", &CPU, 3);
+    let states = vec![ChunkState::Hit { exact: false }; 4];
+    let auto = Auto {
+        blend: Blend::new(Policy::hkvd(1), 0.15),
+    };
+    let mode = Mode::Blend(auto.blend.clone());
+    let plan = FusionPlan::new(segments(4, 64, 32), states, mode, &world.model).unwrap();
+    let tiers = [Some(Tier::Disk); 4];
+    let is_left_alone = |world: &World| {
+        let forecaster = Forecaster {
+            rates: &world.rates,
+            worker: worker(&world.model),
+            tiers: &tiers,
+        };
+        let choice = forecaster.full_if_clear(&plan, &auto).unwrap();
+        choice.inspect(|choice| assert_eq!(*choice.plan.mode(), Mode::Full))
+    };
+    assert!(is_left_alone(&world).is_none());
+    world.rates.learn_open(20.0, 4);
+    assert!(is_left_alone(&world).is_some());
+    let saved = serde_json::to_string(&world.rates.save()).unwrap();
+    world.rates = Rates::restore(&serde_json::from_str(&saved).unwrap()).unwrap();
+    assert!(is_left_alone(&world).is_some(), "kept in the file");
+    // What is read when the answer is out says that it has become fast.
+    for _ in 0..40 {
+        world.rates.learn_sample(&Sampled {
+            tier: Tier::Disk,
+            n_reads: 4,
+            bytes: 4_000_000,
+            time: Duration::from_millis(2),
+            opened: Some(Duration::from_micros(200)),
+        });
+    }
+    assert!(is_left_alone(&world).is_none());
 }
 
 #[test]

@@ -224,15 +224,19 @@ impl Desk {
         let (ModeChoice::Auto(auto), Some(controller)) = (&query.mode, &self.controller) else {
             return self.open_in(query.mode.widest(), query, layout);
         };
-        // 1. A prompt that is prefilled faster than stored KV is placed needs no look at the store.
+        // 1. A prompt that is prefilled faster than stored KV is opened and placed needs no look at the store.
         let hits = self.plan(query.mode.widest(), layout, self.all_hits(layout))?;
-        if let Some(choice) = controller.full_if_clear(&hits, auto)? {
+        let tiers: Vec<_> = layout.passages.iter().map(|p| self.tier_of(p)).collect();
+        if let Some(choice) = controller.full_if_clear(&hits, &tiers, auto)? {
             let mut opened = self.open_in(Mode::Full, query, layout)?;
             opened.choice = Some(choice);
+            opened.spare = self.not_looked_up(layout);
             return Ok(opened);
         }
         // 2. What there is, and the best of it.
+        let start = Instant::now();
         let mut opened = self.open_in(query.mode.widest(), query, layout)?;
+        controller.opened(layout.passages.len(), start.elapsed());
         let choice = controller.choose(&opened.request.plan, &opened.tiers, auto)?;
         opened.request.plan = choice.plan.clone();
         opened.spare = Spare::take(&choice.plan, &mut opened.request.sources);
@@ -245,7 +249,9 @@ impl Desk {
         let looks_up = mode.reads_kv();
         let (mut states, mut sources, mut misses) = (Vec::new(), Vec::new(), Vec::new());
         for (position, passage) in layout.passages.iter().enumerate() {
-            let source = if looks_up { self.source(passage) } else { None };
+            let source = looks_up
+                .then(|| open_source(&self.components, passage))
+                .flatten();
             states.push(match source {
                 Some(_) => self.hit(layout, position, passage),
                 None => ChunkState::Miss,
@@ -299,18 +305,23 @@ impl Desk {
         }
     }
 
-    fn source(&self, passage: &Passage) -> Option<Box<dyn LayerSource>> {
-        let (store, memory) = (&self.components.store, &self.components.memory);
-        match store.open_blob(&passage.key, &passage.token_ids) {
-            Ok(reader) => {
-                let source = BlobSource::new(Arc::clone(store), reader?);
-                Some(Box::new(source.behind(Arc::clone(memory))))
-            }
-            Err(error) => {
-                tracing::warn!(chunk = passage.chunk_id, %error, "lookup of stored KV failed");
-                None
-            }
+    /// Where the passage's KV would come from if it is stored, without a look at the store.
+    fn tier_of(&self, passage: &Passage) -> Option<Tier> {
+        let n_layers = self.components.engine.model().config.num_hidden_layers;
+        match self.components.memory.holds_most(&passage.key, n_layers) {
+            true => Some(Tier::Memory),
+            false => Some(Tier::Disk),
         }
+    }
+
+    /// The first passage's KV, to be opened when the answer is out.
+    fn not_looked_up(&self, layout: &Layout) -> Option<Spare> {
+        let passage = layout.passages.first()?.clone();
+        let components = self.components.clone();
+        let n_tokens = passage.token_ids.len();
+        Some(Spare::not_looked_up(n_tokens, move || {
+            open_source(&components, &passage)
+        }))
     }
 
     /// Whether a chunk right behind this prompt's prefix has exactly the KV that was stored for it: it was computed
@@ -320,6 +331,22 @@ impl Desk {
         identity.is_exact_dtype()
             && passage.conditioning_ids.is_empty()
             && layout.segments.prefix[..] == self.components.prompt.conditioning_prefix()[..]
+    }
+}
+
+/// The passage's stored KV, behind the memory tier; `None` where there is none, or where the store fails, which is
+/// logged.
+fn open_source(components: &Components, passage: &Passage) -> Option<Box<dyn LayerSource>> {
+    let (store, memory) = (&components.store, &components.memory);
+    match store.open_blob(&passage.key, &passage.token_ids) {
+        Ok(reader) => {
+            let source = BlobSource::new(Arc::clone(store), reader?);
+            Some(Box::new(source.behind(Arc::clone(memory))))
+        }
+        Err(error) => {
+            tracing::warn!(chunk = passage.chunk_id, %error, "lookup of stored KV failed");
+            None
+        }
     }
 }
 
