@@ -1,9 +1,7 @@
 //! Rows of one stored block, as the kernels read them.
 
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-use burn::tensor::AllocationProperty;
 use burn::tensor::backend::Backend;
-use burn::tensor::{Bytes, Tensor, TensorData};
+use burn::tensor::{AllocationProperty, Bytes, Tensor, TensorData};
 use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -52,12 +50,11 @@ impl<'a> StoredRows<'a> {
         self.dtype
     }
 
-    /// As they are stored, and without a copy where they are shared.
-    #[cfg(any(feature = "cuda", feature = "vulkan"))]
+    /// As they are stored: without a copy where they are shared, else as words, so that the floats in it are aligned.
     pub(crate) fn to_bytes(&self) -> Bytes {
         match &self.shared {
             Some(bytes) => Bytes::from_shared(bytes.clone(), AllocationProperty::Other),
-            None => Bytes::from_bytes_vec(self.bytes.to_vec()),
+            None => Bytes::from_elems::<u32>(bytemuck::pod_collect_to_vec(self.bytes)),
         }
     }
 
@@ -68,9 +65,7 @@ impl<'a> StoredRows<'a> {
             let data = TensorData::new(self.widen(), self.shape);
             return Tensor::from_data(data, (device, dtype));
         }
-        // Allocated as words, so that the floats in it are aligned.
-        let words: Vec<u32> = bytemuck::pod_collect_to_vec(self.bytes);
-        let data = TensorData::from_bytes(Bytes::from_elems(words), self.shape, dtype);
+        let data = TensorData::from_bytes(self.to_bytes(), self.shape, dtype);
         Tensor::from_data(data, (device, dtype))
     }
 
