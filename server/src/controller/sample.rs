@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use ragweave_engine::{FusionPlan, HostBuffer, LayerSource, Mode, ModelInfo, SourceError, Tier};
 
-/// Layers read: a few megabytes at most.
-const MAX_LAYERS: usize = 4;
+/// Bytes read, in whole layers. Less would come from what the system or the disk has read ahead, and say nothing of the
+/// rest.
+const SAMPLE_BYTES: usize = 4 << 20;
+/// Layers read at least, where there are so many.
+const MIN_LAYERS: usize = 2;
 
 /// Looks a source up and opens it; `None` where there is nothing any more.
 type Open = Box<dyn FnOnce() -> Option<Box<dyn LayerSource>> + Send>;
@@ -71,7 +74,8 @@ impl Spare {
         };
         let span = model.identity.block_span(self.n_tokens);
         let mut buffer = HostBuffer::new(span);
-        let n_reads = model.config.num_hidden_layers.min(MAX_LAYERS);
+        let n_reads = (SAMPLE_BYTES / span.payload_bytes().max(1)).max(MIN_LAYERS);
+        let n_reads = n_reads.min(model.config.num_hidden_layers);
         let start = Instant::now();
         for layer in 0..n_reads {
             source.read_layer(layer, &mut buffer)?;
