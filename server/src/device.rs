@@ -68,7 +68,7 @@ impl Device {
 fn spawn_cuda(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
     use cubecl::Runtime;
 
-    keep_tuning();
+    keep_tuning(Device::Cuda(index));
     // The driver's library is loaded by the first call into it, which panics where there is none.
     let devices =
         std::panic::catch_unwind(|| cubecl::cuda::CudaRuntime::enumerate_devices(0, &()).len());
@@ -94,11 +94,11 @@ fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
 
 /// Tuning takes minutes on a GPU that is new to us, so its results are kept for all that this user runs on it.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
-fn keep_tuning() {
+fn keep_tuning(device: Device) {
     let cache = crate::config::user_cache_dir().unwrap_or_else(std::env::temp_dir);
     let places = [cache, std::env::temp_dir()].map(|dir| dir.join("ragweave"));
     for place in places {
-        match ragweave_engine::keep_tuning_in(&place) {
+        match ragweave_engine::keep_tuning_in(&place, &device.to_string()) {
             Ok(()) => return,
             Err(error) => tracing::warn!(%error, "results of tuning cannot be kept there"),
         }
@@ -113,7 +113,7 @@ fn spawn_cuda(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineErro
 /// Index 0 is the adapter the driver puts first, which may be a software one; others are discrete GPUs by index.
 #[cfg(feature = "vulkan")]
 fn spawn_vulkan(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
-    keep_tuning();
+    keep_tuning(Device::Vulkan(index));
     let device = match index {
         0 => burn_wgpu::WgpuDevice::DefaultDevice,
         _ => burn_wgpu::WgpuDevice::DiscreteGpu(index),

@@ -15,6 +15,8 @@ use crate::model::RopeTable;
 
 /// Tokens of the chunk that is stored and fused.
 const CHUNK_TOKENS: usize = 16;
+/// Rows that fill three halves of a large tile (`kernel/linear/cube.rs`).
+const BETWEEN: usize = 192;
 /// Modes whose kernels are not all those of a full prefill: placed KV, and its deviation.
 const FUSED_MODES: [&str; 2] = ["reuse", "hkvd:0.5"];
 
@@ -38,7 +40,7 @@ impl<B: FusionBackend> Engine<B> {
     }
 
     /// Runs work of every shape once: kernels are compiled, and products timed, for each power of two
-    /// of rows. What was found is kept on disk, so that only the first start on a machine takes long.
+    /// of rows, and for a number between that takes a kernel of its own. What was found is kept on disk, so that only the first start on a machine takes long.
     ///
     /// # Errors
     /// As [`Engine::load`]; `DeviceMemory` where the model leaves no room to work in.
@@ -49,7 +51,7 @@ impl<B: FusionBackend> Engine<B> {
         let longest = longest.min(self.max_prefill_tokens).max(1);
         let powers = (0..usize::BITS).map(|i| 1_usize << i);
         let rows = powers.take_while(|&rows| rows < longest);
-        for rows in rows.chain([longest]) {
+        for rows in rows.chain([BETWEEN.min(longest), longest]) {
             self.run_alone(&[], &vec![0; rows], RowWindow::Last, &mut |_| {})?;
         }
         if self.info.max_model_len > CHUNK_TOKENS + 2 {

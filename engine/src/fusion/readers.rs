@@ -20,7 +20,7 @@ const MAX_READER_THREADS: usize = 4;
 /// Cores for each of them: the others compute.
 const CORES_PER_READER: usize = 4;
 /// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt's
-/// buffers are bounded to one more.
+/// buffers are bounded to one more; a GPU holds those of the last 64 to 128 copies for longer.
 pub const READ_AHEAD_LAYERS: usize = 4;
 /// Prompts that are read for at a time: the one that runs, and the next in the queue.
 const MAX_READING: usize = 2;

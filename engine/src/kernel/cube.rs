@@ -5,7 +5,8 @@
 //! and scattered by [`FusionBackend::overwrite_rows`].
 //!
 //! Products of 16-bit rows are ours where the device has tensor cores for them, and those of f32 stay f32
-//! there. Others are Burn's, which times its kernels for a shape when it first meets it.
+//! there. Others, and those that neither kernel fits, are Burn's, which times its kernels for a shape when it
+//! first meets it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -49,8 +50,9 @@ where
         pinned.map(|pinned| Arc::new(pinned) as _)
     }
 
+    /// CUDA pads rows to 512 bytes; the kernels take whole matrices, so the padding goes once, here.
     fn weight(matrix: CubeTensor<R>) -> CubeTensor<R> {
-        matrix
+        into_contiguous(matrix)
     }
 
     fn project(x: CubeTensor<R>, weight: &CubeTensor<R>) -> CubeTensor<R> {
@@ -125,8 +127,8 @@ pub(super) fn empty<R: CubeRuntime, const D: usize>(
     empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
 }
 
-/// `bytes` on the device of `like`, copied from where they lie once the work before is done, and held until
-/// then. `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies
+/// `bytes` on the device of `like`, copied from where they lie once the work before is done. They are held
+/// until the device is known to have copied them, which CubeCL asks after every 64 of them. `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies
 /// from by itself: three times slower than what follows.
 pub(super) fn upload<R: CubeRuntime>(bytes: Bytes, like: &CubeTensor<R>) -> Handle {
     let handle = like.client.empty(bytes.len());

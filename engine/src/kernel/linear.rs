@@ -88,7 +88,7 @@ impl FlexWeight {
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod plain {
-    //! Plain tensor code, for backends whose products are good as they are.
+    //! Plain tensor code: products are the backend's own.
 
     use burn::tensor::backend::Backend;
     use burn::tensor::ops::FloatTensor;

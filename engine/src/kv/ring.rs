@@ -16,7 +16,7 @@ pub(crate) struct BufferRing {
 
 impl BufferRing {
     /// A ring that keeps so many bytes of buffers for later. What is in use beside them is bounded by
-    /// the readers.
+    /// the readers, and on GPUs by the copies under way.
     pub(crate) fn new(max_idle_bytes: usize) -> Self {
         Self {
             idle: Mutex::default(),

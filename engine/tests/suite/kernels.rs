@@ -135,18 +135,21 @@ pub fn a_row_that_is_not_finite_shows_and_spoils_no_other<B: FusionBackend>(devi
     let shape = [40, 4, 16];
     let mut values: Vec<f32> = (0..40 * 64).map(|i| (i % 13) as f32 / 13.0).collect();
     values[7 * 64] = f32::NAN; // row 7, head 0
-    let q = TensorData::new(values, shape);
-    let q = Tensor::<B, 3>::from_data(q, (device, DType::F32));
-    let kv = random::<B, 3>([40, 2, 16], DType::F32, device);
     let visible: Vec<_> = (0..40).map(|row| 0..row + 1).collect();
-    let out = floats(attend_rows(q, kv.clone(), kv, &visible));
-    let is_finite = |row: usize, head: usize| {
-        let first = row * 64 + head * 16;
-        out[first..first + 16].iter().all(|x| x.is_finite())
-    };
-    for row in 0..40 {
-        for head in 0..4 {
-            assert_eq!(is_finite(row, head), (row, head) != (7, 0), "{row} {head}");
+    for (dtype, _) in dtypes::<B>(device) {
+        let q = TensorData::new(values.clone(), shape);
+        let q = Tensor::<B, 3>::from_data(q, (device, DType::F32)).cast(dtype);
+        let kv = random::<B, 3>([40, 2, 16], dtype, device);
+        let out = floats(attend_rows(q, kv.clone(), kv, &visible));
+        let is_finite = |row: usize, head: usize| {
+            let first = row * 64 + head * 16;
+            out[first..first + 16].iter().all(|x| x.is_finite())
+        };
+        for row in 0..40 {
+            for head in 0..4 {
+                let expected = (row, head) != (7, 0);
+                assert_eq!(is_finite(row, head), expected, "{dtype:?}, {row} {head}");
+            }
         }
     }
 }
@@ -296,14 +299,17 @@ pub fn swiglu_equals_its_reference<B: FusionBackend>(device: &B::Device) {
 
 /// Rows, columns and length of sums: for each size of tile, sizes that fill it and sizes that do not, and
 /// sums that are split.
-const PRODUCTS: [(usize, usize, usize); 7] = [
+const PRODUCTS: [(usize, usize, usize); 10] = [
     (1, 130, 64),
     (67, 33, 576),
     (3, 34, 24),
     (20, 130, 1032),
     (50, 96, 4096),
+    (128, 128, 512),
     (130, 256, 512),
+    (200, 130, 1032),
     (300, 34, 4104),
+    (400, 256, 4104),
 ];
 
 pub fn project_and_embed_read_the_same_matrix<B: FusionBackend>(device: &B::Device) {

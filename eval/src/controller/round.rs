@@ -108,14 +108,12 @@ impl Rounds<'_> {
         spare.into_iter().for_each(|spare| controller.sample(spare));
         Ok(Chosen { sample, choice })
     }
-}
 
-impl Rounds<'_> {
     /// The first chunk, to be opened when the answer is out.
     fn not_looked_up(&self) -> Spare {
         let first = self.workload.stock.first(1);
         let n_tokens = self.workload.segments.chunks[0].len();
-        Spare::not_looked_up(n_tokens, move || first.sources().ok()?.pop()?)
+        Spare::not_looked_up(move || Some((1, n_tokens, first.sources().ok()?.pop()??)))
     }
 }
 

@@ -16,7 +16,7 @@ pub struct Auto {
 const WORTH: f64 = 0.01;
 /// A plan of which little is known is taken to be faster than foreseen, by so much at most: it is found out now and
 /// then whether it is, and no request pays more than that.
-const MAX_BENEFIT_OF_DOUBT: f64 = 0.03;
+const MAX_BENEFIT_OF_DOUBT: f64 = 0.05;
 /// Recomputing more for nothing: steps of the ratio up to 1, and what counts as nothing.
 const STEPS_OF_RATIO: f64 = 20.0;
 const FREE: f64 = 0.005;

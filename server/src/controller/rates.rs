@@ -112,8 +112,8 @@ impl Rates {
             time,
             opened,
         } = *sampled;
-        if let Some(opened) = opened {
-            self.learn_open(opened.as_secs_f64(), 1);
+        if let Some((n_chunks, time)) = opened {
+            self.learn_open(time.as_secs_f64(), n_chunks);
         }
         self.learn_read(
             &reads_of(Some(tier), n_reads, bytes as f64),

@@ -11,17 +11,18 @@ const SAMPLE_BYTES: usize = 4 << 20;
 /// Layers read at least, where there are so many.
 const MIN_LAYERS: usize = 2;
 
-/// Looks a source up and opens it; `None` where there is nothing any more.
-type Open = Box<dyn FnOnce() -> Option<Box<dyn LayerSource>> + Send>;
+/// Looks sources up until one is there, and opens it: how many were looked up, its tokens, and itself. `None` where
+/// nothing is stored.
+type Open = Box<dyn FnOnce() -> Option<(usize, usize, Box<dyn LayerSource>)> + Send>;
 
 /// A source that a plan leaves unread.
-pub struct Spare {
-    source: Unread,
-    n_tokens: usize,
-}
+pub struct Spare(Unread);
 
 enum Unread {
-    Opened(Box<dyn LayerSource>),
+    Opened {
+        source: Box<dyn LayerSource>,
+        n_tokens: usize,
+    },
     /// Not even looked up: how long that takes is a part of what is asked.
     NotLookedUp(Open),
 }
@@ -32,8 +33,8 @@ pub(super) struct Sampled {
     pub(super) n_reads: usize,
     pub(super) bytes: usize,
     pub(super) time: Duration,
-    /// Looking up and opening, where that was not done before.
-    pub(super) opened: Option<Duration>,
+    /// How many were looked up and opened, and how long that took, where it was not done before.
+    pub(super) opened: Option<(usize, Duration)>,
 }
 
 impl Spare {
@@ -44,35 +45,29 @@ impl Spare {
         }
         let mut sources = sources.iter_mut().enumerate();
         sources.find_map(|(chunk, source)| {
-            Some(Self {
-                source: Unread::Opened(source.take()?),
-                n_tokens: plan.chunk_rows(chunk).len(),
-            })
+            let (source, n_tokens) = (source.take()?, plan.chunk_rows(chunk).len());
+            Some(Self(Unread::Opened { source, n_tokens }))
         })
     }
 
-    /// The source of a chunk of `n_tokens` that was not looked up.
+    /// A source that was not looked up.
     pub fn not_looked_up(
-        n_tokens: usize,
-        open: impl FnOnce() -> Option<Box<dyn LayerSource>> + Send + 'static,
+        open: impl FnOnce() -> Option<(usize, usize, Box<dyn LayerSource>)> + Send + 'static,
     ) -> Self {
-        Self {
-            source: Unread::NotLookedUp(Box::new(open)),
-            n_tokens,
-        }
+        Self(Unread::NotLookedUp(Box::new(open)))
     }
 
     /// Reads a few layers; `None` where nothing is stored. Blocks.
     pub(super) fn read(self, model: &ModelInfo) -> Result<Option<Sampled>, SourceError> {
         let start = Instant::now();
-        let (source, opened) = match self.source {
-            Unread::Opened(source) => (Some(source), None),
-            Unread::NotLookedUp(open) => (open(), Some(start.elapsed())),
+        let (source, n_tokens, opened) = match self.0 {
+            Unread::Opened { source, n_tokens } => (source, n_tokens, None),
+            Unread::NotLookedUp(open) => match open() {
+                Some((n, n_tokens, source)) => (source, n_tokens, Some((n, start.elapsed()))),
+                None => return Ok(None),
+            },
         };
-        let Some(source) = source else {
-            return Ok(None);
-        };
-        let span = model.identity.block_span(self.n_tokens);
+        let span = model.identity.block_span(n_tokens);
         let mut buffer = HostBuffer::new(span);
         let n_reads = (SAMPLE_BYTES / span.payload_bytes().max(1)).max(MIN_LAYERS);
         let n_reads = n_reads.min(model.config.num_hidden_layers);

@@ -310,7 +310,7 @@ fn a_store_that_is_slow_to_open_is_not_asked_until_it_is_fast() {
             n_reads: 4,
             bytes: 4_000_000,
             time: Duration::from_millis(2),
-            opened: Some(Duration::from_micros(200)),
+            opened: Some((1, Duration::from_micros(200))),
         });
     }
     assert!(is_left_alone(&world).is_none());

@@ -76,6 +76,8 @@ pub(super) struct Opened {
     pub(super) choice: Option<Choice>,
     /// Chunks whose KV should be computed once there is time.
     pub(super) misses: Vec<Fill>,
+    /// Time it took to look up and open what is stored.
+    looking_up: Duration,
 }
 
 /// Everything that planning a prompt reads.
@@ -230,13 +232,12 @@ impl Desk {
         if let Some(choice) = controller.full_if_clear(&hits, &tiers, auto)? {
             let mut opened = self.open_in(Mode::Full, query, layout)?;
             opened.choice = Some(choice);
-            opened.spare = self.not_looked_up(layout);
+            opened.spare = Some(self.not_looked_up(layout));
             return Ok(opened);
         }
         // 2. What there is, and the best of it.
-        let start = Instant::now();
         let mut opened = self.open_in(query.mode.widest(), query, layout)?;
-        controller.opened(layout.passages.len(), start.elapsed());
+        controller.opened(layout.passages.len(), opened.looking_up);
         let choice = controller.choose(&opened.request.plan, &opened.tiers, auto)?;
         opened.request.plan = choice.plan.clone();
         opened.spare = Spare::take(&choice.plan, &mut opened.request.sources);
@@ -248,10 +249,13 @@ impl Desk {
     fn open_in(&self, mode: Mode, query: &Query, layout: &Layout) -> Result<Opened, AnswerError> {
         let looks_up = mode.reads_kv();
         let (mut states, mut sources, mut misses) = (Vec::new(), Vec::new(), Vec::new());
+        let mut looking_up = Duration::ZERO;
         for (position, passage) in layout.passages.iter().enumerate() {
+            let start = Instant::now();
             let source = looks_up
                 .then(|| open_source(&self.components, passage))
                 .flatten();
+            looking_up += start.elapsed();
             states.push(match source {
                 Some(_) => self.hit(layout, position, passage),
                 None => ChunkState::Miss,
@@ -277,6 +281,7 @@ impl Desk {
             spare: None,
             choice: None,
             misses,
+            looking_up,
         })
     }
 
@@ -314,14 +319,15 @@ impl Desk {
         }
     }
 
-    /// The first passage's KV, to be opened when the answer is out.
-    fn not_looked_up(&self, layout: &Layout) -> Option<Spare> {
-        let passage = layout.passages.first()?.clone();
-        let components = self.components.clone();
-        let n_tokens = passage.token_ids.len();
-        Some(Spare::not_looked_up(n_tokens, move || {
-            open_source(&components, &passage)
-        }))
+    /// The KV of the first passage that has some, to be opened when the answer is out.
+    fn not_looked_up(&self, layout: &Layout) -> Spare {
+        let (components, passages) = (self.components.clone(), layout.passages.clone());
+        Spare::not_looked_up(move || {
+            passages.iter().enumerate().find_map(|(n_before, passage)| {
+                let source = open_source(&components, passage)?;
+                Some((n_before + 1, passage.token_ids.len(), source))
+            })
+        })
     }
 
     /// Whether a chunk right behind this prompt's prefix has exactly the KV that was stored for it: it was computed

@@ -40,8 +40,8 @@ struct Tile {
 
 impl Tile {
     /// For `m` rows. The widest tile reads least from shared memory for each product, unless too many of
-    /// its rows were empty.
-    fn new(m: usize) -> Self {
+    /// its rows were empty; it needs 108 kB.
+    fn new(m: usize, max_shared_bytes: usize) -> Self {
         let halves = m.div_ceil(64);
         let (planes, plane) = match m {
             ..=16 => ([1, 4], [16, 32]),
@@ -49,7 +49,15 @@ impl Tile {
             _ if halves % 2 == 1 && halves <= 5 => ([2, 2], [32, 64]),
             _ => ([2, 2], [64, 64]),
         };
-        Self { planes, plane }
+        let tile = Self { planes, plane };
+        let smaller = Self {
+            planes: [2, 2],
+            plane: [32, 64],
+        };
+        match tile.shared_bytes() <= max_shared_bytes {
+            true => tile,
+            false => smaller,
+        }
     }
 
     fn rows(&self) -> usize {
@@ -113,8 +121,8 @@ impl Product {
         weight: &CubeTensor<R>,
     ) -> Option<Self> {
         let (m, k, n) = (x.meta.shape()[0], x.meta.shape()[1], weight.meta.shape()[0]);
-        let tile = Tile::new(m);
         let hardware = &x.client.properties().hardware;
+        let tile = Tile::new(m, hardware.max_shared_memory_size);
         let fits = m > 0
             && k > 0
             && k.is_multiple_of(OCTET)

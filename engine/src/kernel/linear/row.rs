@@ -54,7 +54,7 @@ pub(super) fn launch<R: CubeRuntime>(x: CubeTensor<R>, weight: CubeTensor<R>) ->
     let (client, dtype, n) = (x.client.clone(), x.dtype, weight.meta.shape()[0]);
     let out = empty(&x, [1, n], dtype);
     let [x, weight] = [x, weight].map(|matrix| into_contiguous(matrix).into_tensor_arg());
-    let cubes = u32::try_from(n.div_ceil(PLANES)).unwrap_or(u32::MAX);
+    let cubes = n.div_ceil(PLANES) as u32;
     let dim = CubeDim::new_1d((PLANES * PLANE_UNITS) as u32);
     let result = out.clone().into_tensor_arg();
     let count = CubeCount::Static(cubes, 1, 1);

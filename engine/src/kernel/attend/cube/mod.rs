@@ -6,12 +6,13 @@
 //! lines to fill the device, as in decoding, the keys are split over cubes too (Flash-Decoding) and a
 //! second kernel merges the parts.
 //!
-//! `kernel`, with `walk`, runs on every device; `tensor_cores` is for 16-bit rows where the device
-//! multiplies fragments of them.
+//! `kernel`, with `walk`, runs on every device; `tensor_cores`, with `tiles`, is for 16-bit rows where the
+//! device multiplies fragments of them.
 
 mod kernel;
 mod load;
 mod tensor_cores;
+mod tiles;
 mod walk;
 
 use std::ops::Range;
@@ -24,7 +25,7 @@ use cubecl::prelude::*;
 
 use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
 use self::load::InputLaunch;
-use self::tensor_cores::{Fragments, PackedInputLaunch};
+use self::tiles::{Fragments, PackedInputLaunch};
 use crate::kernel::cube::{empty, per_element};
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
@@ -137,7 +138,7 @@ impl Kernel {
     fn keys(&self) -> usize {
         match self {
             Self::Units(tile) => tile.keys,
-            Self::TensorCores(_) => tensor_cores::KEYS,
+            Self::TensorCores(_) => tiles::KEYS,
         }
     }
 
