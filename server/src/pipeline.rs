@@ -116,6 +116,7 @@ impl Pipeline {
                 spare,
                 choice,
                 mut misses,
+                ..
             },
         ) = self.off_thread(&query, plan).await?;
         let watch = Watch::start(self.desk.controller.as_ref(), &request.plan, tiers);
