@@ -84,11 +84,9 @@ impl LayerSource for BlobSource {
 
     fn expected_tier(&self) -> Tier {
         let n_layers = self.reader.geometry().n_layers as usize;
-        let holds_most = |memory: &Arc<MemoryTier>| memory.holds_most(&self.reader.key(), n_layers);
-        match self.memory.as_ref().is_some_and(holds_most) {
-            true => Tier::Memory,
-            false => self.tier(),
-        }
+        let expected =
+            |memory: &Arc<MemoryTier>| memory.expected_tier(&self.reader.key(), n_layers);
+        self.memory.as_ref().map_or(self.tier(), expected)
     }
 }
 

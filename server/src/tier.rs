@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ragweave_engine::HostBuffer;
+use ragweave_engine::{HostBuffer, Tier};
 use ragweave_store::BlobKey;
 
 mod history;
@@ -69,6 +69,14 @@ impl MemoryTier {
     /// Whether more than half of a chunk's layers are here. All of them seldom are: policies do not read the first ones.
     pub fn holds_most(&self, key: &BlobKey, n_layers: usize) -> bool {
         2 * self.lock().shelf.n_layers(key) > n_layers
+    }
+
+    /// Where most of a chunk's layers would come from if it is stored.
+    pub fn expected_tier(&self, key: &BlobKey, n_layers: usize) -> Tier {
+        match self.holds_most(key, n_layers) {
+            true => Tier::Memory,
+            false => Tier::Disk,
+        }
     }
 
     /// Shows a verified layer that took `cost` nanoseconds to read; it is kept if that is worth its bytes.

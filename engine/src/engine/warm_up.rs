@@ -40,7 +40,8 @@ impl<B: FusionBackend> Engine<B> {
     }
 
     /// Runs work of every shape once: kernels are compiled, and products timed, for each power of two
-    /// of rows, and for a number between that takes a kernel of its own. What was found is kept on disk, so that only the first start on a machine takes long.
+    /// of rows, and for a number between that takes a kernel of its own. What was found is kept on disk, so
+    /// that only the first start on a machine takes long.
     ///
     /// # Errors
     /// As [`Engine::load`]; `DeviceMemory` where the model leaves no room to work in.
@@ -51,7 +52,8 @@ impl<B: FusionBackend> Engine<B> {
         let longest = longest.min(self.max_prefill_tokens).max(1);
         let powers = (0..usize::BITS).map(|i| 1_usize << i);
         let rows = powers.take_while(|&rows| rows < longest);
-        for rows in rows.chain([BETWEEN.min(longest), longest]) {
+        let between = (BETWEEN < longest).then_some(BETWEEN);
+        for rows in rows.chain(between).chain([longest]) {
             self.run_alone(&[], &vec![0; rows], RowWindow::Last, &mut |_| {})?;
         }
         if self.info.max_model_len > CHUNK_TOKENS + 2 {

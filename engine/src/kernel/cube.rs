@@ -33,6 +33,8 @@ use crate::kv::{HostMemory, StoredRows};
 
 /// Units of a cube that reduces one row.
 pub(super) const ROW_UNITS: usize = 256;
+/// Multiprocessors, where the runtime does not tell.
+const GUESSED_PROCESSORS: usize = 16;
 
 impl<R, F, I, BT> FusionBackend for CubeBackend<R, F, I, BT>
 where
@@ -151,12 +153,15 @@ pub(super) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
 
 /// Elements to a vector of at most 16 bytes: as many as divide a row.
 pub(super) fn vector_size(width: usize, dtype: DType) -> usize {
-    let most = 16 / dtype.size();
-    let sizes = (0..=most.ilog2()).rev().map(|power| 1 << power);
-    sizes
-        .into_iter()
-        .find(|&n| width.is_multiple_of(n))
-        .unwrap_or(1)
+    let powers = (0..=(16 / dtype.size()).ilog2()).rev();
+    let mut sizes = powers.map(|power| 1 << power);
+    sizes.find(|&n| width.is_multiple_of(n)).unwrap_or(1)
+}
+
+/// Multiprocessors of the device; a guess where the runtime does not tell.
+pub(super) fn processors<R: CubeRuntime>(client: &ComputeClient<R>) -> usize {
+    let told = client.properties().hardware.num_streaming_multiprocessors;
+    told.map_or(GUESSED_PROCESSORS, |n| n as usize)
 }
 
 /// One unit per element.

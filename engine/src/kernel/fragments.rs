@@ -22,7 +22,7 @@ pub(super) const PLANE_UNITS: usize = 32;
 /// Values of an octet.
 pub(super) const OCTET: usize = 8;
 
-/// Whether the device multiplies fragments of this type.
+/// Whether the device multiplies fragments of this type, and copies to shared memory while it does.
 pub(super) fn are_supported<R: CubeRuntime>(client: &ComputeClient<R>, dtype: StorageType) -> bool {
     let properties = client.properties();
     let product = MmaConfig {
@@ -37,6 +37,7 @@ pub(super) fn are_supported<R: CubeRuntime>(client: &ComputeClient<R>, dtype: St
     let hardware = &properties.hardware;
     hardware.plane_size_min as usize == PLANE_UNITS
         && hardware.plane_size_max as usize == PLANE_UNITS
+        && properties.features.copy_async
         && matmul.mma.contains(&product)
         && matmul.ldmatrix.contains(&dtype)
 }

@@ -313,10 +313,8 @@ impl Desk {
     /// Where the passage's KV would come from if it is stored, without a look at the store.
     fn tier_of(&self, passage: &Passage) -> Option<Tier> {
         let n_layers = self.components.engine.model().config.num_hidden_layers;
-        match self.components.memory.holds_most(&passage.key, n_layers) {
-            true => Some(Tier::Memory),
-            false => Some(Tier::Disk),
-        }
+        let memory = &self.components.memory;
+        Some(memory.expected_tier(&passage.key, n_layers))
     }
 
     /// The KV of the first passage that has some, to be opened when the answer is out.

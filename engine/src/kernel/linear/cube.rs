@@ -15,7 +15,7 @@ use cubecl::prelude::*;
 
 use self::kernel::{merge_kernel, project_kernel, project_part_kernel};
 use super::row;
-use crate::kernel::cube::{empty, per_element};
+use crate::kernel::cube::{empty, per_element, processors};
 use crate::kernel::fragments::{self, OCTET, PLANE_UNITS};
 
 /// Octets of a row in a stage: 64 values.
@@ -24,8 +24,6 @@ const STAGE_OCTETS: usize = 8;
 const STAGES: usize = 3;
 /// Cubes per multiprocessor that keep it busy.
 const CUBES_PER_PROCESSOR: usize = 2;
-/// Multiprocessors, where the runtime does not tell.
-const PROCESSORS: usize = 16;
 /// Stages of a part at least: merging would cost more than it gains.
 const MIN_STAGES_PER_PART: usize = 8;
 
@@ -130,15 +128,13 @@ impl Product {
             && x.dtype == weight.dtype
             && matches!(x.dtype, DType::F16 | DType::BF16)
             && tile.shared_bytes() <= hardware.max_shared_memory_size
-            && x.client.properties().features.copy_async
             && fragments::are_supported(&x.client, x.dtype.into());
         if !fits {
             return None;
         }
         let (rows, columns) = (m.div_ceil(tile.rows()), n.div_ceil(tile.columns()));
         let stages = k.div_ceil(STAGE_OCTETS * OCTET);
-        let processors = hardware.num_streaming_multiprocessors;
-        let wanted = processors.map_or(PROCESSORS, |n| n as usize) * CUBES_PER_PROCESSOR;
+        let wanted = processors(&x.client) * CUBES_PER_PROCESSOR;
         let parts = wanted / (rows * columns);
         let part = stages.div_ceil(parts.clamp(1, stages.div_ceil(MIN_STAGES_PER_PART)));
         Some(Self {

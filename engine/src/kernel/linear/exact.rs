@@ -15,12 +15,8 @@ use crate::kernel::cube::empty;
 pub(in crate::kernel) fn is_needed<R: CubeRuntime>(x: &CubeTensor<R>) -> bool {
     let tf32 = tf32::cube_type();
     let matmul = &x.client.properties().features.matmul;
-    let is_rounded = matmul
-        .mma
-        .iter()
-        .chain(&matmul.cmma)
-        .any(|product| product.a_type == tf32);
-    x.dtype == DType::F32 && is_rounded
+    let mut products = matmul.mma.iter().chain(&matmul.cmma);
+    x.dtype == DType::F32 && products.any(|product| product.a_type == tf32)
 }
 
 /// `[m, k]` times the transpose of `[n, k]`, without tensor cores.

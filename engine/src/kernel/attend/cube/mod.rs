@@ -26,7 +26,7 @@ use cubecl::prelude::*;
 use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
 use self::load::InputLaunch;
 use self::tiles::{Fragments, PackedInputLaunch};
-use crate::kernel::cube::{empty, per_element};
+use crate::kernel::cube::{empty, per_element, processors};
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
 const LANES: usize = 8;
@@ -34,8 +34,6 @@ const LANES: usize = 8;
 const LINES_PER_UNIT: usize = 2;
 /// Cubes per multiprocessor that keep it busy.
 const CUBES_PER_PROCESSOR: usize = 4;
-/// Multiprocessors, where the runtime does not tell.
-const PROCESSORS: usize = 16;
 /// A part of split keys is not smaller: merging would cost more than it gains.
 const MIN_KEYS_PER_PART: usize = 128;
 /// The score of a key that a line may not look at: finite, so that it has a difference with itself.
@@ -176,8 +174,7 @@ impl<'a> Attention<'a> {
         }
         let kernel = Kernel::choose(q, n_lines)?;
         let n_cubes = n_lines.div_ceil(kernel.lines()) * kv_heads;
-        let processors = q.client.properties().hardware.num_streaming_multiprocessors;
-        let wanted = processors.map_or(PROCESSORS, |n| n as usize) * CUBES_PER_PROCESSOR;
+        let wanted = processors(&q.client) * CUBES_PER_PROCESSOR;
         let keys = visible[visible.len() - 1].end - visible[0].start;
         let parts = (wanted / n_cubes).min(keys / MIN_KEYS_PER_PART).max(1);
         let part = keys.div_ceil(parts).next_multiple_of(kernel.keys());

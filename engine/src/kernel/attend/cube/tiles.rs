@@ -37,7 +37,6 @@ impl Fragments {
     /// Whether the device of `rows` multiplies fragments of them.
     pub(super) fn fit<R: CubeRuntime>(&self, rows: &CubeTensor<R>) -> bool {
         self.head_dim.is_multiple_of(16)
-            && rows.client.properties().features.copy_async
             && fragments::are_supported(&rows.client, rows.dtype.into())
     }
 
