@@ -60,8 +60,8 @@ impl LoadedBlock {
         self.block.v()
     }
 
-    /// Both, for a device that copies them later.
-    pub(crate) fn share(&self) -> [bytes::Bytes; 2] {
+    /// Both with the padding behind each, for a device that copies them later.
+    pub(crate) fn share(&self) -> bytes::Bytes {
         Lent::share(&self.block)
     }
 

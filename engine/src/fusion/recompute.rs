@@ -243,7 +243,7 @@ pub(super) fn embed<B: FusionBackend>(
     ctx.decoder.embed(&ids)
 }
 
-/// Attention and MLP in tiles of at most `max_prefill_tokens` rows.
+/// Attention and MLP in tiles of at most `max_prefill_tokens` rows; as they are where one holds all.
 pub(super) fn forward_tiled<B: FusionBackend>(
     ctx: &FusionContext<'_, B>,
     layer: &DecoderLayer<B>,
@@ -253,6 +253,9 @@ pub(super) fn forward_tiled<B: FusionBackend>(
     cache: &LayerCache<B>,
 ) -> Tensor<B, 2> {
     let [m, width] = hidden.dims();
+    if m <= ctx.max_prefill_tokens {
+        return layer.forward_rows(hidden, normed, &rows.positions, &rows.rope, cache);
+    }
     let device = hidden.device();
     let tiles = (0..m).step_by(ctx.max_prefill_tokens).map(|start| {
         let tile = start..(start + ctx.max_prefill_tokens).min(m);
@@ -262,12 +265,7 @@ pub(super) fn forward_tiled<B: FusionBackend>(
         let positions = &rows.positions[tile.clone()];
         layer.forward_rows(cut(&hidden), cut(&normed), positions, &rope, cache)
     });
-    let mut tiles: Vec<Tensor<B, 2>> = tiles.collect();
-    if tiles.len() == 1 {
-        tiles.remove(0)
-    } else {
-        Tensor::cat(tiles, 0)
-    }
+    Tensor::cat(tiles.collect(), 0)
 }
 
 /// Copies a cached prefix into the cache; whether there was one.

@@ -11,7 +11,7 @@ use burn::tensor::{Int, Tensor};
 use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
 use super::prefill::FusionContext;
 use crate::kernel::{FusionBackend, Rotation};
-use crate::kv::{KvCache, KvSide, StoredRows};
+use crate::kv::{KvCache, StoredBlock};
 use crate::model::{RopeRows, row_tensor};
 
 /// Rows of the prompt with what is needed to place them.
@@ -128,10 +128,9 @@ impl<B: FusionBackend> Stored<B> {
         self.rotate_for(ctx, &blocks);
         let layer = cache.layer_mut(layer_idx);
         for (block, (rows, rotation)) in blocks.iter().zip(&self.rotations) {
-            let [k, v] = stored_rows(ctx, block);
-            let [shared_k, shared_v] = block.share();
-            let (k, v) = (k.shared(shared_k), v.shared(shared_v));
-            layer.place(rows.start, &k, &v, rotation);
+            let bytes = block.share();
+            let stored = stored_block(ctx, &bytes, block.rows.len());
+            layer.place(rows.start, &stored, rotation);
         }
         Ok(self.kept[layer_idx].then(|| placed(ctx, &blocks)))
     }
@@ -151,28 +150,30 @@ impl<B: FusionBackend> Stored<B> {
     }
 }
 
-/// K and V of a block, as the kernels read them.
-fn stored_rows<'a, B: FusionBackend>(
+/// A block of so many tokens, as the kernels read it.
+fn stored_block<'a, B: FusionBackend>(
     ctx: &FusionContext<'_, B>,
-    block: &'a LoadedBlock,
-) -> [StoredRows<'a>; 2] {
+    bytes: &'a bytes::Bytes,
+    n_tokens: usize,
+) -> StoredBlock<'a> {
     let identity = ctx.identity;
-    let shape = [block.rows.len(), identity.kv_heads, identity.head_dim];
-    [(block.k(), KvSide::K), (block.v(), KvSide::V)]
-        .map(|(bytes, side)| StoredRows::new(bytes, identity.kv_dtype, side, shape))
+    let shape = [n_tokens, identity.kv_heads, identity.head_dim];
+    StoredBlock::in_buffer(bytes, identity.kv_dtype, shape)
 }
 
 /// What was loaded of a layer, as tensors in the compute dtype.
 fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, blocks: &[LoadedBlock]) -> Placed<B> {
     let device = ctx.decoder.device();
-    let tensors = |side: usize| {
-        let tensor = |block| stored_rows(ctx, block)[side].to_tensor(device);
-        let tensor: Tensor<B, 3> = Tensor::cat(blocks.iter().map(tensor).collect(), 0);
-        tensor.cast(ctx.decoder.dtype())
-    };
+    let bytes: Vec<bytes::Bytes> = blocks.iter().map(LoadedBlock::share).collect();
+    let stored = blocks.iter().zip(&bytes);
+    let stored = stored.map(|(block, bytes)| stored_block(ctx, bytes, block.rows.len()));
+    let (k, v) = stored
+        .map(|block| (block.k().to_tensor(device), block.v().to_tensor(device)))
+        .unzip();
+    let whole = |side: Vec<Tensor<B, 3>>| Tensor::cat(side, 0).cast(ctx.decoder.dtype());
     Placed {
         rows: blocks.iter().flat_map(|block| block.rows.clone()).collect(),
-        k: tensors(0),
-        v: tensors(1),
+        k: whole(k),
+        v: whole(v),
     }
 }

@@ -26,10 +26,10 @@ use cubecl::server::{ComputeServer, CubeCountSelection, Handle};
 use super::pinned::Pinned;
 use super::rotate::Rotation;
 use super::{
-    FusionBackend, attend, linear, overwrite_rows, place_rows, rms_norm, rotate, row_distance,
-    swiglu,
+    FusionBackend, add, attend, linear, overwrite_rows, place_block, rms_norm, rotate,
+    row_distance, swiglu,
 };
-use crate::kv::{HostMemory, StoredRows};
+use crate::kv::{HostMemory, StoredBlock};
 
 /// Units of a cube that reduces one row.
 pub(super) const ROW_UNITS: usize = 256;
@@ -58,6 +58,9 @@ where
     }
 
     fn project(x: CubeTensor<R>, weight: &CubeTensor<R>) -> CubeTensor<R> {
+        if let Some(product) = linear::hopper::project(&x, weight) {
+            return product;
+        }
         if let Some(product) = linear::cube::Product::new(&x, weight) {
             return product.launch(x, weight.clone());
         }
@@ -81,13 +84,13 @@ where
         overwrite_rows::cube::launch(buffer, rows, values)
     }
 
-    fn place_rows(
-        buffer: CubeTensor<R>,
+    fn place_block(
+        buffers: [CubeTensor<R>; 2],
         start: usize,
-        stored: &StoredRows<'_>,
-        rotation: Option<&Rotation<Self>>,
-    ) -> CubeTensor<R> {
-        place_rows::cube::launch(buffer, start, stored, rotation)
+        block: &StoredBlock<'_>,
+        rotation: &Rotation<Self>,
+    ) -> [CubeTensor<R>; 2] {
+        place_block::launch(buffers, start, block, rotation)
     }
 
     fn rotate(x: CubeTensor<R>, rotation: &Rotation<Self>) -> CubeTensor<R> {
@@ -114,9 +117,29 @@ where
         rms_norm::cube::launch(x, weight, eps as f32)
     }
 
+    fn add(x: CubeTensor<R>, y: CubeTensor<R>) -> CubeTensor<R> {
+        add::cube::launch(x, y)
+    }
+
     fn swiglu(gate: CubeTensor<R>, up: CubeTensor<R>) -> CubeTensor<R> {
         swiglu::cube::launch(gate, up)
     }
+
+    fn project_gated(x: CubeTensor<R>, gate: &CubeTensor<R>, up: &CubeTensor<R>) -> CubeTensor<R> {
+        let product = linear::hopper::project_gated(&x, gate, up);
+        product
+            .unwrap_or_else(|| Self::swiglu(Self::project(x.clone(), gate), Self::project(x, up)))
+    }
+
+    fn compile_products(device: &R::Device, dtype: DType) {
+        linear::hopper::compile_all::<R>(device, dtype);
+    }
+}
+
+/// A tensor as an argument of a kernel: its values in a row, whose sizes go beside it where a kernel needs them.
+/// Those of a `Tensor` would be copied to the device at every launch.
+pub(super) fn array<R: CubeRuntime>(tensor: CubeTensor<R>) -> ArrayArg<R> {
+    into_contiguous(tensor).into_array_arg()
 }
 
 /// A contiguous tensor beside `like`, its values not set.
@@ -130,8 +153,9 @@ pub(super) fn empty<R: CubeRuntime, const D: usize>(
 }
 
 /// `bytes` on the device of `like`, copied from where they lie once the work before is done. They are held
-/// until the device is known to have copied them, which CubeCL asks after every 64 of them. `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies
-/// from by itself: three times slower than what follows.
+/// until the device is known to have copied them, which CubeCL asks after every 64 of them, or 64 MiB.
+/// `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies from by
+/// itself: three times slower than what follows.
 pub(super) fn upload<R: CubeRuntime>(bytes: Bytes, like: &CubeTensor<R>) -> Handle {
     let handle = like.client.empty(bytes.len());
     let target = handle.clone();

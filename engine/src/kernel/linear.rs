@@ -5,6 +5,8 @@ pub(super) mod cube;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod exact;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
+pub(super) mod hopper;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod row;
 
 use std::sync::Arc;

@@ -14,12 +14,16 @@ mod cube;
 mod flex;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod fragments;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod hopper;
 mod linear;
 mod masked_softmax;
 mod overwrite_rows;
 mod panel;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod pinned;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod place_block;
 mod place_rows;
 mod rms_norm;
 mod rotate;
@@ -35,6 +39,7 @@ mod tuning;
 use std::ops::Range;
 use std::sync::Arc;
 
+use burn::tensor::DType;
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
@@ -44,7 +49,7 @@ pub use tensors::*;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use tuning::keep_tuning_in;
 
-use crate::kv::{HostMemory, StoredRows};
+use crate::kv::{HostMemory, StoredBlock, StoredRows};
 
 /// A Burn backend with the operations KV fusion needs.
 pub trait FusionBackend: Backend {
@@ -120,6 +125,24 @@ pub trait FusionBackend: Backend {
         place_rows::reference::<Self>(buffer, start, stored, rotation)
     }
 
+    /// Puts K, rotated, and V of a stored block into their buffers, as [`FusionBackend::place_rows`] does.
+    ///
+    /// # Shapes
+    /// - buffers: K and V, `[n_rows, heads, head_dim]` each
+    /// - block: `[n, heads, head_dim]` each, `start + n <= n_rows`
+    /// - rotation: of `n` positions
+    fn place_block(
+        [k, v]: [FloatTensor<Self>; 2],
+        start: usize,
+        block: &StoredBlock<'_>,
+        rotation: &Rotation<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        [
+            Self::place_rows(k, start, block.k(), Some(rotation)),
+            Self::place_rows(v, start, block.v(), None),
+        ]
+    }
+
     /// Rotates rows to their positions (rotate-half convention of Hugging Face), in f32.
     ///
     /// # Shapes
@@ -174,7 +197,7 @@ pub trait FusionBackend: Backend {
         rms_norm::reference::<Self>(x, weight, eps)
     }
 
-    /// `x + y`, rounded once, in place where `x` is not shared.
+    /// `x + y`, rounded once; on the CPU in place where `x` is not shared.
     ///
     /// # Shapes
     /// - x, y, result: `[m, width]`
@@ -189,4 +212,22 @@ pub trait FusionBackend: Backend {
     fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
         swiglu::reference::<Self>(gate, up)
     }
+
+    /// [`FusionBackend::swiglu`] of two products.
+    ///
+    /// # Shapes
+    /// - x: `[m, hidden_size]`
+    /// - gate, up: `[intermediate_size, hidden_size]`
+    /// - result: `[m, intermediate_size]`, in the dtype of `x`
+    fn project_gated(
+        x: FloatTensor<Self>,
+        gate: &Self::Weight,
+        up: &Self::Weight,
+    ) -> FloatTensor<Self> {
+        Self::swiglu(Self::project(x.clone(), gate), Self::project(x, up))
+    }
+
+    /// Compiles, on a device that compiles while it runs, kernels that are chosen by sizes of which a
+    /// warm-up meets only some.
+    fn compile_products(_device: &Self::Device, _dtype: DType) {}
 }

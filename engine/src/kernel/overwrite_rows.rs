@@ -63,25 +63,23 @@ fn copy_rows<E: burn::tensor::Element + bytemuck::Pod>(
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod cube {
-    //! The CubeCL kernel and its launcher: one unit per element of `values`.
+    //! The CubeCL kernel and its launcher: one unit per vector of `values`.
 
     use burn_cubecl::CubeRuntime;
-    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
 
-    use crate::kernel::cube::{per_element, writable};
+    use crate::kernel::cube::{array, per_element, vector_size, writable};
 
     #[cube(launch)]
-    fn overwrite_rows_kernel<F: Numeric>(
-        buffer: &mut Tensor<F>,
-        rows: &Tensor<i32>,
-        values: &Tensor<F>,
+    fn overwrite_rows_kernel<F: Float, N: Size>(
+        buffer: &mut Array<Vector<F, N>>, // [n_rows, width]
+        rows: &Array<i32>,                // [m]
+        values: &Array<Vector<F, N>>,     // [m, width]
         width: usize,
-        n_elements: usize,
         #[define(F)] _dtype: StorageType,
     ) {
-        if ABSOLUTE_POS >= n_elements {
+        if ABSOLUTE_POS >= values.len() {
             terminate!();
         }
         let row = usize::cast_from(rows[ABSOLUTE_POS / width]);
@@ -94,24 +92,23 @@ pub(super) mod cube {
         values: CubeTensor<R>,
     ) -> CubeTensor<R> {
         let buffer = writable(buffer);
-        let (rows, values) = (into_contiguous(rows), into_contiguous(values));
         let shape = values.meta.shape();
-        let width = shape[1] * shape[2];
-        let n_elements = shape[0] * width;
-        if n_elements == 0 {
+        let (m, width) = (shape[0], shape[1] * shape[2]);
+        if m * width == 0 {
             return buffer;
         }
         let (client, dtype) = (buffer.client.clone(), buffer.dtype);
-        let (cube_count, cube_dim) = per_element(&client, n_elements);
+        let n = vector_size(width, dtype);
+        let (cube_count, cube_dim) = per_element(&client, m * width / n);
         overwrite_rows_kernel::launch::<R>(
             &client,
             cube_count,
             cube_dim,
-            buffer.clone().into_tensor_arg(),
-            rows.into_tensor_arg(),
-            values.into_tensor_arg(),
-            width,
-            n_elements,
+            n,
+            array(buffer.clone()),
+            array(rows),
+            array(values),
+            width / n,
             dtype.into(),
         );
         buffer

@@ -92,39 +92,43 @@ impl Kernel for Normalise<'_> {
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod cube {
-    //! The CubeCL kernel and its launcher: one cube per row.
+    //! The CubeCL kernel and its launcher: one cube per row, one unit per vector of elements.
 
     use burn_cubecl::CubeRuntime;
-    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
 
-    use crate::kernel::cube::{ROW_UNITS, empty, per_row, sum_of_row};
+    use crate::kernel::cube::{ROW_UNITS, array, empty, per_row, sum_of_row, vector_size};
 
     #[cube(launch)]
-    fn rms_norm_kernel<F: Float>(
-        x: &Tensor<F>,
-        weight: &Tensor<f32>,
-        out: &mut Tensor<F>,
+    fn rms_norm_kernel<F: Float, N: Size>(
+        x: &Array<Vector<F, N>>,        // [rows, width / N]
+        weight: &Array<Vector<f32, N>>, // [width / N]
+        out: &mut Array<Vector<F, N>>,  // [rows, width / N]
         eps: f32,
         #[define(F)] _dtype: StorageType,
     ) {
         let row = CUBE_POS;
-        if row >= x.shape(0) {
+        let vectors = weight.len();
+        let first = row * vectors;
+        if first >= out.len() {
             terminate!();
         }
-        let width = x.shape(1);
-        let first = row * width;
-        let mut squares = 0.0f32;
-        for i in range_stepped(UNIT_POS as usize, width, ROW_UNITS) {
-            let value = f32::cast_from(x[first + i]);
-            squares += value * value;
+        let mut squares = Vector::<f32, N>::new(0.0);
+        for i in range_stepped(UNIT_POS as usize, vectors, ROW_UNITS) {
+            let values = Vector::<f32, N>::cast_from(x[first + i]);
+            squares += values * values;
         }
-        let mean = sum_of_row(squares) / width as f32;
-        let scale = 1.0 / (mean + eps).sqrt();
-        for i in range_stepped(UNIT_POS as usize, width, ROW_UNITS) {
-            let value = f32::cast_from(x[first + i]);
-            out[first + i] = F::cast_from(value * scale * weight[i]);
+        let mut sum = 0.0f32;
+        #[unroll]
+        for i in 0..N::value() {
+            sum += squares[i];
+        }
+        let mean = sum_of_row(sum) / (vectors * N::value()) as f32;
+        let scale = Vector::<f32, N>::new(1.0 / (mean + eps).sqrt());
+        for i in range_stepped(UNIT_POS as usize, vectors, ROW_UNITS) {
+            let values = Vector::<f32, N>::cast_from(x[first + i]);
+            out[first + i] = Vector::cast_from(values * scale * weight[i]);
         }
     }
 
@@ -133,18 +137,19 @@ pub(super) mod cube {
         weight: CubeTensor<R>,
         eps: f32,
     ) -> CubeTensor<R> {
-        let (x, weight) = (into_contiguous(x), into_contiguous(weight));
         let (rows, width, dtype) = (x.meta.shape()[0], x.meta.shape()[1], x.dtype);
         let out = empty(&x, [rows, width], dtype);
         let client = x.client.clone();
+        let n = vector_size(width, dtype);
         let (cube_count, cube_dim) = per_row(&client, rows);
         rms_norm_kernel::launch::<R>(
             &client,
             cube_count,
             cube_dim,
-            x.into_tensor_arg(),
-            weight.into_tensor_arg(),
-            out.clone().into_tensor_arg(),
+            n,
+            array(x),
+            array(weight),
+            array(out.clone()),
             eps,
             dtype.into(),
         );

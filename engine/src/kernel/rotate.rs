@@ -80,46 +80,85 @@ pub(super) fn rotate_row(row: &mut [f32], cos: &[f32], sin: &[f32]) {
 
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(super) mod cube {
-    //! The CubeCL kernel and its launcher: one unit per pair of dimensions that turn together.
+    //! The CubeCL kernel and its launcher: one unit per pair of vectors that turn together.
 
+    use burn::tensor::DType;
     use burn_cubecl::CubeRuntime;
-    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
 
     use super::Rotation;
     use crate::kernel::FusionBackend;
-    use crate::kernel::cube::{empty, per_element};
+    use crate::kernel::cube::{array, empty, per_element, vector_size};
 
-    /// Where pair `index` of `[m, heads, head_dim]` has its front half, and where in the tables.
-    #[cube]
-    pub(in crate::kernel) fn places_of_pair(
-        index: usize,
+    /// How rows `[m, heads, 2 * half]` of vectors turn: vector `i` of a head with vector `i + half`.
+    #[derive(CubeType, CubeLaunch)]
+    pub(in crate::kernel) struct Turn<N: Size> {
+        cos: Array<Vector<f32, N>>, // [m, 2 * half]
+        sin: Array<Vector<f32, N>>, // [m, 2 * half]
         heads: usize,
-        head_dim: usize,
-    ) -> (usize, usize) {
-        let half = head_dim / 2;
-        let dim = index % half;
-        let line = index / half; // row and head
-        (line * head_dim + dim, line / heads * head_dim + dim)
+        pub(in crate::kernel) half: usize,
+    }
+
+    /// A rotation of rows with so many heads, in vectors of `n`.
+    pub(in crate::kernel) fn turn<R: CubeRuntime, B, N: Size>(
+        rotation: &Rotation<B>,
+        heads: usize,
+        n: usize,
+    ) -> TurnLaunch<N, R>
+    where
+        B: FusionBackend<FloatTensorPrimitive = CubeTensor<R>>,
+    {
+        let (cos, sin) = (rotation.cos.clone(), rotation.sin.clone());
+        let half = cos.meta.shape()[2] / 2 / n;
+        TurnLaunch::new(array(cos), array(sin), heads, half)
+    }
+
+    /// Values to a vector: as many as divide half a head.
+    pub(in crate::kernel) fn turn_size(head_dim: usize, dtype: DType) -> usize {
+        vector_size(head_dim / 2, dtype)
+    }
+
+    /// Where pair `index` has its front half; the other is `half` behind.
+    #[cube]
+    pub(in crate::kernel) fn front_of_pair<N: Size>(turn: &Turn<N>, index: usize) -> usize {
+        let line = index / turn.half; // row and head
+        line * turn.half + index
+    }
+
+    /// The two halves of pair `index`, turned.
+    #[cube]
+    pub(in crate::kernel) fn turned<N: Size>(
+        turn: &Turn<N>,
+        index: usize,
+        a: Vector<f32, N>,
+        b: Vector<f32, N>,
+    ) -> (Vector<f32, N>, Vector<f32, N>) {
+        let row = index / turn.half / turn.heads;
+        let front = row * 2 * turn.half + index % turn.half;
+        let back = front + turn.half;
+        (
+            a * turn.cos[front] - b * turn.sin[front],
+            b * turn.cos[back] + a * turn.sin[back],
+        )
     }
 
     #[cube(launch)]
-    fn rotate_kernel<F: Float>(
-        x: &Tensor<F>,
-        cos: &Tensor<f32>,
-        sin: &Tensor<f32>,
-        out: &mut Tensor<F>,
+    fn rotate_kernel<F: Float, N: Size>(
+        x: &Array<Vector<F, N>>, // [m, heads, 2 * half]
+        turn: &Turn<N>,
+        out: &mut Array<Vector<F, N>>, // [m, heads, 2 * half]
         #[define(F)] _dtype: StorageType,
     ) {
-        let half = x.shape(2) / 2;
-        if ABSOLUTE_POS >= x.shape(0) * x.shape(1) * half {
+        if ABSOLUTE_POS >= out.len() / 2 {
             terminate!();
         }
-        let (front, angle) = places_of_pair(ABSOLUTE_POS, x.shape(1), x.shape(2));
-        let (a, b) = (f32::cast_from(x[front]), f32::cast_from(x[front + half]));
-        out[front] = F::cast_from(a * cos[angle] - b * sin[angle]);
-        out[front + half] = F::cast_from(b * cos[angle + half] + a * sin[angle + half]);
+        let front = front_of_pair(turn, ABSOLUTE_POS);
+        let back = front + turn.half;
+        let (a, b) = (Vector::cast_from(x[front]), Vector::cast_from(x[back]));
+        let (a, b) = turned(turn, ABSOLUTE_POS, a, b);
+        out[front] = Vector::cast_from(a);
+        out[back] = Vector::cast_from(b);
     }
 
     pub(in crate::kernel) fn launch<R: CubeRuntime, B>(
@@ -129,20 +168,20 @@ pub(super) mod cube {
     where
         B: FusionBackend<FloatTensorPrimitive = CubeTensor<R>>,
     {
-        let x = into_contiguous(x);
         let shape = x.meta.shape();
         let ([m, heads, head_dim], dtype) = ([shape[0], shape[1], shape[2]], x.dtype);
         let out = empty(&x, [m, heads, head_dim], dtype);
         let client = x.client.clone();
-        let (cube_count, cube_dim) = per_element(&client, m * heads * head_dim / 2);
+        let n = turn_size(head_dim, dtype);
+        let (cube_count, cube_dim) = per_element(&client, m * heads * head_dim / 2 / n);
         rotate_kernel::launch::<R>(
             &client,
             cube_count,
             cube_dim,
-            x.into_tensor_arg(),
-            into_contiguous(rotation.cos.clone()).into_tensor_arg(),
-            into_contiguous(rotation.sin.clone()).into_tensor_arg(),
-            out.clone().into_tensor_arg(),
+            n,
+            array(x),
+            turn(rotation, heads, n),
+            array(out.clone()),
             dtype.into(),
         );
         out

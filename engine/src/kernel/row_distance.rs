@@ -52,25 +52,24 @@ pub(super) mod cube {
 
     use burn::tensor::DType;
     use burn_cubecl::CubeRuntime;
-    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
 
-    use crate::kernel::cube::{ROW_UNITS, empty, per_row, sum_of_row};
+    use crate::kernel::cube::{ROW_UNITS, array, empty, per_row, sum_of_row};
 
     #[cube(launch)]
     fn row_distance_kernel<F: Float, G: Float>(
-        a: &Tensor<F>,
-        b: &Tensor<G>,
-        out: &mut Tensor<f32>,
+        a: &Array<F>,         // [rows, width]
+        b: &Array<G>,         // [rows, width]
+        out: &mut Array<f32>, // [rows]
         #[define(F)] _a_dtype: StorageType,
         #[define(G)] _b_dtype: StorageType,
     ) {
         let row = CUBE_POS;
-        if row >= a.shape(0) {
+        if row >= out.len() {
             terminate!();
         }
-        let width = a.shape(1) * a.shape(2);
+        let width = a.len() / out.len();
         let first = row * width;
         let mut squares = 0.0f32;
         for i in range_stepped(UNIT_POS as usize, width, ROW_UNITS) {
@@ -87,7 +86,6 @@ pub(super) mod cube {
         a: CubeTensor<R>,
         b: CubeTensor<R>,
     ) -> CubeTensor<R> {
-        let (a, b) = (into_contiguous(a), into_contiguous(b));
         let rows = a.meta.shape()[0];
         let out = empty(&a, [rows], DType::F32);
         if rows == 0 {
@@ -99,9 +97,9 @@ pub(super) mod cube {
             &client,
             cube_count,
             cube_dim,
-            a.into_tensor_arg(),
-            b.into_tensor_arg(),
-            out.clone().into_tensor_arg(),
+            array(a),
+            array(b),
+            array(out.clone()),
             a_dtype.into(),
             b_dtype.into(),
         );

@@ -74,20 +74,19 @@ pub(super) mod cube {
     //! The CubeCL kernel and its launcher: one unit per vector of elements, in f32.
 
     use burn_cubecl::CubeRuntime;
-    use burn_cubecl::kernel::into_contiguous;
     use burn_cubecl::tensor::CubeTensor;
     use cubecl::prelude::*;
 
-    use crate::kernel::cube::{empty, per_element, vector_size};
+    use crate::kernel::cube::{array, empty, per_element, vector_size};
 
     #[cube(launch)]
     fn swiglu_kernel<F: Float, N: Size>(
-        gate: &Tensor<Vector<F, N>>,
-        up: &Tensor<Vector<F, N>>,
-        out: &mut Tensor<Vector<F, N>>,
+        gate: &Array<Vector<F, N>>,
+        up: &Array<Vector<F, N>>,
+        out: &mut Array<Vector<F, N>>,
         #[define(F)] _dtype: StorageType,
     ) {
-        if ABSOLUTE_POS >= gate.shape(0) * gate.shape(1) / N::value() {
+        if ABSOLUTE_POS >= out.len() {
             terminate!();
         }
         let x = Vector::<f32, N>::cast_from(gate[ABSOLUTE_POS]);
@@ -101,7 +100,6 @@ pub(super) mod cube {
         gate: CubeTensor<R>,
         up: CubeTensor<R>,
     ) -> CubeTensor<R> {
-        let (gate, up) = (into_contiguous(gate), into_contiguous(up));
         let (rows, width, dtype) = (gate.meta.shape()[0], gate.meta.shape()[1], gate.dtype);
         let out = empty(&gate, [rows, width], dtype);
         let client = gate.client.clone();
@@ -112,9 +110,9 @@ pub(super) mod cube {
             cube_count,
             cube_dim,
             n,
-            gate.into_tensor_arg(),
-            up.into_tensor_arg(),
-            out.clone().into_tensor_arg(),
+            array(gate),
+            array(up),
+            array(out.clone()),
             dtype.into(),
         );
         out

@@ -11,7 +11,7 @@ use super::{
     place_rows as place, rms_norm as norm, rotate as rope, row_distance as distance,
     swiglu as gate,
 };
-use crate::kv::StoredRows;
+use crate::kv::{StoredBlock, StoredRows};
 
 fn float<B: Backend, const D: usize>(x: Tensor<B, D>) -> B::FloatTensorPrimitive {
     x.into_primitive().tensor()
@@ -96,6 +96,16 @@ pub fn place_rows_reference<B: Backend>(
         stored,
         rotation,
     ))
+}
+
+/// [`FusionBackend::place_block`].
+pub fn place_block<B: FusionBackend>(
+    buffers: [Tensor<B, 3>; 2],
+    start: usize,
+    block: &StoredBlock<'_>,
+    rotation: &Rotation<B>,
+) -> [Tensor<B, 3>; 2] {
+    B::place_block(buffers.map(float), start, block, rotation).map(tensor)
 }
 
 /// [`FusionBackend::rotate`].
@@ -193,6 +203,15 @@ pub fn add_reference<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 
 /// [`FusionBackend::swiglu`].
 pub fn swiglu<B: FusionBackend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::swiglu(float(gate), float(up)))
+}
+
+/// [`FusionBackend::project_gated`].
+pub fn project_gated<B: FusionBackend>(
+    x: Tensor<B, 2>,
+    gate: &B::Weight,
+    up: &B::Weight,
+) -> Tensor<B, 2> {
+    tensor(B::project_gated(float(x), gate, up))
 }
 
 /// The plain-tensor reference of [`swiglu`].

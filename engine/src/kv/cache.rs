@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::StoredRows;
+use super::StoredBlock;
 use crate::config::ModelConfig;
-use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_rows};
+use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block};
 
 /// K and V of one layer.
 pub struct LayerCache<B: FusionBackend> {
@@ -71,17 +71,12 @@ impl<B: FusionBackend> LayerCache<B> {
             .map(|buffer| overwrite_rows(buffer, rows.clone(), v));
     }
 
-    /// Places stored rows from row `start` on: K, which is stored before RoPE, rotated.
-    pub(crate) fn place(
-        &mut self,
-        start: usize,
-        k: &StoredRows<'_>,
-        v: &StoredRows<'_>,
-        rotation: &Rotation<B>,
-    ) {
-        let place = |buffer, stored, rotation| place_rows(buffer, start, stored, rotation);
-        self.k = self.k.take().map(|buffer| place(buffer, k, Some(rotation)));
-        self.v = self.v.take().map(|buffer| place(buffer, v, None));
+    /// Places a stored block from row `start` on: K, which is stored before RoPE, rotated.
+    pub(crate) fn place(&mut self, start: usize, block: &StoredBlock<'_>, rotation: &Rotation<B>) {
+        if let (Some(k), Some(v)) = (self.k.take(), self.v.take()) {
+            let [k, v] = place_block([k, v], start, block, rotation);
+            (self.k, self.v) = (Some(k), Some(v));
+        }
     }
 
     fn buffer(&self, side: &Option<Tensor<B, 3>>) -> Tensor<B, 3> {

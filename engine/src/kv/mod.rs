@@ -20,4 +20,4 @@ pub use codec::{ComputeDtype, KV_LAYOUT_VERSION, KvDtype, KvIdentity, KvSide};
 pub use host_memory::HostMemory;
 pub(crate) use prefix::PrefixCache;
 pub(crate) use ring::{BufferRing, Lent};
-pub use stored_rows::StoredRows;
+pub use stored_rows::{StoredBlock, StoredRows};

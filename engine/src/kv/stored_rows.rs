@@ -1,4 +1,4 @@
-//! Rows of one stored block, as the kernels read them.
+//! A stored block, and the rows of each of its sides, as the kernels read them.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{AllocationProperty, Bytes, Tensor, TensorData};
@@ -6,7 +6,72 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{KvDtype, KvSide, int8};
+use super::{BlockSpan, KvDtype, KvSide, int8};
+
+/// K, before RoPE, and V of one layer of one chunk.
+#[derive(Debug, Clone)]
+pub struct StoredBlock<'a> {
+    k: StoredRows<'a>,
+    v: StoredRows<'a>,
+    /// Where both lie, for a device that copies them later.
+    buffer: Option<bytes::Bytes>,
+}
+
+impl<'a> StoredBlock<'a> {
+    /// Of a K and a V block, wherever they lie.
+    ///
+    /// # Panics
+    /// As [`StoredRows::new`].
+    pub fn new(k: &'a [u8], v: &'a [u8], dtype: KvDtype, shape: [usize; 3]) -> Self {
+        Self {
+            k: StoredRows::new(k, dtype, KvSide::K, shape),
+            v: StoredRows::new(v, dtype, KvSide::V, shape),
+            buffer: None,
+        }
+    }
+
+    /// Of a buffer that holds both as [`BlockSpan`] lays them out.
+    ///
+    /// # Panics
+    /// If the buffer is not as long as the shape says: blocks are checked when they are read.
+    pub fn in_buffer(buffer: &'a bytes::Bytes, dtype: KvDtype, shape: [usize; 3]) -> Self {
+        let span = span(dtype, shape);
+        assert_eq!(buffer.len(), span.bytes(), "bytes of a block {shape:?}");
+        Self {
+            buffer: Some(buffer.clone()),
+            ..Self::new(&buffer[span.k()], &buffer[span.v()], dtype, shape)
+        }
+    }
+
+    pub fn k(&self) -> &StoredRows<'a> {
+        &self.k
+    }
+
+    pub fn v(&self) -> &StoredRows<'a> {
+        &self.v
+    }
+
+    /// `[n, kv_heads, head_dim]` of each side.
+    pub fn shape(&self) -> [usize; 3] {
+        self.k.shape
+    }
+
+    pub fn dtype(&self) -> KvDtype {
+        self.k.dtype
+    }
+
+    /// The one buffer of both sides, without a copy, and where they lie in it.
+    pub fn buffer(&self) -> Option<(Bytes, BlockSpan)> {
+        let bytes = self.buffer.clone()?;
+        let bytes = Bytes::from_shared(bytes, AllocationProperty::Other);
+        Some((bytes, span(self.dtype(), self.shape())))
+    }
+}
+
+fn span(dtype: KvDtype, shape: [usize; 3]) -> BlockSpan {
+    let [k, v] = [KvSide::K, KvSide::V].map(|side| dtype.block_bytes(side, shape));
+    BlockSpan::new(k, v)
+}
 
 /// `[n, kv_heads, head_dim]` in the stored dtype, little-endian.
 #[derive(Debug, Clone)]
@@ -15,8 +80,6 @@ pub struct StoredRows<'a> {
     dtype: KvDtype,
     side: KvSide,
     shape: [usize; 3],
-    /// The same bytes for somebody who holds them for longer.
-    shared: Option<bytes::Bytes>,
 }
 
 impl<'a> StoredRows<'a> {
@@ -30,15 +93,6 @@ impl<'a> StoredRows<'a> {
             dtype,
             side,
             shape,
-            shared: None,
-        }
-    }
-
-    /// With the same bytes for a device that copies them later.
-    pub(crate) fn shared(self, bytes: bytes::Bytes) -> Self {
-        Self {
-            shared: Some(bytes),
-            ..self
         }
     }
 
@@ -50,12 +104,9 @@ impl<'a> StoredRows<'a> {
         self.dtype
     }
 
-    /// As they are stored: without a copy where they are shared, else as words, so that the floats in it are aligned.
+    /// A copy as they are stored: as words, so that the floats in it are aligned.
     pub(crate) fn to_bytes(&self) -> Bytes {
-        match &self.shared {
-            Some(bytes) => Bytes::from_shared(bytes.clone(), AllocationProperty::Other),
-            None => Bytes::from_elems::<u32>(bytemuck::pod_collect_to_vec(self.bytes)),
-        }
+        Bytes::from_elems::<u32>(bytemuck::pod_collect_to_vec(self.bytes))
     }
 
     /// All of it on a device, in the tensor dtype of the stored one.

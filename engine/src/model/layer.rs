@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::{Linear, RmsNorm, RopeRows, attention};
-use crate::kernel::{FusionBackend, add, attend_rows, swiglu};
+use crate::kernel::{FusionBackend, add, attend_rows, project_gated, swiglu};
 use crate::kv::LayerCache;
 
 /// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
@@ -63,9 +63,17 @@ impl<B: FusionBackend> DecoderLayer<B> {
         let attended = self.attend(normed, positions, rope, cache); // [m, heads * head_dim]
         let hidden = add(hidden, self.o_proj.forward(attended)); // [m, hidden_size]
         let normed = self.post_attention_layernorm.forward(hidden.clone());
+        add(hidden, self.down_proj.forward(self.gated(normed))) // [m, hidden_size]
+    }
+
+    /// The MLP before its last projection: `[m, hidden_size]` to `[m, intermediate_size]`.
+    fn gated(&self, normed: Tensor<B, 2>) -> Tensor<B, 2> {
+        let weights = (self.gate_proj.weight_alone(), self.up_proj.weight_alone());
+        if let (Some(gate), Some(up)) = weights {
+            return project_gated(normed, gate, up);
+        }
         let gate = self.gate_proj.forward(normed.clone()); // [m, intermediate_size]
-        let up = self.up_proj.forward(normed);
-        add(hidden, self.down_proj.forward(swiglu(gate, up))) // [m, hidden_size]
+        swiglu(gate, self.up_proj.forward(normed))
     }
 
     /// The output of attention before its projection.

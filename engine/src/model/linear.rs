@@ -15,6 +15,11 @@ impl<B: FusionBackend> Linear<B> {
         Self { weight, bias }
     }
 
+    /// The weight, where there is no bias.
+    pub(super) fn weight_alone(&self) -> Option<&B::Weight> {
+        self.bias.is_none().then_some(&self.weight)
+    }
+
     /// # Shapes
     /// - x: `[m, in_features]`
     /// - result: `[m, out_features]`

@@ -12,11 +12,11 @@ use bytemuck::Pod;
 use half::vec::HalfFloatVecExt;
 use half::{bf16, f16};
 use ragweave_engine::{
-    FusionBackend, KvDtype, KvSide, Rotation, StoredRows, add, add_reference, attend_rows,
-    attend_rows_reference, embed, masked_softmax, masked_softmax_reference, overwrite_rows,
-    overwrite_rows_reference, place_rows, place_rows_reference, project, rms_norm,
-    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
-    swiglu_reference, weight,
+    BlockSpan, FusionBackend, HostBuffer, KvDtype, KvSide, Rotation, StoredBlock, StoredRows, add,
+    add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
+    masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block, place_rows,
+    place_rows_reference, project, rms_norm, rms_norm_reference, rotate, rotate_reference,
+    row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
 };
 
 use super::fixtures::assert_close;
@@ -197,6 +197,69 @@ pub fn place_rows_leaves_a_shared_buffer_alone<B: FusionBackend>(device: &B::Dev
     let placed = place_rows(buffer.clone(), 1, &stored, None);
     assert_close("the shared buffer", &floats(buffer), &before, 0.0);
     assert_ne!(floats(placed), before);
+}
+
+pub fn place_block_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 15);
+    for (dtype, rounding) in dtypes::<B>(device) {
+        for stored_dtype in stored_dtypes::<B>(device) {
+            for (shape, rows) in [
+                ([1, 1, 2], 0..1),
+                ([9, 3, 20], 2..7),
+                ([8, 1, 48], 3..8),
+                ([300, 2, 64], 43..300),
+            ] {
+                let stored_shape = [rows.len(), shape[1], shape[2]];
+                let [k, v] = [KvSide::K, KvSide::V]
+                    .map(|side| stored_bytes(stored_shape, stored_dtype, side));
+                let buffer = one_buffer(&k, &v);
+                let apart = StoredBlock::new(&k, &v, stored_dtype, stored_shape);
+                let together = StoredBlock::in_buffer(&buffer, stored_dtype, stored_shape);
+                for block in [apart, together] {
+                    let buffers = [0, 1].map(|_| random::<B, 3>(shape, dtype, device));
+                    // Rotated values below 1.5.
+                    place_block_is_right(buffers, rows.start, &block, rounding * 1.5);
+                }
+            }
+        }
+    }
+}
+
+/// Compares with each side placed by itself.
+fn place_block_is_right<B: FusionBackend>(
+    buffers: [Tensor<B, 3>; 2],
+    start: usize,
+    block: &StoredBlock<'_>,
+    tolerance: f32,
+) {
+    let [n, _, head_dim] = block.shape();
+    let what = format!(
+        "{:?} from {start}, {:?} {:?}",
+        buffers[0].dtype(),
+        block.dtype(),
+        block.shape()
+    );
+    let on_device = rotation::<B>(n, head_dim, &buffers[0].device());
+    let on_cpu = rotation::<Flex>(n, head_dim, &FlexDevice);
+    let [k, v] = [&buffers[0], &buffers[1]].map(wide);
+    let k = place_rows_reference(k, start, block.k(), Some(&on_cpu));
+    let v = place_rows_reference(v, start, block.v(), None);
+    let [placed_k, placed_v] = place_block(buffers, start, block, &on_device).map(floats);
+    assert_close(&format!("K, {what}"), &placed_k, &floats(k), tolerance);
+    assert_close(&format!("V, {what}"), &placed_v, &floats(v), tolerance);
+}
+
+pub fn place_block_leaves_shared_buffers_alone<B: FusionBackend>(device: &B::Device) {
+    let buffers = [0, 1].map(|_| random::<B, 3>([7, 3, 4], DType::F32, device));
+    let before = buffers.clone().map(floats);
+    let [k, v] = [KvSide::K, KvSide::V].map(|side| stored_bytes([2, 3, 4], KvDtype::F32, side));
+    let block = StoredBlock::new(&k, &v, KvDtype::F32, [2, 3, 4]);
+    let rotation = rotation::<B>(2, 4, device);
+    let placed = place_block(buffers.clone(), 1, &block, &rotation).map(floats);
+    for ((buffer, before), placed) in buffers.map(floats).iter().zip(&before).zip(&placed) {
+        assert_close("the shared buffer", buffer, before, 0.0);
+        assert_ne!(placed, before);
+    }
 }
 
 pub fn rotate_equals_its_reference<B: FusionBackend>(device: &B::Device) {
@@ -401,11 +464,25 @@ fn stored_dtypes<B: FusionBackend>(device: &B::Device) -> Vec<KvDtype> {
     computed.iter().map(of).chain([KvDtype::Int8]).collect()
 }
 
-/// Values in -1..1 as they are stored.
+/// A K and a V block as they are read.
+fn one_buffer(k: &[u8], v: &[u8]) -> bytes::Bytes {
+    let mut buffer = HostBuffer::new(BlockSpan::new(k.len(), v.len()));
+    let (to_k, to_v) = buffer.blocks_mut();
+    to_k.copy_from_slice(k);
+    to_v.copy_from_slice(v);
+    buffer.bytes_mut().to_vec().into()
+}
+
+/// Values in -1..1 as they are stored, others for K than for V.
 fn stored_bytes(shape: [usize; 3], dtype: KvDtype, side: KvSide) -> Vec<u8> {
     let [rows, heads, head_dim] = shape;
     let n = rows * heads * head_dim;
-    let values: Vec<f32> = (0..n).map(|i| (i * 37 % 101) as f32 / 50.5 - 1.0).collect();
+    let step = match side {
+        KvSide::K => 37,
+        KvSide::V => 41,
+    };
+    let value = |i: usize| ((i + 1) * step % 101) as f32 / 50.5 - 1.0;
+    let values: Vec<f32> = (0..n).map(value).collect();
     fn bytes<E: Pod>(values: &[E]) -> Vec<u8> {
         bytemuck::cast_slice(values).to_vec()
     }

@@ -27,6 +27,8 @@ macro_rules! backend_suite {
             a_row_that_is_not_finite_shows_and_spoils_no_other,
             place_rows_equals_its_reference,
             place_rows_leaves_a_shared_buffer_alone,
+            place_block_equals_its_reference,
+            place_block_leaves_shared_buffers_alone,
             rotate_equals_its_reference,
             row_distance_equals_its_reference,
             rms_norm_equals_its_reference,

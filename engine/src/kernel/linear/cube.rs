@@ -9,13 +9,12 @@ mod kernel;
 
 use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use self::kernel::{merge_kernel, project_kernel, project_part_kernel};
+use self::kernel::{MatrixLaunch, merge_kernel, project_kernel, project_part_kernel};
 use super::row;
-use crate::kernel::cube::{empty, per_element, processors};
+use crate::kernel::cube::{array, empty, per_element, processors};
 use crate::kernel::fragments::{self, OCTET, PLANE_UNITS};
 
 /// Octets of a row in a stage: 64 values.
@@ -160,15 +159,14 @@ impl Product {
         let [rows, columns, parts] = self.cubes;
         let count = CubeCount::Static(rows as u32, columns as u32, parts as u32);
         let dim = CubeDim::new_1d(self.tile.units() as u32);
-        let [x, weight] = [x, weight].map(|matrix| into_contiguous(matrix).into_tensor_arg());
         if parts == 1 {
-            let result = out.clone().into_tensor_arg();
+            let result = array(out.clone());
             project_kernel::launch::<R>(
                 &client,
                 count,
                 dim,
-                x,
-                weight,
+                matrix(x),
+                matrix(weight),
                 result,
                 self.tile,
                 dtype.into(),
@@ -176,13 +174,13 @@ impl Product {
             return out;
         }
         let sums = empty(&out, [parts, self.m, self.n], DType::F32);
-        let result = sums.clone().into_tensor_arg();
+        let result = array(sums.clone());
         project_part_kernel::launch::<R>(
             &client,
             count,
             dim,
-            x,
-            weight,
+            matrix(x),
+            matrix(weight),
             result,
             self.part,
             self.tile,
@@ -192,11 +190,17 @@ impl Product {
     }
 }
 
+fn matrix<F: Float, R: CubeRuntime>(tensor: CubeTensor<R>) -> MatrixLaunch<F, R> {
+    let shape = tensor.meta.shape();
+    let (rows, octets) = (shape[0], shape[1] / OCTET);
+    MatrixLaunch::new(array(tensor), rows, octets)
+}
+
 /// The sum of the parts, in `out`.
-fn merge<R: CubeRuntime>(sums: CubeTensor<R>, out: CubeTensor<R>) -> CubeTensor<R> {
+pub(super) fn merge<R: CubeRuntime>(sums: CubeTensor<R>, out: CubeTensor<R>) -> CubeTensor<R> {
     let (client, dtype) = (out.client.clone(), out.dtype);
     let (count, dim) = per_element(&client, out.meta.shape().num_elements() / 2);
-    let (sums, result) = (sums.into_tensor_arg(), out.clone().into_tensor_arg());
+    let (sums, result) = (array(sums), array(out.clone()));
     merge_kernel::launch::<R>(&client, count, dim, sums, result, dtype.into());
     out
 }

@@ -2,11 +2,10 @@
 //! costs. A plane takes a column.
 
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use crate::kernel::cube::empty;
+use crate::kernel::cube::{array, empty};
 use crate::kernel::fragments::{OCTET, Octet, PLANE_UNITS, lane, plane};
 
 /// Planes of a cube.
@@ -16,15 +15,15 @@ const AHEAD: usize = 4;
 
 #[cube(launch)]
 fn project_row_kernel<F: Float>(
-    x: &Tensor<Octet<F>>,      // [1, k / 8]
-    weight: &Tensor<Octet<F>>, // [n, k / 8]
-    out: &mut Tensor<F>,       // [1, n]
+    x: &Array<Octet<F>>,      // [k / 8]
+    weight: &Array<Octet<F>>, // [n, k / 8]
+    out: &mut Array<F>,       // [n]
     #[define(F)] _dtype: StorageType,
 ) {
     let column = CUBE_POS_X as usize * PLANES + plane();
-    let octets = x.shape(1) / OCTET;
+    let octets = x.len();
     let mut sums = Vector::<f32, Const<8>>::new(0.0);
-    if column < weight.shape(0) {
+    if column < out.len() {
         let first = column * octets;
         for round in range_stepped(0, octets, comptime!(AHEAD * PLANE_UNITS)) {
             #[unroll]
@@ -43,7 +42,7 @@ fn project_row_kernel<F: Float>(
         sum += sums[i];
     }
     let total = plane_sum(sum);
-    if lane() == 0 && column < weight.shape(0) {
+    if lane() == 0 && column < out.len() {
         out[column] = F::cast_from(total);
     }
 }
@@ -53,10 +52,10 @@ fn project_row_kernel<F: Float>(
 pub(super) fn launch<R: CubeRuntime>(x: CubeTensor<R>, weight: CubeTensor<R>) -> CubeTensor<R> {
     let (client, dtype, n) = (x.client.clone(), x.dtype, weight.meta.shape()[0]);
     let out = empty(&x, [1, n], dtype);
-    let [x, weight] = [x, weight].map(|matrix| into_contiguous(matrix).into_tensor_arg());
+    let (x, weight) = (array(x), array(weight));
     let cubes = n.div_ceil(PLANES) as u32;
     let dim = CubeDim::new_1d((PLANES * PLANE_UNITS) as u32);
-    let result = out.clone().into_tensor_arg();
+    let result = array(out.clone());
     let count = CubeCount::Static(cubes, 1, 1);
     project_row_kernel::launch::<R>(&client, count, dim, x, weight, result, dtype.into());
     out

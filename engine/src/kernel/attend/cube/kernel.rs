@@ -12,7 +12,7 @@ fn write_sums<F: Float>(
     running: &Running,
     #[comptime] r: usize,
     scale: f32,
-    out: &mut Tensor<F>,
+    out: &mut Array<F>,
     first: usize,
     #[comptime] tile: Tile,
 ) {
@@ -33,7 +33,7 @@ fn write_sums<F: Float>(
 #[cube(launch)]
 pub(super) fn attend_kernel<F: Float>(
     input: &Input<F>,
-    out: &mut Tensor<F>,
+    out: &mut Array<F>, // [m, heads, head_dim]
     #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
 ) {
@@ -63,8 +63,8 @@ pub(super) fn attend_kernel<F: Float>(
 #[cube(launch)]
 pub(super) fn attend_part_kernel<F: Float>(
     input: &Input<F>,
-    sums: &mut Tensor<f32>,
-    states: &mut Tensor<f32>,
+    sums: &mut Array<f32>,   // [parts, m * heads, head_dim]
+    states: &mut Array<f32>, // [parts, m * heads, 2]
     part: usize,
     #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
@@ -86,7 +86,7 @@ pub(super) fn attend_part_kernel<F: Float>(
     let unit = UNIT_POS as usize;
     let lane = unit % LANES;
     let first_line = unit / LANES * LINES_PER_UNIT;
-    let n_heads = sums.shape(1); // of all rows
+    let n_heads = place.n_lines * place.kv_heads; // of all rows
     #[unroll]
     for r in 0..LINES_PER_UNIT {
         if place.first_line + first_line + r < place.n_lines {
@@ -107,18 +107,19 @@ pub(super) fn attend_part_kernel<F: Float>(
     }
 }
 
-/// One unit per element of the result, over the parts of `[parts, m * heads, head_dim]`.
+/// One unit per element of the result.
 #[cube(launch)]
 pub(super) fn merge_kernel<F: Float>(
-    sums: &Tensor<f32>,
-    states: &Tensor<f32>,
-    out: &mut Tensor<F>,
+    sums: &Array<f32>,   // [parts, m * heads, head_dim]
+    states: &Array<f32>, // [parts, m * heads, 2]
+    out: &mut Array<F>,  // [m * heads, head_dim]
+    head_dim: usize,
     #[define(F)] _dtype: StorageType,
 ) {
-    let (parts, n_heads, head_dim) = (sums.shape(0), sums.shape(1), sums.shape(2));
-    if ABSOLUTE_POS >= n_heads * head_dim {
+    if ABSOLUTE_POS >= out.len() {
         terminate!();
     }
+    let (parts, n_heads) = (sums.len() / out.len(), out.len() / head_dim);
     let head = ABSOLUTE_POS / head_dim;
     let mut peak = f32::new(HIDDEN);
     for part in 0..parts {
@@ -129,7 +130,7 @@ pub(super) fn merge_kernel<F: Float>(
     for part in 0..parts {
         let state = (part * n_heads + head) * 2;
         let scale = (states[state] - peak).exp();
-        sum += sums[part * n_heads * head_dim + ABSOLUTE_POS] * scale;
+        sum += sums[part * out.len() + ABSOLUTE_POS] * scale;
         total += states[state + 1] * scale;
     }
     out[ABSOLUTE_POS] = F::cast_from(sum / total);

@@ -10,10 +10,12 @@ pub(super) type Quad = Vector<f32, Const<4>>;
 
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct Input<F: Float> {
-    pub(super) q: Tensor<F>,         // [m, heads, head_dim]
-    pub(super) k: Tensor<F>,         // [n, kv_heads, head_dim]
-    pub(super) v: Tensor<F>,         // [n, kv_heads, head_dim]
-    pub(super) visible: Tensor<i32>, // [2, m]: starts, then ends
+    pub(super) q: Array<F>,         // [m, heads, head_dim]
+    pub(super) k: Array<F>,         // [n, kv_heads, head_dim]
+    pub(super) v: Array<F>,         // [n, kv_heads, head_dim]
+    pub(super) visible: Array<i32>, // [2, m]: starts, then ends
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
 }
 
 /// Where a cube works.
@@ -30,10 +32,10 @@ pub(super) struct Place {
 
 #[cube]
 pub(super) fn place_of_cube<F: Float>(input: &Input<F>, #[comptime] tile: Tile) -> Place {
-    let kv_heads = input.k.shape(1);
-    let group = input.q.shape(1) / kv_heads;
+    let kv_heads = input.kv_heads;
+    let group = input.heads / kv_heads;
     Place {
-        n_lines: input.q.shape(0) * group,
+        n_lines: input.visible.len() / 2 * group,
         first_line: CUBE_POS_X as usize * comptime!(tile.lines),
         kv_head: CUBE_POS_Y as usize,
         kv_heads,
@@ -89,7 +91,7 @@ pub(super) fn last_key(shared: &Shared, place: &Place, #[comptime] tile: Tile) -
 /// Quad `quad` of the head that begins at `first`; zeros past its end.
 #[cube]
 fn load_quad<F: Float>(
-    rows: &Tensor<F>,
+    rows: &Array<F>,
     first: usize,
     quad: usize,
     scale: f32,
@@ -127,7 +129,7 @@ pub(super) fn load_lines<F: Float>(
         shared.q[i] = values;
     }
     if unit < comptime!(tile.lines) {
-        let m = input.q.shape(0);
+        let m = input.visible.len() / 2;
         let line = place.first_line + unit;
         let mut from = 0u32;
         let mut to = 0u32;
@@ -143,7 +145,7 @@ pub(super) fn load_lines<F: Float>(
 /// Keys (or values) `start..` up to `end`; zeros after it.
 #[cube]
 pub(super) fn load_keys<F: Float>(
-    rows: &Tensor<F>,
+    rows: &Array<F>,
     place: &Place,
     start: usize,
     end: usize,

@@ -7,8 +7,9 @@
 //! second kernel merges the parts.
 //!
 //! `kernel`, with `walk`, runs on every device; `tensor_cores`, with `tiles`, is for 16-bit rows where the
-//! device multiplies fragments of them.
+//! device multiplies fragments of them, and `hopper` for many of those on a Hopper.
 
+mod hopper;
 mod kernel;
 mod load;
 mod tensor_cores;
@@ -19,14 +20,14 @@ use std::ops::Range;
 
 use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::CubeRuntime;
-use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use self::hopper::{Cut, Warpgroups};
 use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
 use self::load::InputLaunch;
 use self::tiles::{Fragments, PackedInputLaunch};
-use crate::kernel::cube::{empty, per_element, processors};
+use crate::kernel::cube::{array, empty, per_element, processors};
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
 const LANES: usize = 8;
@@ -110,6 +111,7 @@ impl Tile {
 enum Kernel {
     Units(Tile),
     TensorCores(Fragments),
+    Warpgroups(Warpgroups),
 }
 
 impl Kernel {
@@ -117,6 +119,9 @@ impl Kernel {
     fn choose<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
         let head_dim = q.meta.shape()[2];
         let most = q.client.properties().hardware.max_shared_memory_size;
+        if let Some(warpgroups) = Warpgroups::new(q, n_lines) {
+            return Some(Self::Warpgroups(warpgroups));
+        }
         let fragments = Fragments::new(n_lines, head_dim);
         if fragments.shared_bytes() <= most && fragments.fit(q) {
             return Some(Self::TensorCores(fragments));
@@ -129,6 +134,16 @@ impl Kernel {
         match self {
             Self::Units(tile) => tile.lines,
             Self::TensorCores(fragments) => fragments.lines(),
+            Self::Warpgroups(warpgroups) => warpgroups.lines(),
+        }
+    }
+
+    /// Cubes that keep the device busy.
+    fn wanted(&self, processors: usize) -> usize {
+        match self {
+            Self::Units(_) | Self::TensorCores(_) => processors * CUBES_PER_PROCESSOR,
+            // One at a time; half of them again for those that see few keys.
+            Self::Warpgroups(_) => processors * 3 / 2,
         }
     }
 
@@ -137,13 +152,7 @@ impl Kernel {
         match self {
             Self::Units(tile) => tile.keys,
             Self::TensorCores(_) => tiles::KEYS,
-        }
-    }
-
-    fn units(&self) -> usize {
-        match self {
-            Self::Units(tile) => tile.units(),
-            Self::TensorCores(fragments) => fragments.units(),
+            Self::Warpgroups(_) => hopper::KEYS,
         }
     }
 }
@@ -174,7 +183,7 @@ impl<'a> Attention<'a> {
         }
         let kernel = Kernel::choose(q, n_lines)?;
         let n_cubes = n_lines.div_ceil(kernel.lines()) * kv_heads;
-        let wanted = processors(&q.client) * CUBES_PER_PROCESSOR;
+        let wanted = kernel.wanted(processors(&q.client));
         let keys = visible[visible.len() - 1].end - visible[0].start;
         let parts = (wanted / n_cubes).min(keys / MIN_KEYS_PER_PART).max(1);
         let part = keys.div_ceil(parts).next_multiple_of(kernel.keys());
@@ -198,17 +207,23 @@ impl<'a> Attention<'a> {
         let width = q.meta.shape()[1] * self.head_dim;
         let out = empty(&q, [self.visible.len(), width], q.dtype);
         let visible = self.upload_ranges(&q);
-        let input = [q, k, v].map(into_contiguous);
         match self.cubes[2] {
-            1 => self.attend_whole(input, visible, out),
-            _ => merge(self.attend_parts(input, visible), out),
+            1 => self.attend_whole([q, k, v], visible, out),
+            _ => self.merge(self.attend_parts([q, k, v], visible), out),
         }
     }
 
-    fn cubes(&self) -> (CubeCount, CubeDim) {
-        let [x, y, z] = self.cubes;
-        let count = CubeCount::Static(x as u32, y as u32, z as u32);
-        (count, CubeDim::new_1d(self.kernel.units() as u32))
+    fn cubes(&self, units: usize) -> (CubeCount, CubeDim) {
+        let [x, y, z] = self.cubes.map(|n| n as u32);
+        (CubeCount::Static(x, y, z), CubeDim::new_1d(units as u32))
+    }
+
+    fn cut(&self) -> Cut {
+        Cut {
+            cubes: self.cubes,
+            part: self.part,
+            end: self.visible[self.visible.len() - 1].end,
+        }
     }
 
     fn attend_whole<R: CubeRuntime>(
@@ -218,18 +233,22 @@ impl<'a> Attention<'a> {
         out: CubeTensor<R>,
     ) -> CubeTensor<R> {
         let (client, dtype) = (out.client.clone(), out.dtype.into());
-        let (count, dim) = self.cubes();
-        let result = out.clone().into_tensor_arg();
+        let result = array(out.clone());
         match self.kernel {
             Kernel::Units(tile) => {
+                let (count, dim) = self.cubes(tile.units());
                 let input = arguments(input, visible);
                 attend_kernel::launch::<R>(&client, count, dim, input, result, tile, dtype);
             }
             Kernel::TensorCores(fragments) => {
+                let (count, dim) = self.cubes(fragments.units());
                 let input = packed_arguments(input, visible);
                 tensor_cores::attend_kernel::launch::<R>(
                     &client, count, dim, input, result, fragments, dtype,
                 );
+            }
+            Kernel::Warpgroups(warpgroups) => {
+                warpgroups.launch(self.cut(), input, visible, vec![out.clone()]);
             }
         }
         out
@@ -246,24 +265,51 @@ impl<'a> Attention<'a> {
         let (parts, heads) = (self.cubes[2], self.visible.len() * q.meta.shape()[1]);
         let sums = empty(q, [parts, heads, self.head_dim], DType::F32);
         let states = empty(q, [parts, heads, 2], DType::F32);
-        let (count, dim) = self.cubes();
-        let [to_sums, to_states] = [&sums, &states].map(|to| to.clone().into_tensor_arg());
+        let [to_sums, to_states] = [&sums, &states].map(|to| array(to.clone()));
         let part = self.part;
         match self.kernel {
             Kernel::Units(tile) => {
+                let (count, dim) = self.cubes(tile.units());
                 let input = arguments(input, visible);
                 attend_part_kernel::launch::<R>(
                     &client, count, dim, input, to_sums, to_states, part, tile, dtype,
                 );
             }
             Kernel::TensorCores(fragments) => {
+                let (count, dim) = self.cubes(fragments.units());
                 let input = packed_arguments(input, visible);
                 tensor_cores::attend_part_kernel::launch::<R>(
                     &client, count, dim, input, to_sums, to_states, part, fragments, dtype,
                 );
             }
+            Kernel::Warpgroups(warpgroups) => {
+                let outputs = vec![sums.clone(), states.clone()];
+                warpgroups.launch(self.cut(), input, visible, outputs);
+            }
         }
         [sums, states]
+    }
+
+    /// The parts of each head, brought to one peak, in `out`.
+    fn merge<R: CubeRuntime>(
+        &self,
+        [sums, states]: [CubeTensor<R>; 2],
+        out: CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let (client, dtype) = (out.client.clone(), out.dtype.into());
+        let (count, dim) = per_element(&client, out.meta.shape().num_elements());
+        let [sums, states, result] = [sums, states, out.clone()].map(array);
+        merge_kernel::launch::<R>(
+            &client,
+            count,
+            dim,
+            sums,
+            states,
+            result,
+            self.head_dim,
+            dtype,
+        );
+        out
     }
 
     /// Starts, then ends: `[2, m]`.
@@ -282,30 +328,16 @@ fn arguments<F: Float, R: CubeRuntime>(
     [q, k, v]: [CubeTensor<R>; 3],
     visible: CubeTensor<R>,
 ) -> InputLaunch<F, R> {
-    let [q, k, v, visible] = [q, k, v, visible].map(CubeTensor::into_tensor_arg);
-    InputLaunch::new(q, k, v, visible)
+    let (heads, kv_heads) = (q.meta.shape()[1], k.meta.shape()[1]);
+    let [q, k, v, visible] = [q, k, v, visible].map(array);
+    InputLaunch::new(q, k, v, visible, heads, kv_heads)
 }
 
 fn packed_arguments<F: Float, R: CubeRuntime>(
     [q, k, v]: [CubeTensor<R>; 3],
     visible: CubeTensor<R>,
 ) -> PackedInputLaunch<F, R> {
-    let [q, k, v, visible] = [q, k, v, visible].map(CubeTensor::into_tensor_arg);
-    PackedInputLaunch::new(q, k, v, visible)
-}
-
-/// The parts of each head, brought to one peak, in `out`.
-fn merge<R: CubeRuntime>([sums, states]: [CubeTensor<R>; 2], out: CubeTensor<R>) -> CubeTensor<R> {
-    let (client, dtype) = (out.client.clone(), out.dtype);
-    let (count, dim) = per_element(&client, out.meta.shape().num_elements());
-    merge_kernel::launch::<R>(
-        &client,
-        count,
-        dim,
-        sums.into_tensor_arg(),
-        states.into_tensor_arg(),
-        out.clone().into_tensor_arg(),
-        dtype.into(),
-    );
-    out
+    let (heads, kv_heads) = (q.meta.shape()[1], k.meta.shape()[1]);
+    let [q, k, v, visible] = [q, k, v, visible].map(array);
+    PackedInputLaunch::new(q, k, v, visible, heads, kv_heads)
 }

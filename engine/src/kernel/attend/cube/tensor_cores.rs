@@ -38,7 +38,7 @@ fn load_lines<F: Float>(
     place: &Place,
     #[comptime] tile: Fragments,
 ) -> Lines<F> {
-    let m = input.q.shape(0);
+    let m = input.visible.len() / 2;
     let mut from = Array::<u32>::new(2usize);
     let mut to = Array::<u32>::new(2usize);
     let mut peaks = Array::<f32>::new(2usize);
@@ -288,9 +288,9 @@ fn walk<F: Float>(
 
 #[cube]
 fn place_of_cube<F: Float>(input: &PackedInput<F>, #[comptime] tile: Fragments) -> Place {
-    let kv_heads = input.k.shape(1);
-    let group = input.q.shape(1) / kv_heads;
-    let n_lines = input.q.shape(0) * group;
+    let kv_heads = input.kv_heads;
+    let group = input.heads / kv_heads;
+    let n_lines = input.visible.len() / 2 * group;
     let last_cube = n_lines.div_ceil(comptime!(tile.lines())) - 1;
     Place {
         n_lines,
@@ -317,7 +317,7 @@ fn keys_of_cube<F: Float>(
     #[comptime] tile: Fragments,
 ) -> Keys {
     let (first, last) = rows_of_cube(place, tile);
-    let m = input.q.shape(0);
+    let m = input.visible.len() / 2;
     Keys {
         begin: input.visible[first] as usize,
         end: input.visible[m + last] as usize,
@@ -332,7 +332,7 @@ fn keys_of_all<F: Float>(
     #[comptime] tile: Fragments,
 ) -> Keys {
     let (first, last) = rows_of_cube(place, tile);
-    let m = input.q.shape(0);
+    let m = input.visible.len() / 2;
     Keys {
         begin: input.visible[last] as usize,
         end: input.visible[m + first] as usize,
@@ -342,7 +342,7 @@ fn keys_of_all<F: Float>(
 #[cube(launch)]
 pub(super) fn attend_kernel<F: Float>(
     input: &PackedInput<F>,
-    out: &mut Tensor<Pair<F>>, // [m, heads * head_dim / 2]
+    out: &mut Array<Pair<F>>, // [m, heads * head_dim / 2]
     #[comptime] tile: Fragments,
     #[define(F)] _dtype: StorageType,
 ) {
@@ -370,8 +370,8 @@ pub(super) fn attend_kernel<F: Float>(
 #[cube(launch)]
 pub(super) fn attend_part_kernel<F: Float>(
     input: &PackedInput<F>,
-    sums: &mut Tensor<Pair<f32>>, // [parts, m * heads, head_dim / 2]
-    states: &mut Tensor<f32>,     // [parts, m * heads, 2]
+    sums: &mut Array<Pair<f32>>, // [parts, m * heads, head_dim / 2]
+    states: &mut Array<f32>,     // [parts, m * heads, 2]
     part: usize,
     #[comptime] tile: Fragments,
     #[define(F)] _dtype: StorageType,
@@ -386,7 +386,7 @@ pub(super) fn attend_part_kernel<F: Float>(
     let all_see = keys_of_all(input, &place, tile);
     let mut lines = load_lines(input, &place, tile);
     walk(input, &place, &mut lines, &keys, &all_see, tile);
-    let n_heads = sums.shape(1); // of all rows
+    let n_heads = place.n_lines * place.kv_heads; // of all rows
     #[unroll]
     for r in 0..2usize {
         let line = first_line() + r * 8;

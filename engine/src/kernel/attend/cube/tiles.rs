@@ -69,10 +69,12 @@ impl Fragments {
 
 #[derive(CubeType, CubeLaunch)]
 pub(super) struct PackedInput<F: Float> {
-    pub(super) q: Tensor<Pair<F>>,   // [m, heads, head_dim / 2]
-    pub(super) k: Tensor<Octet<F>>,  // [n, kv_heads, head_dim / 8]
-    v: Tensor<Octet<F>>,             // [n, kv_heads, head_dim / 8]
-    pub(super) visible: Tensor<i32>, // [2, m]: starts, then ends
+    pub(super) q: Array<Pair<F>>,   // [m, heads, head_dim / 2]
+    k: Array<Octet<F>>,             // [n, kv_heads, head_dim / 8]
+    v: Array<Octet<F>>,             // [n, kv_heads, head_dim / 8]
+    pub(super) visible: Array<i32>, // [2, m]: starts, then ends
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
 }
 
 /// Tiles of K and of V in shared memory: the one that is attended to, and the one that comes next.
@@ -99,7 +101,7 @@ pub(super) fn new_tiles<F: Float>(#[comptime] tile: Fragments) -> Tiles<F> {
 /// Begins to copy rows `start..` up to `end` of K or V to octet `first` on; zeros after the last.
 #[cube]
 fn copy_rows<F: Float>(
-    rows: &Tensor<Octet<F>>,
+    rows: &Array<Octet<F>>,
     place: &Place,
     start: usize,
     end: usize,

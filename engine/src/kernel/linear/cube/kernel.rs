@@ -5,9 +5,17 @@ use cubecl::prelude::*;
 
 use super::{STAGE_OCTETS, STAGES, Tile};
 use crate::kernel::fragments::{
-    Fragment, OCTET, Octet, Pair, lane_column, lane_row, load_left, load_right_transposed,
-    multiply_add, new_sums, plane,
+    Fragment, Octet, Pair, lane_column, lane_row, load_left, load_right_transposed, multiply_add,
+    new_sums, plane,
 };
+
+/// A matrix in memory.
+#[derive(CubeType, CubeLaunch)]
+pub(super) struct Matrix<F: Float> {
+    values: Array<Octet<F>>, // [rows, octets]
+    rows: usize,
+    octets: usize,
+}
 
 /// What the cube multiplies.
 #[derive(CubeType)]
@@ -44,7 +52,7 @@ fn new_stages<F: Float>(#[comptime] tile: Tile) -> Stages<F> {
 /// is nothing.
 #[cube]
 fn copy_rows<F: Float>(
-    rows: &Tensor<Octet<F>>,
+    matrix: &Matrix<F>,
     first_row: usize,
     first_octet: usize,
     shared: &mut SharedMemory<Octet<F>>,
@@ -52,17 +60,17 @@ fn copy_rows<F: Float>(
     #[comptime] n_rows: usize,
     #[comptime] tile: Tile,
 ) {
-    let octets = rows.shape(1) / OCTET;
+    let octets = matrix.octets;
     #[unroll]
     for round in 0..comptime!(n_rows * STAGE_OCTETS / tile.units()) {
         let i = UNIT_POS as usize + round * comptime!(tile.units());
         let (row, octet) = (i / STAGE_OCTETS, i % STAGE_OCTETS);
-        let there = first_row + row < rows.shape(0) && first_octet + octet < octets;
+        let there = first_row + row < matrix.rows && first_octet + octet < octets;
         let from = select(there, (first_row + row) * octets + first_octet + octet, 0);
         let len = select(there, 1usize, 0usize);
         let to = first + row * comptime!(tile.stride()) + octet;
         copy_async_checked(
-            &rows.slice(from, from + len),
+            &matrix.values.slice(from, from + len),
             &mut shared.slice_mut(to, to + 1),
             8u32,
         );
@@ -72,8 +80,8 @@ fn copy_rows<F: Float>(
 /// Begins to fill stage `slot` with what stage `index` of the sum needs.
 #[cube]
 fn fill<F: Float>(
-    x: &Tensor<Octet<F>>,
-    weight: &Tensor<Octet<F>>,
+    x: &Matrix<F>,
+    weight: &Matrix<F>,
     stages: &mut Stages<F>,
     place: &Place,
     index: usize,
@@ -184,8 +192,8 @@ fn plane_column(#[comptime] tile: Tile) -> usize {
 /// The plane's part of the product: `[row_fragments, column_fragments]`.
 #[cube]
 fn product<F: Float>(
-    x: &Tensor<Octet<F>>,
-    weight: &Tensor<Octet<F>>,
+    x: &Matrix<F>,
+    weight: &Matrix<F>,
     place: &Place,
     #[comptime] tile: Tile,
 ) -> Sequence<Fragment<f32>> {
@@ -222,8 +230,8 @@ fn product<F: Float>(
 
 /// All stages of the sum, or those of part `CUBE_POS_Z`.
 #[cube]
-fn place_of_cube<F: Float>(x: &Tensor<Octet<F>>, part: usize, #[comptime] tile: Tile) -> Place {
-    let stages = x.shape(1).div_ceil(comptime!(STAGE_OCTETS * OCTET));
+fn place_of_cube<F: Float>(x: &Matrix<F>, part: usize, #[comptime] tile: Tile) -> Place {
+    let stages = x.octets.div_ceil(STAGE_OCTETS);
     let first_stage = CUBE_POS_Z as usize * part;
     Place {
         first_row: CUBE_POS_X as usize * comptime!(tile.rows()),
@@ -249,16 +257,16 @@ fn place_of_pair(
 
 #[cube(launch)]
 pub(super) fn project_kernel<F: Float>(
-    x: &Tensor<Octet<F>>,      // [m, k / 8]
-    weight: &Tensor<Octet<F>>, // [n, k / 8]
-    out: &mut Tensor<Pair<F>>, // [m, n / 2]
+    x: &Matrix<F>,            // [m, k / 8]
+    weight: &Matrix<F>,       // [n, k / 8]
+    out: &mut Array<Pair<F>>, // [m, n / 2]
     #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
 ) {
-    let stages = x.shape(1).div_ceil(comptime!(STAGE_OCTETS * OCTET));
+    let stages = x.octets.div_ceil(STAGE_OCTETS);
     let place = place_of_cube(x, stages, tile);
     let sums = product(x, weight, &place, tile);
-    let (m, n) = (out.shape(0), out.shape(1));
+    let (m, n) = (x.rows, weight.rows);
     #[unroll]
     for fragment in 0..comptime!(tile.row_fragments() * tile.column_fragments()) {
         #[unroll]
@@ -274,16 +282,16 @@ pub(super) fn project_kernel<F: Float>(
 /// Part `CUBE_POS_Z` of the sum: `part` stages of it.
 #[cube(launch)]
 pub(super) fn project_part_kernel<F: Float>(
-    x: &Tensor<Octet<F>>,         // [m, k / 8]
-    weight: &Tensor<Octet<F>>,    // [n, k / 8]
-    sums: &mut Tensor<Pair<f32>>, // [parts, m, n / 2]
+    x: &Matrix<F>,               // [m, k / 8]
+    weight: &Matrix<F>,          // [n, k / 8]
+    sums: &mut Array<Pair<f32>>, // [parts, m, n / 2]
     part: usize,
     #[comptime] tile: Tile,
     #[define(F)] _dtype: StorageType,
 ) {
     let place = place_of_cube(x, part, tile);
     let product = product(x, weight, &place, tile);
-    let (m, n) = (sums.shape(1), sums.shape(2));
+    let (m, n) = (x.rows, weight.rows);
     #[unroll]
     for fragment in 0..comptime!(tile.row_fragments() * tile.column_fragments()) {
         #[unroll]
@@ -297,19 +305,19 @@ pub(super) fn project_part_kernel<F: Float>(
     }
 }
 
-/// One unit per pair of the result, over the parts of `[parts, m, n]`.
+/// One unit per pair of the result.
 #[cube(launch)]
 pub(super) fn merge_kernel<F: Float>(
-    sums: &Tensor<Pair<f32>>,
-    out: &mut Tensor<Pair<F>>,
+    sums: &Array<Pair<f32>>,  // [parts, m, n / 2]
+    out: &mut Array<Pair<F>>, // [m, n / 2]
     #[define(F)] _dtype: StorageType,
 ) {
-    let pairs = sums.shape(1) * sums.shape(2) / 2;
+    let pairs = out.len();
     if ABSOLUTE_POS >= pairs {
         terminate!();
     }
     let mut sum = Pair::<f32>::new(0.0);
-    for part in 0..sums.shape(0) {
+    for part in 0..sums.len() / pairs {
         sum += sums[part * pairs + ABSOLUTE_POS];
     }
     out[ABSOLUTE_POS] = Vector::cast_from(sum);

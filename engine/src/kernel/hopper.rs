@@ -1,0 +1,284 @@
+//! Kernels for the warpgroups of Hopper (H100, H200), whose `wgmma` multiplies straight from shared memory, twice as
+//! fast as planes do.
+//!
+//! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention in
+//! `attend/cube/hopper/attend.cu`, and what both need in `hopper/common.cu`. CubeCL compiles and launches them like its
+//! own.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+
+use burn::tensor::{DType, Shape};
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::features::Tma;
+use cubecl::prelude::*;
+use cubecl::server::{KernelArguments, MetadataBindingInfo, TensorMapBinding};
+use cubecl::zspace::metadata::Metadata;
+use cubecl::{CompilationError, Compiler, CubeTask};
+
+const COMMON: &str = include_str!("hopper/common.cu");
+/// Shared memory of a block.
+pub(super) const SHARED_BYTES: usize = 227 << 10;
+/// Beside the tiles in shared memory: what brings the first to a border of 1,024 bytes, and barriers.
+pub(super) const MARGIN_BYTES: usize = 2048;
+/// Values of a tile's row in shared memory: the 128 bytes of the swizzle.
+pub(super) const SPAN: usize = 64;
+/// Rows of a warpgroup's products.
+pub(super) const GROUP_ROWS: usize = 64;
+/// Threads of a warpgroup.
+const GROUP_UNITS: usize = 128;
+
+/// Whether the device is a Hopper. Blackwell copies as Hopper does, but multiplies otherwise.
+pub(super) fn is_here<R: CubeRuntime>(client: &ComputeClient<R>) -> bool {
+    let properties = client.properties();
+    let tma = &properties.features.tma;
+    tma.contains(Tma::Base)
+        && !tma.contains(Tma::Im2colWide)
+        && properties.hardware.max_shared_memory_size >= SHARED_BYTES
+}
+
+/// Whether `wgmma` takes values of this type.
+pub(super) fn multiplies(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
+/// A kernel's source and what it needs. One value makes one kernel, so it holds all that the source depends on.
+pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
+    const NAME: &'static str;
+
+    /// Of the matrices that are multiplied: f16 or bf16.
+    fn dtype(&self) -> DType;
+
+    /// Warpgroups that multiply; one more copies.
+    fn groups(&self) -> usize;
+
+    fn shared_bytes(&self) -> usize;
+
+    /// Values to define.
+    fn defines(&self) -> Vec<(&'static str, usize)>;
+
+    /// Functions and the kernel, in CUDA.
+    fn code(&self) -> String;
+}
+
+/// Launches `cubes` blocks: first the maps, then the buffers they are of, then `buffers`, then `sizes`.
+pub(super) fn launch<R: CubeRuntime, S: Source, const N: usize>(
+    client: &ComputeClient<R>,
+    source: S,
+    cubes: [usize; 3],
+    maps: Vec<TensorMapBinding>,
+    buffers: Vec<CubeTensor<R>>,
+    sizes: [usize; N],
+) {
+    let buffers = buffers.into_iter().map(|buffer| buffer.handle.binding());
+    let arguments = KernelArguments::new()
+        .with_tensor_maps(maps)
+        .with_buffers(buffers.collect())
+        .with_info(packed(sizes));
+    let [x, y, z] = cubes.map(|n| n as u32);
+    client.launch(
+        Box::new(Task(source)),
+        CubeCount::Static(x, y, z),
+        arguments,
+    );
+}
+
+/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros where there is nothing, swizzled as `wgmma`
+/// reads them.
+pub(super) fn tensor_map<R: CubeRuntime>(
+    matrix: &CubeTensor<R>,
+    [n, width]: [usize; 2],
+    rows: usize,
+) -> TensorMapBinding {
+    let mut matrix = into_contiguous(matrix.clone());
+    *matrix.meta = Metadata::new([n, width], [width, 1]);
+    let dtype: StorageType = matrix.dtype.into();
+    let tile = TiledArgs::new(Shape::from([rows, SPAN]));
+    let argument = TensorMapArg::<R, Tiled>::new(tile, matrix.into_tensor_arg(), dtype);
+    let argument = argument
+        .with_swizzle(TensorMapSwizzle::B128)
+        .with_prefetch(TensorMapPrefetch::B128);
+    let TensorArg::Handle { handle } = argument.tensor else {
+        unreachable!("made of a handle above");
+    };
+    TensorMapBinding {
+        binding: handle.handle,
+        map: argument.metadata,
+    }
+}
+
+/// 32-bit values as they lie in a struct of the kernel.
+fn packed<const N: usize>(values: [usize; N]) -> MetadataBindingInfo {
+    let pairs = values.chunks(2).map(|pair| {
+        let second = pair.get(1).copied().unwrap_or_default();
+        pair[0] as u64 | (second as u64) << 32
+    });
+    let words: Vec<u64> = pairs.collect();
+    let n_words = words.len();
+    MetadataBindingInfo::new(words, n_words)
+}
+
+/// Where `wgmma` has the left side of a product. The right one is in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    Shared,
+    Registers,
+}
+
+/// How the right side of a product lies in shared memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Right {
+    /// A row for each column of the product.
+    Transposed,
+    /// A row for each step along the sum.
+    AsItIs,
+}
+
+/// A function that adds the product of 64 rows, 16 deep, and `columns` columns to its `sums`; it begins anew where
+/// `add` is 0.
+pub(super) fn multiply(
+    name: &str,
+    dtype: DType,
+    columns: usize,
+    left: Left,
+    right: Right,
+) -> String {
+    let (n, dtype) = (columns / 2, ptx_name(dtype));
+    let numbered = |numbers: std::ops::Range<usize>, item: &dyn Fn(usize) -> String| {
+        let items: Vec<String> = numbers.map(item).collect();
+        items.join(", ")
+    };
+    let register = |i: usize| format!("%{i}");
+    let sums = numbered(0..n, &register);
+    let outputs = numbered(0..n, &|i| format!("\"+f\"(sums[{i}])"));
+    let (parameter, input, operand, n_left) = match left {
+        Left::Shared => (
+            "unsigned long long left",
+            "\"l\"(left)".to_owned(),
+            register(n),
+            1,
+        ),
+        Left::Registers => {
+            let inputs = numbered(0..4, &|i| format!("\"r\"(left[{i}])"));
+            let operand = format!("{{{}}}", numbered(n..n + 4, &register));
+            ("const unsigned (&left)[4]", inputs, operand, 4)
+        }
+    };
+    let (right_operand, add) = (n + n_left, n + n_left + 1);
+    // Signs of both sides, then how each that is in shared memory lies.
+    let layouts = match (left, right) {
+        (Left::Shared, Right::Transposed) => "1, 1, 0, 0",
+        (Left::Shared, Right::AsItIs) => "1, 1, 0, 1",
+        (Left::Registers, Right::Transposed) => "1, 1, 0",
+        (Left::Registers, Right::AsItIs) => "1, 1, 1",
+    };
+    format!(
+        "__device__ __forceinline__ void {name}(float (&sums)[{n}], {parameter}, unsigned long long right, int add) {{
+    asm volatile(\"{{ .reg .pred add; setp.ne.b32 add, %{add}, 0; \"
+        \"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{dtype}.{dtype} {{{sums}}}, {operand}, %{right_operand}, add, {layouts}; }}\"
+        : {outputs} : {input}, \"l\"(right), \"r\"(add));
+}}
+"
+    )
+}
+
+/// `pack`: two sums rounded to 16 bits each, the first in the lower half.
+fn pack(dtype: DType) -> String {
+    let dtype = ptx_name(dtype);
+    format!(
+        "__device__ __forceinline__ unsigned pack(float first, float second) {{
+    unsigned pair;
+    asm(\"cvt.rn.{dtype}x2.f32 %0, %2, %1;\" : \"=r\"(pair) : \"f\"(first), \"f\"(second));
+    return pair;
+}}
+"
+    )
+}
+
+fn ptx_name(dtype: DType) -> &'static str {
+    match dtype {
+        DType::F16 => "f16",
+        _ => "bf16",
+    }
+}
+
+/// What CubeCL compiles and launches.
+#[derive(Clone, Copy)]
+struct Task<S>(S);
+
+impl<S: Source> Task<S> {
+    fn cube_dim(&self) -> CubeDim {
+        let units = (self.0.groups() + 1) * GROUP_UNITS;
+        CubeDim::new_1d(units as u32)
+    }
+
+    /// What `setmaxnreg` leaves for each thread that multiplies, of 65,536 in all.
+    fn registers(&self) -> usize {
+        match self.0.groups() {
+            1 | 2 => 240,
+            _ => 160,
+        }
+    }
+
+    fn source(&self) -> String {
+        let mut defines = self.0.defines();
+        defines.extend([("GROUPS", self.0.groups()), ("REGISTERS", self.registers())]);
+        let defines = defines.iter();
+        let defines = defines.map(|(name, value)| format!("#define {name} {value}\n"));
+        let name = format!("#define NAME {}\n", S::NAME);
+        let parts = std::iter::once(name).chain(defines).chain([
+            COMMON.to_owned(),
+            pack(self.0.dtype()),
+            self.0.code(),
+        ]);
+        parts.collect()
+    }
+}
+
+impl<S: Source> KernelMetadata for Task<S> {
+    fn id(&self) -> KernelId {
+        let id = KernelId::new::<Self>().info(self.0);
+        id.cube_dim(self.cube_dim())
+    }
+
+    fn address_type(&self) -> StorageType {
+        u32::as_type_native_unchecked().storage_type()
+    }
+}
+
+/// Asks for `n` words of shared memory.
+#[cube]
+fn reserve(#[comptime] n: usize) {
+    let mut shared = SharedMemory::<u32>::new(n);
+    shared[UNIT_POS as usize] = 0;
+}
+
+/// What CubeCL reads off a kernel of its own: units, and bytes of shared memory.
+impl<S: Source> CubeKernel for Task<S> {
+    fn define(&self) -> KernelDefinition {
+        let mut builder = KernelBuilder::default();
+        reserve::expand(&mut builder.scope, self.0.shared_bytes() / size_of::<u32>());
+        let settings = KernelSettings::default().cube_dim(self.cube_dim());
+        builder.build(settings.kernel_name(S::NAME))
+    }
+}
+
+impl<C: Compiler, S: Source> CubeTask<C> for Task<S> {
+    fn compile(
+        &self,
+        compiler: &mut C,
+        options: &C::CompilationOptions,
+        mode: ExecutionMode,
+        address_type: StorageType,
+    ) -> Result<CompiledKernel<C>, CompilationError> {
+        let task = KernelTask::<C, Self>::new(*self);
+        let compiled = task.compile(compiler, options, mode, address_type)?;
+        Ok(CompiledKernel {
+            entrypoint_name: S::NAME.to_owned(),
+            source: self.source(),
+            ..compiled
+        })
+    }
+}

@@ -1,0 +1,198 @@
+// out = x w^T, of 16-bit x [m, k] and w [n, k], summed in f32.
+//
+// One warpgroup copies tiles of x and w into a ring of stages in shared memory; each of the others multiplies 64
+// rows of the tile. A block takes tiles until none is left, so that the copies for the next run while the sums of
+// this one are written.
+//
+// Defined for each kernel:
+//   NAME
+//   GROUPS     warpgroups that multiply
+//   COLUMNS    rows of w in a stage
+//   STAGES     of the ring
+//   GATED      1: w is two matrices, gate and up, and out is silu(x gate^T) * (x up^T)
+//   PARTIAL    1: out is f32 [parts, m, n], each part the sum over some of k
+//   multiply, pack: the instructions for the dtype of x and w
+
+struct Sizes {
+    unsigned m;
+    unsigned n;      // columns of out, a multiple of 16
+    unsigned stages; // along k, in all
+    unsigned part;   // stages of a part
+    unsigned parts;
+};
+
+#if PARTIAL
+typedef float Out;
+#else
+typedef unsigned short Out; // 16 bits of any kind
+#endif
+
+static constexpr unsigned ROWS = GROUPS * 64;
+static constexpr unsigned SUMS = COLUMNS / 2; // of a thread
+static constexpr unsigned X_BYTES = ROWS * SPAN * 2;
+static constexpr unsigned W_BYTES = COLUMNS * SPAN * 2;
+static constexpr unsigned STAGE_BYTES = X_BYTES + W_BYTES;
+static constexpr unsigned OUT_COLUMNS = GATED ? COLUMNS / 2 : COLUMNS;
+
+// Work of a block: columns of out, and stages along k.
+struct Tile {
+    unsigned row, column, first, last, part;
+};
+
+__device__ __forceinline__ unsigned tiles_of(const Sizes &sizes) {
+    return (sizes.m + ROWS - 1) / ROWS * ((sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS) * sizes.parts;
+}
+
+// Rows first: blocks that work at the same time share columns of w.
+__device__ __forceinline__ Tile tile_of(unsigned index, const Sizes &sizes) {
+    unsigned rows = (sizes.m + ROWS - 1) / ROWS;
+    unsigned columns = (sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS;
+    Tile tile;
+    tile.row = index % rows * ROWS;
+    tile.column = index / rows % columns * OUT_COLUMNS;
+    tile.part = index / (rows * columns);
+    tile.first = tile.part * sizes.part;
+    tile.last = min(tile.first + sizes.part, sizes.stages);
+    return tile;
+}
+
+// A place in the ring; each time round has the other parity.
+struct Slot {
+    unsigned index, parity;
+    __device__ __forceinline__ void advance() {
+        index = index + 1 == STAGES ? 0 : index + 1;
+        parity ^= index == 0;
+    }
+};
+
+struct Ring {
+    unsigned stages, full, empty; // shared addresses
+    __device__ __forceinline__ unsigned stage(Slot slot) const { return stages + slot.index * STAGE_BYTES; }
+    __device__ __forceinline__ unsigned full_at(Slot slot) const { return full + slot.index * 8; }
+    __device__ __forceinline__ unsigned empty_at(Slot slot) const { return empty + slot.index * 8; }
+};
+
+__device__ __forceinline__ Ring new_ring(const void *shared) {
+    Ring ring;
+    ring.stages = (shared_address(shared) + EIGHT_ROWS - 1) / EIGHT_ROWS * EIGHT_ROWS;
+    ring.full = ring.stages + STAGES * STAGE_BYTES;
+    ring.empty = ring.full + STAGES * 8;
+    if (threadIdx.x == 0) {
+        for (unsigned i = 0; i < STAGES; i++) {
+            begin_barrier(ring.full + i * 8, 1);
+            begin_barrier(ring.empty + i * 8, GROUPS * 4); // a warp at a time
+        }
+        publish_barriers();
+    }
+    __syncthreads();
+    return ring;
+}
+
+// The sums of a tile; ends when the last stage may be filled again.
+__device__ __forceinline__ void add_stages(float (&sums)[SUMS], const Ring &ring, Slot &slot, const Tile &tile) {
+    unsigned group = threadIdx.x / 128 - 1;
+    Slot last = slot;
+    for (unsigned stage = tile.first; stage < tile.last; stage++) {
+        await(ring.full_at(slot), slot.parity);
+        unsigned at = ring.stage(slot);
+        unsigned long long x = matrix_at(at + group * 64 * SPAN * 2, 0), w = matrix_at(at + X_BYTES, 0);
+        begin_products();
+#pragma unroll
+        for (unsigned step = 0; step < SPAN / 16; step++) // 16 values are 32 bytes, two units of an address
+            multiply(sums, x + step * 2, w + step * 2, stage > tile.first || step > 0);
+        commit_products();
+        if (stage > tile.first) {
+            await_products<1>(sums);
+            if (threadIdx.x % 32 == 0) arrive(ring.empty_at(last));
+        }
+        last = slot;
+        slot.advance();
+    }
+    await_products<0>(sums);
+    if (threadIdx.x % 32 == 0) arrive(ring.empty_at(last));
+}
+
+__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+
+// A thread holds two rows, eight apart, and of each eight columns a pair.
+#if PARTIAL
+__device__ __forceinline__ void write(const float (&sums)[SUMS], Out *out, const Tile &tile, const Sizes &sizes) {
+    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32 - 4;
+    unsigned first = tile.row + warp * 16 + lane / 4;
+#pragma unroll
+    for (unsigned eight = 0; eight < COLUMNS / 8; eight++) {
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+            unsigned row = first + half * 8, column = tile.column + eight * 8 + lane % 4 * 2, at = eight * 4 + half * 2;
+            unsigned long long line = (unsigned long long)tile.part * sizes.m + row;
+            if (row < sizes.m && column < sizes.n)
+                *(float2 *)(out + line * sizes.n + column) = make_float2(sums[at], sums[at + 1]);
+        }
+    }
+}
+#else
+__device__ __forceinline__ unsigned pair_of(const float (&sums)[SUMS], unsigned at) {
+    float a = sums[at], b = sums[at + 1];
+#if GATED
+    a = silu(a) * sums[at + SUMS / 2];
+    b = silu(b) * sums[at + SUMS / 2 + 1];
+#endif
+    return pack(a, b);
+}
+
+__device__ __forceinline__ void write(const float (&sums)[SUMS], Out *out, const Tile &tile, const Sizes &sizes) {
+    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32 - 4;
+    unsigned first = tile.row + warp * 16 + lane / 4;
+#pragma unroll
+    for (unsigned eight = 0; eight < OUT_COLUMNS / 8; eight += 2) {
+#pragma unroll
+        for (unsigned half = 0; half < 2; half++) {
+            unsigned at = eight * 4 + half * 2;
+            uint2 four = four_of(pair_of(sums, at), pair_of(sums, at + 4));
+            unsigned row = first + half * 8, column = tile.column + eight * 8 + column_of_four();
+            if (row < sizes.m && column < sizes.n)
+                *(uint2 *)(out + (unsigned long long)row * sizes.n + column) = four;
+        }
+    }
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
+    const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
+#if GATED
+    const __grid_constant__ TensorMap up_map,
+#endif
+    const void *x, const void *w,
+#if GATED
+    const void *up,
+#endif
+    Out *out, const __grid_constant__ Sizes sizes) {
+    extern __shared__ unsigned char shared[];
+    Ring ring = new_ring(shared);
+    Slot slot = {0, 0};
+    if (threadIdx.x < 128) {
+        give_registers();
+        if (threadIdx.x != 0) return;
+        for (unsigned index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
+            Tile tile = tile_of(index, sizes);
+            for (unsigned stage = tile.first; stage < tile.last; stage++, slot.advance()) {
+                await(ring.empty_at(slot), slot.parity ^ 1);
+                unsigned full = ring.full_at(slot), at = ring.stage(slot), k = stage * SPAN;
+                expect(full, STAGE_BYTES);
+                copy(at, x_map, full, k, tile.row);
+                copy(at + X_BYTES, w_map, full, k, tile.column);
+#if GATED
+                copy(at + X_BYTES + W_BYTES / 2, up_map, full, k, tile.column);
+#endif
+            }
+        }
+    } else {
+        take_registers();
+        for (unsigned index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
+            Tile tile = tile_of(index, sizes);
+            float sums[SUMS];
+            add_stages(sums, ring, slot, tile);
+            write(sums, out, tile, sizes);
+        }
+    }
+}
