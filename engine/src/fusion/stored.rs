@@ -10,7 +10,7 @@ use burn::tensor::{Int, Tensor};
 
 use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
 use super::prefill::FusionContext;
-use crate::kernel::{FusionBackend, Rotation};
+use crate::kernel::{FusionBackend, Rotation, load_block};
 use crate::kv::{KvCache, StoredBlock};
 use crate::model::{RopeRows, row_tensor};
 
@@ -168,7 +168,10 @@ fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, blocks: &[LoadedBlock]) 
     let stored = blocks.iter().zip(&bytes);
     let stored = stored.map(|(block, bytes)| stored_block(ctx, bytes, block.rows.len()));
     let (k, v) = stored
-        .map(|block| (block.k().to_tensor(device), block.v().to_tensor(device)))
+        .map(|block| {
+            let [k, v] = load_block(&block, device);
+            (k, v)
+        })
         .unzip();
     let whole = |side: Vec<Tensor<B, 3>>| Tensor::cat(side, 0).cast(ctx.decoder.dtype());
     Placed {

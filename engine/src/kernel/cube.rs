@@ -93,6 +93,10 @@ where
         place_block::launch(buffers, start, block, rotation)
     }
 
+    fn load_block(block: &StoredBlock<'_>, device: &R::Device) -> [CubeTensor<R>; 2] {
+        place_block::load(block, &R::client(device), device)
+    }
+
     fn rotate(x: CubeTensor<R>, rotation: &Rotation<Self>) -> CubeTensor<R> {
         rotate::cube::launch(x, rotation)
     }
@@ -152,16 +156,20 @@ pub(super) fn empty<R: CubeRuntime, const D: usize>(
     empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
 }
 
-/// `bytes` on the device of `like`, copied from where they lie once the work before is done. They are held
+/// `bytes` on the device, copied from where they lie once the work before is done. They are held
 /// until the device is known to have copied them, which CubeCL asks after every 64 of them, or 64 MiB.
 /// `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies from by
 /// itself: three times slower than what follows.
-pub(super) fn upload<R: CubeRuntime>(bytes: Bytes, like: &CubeTensor<R>) -> Handle {
-    let handle = like.client.empty(bytes.len());
+pub(super) fn upload<R: CubeRuntime>(
+    bytes: Bytes,
+    client: &ComputeClient<R>,
+    device: &R::Device,
+) -> Handle {
+    let handle = client.empty(bytes.len());
     let target = handle.clone();
     let target = target.copy_descriptor([bytes.len()].into(), [1].into(), 1);
     let stream = StreamId::current();
-    let device = DeviceHandle::<R::Server>::new(like.device.to_id());
+    let device = DeviceHandle::<R::Server>::new(device.to_id());
     device.submit(move |server| server.write(vec![(target, bytes)], stream));
     handle
 }

@@ -259,6 +259,7 @@ fn reserve(#[comptime] n: usize) {
 impl<S: Source> CubeKernel for Task<S> {
     fn define(&self) -> KernelDefinition {
         let mut builder = KernelBuilder::default();
+        AddressType::U32.register(&mut builder.scope);
         reserve::expand(&mut builder.scope, self.0.shared_bytes() / size_of::<u32>());
         let settings = KernelSettings::default().cube_dim(self.cube_dim());
         builder.build(settings.kernel_name(S::NAME))
@@ -280,5 +281,61 @@ impl<C: Compiler, S: Source> CubeTask<C> for Task<S> {
             source: self.source(),
             ..compiled
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    struct Example;
+
+    impl Source for Example {
+        const NAME: &'static str = "example";
+
+        fn dtype(&self) -> DType {
+            DType::BF16
+        }
+
+        fn groups(&self) -> usize {
+            2
+        }
+
+        fn shared_bytes(&self) -> usize {
+            SHARED_BYTES
+        }
+
+        fn defines(&self) -> Vec<(&'static str, usize)> {
+            vec![("COLUMNS", 256)]
+        }
+
+        fn code(&self) -> String {
+            let (left, right) = (Left::Registers, Right::AsItIs);
+            multiply("multiply", self.dtype(), 8, left, right)
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "vulkan")]
+    fn cubecl_takes_the_source_in_place_of_its_own() {
+        let (task, mode) = (Task(Example), ExecutionMode::Checked);
+        let (mut compiler, options) = (burn_wgpu::VkSpirvCompiler::default(), Default::default());
+        let compiled = task.compile(&mut compiler, &options, mode, task.address_type());
+        let compiled = compiled.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(compiled.entrypoint_name, "example");
+        assert_eq!(compiled.cube_dim, CubeDim::new_1d(384));
+        assert!(compiled.repr.is_some());
+        assert!(compiled.source.contains("#define COLUMNS 256"));
+        assert!(compiled.source.contains("#define REGISTERS 240"));
+    }
+
+    #[test]
+    fn operands_are_counted_in_the_order_of_the_instruction() {
+        let source = Example.code();
+        let instruction =
+            "m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, add, 1, 1, 1;";
+        assert!(source.contains(instruction), "{source}");
+        assert!(source.contains("setp.ne.b32 add, %9, 0;"), "{source}");
     }
 }

@@ -143,6 +143,17 @@ pub trait FusionBackend: Backend {
         ]
     }
 
+    /// K and V of a stored block as tensors of the stored dtype; f32 for int8.
+    ///
+    /// # Shapes
+    /// - result: `[n, heads, head_dim]` each
+    fn load_block(block: &StoredBlock<'_>, device: &Self::Device) -> [FloatTensor<Self>; 2] {
+        [block.k(), block.v()].map(|side| {
+            let tensor = side.to_tensor::<Self>(device);
+            tensor.into_primitive().tensor()
+        })
+    }
+
     /// Rotates rows to their positions (rotate-half convention of Hugging Face), in f32.
     ///
     /// # Shapes

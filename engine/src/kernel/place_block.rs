@@ -2,11 +2,10 @@
 //! read to, and in one copy where K and V lie in one buffer; one kernel converts both, rotates K and writes
 //! them where they belong.
 
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{Bytes, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
-use cubecl::server::Handle;
 
 use super::FusionBackend;
 use super::cube::{array, per_element, upload, writable};
@@ -63,7 +62,7 @@ where
         return buffers;
     }
     let (client, dtype) = (buffers[0].client.clone(), buffers[0].dtype);
-    let stored = stored_tensors(block, &buffers[0]);
+    let stored = load(block, &client, &buffers[0].device);
     let stored_dtype = stored[0].dtype;
     let n = turn_size(head_dim, dtype);
     let (count, dim) = per_element(&client, n_elements / 2 / n);
@@ -89,34 +88,30 @@ fn keys_values<E: Float, N: Size, R: CubeRuntime>(
     KeysValuesLaunch::new(k, v)
 }
 
-/// K and V as they are stored, beside `like`; widened where no tensor holds what is stored.
-fn stored_tensors<R: CubeRuntime>(
+/// [`FusionBackend::load_block`].
+pub(super) fn load<R: CubeRuntime>(
     block: &StoredBlock<'_>,
-    like: &CubeTensor<R>,
+    client: &ComputeClient<R>,
+    device: &R::Device,
 ) -> [CubeTensor<R>; 2] {
+    let upload = |bytes| upload(bytes, client, device);
     let sides = [block.k(), block.v()];
     let handles = match (block.dtype(), block.buffer()) {
-        (KvDtype::Int8, _) => sides.map(|side| upload(Bytes::from_elems(side.widen()), like)),
-        (_, None) => sides.map(|side| upload(side.to_bytes(), like)),
+        // Widened: no tensor holds what is stored.
+        (KvDtype::Int8, _) => sides.map(|side| upload(Bytes::from_elems(side.widen()))),
+        (_, None) => sides.map(|side| upload(side.to_bytes())),
         (_, Some((buffer, span))) => {
             let len = buffer.len();
-            let whole = upload(buffer, like);
+            let whole = upload(buffer);
             [span.k(), span.v()].map(|side| {
                 let start = whole.clone().offset_start(side.start as u64);
                 start.offset_end((len - side.end) as u64)
             })
         }
     };
-    let dtype = block.dtype().dtype();
-    handles.map(|handle| stored_tensor(handle, block.shape(), dtype, like))
-}
-
-fn stored_tensor<R: CubeRuntime>(
-    handle: Handle,
-    shape: [usize; 3],
-    dtype: DType,
-    like: &CubeTensor<R>,
-) -> CubeTensor<R> {
-    let (client, device) = (like.client.clone(), like.device.clone());
-    CubeTensor::new_contiguous(client, device, Shape::from(shape), handle, dtype)
+    let (shape, dtype) = (Shape::from(block.shape()), block.dtype().dtype());
+    handles.map(|handle| {
+        let (client, device) = (client.clone(), device.clone());
+        CubeTensor::new_contiguous(client, device, shape.clone(), handle, dtype)
+    })
 }

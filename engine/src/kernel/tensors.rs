@@ -108,6 +108,14 @@ pub fn place_block<B: FusionBackend>(
     B::place_block(buffers.map(float), start, block, rotation).map(tensor)
 }
 
+/// [`FusionBackend::load_block`].
+pub fn load_block<B: FusionBackend>(
+    block: &StoredBlock<'_>,
+    device: &B::Device,
+) -> [Tensor<B, 3>; 2] {
+    B::load_block(block, device).map(tensor)
+}
+
 /// [`FusionBackend::rotate`].
 pub fn rotate<B: FusionBackend>(x: Tensor<B, 3>, rotation: &Rotation<B>) -> Tensor<B, 3> {
     tensor(B::rotate(float(x), rotation))

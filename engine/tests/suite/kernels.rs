@@ -15,8 +15,8 @@ use ragweave_engine::{
     BlockSpan, FusionBackend, HostBuffer, KvDtype, KvSide, Rotation, StoredBlock, StoredRows, add,
     add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
     masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block, place_rows,
-    place_rows_reference, project, rms_norm, rms_norm_reference, rotate, rotate_reference,
-    row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
+    place_rows_reference, project, project_gated, rms_norm, rms_norm_reference, rotate,
+    rotate_reference, row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
 };
 
 use super::fixtures::assert_close;
@@ -111,22 +111,28 @@ fn attended() -> Vec<(usize, Vec<Range<usize>>)> {
 
 pub fn attend_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 7);
-    for (heads, kv_heads, head_dim) in HEADS {
-        for (n, visible) in attended() {
-            for (dtype, rounding) in dtypes::<B>(device) {
-                let random = |rows, heads| random::<B, 3>([rows, heads, head_dim], dtype, device);
-                let q = random(visible.len(), heads);
-                let (k, v) = (random(n, kv_heads), random(n, kv_heads));
-                let expected = attend_rows_reference(wide(&q), wide(&k), wide(&v), &visible);
-                let actual = attend_rows(q, k, v, &visible);
-                // Averages of values below 1; sums over up to 1,030 keys in another order.
-                assert_close(
-                    &format!("{dtype:?}, {heads} {kv_heads} {head_dim}, {visible:?} of {n}"),
-                    &floats(actual),
-                    &floats(expected),
-                    rounding + 2e-6,
-                );
-            }
+    let each = HEADS
+        .iter()
+        .flat_map(|&heads| attended().into_iter().map(move |rows| (heads, rows)));
+    // Enough lines for a whole device, each over several tiles of keys.
+    let many = (
+        (32, 16, 64),
+        (600, (0..600).map(|row| 0..row + 1).collect()),
+    );
+    for ((heads, kv_heads, head_dim), (n, visible)) in each.chain([many]) {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let random = |rows, heads| random::<B, 3>([rows, heads, head_dim], dtype, device);
+            let q = random(visible.len(), heads);
+            let (k, v) = (random(n, kv_heads), random(n, kv_heads));
+            let expected = attend_rows_reference(wide(&q), wide(&k), wide(&v), &visible);
+            let actual = attend_rows(q, k, v, &visible);
+            // Averages of values below 1; sums over up to 1,030 keys in another order.
+            assert_close(
+                &format!("{dtype:?}, {heads} {kv_heads} {head_dim}, {visible:?} of {n}"),
+                &floats(actual),
+                &floats(expected),
+                rounding + 2e-6,
+            );
         }
     }
 }
@@ -362,7 +368,7 @@ pub fn swiglu_equals_its_reference<B: FusionBackend>(device: &B::Device) {
 
 /// Rows, columns and length of sums: for each size of tile, sizes that fill it and sizes that do not, and
 /// sums that are split.
-const PRODUCTS: [(usize, usize, usize); 10] = [
+const PRODUCTS: [(usize, usize, usize); 11] = [
     (1, 130, 64),
     (67, 33, 576),
     (3, 34, 24),
@@ -373,7 +379,26 @@ const PRODUCTS: [(usize, usize, usize); 10] = [
     (200, 130, 1032),
     (300, 34, 4104),
     (400, 256, 4104),
+    (700, 3072, 72), // more tiles than any device has multiprocessors
 ];
+
+pub fn project_gated_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 14);
+    for (m, n, k) in [(1, 48, 64), (9, 33, 40), (67, 96, 576), (300, 1536, 136)] {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let x = random::<B, 2>([m, k], dtype, device);
+            let [gate, up] = [(); 2].map(|()| random::<B, 2>([n, k], dtype, device));
+            let silu = |x: f32| x / (1.0 + (-x).exp());
+            let products = product(&x, &gate).into_iter().zip(product(&x, &up));
+            let expected: Vec<f32> = products.map(|(gate, up)| silu(gate) * up).collect();
+            let actual = floats(project_gated(x, &weight(gate), &weight(up)));
+            // Both products and the result are rounded, at most; values of up to `largest`.
+            let largest = expected.iter().fold(1.0_f32, |a, b| a.max(b.abs()));
+            let name = format!("{dtype:?}, {m} {n} {k}");
+            assert_close(&name, &actual, &expected, 3.0 * rounding * largest);
+        }
+    }
+}
 
 pub fn project_and_embed_read_the_same_matrix<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 13);

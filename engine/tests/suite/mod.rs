@@ -34,6 +34,7 @@ macro_rules! backend_suite {
             rms_norm_equals_its_reference,
             add_equals_its_reference,
             swiglu_equals_its_reference,
+            project_gated_equals_its_reference,
             project_and_embed_read_the_same_matrix);
     };
     (@kernels $backend:ty, $device:expr, $($property:ident),+) => {
