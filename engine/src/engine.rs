@@ -550,10 +550,8 @@ impl<B: FusionBackend> Engine<B> {
             let layer = self.decoder.layer(layer_idx);
             let normed = layer.pre_attention(hidden.clone());
             let (k, v) = layer.keys_values(normed.clone()); // [1, kv_heads, head_dim]
-            sequence
-                .cache
-                .layer_mut(layer_idx)
-                .write(&index, rope.rotate(k), v);
+            let cache = sequence.cache.layer_mut(layer_idx);
+            cache.write_fresh(&index, k, v, &rope.rotation());
             let cache = sequence.cache.layer(layer_idx);
             hidden = layer.forward_rows(hidden, normed, &[position], &rope, cache);
         }

@@ -134,10 +134,9 @@ impl<B: FusionBackend> Run<B> {
     }
 
     fn write(&mut self, layer_idx: usize, (k, v): &Fresh<B>) {
-        let rotated = self.alive.rope.rotate(k.clone());
-        self.cache
-            .layer_mut(layer_idx)
-            .write(&self.alive.index, rotated, v.clone());
+        let rotation = self.alive.rope.rotation();
+        let layer = self.cache.layer_mut(layer_idx);
+        layer.write_fresh(&self.alive.index, k.clone(), v.clone(), &rotation);
     }
 
     fn show(

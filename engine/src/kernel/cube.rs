@@ -27,7 +27,7 @@ use super::pinned::Pinned;
 use super::rotate::Rotation;
 use super::{
     FusionBackend, add, attend, linear, overwrite_rows, place_block, rms_norm, rotate,
-    row_distance, swiglu,
+    row_distance, swiglu, write_rows,
 };
 use crate::kv::{HostMemory, StoredBlock};
 
@@ -58,7 +58,7 @@ where
     }
 
     fn project(x: CubeTensor<R>, weight: &CubeTensor<R>) -> CubeTensor<R> {
-        if let Some(product) = linear::hopper::project(&x, weight) {
+        if let Some(product) = linear::hopper::project(&x, weight, None) {
             return product;
         }
         if let Some(product) = linear::cube::Product::new(&x, weight) {
@@ -129,10 +129,39 @@ where
         swiglu::cube::launch(gate, up)
     }
 
-    fn project_gated(x: CubeTensor<R>, gate: &CubeTensor<R>, up: &CubeTensor<R>) -> CubeTensor<R> {
-        let product = linear::hopper::project_gated(&x, gate, up);
-        product
-            .unwrap_or_else(|| Self::swiglu(Self::project(x.clone(), gate), Self::project(x, up)))
+    fn project_gated(x: CubeTensor<R>, weights: [&CubeTensor<R>; 2]) -> CubeTensor<R> {
+        let gated = linear::hopper::project_gated(&x, weights);
+        gated
+            .or_else(|| linear::cube::gated_row(&x, weights))
+            .unwrap_or_else(|| {
+                let [gate, up] = weights.map(|weight| Self::project(x.clone(), weight));
+                Self::swiglu(gate, up)
+            })
+    }
+
+    fn project_add(
+        residual: CubeTensor<R>,
+        x: CubeTensor<R>,
+        weight: &CubeTensor<R>,
+    ) -> CubeTensor<R> {
+        let sum = linear::hopper::project(&x, weight, Some(&residual));
+        sum.or_else(|| linear::cube::add_to_row(&residual, &x, weight))
+            .unwrap_or_else(|| Self::add(residual, Self::project(x, weight)))
+    }
+
+    fn project_pair(x: CubeTensor<R>, weights: [&CubeTensor<R>; 2]) -> [CubeTensor<R>; 2] {
+        let pair = linear::hopper::project_pair(&x, weights);
+        pair.or_else(|| linear::cube::pair_of_row(&x, weights))
+            .unwrap_or_else(|| weights.map(|weight| Self::project(x.clone(), weight)))
+    }
+
+    fn write_rows(
+        buffers: [CubeTensor<R>; 2],
+        rows: CubeTensor<R>,
+        values: [CubeTensor<R>; 2],
+        rotation: &Rotation<Self>,
+    ) -> [CubeTensor<R>; 2] {
+        write_rows::launch(buffers, rows, values, rotation)
     }
 
     fn compile_products(device: &R::Device, dtype: DType) {

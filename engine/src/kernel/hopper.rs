@@ -184,14 +184,27 @@ pub(super) fn multiply(
     )
 }
 
-/// `pack`: two sums rounded to 16 bits each, the first in the lower half.
+/// `pack`: two sums rounded to 16 bits each, the first in the lower half; `unpack`: back.
 fn pack(dtype: DType) -> String {
+    let widen = match dtype {
+        DType::F16 => {
+            "unsigned short first = pair, second = pair >> 16;
+    float2 both;
+    asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(both.x) : \"h\"(first));
+    asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(both.y) : \"h\"(second));
+    return both;"
+        }
+        _ => "return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000));",
+    };
     let dtype = ptx_name(dtype);
     format!(
         "__device__ __forceinline__ unsigned pack(float first, float second) {{
     unsigned pair;
     asm(\"cvt.rn.{dtype}x2.f32 %0, %2, %1;\" : \"=r\"(pair) : \"f\"(first), \"f\"(second));
     return pair;
+}}
+__device__ __forceinline__ float2 unpack(unsigned pair) {{
+    {widen}
 }}
 "
     )

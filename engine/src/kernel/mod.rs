@@ -35,6 +35,8 @@ mod tensors;
 mod tile;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod tuning;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod write_rows;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -85,6 +87,27 @@ pub trait FusionBackend: Backend {
     /// - result: `[m, out_features]`, in the dtype of `x`
     fn project(x: FloatTensor<Self>, weight: &Self::Weight) -> FloatTensor<Self>;
 
+    /// `residual + x W^T`.
+    ///
+    /// # Shapes
+    /// - residual, result: `[m, out_features]`
+    /// - x: `[m, in_features]`
+    fn project_add(
+        residual: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        weight: &Self::Weight,
+    ) -> FloatTensor<Self> {
+        Self::add(residual, Self::project(x, weight))
+    }
+
+    /// `x W^T` of two weights of the same sizes.
+    ///
+    /// # Shapes
+    /// - as for [`FusionBackend::project`]
+    fn project_pair(x: FloatTensor<Self>, weights: [&Self::Weight; 2]) -> [FloatTensor<Self>; 2] {
+        weights.map(|weight| Self::project(x.clone(), weight))
+    }
+
     /// Rows of a weight matrix, such as token embeddings.
     ///
     /// # Shapes
@@ -107,6 +130,26 @@ pub trait FusionBackend: Backend {
         values: FloatTensor<Self>,
     ) -> FloatTensor<Self> {
         overwrite_rows::reference::<Self>(buffer, rows, values)
+    }
+
+    /// Rotates rows of K to their positions, and replaces rows of both buffers by them and by V.
+    ///
+    /// # Shapes
+    /// - buffers: K and V, `[n_rows, heads, head_dim]` each
+    /// - rows: as for [`FusionBackend::overwrite_rows`]
+    /// - values: K and V, `[m, heads, head_dim]` each, in the buffers' dtype
+    /// - rotation: of `m` positions
+    fn write_rows(
+        [k_buffer, v_buffer]: [FloatTensor<Self>; 2],
+        rows: IntTensor<Self>,
+        [k, v]: [FloatTensor<Self>; 2],
+        rotation: &Rotation<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        let k = Self::rotate(k, rotation);
+        [
+            Self::overwrite_rows(k_buffer, rows.clone(), k),
+            Self::overwrite_rows(v_buffer, rows, v),
+        ]
     }
 
     /// Puts stored rows into `buffer` from row `start` on, in place where the buffer is not shared:
@@ -228,14 +271,11 @@ pub trait FusionBackend: Backend {
     ///
     /// # Shapes
     /// - x: `[m, hidden_size]`
-    /// - gate, up: `[intermediate_size, hidden_size]`
+    /// - weights: gate and up, `[intermediate_size, hidden_size]` each
     /// - result: `[m, intermediate_size]`, in the dtype of `x`
-    fn project_gated(
-        x: FloatTensor<Self>,
-        gate: &Self::Weight,
-        up: &Self::Weight,
-    ) -> FloatTensor<Self> {
-        Self::swiglu(Self::project(x.clone(), gate), Self::project(x, up))
+    fn project_gated(x: FloatTensor<Self>, weights: [&Self::Weight; 2]) -> FloatTensor<Self> {
+        let [gate, up] = Self::project_pair(x, weights);
+        Self::swiglu(gate, up)
     }
 
     /// Compiles, on a device that compiles while it runs, kernels that are chosen by sizes of which a

@@ -14,9 +14,9 @@ use super::rotate::cube::{Turn, front_of_pair, turn, turn_size, turned};
 use crate::kv::{KvDtype, StoredBlock};
 
 #[derive(CubeType, CubeLaunch)]
-struct KeysValues<E: Float, N: Size> {
-    k: Array<Vector<E, N>>,
-    v: Array<Vector<E, N>>,
+pub(super) struct KeysValues<E: Float, N: Size> {
+    pub(super) k: Array<Vector<E, N>>,
+    pub(super) v: Array<Vector<E, N>>,
 }
 
 /// One unit per pair of vectors of K that turn together, and for those of V in the same place.
@@ -81,7 +81,7 @@ where
     buffers
 }
 
-fn keys_values<E: Float, N: Size, R: CubeRuntime>(
+pub(super) fn keys_values<E: Float, N: Size, R: CubeRuntime>(
     tensors: [CubeTensor<R>; 2],
 ) -> KeysValuesLaunch<E, N, R> {
     let [k, v] = tensors.map(array);

@@ -214,12 +214,36 @@ pub fn swiglu<B: FusionBackend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<
 }
 
 /// [`FusionBackend::project_gated`].
-pub fn project_gated<B: FusionBackend>(
+pub fn project_gated<B: FusionBackend>(x: Tensor<B, 2>, weights: [&B::Weight; 2]) -> Tensor<B, 2> {
+    tensor(B::project_gated(float(x), weights))
+}
+
+/// [`FusionBackend::project_add`].
+pub fn project_add<B: FusionBackend>(
+    residual: Tensor<B, 2>,
     x: Tensor<B, 2>,
-    gate: &B::Weight,
-    up: &B::Weight,
+    weight: &B::Weight,
 ) -> Tensor<B, 2> {
-    tensor(B::project_gated(float(x), gate, up))
+    tensor(B::project_add(float(residual), float(x), weight))
+}
+
+/// [`FusionBackend::project_pair`].
+pub fn project_pair<B: FusionBackend>(
+    x: Tensor<B, 2>,
+    weights: [&B::Weight; 2],
+) -> [Tensor<B, 2>; 2] {
+    B::project_pair(float(x), weights).map(tensor)
+}
+
+/// [`FusionBackend::write_rows`].
+pub fn write_rows<B: FusionBackend>(
+    buffers: [Tensor<B, 3>; 2],
+    rows: Tensor<B, 1, Int>,
+    values: [Tensor<B, 3>; 2],
+    rotation: &Rotation<B>,
+) -> [Tensor<B, 3>; 2] {
+    let (buffers, values) = (buffers.map(float), values.map(float));
+    B::write_rows(buffers, rows.into_primitive(), values, rotation).map(tensor)
 }
 
 /// The plain-tensor reference of [`swiglu`].

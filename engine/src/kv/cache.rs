@@ -10,7 +10,7 @@ use burn::tensor::{DType, Int, Tensor};
 
 use super::StoredBlock;
 use crate::config::ModelConfig;
-use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block};
+use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block, write_rows};
 
 /// K and V of one layer.
 pub struct LayerCache<B: FusionBackend> {
@@ -69,6 +69,26 @@ impl<B: FusionBackend> LayerCache<B> {
             .v
             .take()
             .map(|buffer| overwrite_rows(buffer, rows.clone(), v));
+    }
+
+    /// Writes rows at the given positions, K rotated to them on the way.
+    ///
+    /// # Shapes
+    /// - rows: `[m]`, distinct
+    /// - k (before RoPE), v: `[m, kv_heads, head_dim]`
+    /// - rotation: of the `m` positions
+    pub(crate) fn write_fresh(
+        &mut self,
+        rows: &Tensor<B, 1, Int>,
+        k: Tensor<B, 3>,
+        v: Tensor<B, 3>,
+        rotation: &Rotation<B>,
+    ) {
+        if let (Some(k_buffer), Some(v_buffer)) = (self.k.take(), self.v.take()) {
+            let buffers = [k_buffer, v_buffer];
+            let [k, v] = write_rows(buffers, rows.clone(), [k, v], rotation);
+            (self.k, self.v) = (Some(k), Some(v));
+        }
     }
 
     /// Places a stored block from row `start` on: K, which is stored before RoPE, rotated.

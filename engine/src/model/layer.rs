@@ -5,7 +5,7 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 
 use super::{Linear, RmsNorm, RopeRows, attention};
-use crate::kernel::{FusionBackend, add, attend_rows, project_gated, swiglu};
+use crate::kernel::{FusionBackend, attend_rows, project_gated, project_pair, swiglu};
 use crate::kv::LayerCache;
 
 /// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
@@ -37,8 +37,12 @@ impl<B: FusionBackend> DecoderLayer<B> {
     /// - normed: `[m, hidden_size]`
     /// - result: two of `[m, kv_heads, head_dim]`
     pub fn keys_values(&self, normed: Tensor<B, 2>) -> (Tensor<B, 3>, Tensor<B, 3>) {
-        let k = self.heads(self.k_proj.forward(normed.clone())); // [m, kv_heads, head_dim]
-        let v = self.heads(self.v_proj.forward(normed)); // [m, kv_heads, head_dim]
+        let weights = (self.k_proj.weight_alone(), self.v_proj.weight_alone());
+        let [k, v] = match weights {
+            (Some(k), Some(v)) => project_pair(normed, [k, v]),
+            _ => [&self.k_proj, &self.v_proj].map(|proj| proj.forward(normed.clone())),
+        };
+        let [k, v] = [k, v].map(|x| self.heads(x)); // [m, kv_heads, head_dim]
         let k = match &self.k_norm {
             Some(norm) => norm.forward(k),
             None => k,
@@ -61,16 +65,16 @@ impl<B: FusionBackend> DecoderLayer<B> {
         cache: &LayerCache<B>,
     ) -> Tensor<B, 2> {
         let attended = self.attend(normed, positions, rope, cache); // [m, heads * head_dim]
-        let hidden = add(hidden, self.o_proj.forward(attended)); // [m, hidden_size]
+        let hidden = self.o_proj.add_to(hidden, attended); // [m, hidden_size]
         let normed = self.post_attention_layernorm.forward(hidden.clone());
-        add(hidden, self.down_proj.forward(self.gated(normed))) // [m, hidden_size]
+        self.down_proj.add_to(hidden, self.gated(normed)) // [m, hidden_size]
     }
 
     /// The MLP before its last projection: `[m, hidden_size]` to `[m, intermediate_size]`.
     fn gated(&self, normed: Tensor<B, 2>) -> Tensor<B, 2> {
         let weights = (self.gate_proj.weight_alone(), self.up_proj.weight_alone());
         if let (Some(gate), Some(up)) = weights {
-            return project_gated(normed, gate, up);
+            return project_gated(normed, [gate, up]);
         }
         let gate = self.gate_proj.forward(normed.clone()); // [m, intermediate_size]
         swiglu(gate, self.up_proj.forward(normed))

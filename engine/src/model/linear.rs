@@ -30,4 +30,16 @@ impl<B: FusionBackend> Linear<B> {
             None => y,
         }
     }
+
+    /// `residual + y`.
+    ///
+    /// # Shapes
+    /// - residual, result: `[m, out_features]`
+    /// - x: `[m, in_features]`
+    pub fn add_to(&self, residual: Tensor<B, 2>, x: Tensor<B, 2>) -> Tensor<B, 2> {
+        match &self.bias {
+            Some(_) => kernel::add(residual, self.forward(x)),
+            None => kernel::project_add(residual, x, &self.weight),
+        }
+    }
 }

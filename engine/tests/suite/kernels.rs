@@ -15,8 +15,9 @@ use ragweave_engine::{
     BlockSpan, FusionBackend, HostBuffer, KvDtype, KvSide, Rotation, StoredBlock, StoredRows, add,
     add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
     masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block, place_rows,
-    place_rows_reference, project, project_gated, rms_norm, rms_norm_reference, rotate,
-    rotate_reference, row_distance, row_distance_reference, swiglu, swiglu_reference, weight,
+    place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
+    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
+    swiglu_reference, weight, write_rows,
 };
 
 use super::fixtures::assert_close;
@@ -382,20 +383,89 @@ const PRODUCTS: [(usize, usize, usize); 11] = [
     (700, 3072, 72), // more tiles than any device has multiprocessors
 ];
 
+/// For products that are more than one: a single row, sizes that no tile fills, sums that are split.
+const COMBINED: [(usize, usize, usize); 5] = [
+    (1, 48, 64),
+    (9, 33, 40),
+    (67, 96, 576),
+    (70, 48, 4096),
+    (300, 1536, 136),
+];
+
 pub fn project_gated_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 14);
-    for (m, n, k) in [(1, 48, 64), (9, 33, 40), (67, 96, 576), (300, 1536, 136)] {
+    for (m, n, k) in COMBINED {
         for (dtype, rounding) in dtypes::<B>(device) {
             let x = random::<B, 2>([m, k], dtype, device);
             let [gate, up] = [(); 2].map(|()| random::<B, 2>([n, k], dtype, device));
             let silu = |x: f32| x / (1.0 + (-x).exp());
             let products = product(&x, &gate).into_iter().zip(product(&x, &up));
             let expected: Vec<f32> = products.map(|(gate, up)| silu(gate) * up).collect();
-            let actual = floats(project_gated(x, &weight(gate), &weight(up)));
+            let actual = floats(project_gated(x, [&weight(gate), &weight(up)]));
             // Both products and the result are rounded, at most; values of up to `largest`.
             let largest = expected.iter().fold(1.0_f32, |a, b| a.max(b.abs()));
             let name = format!("{dtype:?}, {m} {n} {k}");
             assert_close(&name, &actual, &expected, 3.0 * rounding * largest);
+        }
+    }
+}
+
+pub fn project_pair_and_project_add_equal_single_products<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 15);
+    for (m, n, k) in COMBINED {
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let x = random::<B, 2>([m, k], dtype, device);
+            let residual = random::<B, 2>([m, n], dtype, device).mul_scalar(9.0);
+            let [a, b] = [(); 2].map(|()| random::<B, 2>([n, k], dtype, device));
+            let [expected_a, expected_b] = [&a, &b].map(|matrix| product(&x, matrix));
+            let added = expected_b.iter().zip(floats(residual.clone()));
+            let expected_sum: Vec<f32> = added.map(|(sum, residual)| sum + residual).collect();
+            let weights = [weight(a), weight(b)];
+            let [actual_a, actual_b] = project_pair(x.clone(), [&weights[0], &weights[1]]);
+            let actual_sum = project_add(residual, x, &weights[1]);
+            // As for a single product; what is added is below 9, and its sum rounded once more.
+            let tolerance =
+                rounding * ((k as f32).sqrt() * 2.0 + 9.0) * 2.0 + f32::EPSILON * k as f32 / 2.0;
+            let name = format!("{dtype:?}, {m} {n} {k}");
+            assert_close(&name, &floats(actual_a), &expected_a, tolerance);
+            assert_close(&name, &floats(actual_b), &expected_b, tolerance);
+            assert_close(&name, &floats(actual_sum), &expected_sum, tolerance);
+        }
+    }
+}
+
+pub fn write_rows_equals_its_parts<B: FusionBackend>(device: &B::Device) {
+    B::seed(device, 16);
+    for (shape, rows) in [
+        ([1, 1, 2], vec![0_i32]),
+        ([9, 3, 20], vec![7, 2, 5]),
+        ([300, 2, 64], (0..300).step_by(3).collect()),
+    ] {
+        let [_, heads, head_dim] = shape;
+        let m = rows.len();
+        let on_cpu = rotation::<Flex>(m, head_dim, &FlexDevice);
+        let on_device = rotation::<B>(m, head_dim, device);
+        let index = || TensorData::new(rows.clone(), [m]);
+        for (dtype, rounding) in dtypes::<B>(device) {
+            let buffers = [(); 2].map(|()| random::<B, 3>(shape, dtype, device));
+            let values = [(); 2].map(|()| random::<B, 3>([m, heads, head_dim], dtype, device));
+            let [k, v] = [wide(&values[0]), wide(&values[1])];
+            let cpu_rows = Tensor::from_data(index(), (&FlexDevice, DType::I32));
+            let expected = [rotate_reference(k, &on_cpu), v];
+            let wide_buffers = [wide(&buffers[0]), wide(&buffers[1])];
+            let expected = wide_buffers
+                .into_iter()
+                .zip(expected)
+                .map(|(buffer, values)| {
+                    floats(overwrite_rows_reference(buffer, cpu_rows.clone(), values))
+                });
+            let rows_on_device = Tensor::from_data(index(), (device, DType::I32));
+            let actual = write_rows(buffers, rows_on_device, values, &on_device);
+            for (actual, expected) in actual.into_iter().zip(expected) {
+                // Rotated values below 1.5.
+                let name = format!("{dtype:?}, {shape:?}");
+                assert_close(&name, &floats(actual), &expected, 2.0 * rounding);
+            }
         }
     }
 }

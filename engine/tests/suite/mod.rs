@@ -35,6 +35,8 @@ macro_rules! backend_suite {
             add_equals_its_reference,
             swiglu_equals_its_reference,
             project_gated_equals_its_reference,
+            project_pair_and_project_add_equal_single_products,
+            write_rows_equals_its_parts,
             project_and_embed_read_the_same_matrix);
     };
     (@kernels $backend:ty, $device:expr, $($property:ident),+) => {

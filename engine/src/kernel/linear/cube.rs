@@ -7,12 +7,14 @@
 
 mod kernel;
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
-use self::kernel::{MatrixLaunch, merge_kernel, project_kernel, project_part_kernel};
+use self::kernel::{
+    MatrixLaunch, merge_add_kernel, merge_kernel, project_kernel, project_part_kernel,
+};
 use super::row;
 use crate::kernel::cube::{array, empty, per_element, processors};
 use crate::kernel::fragments::{self, OCTET, PLANE_UNITS};
@@ -152,7 +154,7 @@ impl Product {
         weight: CubeTensor<R>,
     ) -> CubeTensor<R> {
         if self.m == 1 {
-            return row::launch(x, weight);
+            return row::project(x, weight);
         }
         let (client, dtype) = (x.client.clone(), x.dtype);
         let out = empty(&x, [self.m, self.n], dtype);
@@ -186,7 +188,7 @@ impl Product {
             self.tile,
             dtype.into(),
         );
-        merge(sums, out)
+        merge(sums, None, out)
     }
 }
 
@@ -196,11 +198,66 @@ fn matrix<F: Float, R: CubeRuntime>(tensor: CubeTensor<R>) -> MatrixLaunch<F, R>
     MatrixLaunch::new(array(tensor), rows, octets)
 }
 
-/// The sum of the parts, in `out`.
-pub(super) fn merge<R: CubeRuntime>(sums: CubeTensor<R>, out: CubeTensor<R>) -> CubeTensor<R> {
-    let (client, dtype) = (out.client.clone(), out.dtype);
+/// The sum of the parts, and of `residual` where there is one, in `out`.
+pub(super) fn merge<R: CubeRuntime>(
+    sums: CubeTensor<R>,
+    residual: Option<CubeTensor<R>>,
+    out: CubeTensor<R>,
+) -> CubeTensor<R> {
+    let (client, dtype) = (out.client.clone(), out.dtype.into());
     let (count, dim) = per_element(&client, out.meta.shape().num_elements() / 2);
     let (sums, result) = (array(sums), array(out.clone()));
-    merge_kernel::launch::<R>(&client, count, dim, sums, result, dtype.into());
+    match residual.map(array) {
+        None => merge_kernel::launch::<R>(&client, count, dim, sums, result, dtype),
+        Some(residual) => {
+            merge_add_kernel::launch::<R>(&client, count, dim, sums, residual, result, dtype);
+        }
+    }
     out
+}
+
+/// The upper and the lower half of the rows, without a copy.
+pub(super) fn halves<R: CubeRuntime>(rows: CubeTensor<R>) -> [CubeTensor<R>; 2] {
+    let shape = rows.meta.shape();
+    let shape = Shape::from([shape[0] / 2, shape[1]]);
+    let bytes = (shape.num_elements() * rows.dtype.size()) as u64;
+    let handle = rows.handle;
+    [handle.clone().offset_end(bytes), handle.offset_start(bytes)].map(|handle| {
+        let (client, device) = (rows.client.clone(), rows.device.clone());
+        CubeTensor::new_contiguous(client, device, shape.clone(), handle, rows.dtype)
+    })
+}
+
+/// Products of a single 16-bit row with two weights of the same sizes; `None` where the device, the types or the
+/// sizes are others.
+pub(in crate::kernel) fn pair_of_row<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    weights: [&CubeTensor<R>; 2],
+) -> Option<[CubeTensor<R>; 2]> {
+    is_row(x, &weights).then(|| row::project_pair(x.clone(), weights.map(Clone::clone)))
+}
+
+/// One product of a single 16-bit row gated by another; `None` as for [`pair_of_row`].
+pub(in crate::kernel) fn gated_row<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    weights: [&CubeTensor<R>; 2],
+) -> Option<CubeTensor<R>> {
+    is_row(x, &weights).then(|| row::project_gated(x.clone(), weights.map(Clone::clone)))
+}
+
+/// The product of a single 16-bit row, added to `residual`; `None` as for [`pair_of_row`].
+pub(in crate::kernel) fn add_to_row<R: CubeRuntime>(
+    residual: &CubeTensor<R>,
+    x: &CubeTensor<R>,
+    weight: &CubeTensor<R>,
+) -> Option<CubeTensor<R>> {
+    is_row(x, &[weight]).then(|| row::project_add(residual.clone(), x.clone(), weight.clone()))
+}
+
+/// Whether `x` is one row, and `linear/row.rs` takes its products with all of these.
+fn is_row<R: CubeRuntime>(x: &CubeTensor<R>, weights: &[&CubeTensor<R>]) -> bool {
+    x.meta.shape()[0] == 1
+        && weights
+            .iter()
+            .all(|weight| Product::new(x, weight).is_some())
 }

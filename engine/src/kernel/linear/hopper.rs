@@ -5,11 +5,13 @@ mod tile;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
+use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
+use burn_cubecl::ops::reshape;
 use burn_cubecl::tensor::CubeTensor;
 
 use self::tile::{Plan, Tile};
-use super::cube::merge;
+use super::cube::{halves, merge};
 use crate::kernel::cube::{empty, processors};
 use crate::kernel::hopper::{
     self, Left, MARGIN_BYTES, Right, SHARED_BYTES, SPAN, Source, multiply, tensor_map,
@@ -98,40 +100,83 @@ fn sizes<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>) -> [usize; 3
     [x[0], x[1], weight[0]]
 }
 
-/// `[m, k]` times the transpose of `[n, k]`, in the dtype of `x`; `None` where the kernel does not fit.
+/// One launch: what is multiplied, and what is added.
+#[derive(Clone, Copy)]
+struct Work<'a, R: CubeRuntime> {
+    x: &'a CubeTensor<R>,
+    /// One, or two of the same sizes.
+    weights: &'a [&'a CubeTensor<R>],
+    residual: Option<&'a CubeTensor<R>>,
+}
+
+/// `[m, k]` times the transpose of each weight, `[n, k]`: `[weights, m, n]`, in the dtype of `x`. `None` where the
+/// kernel does not fit.
+fn products<R: CubeRuntime>(work: Work<'_, R>) -> Option<CubeTensor<R>> {
+    if !work.weights.iter().all(|weight| fits(work.x, weight)) {
+        return None;
+    }
+    let [m, k, n] = sizes(work.x, work.weights[0]);
+    let n_weights = work.weights.len();
+    let plan = Plan::of_product([m, k, n_weights * n], processors(&work.x.client));
+    let out = empty(work.x, [n_weights, m, n], work.x.dtype);
+    if plan.parts == 1 {
+        work.launch(Output::Whole, &plan, &out);
+        return Some(out);
+    }
+    let sums = empty(work.x, [plan.parts, n_weights * m, n], DType::F32);
+    work.launch(Output::Parts, &plan, &sums);
+    Some(merge(sums, work.residual.cloned(), out))
+}
+
+/// `x W^T`, and `residual` where there is one: `[m, n]`. `None` where the kernel does not fit.
 pub(in crate::kernel) fn project<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weight: &CubeTensor<R>,
+    residual: Option<&CubeTensor<R>>,
 ) -> Option<CubeTensor<R>> {
-    if !fits(x, weight) {
-        return None;
-    }
-    let [m, k, n] = sizes(x, weight);
-    let plan = Plan::of_product([m, k, n], processors(&x.client));
-    let out = empty(x, [m, n], x.dtype);
-    if plan.parts == 1 {
-        launch(Output::Whole, &plan, x, &[weight], &out);
-        return Some(out);
-    }
-    let sums = empty(x, [plan.parts, m, n], DType::F32);
-    launch(Output::Parts, &plan, x, &[weight], &sums);
-    Some(merge(sums, out))
+    let weights = &[weight];
+    let product = products(Work {
+        x,
+        weights,
+        residual,
+    })?;
+    let shape = [x.meta.shape()[0], weight.meta.shape()[0]];
+    Some(reshape(product, Shape::from(shape)))
+}
+
+/// `x W^T` of two weights of the same sizes: `[m, n]` each. `None` where the kernel does not fit.
+pub(in crate::kernel) fn project_pair<R: CubeRuntime>(
+    x: &CubeTensor<R>,
+    weights: [&CubeTensor<R>; 2],
+) -> Option<[CubeTensor<R>; 2]> {
+    let residual = None;
+    let pair = products(Work {
+        x,
+        weights: &weights,
+        residual,
+    })?;
+    let shape = [2 * x.meta.shape()[0], weights[0].meta.shape()[0]];
+    Some(halves(reshape(pair, Shape::from(shape))))
 }
 
 /// `silu(x gate^T) * (x up^T)`, in the dtype of `x`; `None` where the kernel does not fit, or two products and one pass
 /// over both are faster.
 pub(in crate::kernel) fn project_gated<R: CubeRuntime>(
     x: &CubeTensor<R>,
-    gate: &CubeTensor<R>,
-    up: &CubeTensor<R>,
+    weights: [&CubeTensor<R>; 2],
 ) -> Option<CubeTensor<R>> {
-    if !fits(x, gate) || !fits(x, up) {
+    if !weights.iter().all(|weight| fits(x, weight)) {
         return None;
     }
-    let [m, k, n] = sizes(x, gate);
+    let [m, k, n] = sizes(x, weights[0]);
     let plan = Plan::of_gated([m, k, n], processors(&x.client))?;
     let out = empty(x, [m, n], x.dtype);
-    launch(Output::Gated, &plan, x, &[gate, up], &out);
+    let work = Work {
+        x,
+        weights: &weights,
+        residual: None,
+    };
+    work.launch(Output::Gated, &plan, &out);
     Some(out)
 }
 
@@ -147,31 +192,45 @@ pub(in crate::kernel) fn compile_all<R: CubeRuntime>(device: &R::Device, dtype: 
         return;
     }
     let out = empty(&x, [2, COLUMNS_TOGETHER], DType::F32);
+    let work = Work {
+        x: &x,
+        weights: &[&weight, &weight],
+        residual: None,
+    };
     for plan in Plan::one_of_each_tile() {
-        launch(Output::Whole, &plan, &x, &[&weight], &out);
-        launch(Output::Parts, &plan, &x, &[&weight], &out);
-        launch(Output::Gated, &plan, &x, &[&weight, &weight], &out);
+        let alone = Work {
+            weights: &work.weights[..1],
+            ..work
+        };
+        alone.launch(Output::Whole, &plan, &out);
+        alone.launch(Output::Parts, &plan, &out);
+        work.launch(Output::Gated, &plan, &out);
     }
 }
 
-fn launch<R: CubeRuntime>(
-    output: Output,
-    plan: &Plan,
-    x: &CubeTensor<R>,
-    weights: &[&CubeTensor<R>],
-    out: &CubeTensor<R>,
-) {
-    let kernel = Kernel {
-        tile: plan.tile,
-        output,
-        dtype: x.dtype,
-    };
-    let [m, k, n] = sizes(x, weights[0]);
-    let columns = plan.tile.columns / weights.len();
-    let x_map = tensor_map(x, [m, k], plan.tile.rows());
-    let weight_maps = weights.iter().map(|w| tensor_map(w, [n, k], columns));
-    let maps = std::iter::once(x_map).chain(weight_maps).collect();
-    let cubes = [plan.tiles.min(processors(&x.client)), 1, 1];
-    let sizes = [m, n, k.div_ceil(SPAN), plan.part, plan.parts];
-    hopper::launch(&x.client, kernel, cubes, maps, vec![out.clone()], sizes);
+impl<R: CubeRuntime> Work<'_, R> {
+    fn launch(&self, output: Output, plan: &Plan, out: &CubeTensor<R>) {
+        let kernel = Kernel {
+            tile: plan.tile,
+            output,
+            dtype: self.x.dtype,
+        };
+        let columns = match output {
+            Output::Whole | Output::Parts => plan.tile.columns,
+            Output::Gated => plan.tile.columns / 2,
+        };
+        let [m, k, n] = sizes(self.x, self.weights[0]);
+        let x_map = tensor_map(self.x, [m, k], plan.tile.rows());
+        // The kernel has arguments for two weights and a residual, whether or not it reads them.
+        let [first, second] = [self.weights[0], self.weights[self.weights.len() - 1]];
+        let weight_maps = [first, second].map(|weight| tensor_map(weight, [n, k], columns));
+        let maps = std::iter::once(x_map).chain(weight_maps).collect();
+        let residual = into_contiguous(self.residual.unwrap_or(out).clone());
+        let processors = processors(&self.x.client);
+        let cubes = [plan.tiles.min(processors), 1, 1];
+        let (weights, adds) = (self.weights.len(), usize::from(self.residual.is_some()));
+        let sizes = [m, n, k.div_ceil(SPAN), plan.part, plan.parts, weights, adds];
+        let buffers = vec![residual, out.clone()];
+        hopper::launch(&self.x.client, kernel, cubes, maps, buffers, sizes);
+    }
 }

@@ -305,6 +305,16 @@ pub(super) fn project_part_kernel<F: Float>(
     }
 }
 
+/// The unit's pair of the result, over the parts of `[parts, m, n / 2]`.
+#[cube]
+fn sum_of_parts(sums: &Array<Pair<f32>>, pairs: usize) -> Pair<f32> {
+    let mut sum = Pair::<f32>::new(0.0);
+    for part in 0..sums.len() / pairs {
+        sum += sums[part * pairs + ABSOLUTE_POS];
+    }
+    sum
+}
+
 /// One unit per pair of the result.
 #[cube(launch)]
 pub(super) fn merge_kernel<F: Float>(
@@ -312,13 +322,23 @@ pub(super) fn merge_kernel<F: Float>(
     out: &mut Array<Pair<F>>, // [m, n / 2]
     #[define(F)] _dtype: StorageType,
 ) {
-    let pairs = out.len();
-    if ABSOLUTE_POS >= pairs {
+    if ABSOLUTE_POS >= out.len() {
         terminate!();
     }
-    let mut sum = Pair::<f32>::new(0.0);
-    for part in 0..sums.len() / pairs {
-        sum += sums[part * pairs + ABSOLUTE_POS];
+    out[ABSOLUTE_POS] = Vector::cast_from(sum_of_parts(sums, out.len()));
+}
+
+/// The same, with something to add.
+#[cube(launch)]
+pub(super) fn merge_add_kernel<F: Float>(
+    sums: &Array<Pair<f32>>,   // [parts, m, n / 2]
+    residual: &Array<Pair<F>>, // [m, n / 2]
+    out: &mut Array<Pair<F>>,  // [m, n / 2]
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS >= out.len() {
+        terminate!();
     }
+    let sum = sum_of_parts(sums, out.len()) + Vector::cast_from(residual[ABSOLUTE_POS]);
     out[ABSOLUTE_POS] = Vector::cast_from(sum);
 }

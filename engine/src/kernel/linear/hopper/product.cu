@@ -1,4 +1,4 @@
-// out = x w^T, of 16-bit x [m, k] and w [n, k], summed in f32.
+// out = x w^T, of 16-bit x [m, k] and one or two w [n, k], summed in f32; a residual may be added.
 //
 // One warpgroup copies tiles of x and w into a ring of stages in shared memory; each of the others multiplies 64
 // rows of the tile. A block takes tiles until none is left, so that the copies for the next run while the sums of
@@ -9,9 +9,9 @@
 //   GROUPS     warpgroups that multiply
 //   COLUMNS    rows of w in a stage
 //   STAGES     of the ring
-//   GATED      1: w is two matrices, gate and up, and out is silu(x gate^T) * (x up^T)
-//   PARTIAL    1: out is f32 [parts, m, n], each part the sum over some of k
-//   multiply, pack: the instructions for the dtype of x and w
+//   GATED      1: out is silu(x first^T) * (x second^T), of two w
+//   PARTIAL    1: out is f32, [parts, weights, m, n], each part the sum over some of k
+//   multiply, pack, unpack: the instructions for the dtype of x and w
 
 struct Sizes {
     unsigned m;
@@ -19,6 +19,8 @@ struct Sizes {
     unsigned stages; // along k, in all
     unsigned part;   // stages of a part
     unsigned parts;
+    unsigned weights; // 1 or 2; out is [weights, m, n]
+    unsigned adds;    // 1: to a residual [m, n]
 };
 
 #if PARTIAL
@@ -36,21 +38,27 @@ static constexpr unsigned OUT_COLUMNS = GATED ? COLUMNS / 2 : COLUMNS;
 
 // Work of a block: columns of out, and stages along k.
 struct Tile {
-    unsigned row, column, first, last, part;
+    unsigned row, column, weight, first, last, part;
 };
 
+// Columns of tiles over all results: gated ones have one, whatever they are made of.
+__device__ __forceinline__ unsigned columns_of(const Sizes &sizes) {
+    return (sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS * (GATED ? 1 : sizes.weights);
+}
+
 __device__ __forceinline__ unsigned tiles_of(const Sizes &sizes) {
-    return (sizes.m + ROWS - 1) / ROWS * ((sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS) * sizes.parts;
+    return (sizes.m + ROWS - 1) / ROWS * columns_of(sizes) * sizes.parts;
 }
 
 // Rows first: blocks that work at the same time share columns of w.
 __device__ __forceinline__ Tile tile_of(unsigned index, const Sizes &sizes) {
-    unsigned rows = (sizes.m + ROWS - 1) / ROWS;
-    unsigned columns = (sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS;
+    unsigned rows = (sizes.m + ROWS - 1) / ROWS, columns = (sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS;
+    unsigned column = index / rows % columns_of(sizes);
     Tile tile;
     tile.row = index % rows * ROWS;
-    tile.column = index / rows % columns * OUT_COLUMNS;
-    tile.part = index / (rows * columns);
+    tile.column = column % columns * OUT_COLUMNS;
+    tile.weight = column / columns;
+    tile.part = index / (rows * columns_of(sizes));
     tile.first = tile.part * sizes.part;
     tile.last = min(tile.first + sizes.part, sizes.stages);
     return tile;
@@ -116,7 +124,7 @@ __device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x));
 
 // A thread holds two rows, eight apart, and of each eight columns a pair.
 #if PARTIAL
-__device__ __forceinline__ void write(const float (&sums)[SUMS], Out *out, const Tile &tile, const Sizes &sizes) {
+__device__ __forceinline__ void write(const float (&sums)[SUMS], const unsigned *, Out *out, const Tile &tile, const Sizes &sizes) {
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32 - 4;
     unsigned first = tile.row + warp * 16 + lane / 4;
 #pragma unroll
@@ -124,48 +132,52 @@ __device__ __forceinline__ void write(const float (&sums)[SUMS], Out *out, const
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
             unsigned row = first + half * 8, column = tile.column + eight * 8 + lane % 4 * 2, at = eight * 4 + half * 2;
-            unsigned long long line = (unsigned long long)tile.part * sizes.m + row;
+            unsigned long long line = (unsigned long long)(tile.part * sizes.weights + tile.weight) * sizes.m + row;
             if (row < sizes.m && column < sizes.n)
                 *(float2 *)(out + line * sizes.n + column) = make_float2(sums[at], sums[at + 1]);
         }
     }
 }
 #else
-__device__ __forceinline__ unsigned pair_of(const float (&sums)[SUMS], unsigned at) {
+// The pair that begins at `at`, in `row` and from `column` on.
+__device__ __forceinline__ unsigned pair_of(
+    const float (&sums)[SUMS], unsigned at, const unsigned *residual, unsigned row, unsigned column, const Sizes &sizes) {
     float a = sums[at], b = sums[at + 1];
 #if GATED
     a = silu(a) * sums[at + SUMS / 2];
     b = silu(b) * sums[at + SUMS / 2 + 1];
+#else
+    if (sizes.adds && row < sizes.m && column < sizes.n) {
+        float2 added = unpack(residual[((unsigned long long)row * sizes.n + column) / 2]);
+        a += added.x;
+        b += added.y;
+    }
 #endif
     return pack(a, b);
 }
 
-__device__ __forceinline__ void write(const float (&sums)[SUMS], Out *out, const Tile &tile, const Sizes &sizes) {
+__device__ __forceinline__ void write(const float (&sums)[SUMS], const unsigned *residual, Out *out, const Tile &tile, const Sizes &sizes) {
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32 - 4;
     unsigned first = tile.row + warp * 16 + lane / 4;
 #pragma unroll
     for (unsigned eight = 0; eight < OUT_COLUMNS / 8; eight += 2) {
 #pragma unroll
         for (unsigned half = 0; half < 2; half++) {
-            unsigned at = eight * 4 + half * 2;
-            uint2 four = four_of(pair_of(sums, at), pair_of(sums, at + 4));
-            unsigned row = first + half * 8, column = tile.column + eight * 8 + column_of_four();
-            if (row < sizes.m && column < sizes.n)
-                *(uint2 *)(out + (unsigned long long)row * sizes.n + column) = four;
+            unsigned row = first + half * 8, column = tile.column + eight * 8, at = eight * 4 + half * 2;
+            unsigned pair = column + lane % 4 * 2;
+            uint2 four = four_of(pair_of(sums, at, residual, row, pair, sizes), pair_of(sums, at + 4, residual, row, pair + 8, sizes));
+            column += column_of_four();
+            unsigned long long line = (unsigned long long)tile.weight * sizes.m + row;
+            if (row < sizes.m && column < sizes.n) *(uint2 *)(out + line * sizes.n + column) = four;
         }
     }
 }
 #endif
 
 extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
-    const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap w_map,
-#if GATED
-    const __grid_constant__ TensorMap up_map,
-#endif
-    const void *x, const void *w,
-#if GATED
-    const void *up,
-#endif
+    const __grid_constant__ TensorMap x_map, const __grid_constant__ TensorMap first_map, const __grid_constant__ TensorMap second_map,
+    const void *x, const void *first, const void *second,
+    const unsigned *residual, // [m, n / 2]
     Out *out, const __grid_constant__ Sizes sizes) {
     extern __shared__ unsigned char shared[];
     Ring ring = new_ring(shared);
@@ -175,6 +187,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
         if (threadIdx.x != 0) return;
         for (unsigned index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             Tile tile = tile_of(index, sizes);
+            const TensorMap &w_map = tile.weight == 0 ? first_map : second_map;
             for (unsigned stage = tile.first; stage < tile.last; stage++, slot.advance()) {
                 await(ring.empty_at(slot), slot.parity ^ 1);
                 unsigned full = ring.full_at(slot), at = ring.stage(slot), k = stage * SPAN;
@@ -182,7 +195,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
                 copy(at, x_map, full, k, tile.row);
                 copy(at + X_BYTES, w_map, full, k, tile.column);
 #if GATED
-                copy(at + X_BYTES + W_BYTES / 2, up_map, full, k, tile.column);
+                copy(at + X_BYTES + W_BYTES / 2, second_map, full, k, tile.column);
 #endif
             }
         }
@@ -192,7 +205,7 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
             Tile tile = tile_of(index, sizes);
             float sums[SUMS];
             add_stages(sums, ring, slot, tile);
-            write(sums, out, tile, sizes);
+            write(sums, residual, out, tile, sizes);
         }
     }
 }

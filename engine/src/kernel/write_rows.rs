@@ -1,0 +1,72 @@
+//! Fresh K and V into the KV buffers, on CubeCL backends: one kernel rotates K and writes both.
+
+use burn_cubecl::CubeRuntime;
+use burn_cubecl::tensor::CubeTensor;
+use cubecl::prelude::*;
+
+use super::FusionBackend;
+use super::cube::{array, per_element, writable};
+use super::place_block::{KeysValues, keys_values};
+use super::rotate::Rotation;
+use super::rotate::cube::{Turn, front_of_pair, turn, turn_size, turned};
+
+/// One unit per pair of vectors of K that turn together, and for those of V in the same place.
+#[cube(launch)]
+fn write_kernel<F: Float, N: Size>(
+    buffers: &mut KeysValues<F, N>, // [n_rows, heads, 2 * half]
+    values: &KeysValues<F, N>,      // [m, heads, 2 * half]
+    rows: &Array<i32>,              // [m]
+    turn: &Turn<N>,
+    #[define(F)] _dtype: StorageType,
+) {
+    if ABSOLUTE_POS >= values.k.len() / 2 {
+        terminate!();
+    }
+    let width = values.k.len() / rows.len();
+    let front = front_of_pair(turn, ABSOLUTE_POS);
+    let back = front + turn.half;
+    let (a, b) = (
+        Vector::cast_from(values.k[front]),
+        Vector::cast_from(values.k[back]),
+    );
+    let (a, b) = turned(turn, ABSOLUTE_POS, a, b);
+    let to = usize::cast_from(rows[front / width]) * width + front % width;
+    buffers.k[to] = Vector::cast_from(a);
+    buffers.k[to + turn.half] = Vector::cast_from(b);
+    buffers.v[to] = values.v[front];
+    buffers.v[to + turn.half] = values.v[back];
+}
+
+/// [`FusionBackend::write_rows`].
+pub(super) fn launch<R: CubeRuntime, B>(
+    buffers: [CubeTensor<R>; 2],
+    rows: CubeTensor<R>,
+    values: [CubeTensor<R>; 2],
+    rotation: &Rotation<B>,
+) -> [CubeTensor<R>; 2]
+where
+    B: FusionBackend<FloatTensorPrimitive = CubeTensor<R>>,
+{
+    let buffers = buffers.map(writable);
+    let shape = values[0].meta.shape();
+    let [m, heads, head_dim] = [shape[0], shape[1], shape[2]];
+    let n_elements = m * heads * head_dim;
+    if n_elements == 0 {
+        return buffers;
+    }
+    let (client, dtype) = (buffers[0].client.clone(), buffers[0].dtype);
+    let n = turn_size(head_dim, dtype);
+    let (count, dim) = per_element(&client, n_elements / 2 / n);
+    write_kernel::launch::<R>(
+        &client,
+        count,
+        dim,
+        n,
+        keys_values(buffers.clone()),
+        keys_values(values),
+        array(rows),
+        turn(rotation, heads, n),
+        dtype.into(),
+    );
+    buffers
+}
