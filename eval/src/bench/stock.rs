@@ -5,10 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use ragweave_engine::{
-    ChunkKv, EngineHandle, KvIdentity, LayerSource, MemorySource, PromptSegments, Tier,
-};
+use ragweave_engine::{ChunkKv, EngineHandle, KvIdentity, LayerSource, PromptSegments, Tier};
 use ragweave_server::sources::BlobSource;
+use ragweave_server::tier::MemoryTier;
 use ragweave_store::{BlobGeometry, BlobKey, ChunkRecord, Document, Identity, Store, StoreOptions};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -17,6 +16,8 @@ use crate::progress;
 
 /// Id of the one document the chunks belong to.
 const DOCUMENT_ID: &str = "bench";
+/// More than any bench has.
+const MEMORY_BUDGET_BYTES: u64 = 1 << 40;
 
 /// Where requests read chunk KV from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum, Serialize)]
@@ -27,21 +28,20 @@ pub(crate) enum KvPlace {
     Store,
     /// The same, dropped from the page cache before each run
     Cold,
-    /// Host memory
+    /// The server's memory tier in front of the store
     Memory,
 }
 
-/// KV of every chunk of one prompt. Cheap to clone.
+/// KV of every chunk of one prompt, in a store of its own. Cheap to clone; the files go with the last clone.
 #[derive(Clone)]
-pub(crate) enum Stock {
-    /// The files go with the last clone.
-    Store {
-        store: Arc<Store>,
-        chunks: Vec<(BlobKey, Vec<u32>)>,
-        dir: Arc<TempDir>,
-        cold: bool,
-    },
-    Memory(Vec<Arc<ChunkKv>>),
+pub(crate) struct Stock {
+    store: Arc<Store>,
+    chunks: Vec<(BlobKey, Vec<u32>)>,
+    dir: Arc<TempDir>,
+    place: KvPlace,
+    /// The server's tier in front of the store, where KV is to be in memory: the first run to read a layer leaves it
+    /// there.
+    memory: Option<Arc<MemoryTier>>,
 }
 
 impl Stock {
@@ -55,44 +55,36 @@ impl Stock {
         engine: &EngineHandle,
         segments: &PromptSegments,
     ) -> anyhow::Result<Self> {
-        match place {
-            KvPlace::Memory => Ok(Self::Memory(compute(engine, segments).await?)),
-            KvPlace::Store | KvPlace::Cold => {
-                let dir = make_dir(scratch)?; // before minutes go into computing
-                let chunks = compute(engine, segments).await?;
-                let store = write(dir.path(), engine, &segments.prefix, &chunks)?;
-                let identity = &engine.model().identity;
-                let keyed = segments.chunks.iter().map(|ids| {
-                    (
-                        BlobKey(identity.chunk_key(&segments.prefix, ids)),
-                        ids.clone(),
-                    )
-                });
-                Ok(Self::Store {
-                    store: Arc::new(store),
-                    chunks: keyed.collect(),
-                    dir: Arc::new(dir),
-                    cold: place == KvPlace::Cold,
-                })
-            }
-        }
+        let dir = make_dir(scratch)?; // before minutes go into computing
+        let chunks = compute(engine, segments).await?;
+        let store = write(dir.path(), engine, &segments.prefix, &chunks)?;
+        let identity = &engine.model().identity;
+        let keyed = segments.chunks.iter().map(|ids| {
+            let key = identity.chunk_key(&segments.prefix, ids);
+            (BlobKey(key), ids.clone())
+        });
+        let in_memory = place == KvPlace::Memory;
+        Ok(Self {
+            store: Arc::new(store),
+            chunks: keyed.collect(),
+            dir: Arc::new(dir),
+            place,
+            memory: in_memory.then(|| Arc::new(MemoryTier::new(MEMORY_BUDGET_BYTES))),
+        })
     }
 
     /// The first `n` chunks alone.
     pub(crate) fn first(&self, n: usize) -> Self {
         let mut first = self.clone();
-        match &mut first {
-            Self::Store { chunks, .. } => chunks.truncate(n),
-            Self::Memory(chunks) => chunks.truncate(n),
-        }
+        first.chunks.truncate(n);
         first
     }
 
     /// Where its KV is read from.
     pub(crate) fn tier(&self) -> Tier {
-        match self {
-            Self::Memory(_) => Tier::Memory,
-            Self::Store { .. } => Tier::Disk,
+        match self.place {
+            KvPlace::Memory => Tier::Memory,
+            KvPlace::Store | KvPlace::Cold => Tier::Disk,
         }
     }
 
@@ -101,26 +93,23 @@ impl Stock {
     /// # Errors
     /// Where a file cannot be opened or the file system does not know the call.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
-        match self {
-            Self::Store { cold: true, .. } => self.drop_page_cache(),
-            Self::Store { .. } | Self::Memory(_) => Ok(()),
+        match self.place {
+            KvPlace::Cold => self.drop_page_cache(),
+            KvPlace::Store | KvPlace::Memory => Ok(()),
         }
     }
 
     /// The same chunks, read from the disk in every run and never from the page cache. KV in memory stays.
     pub(crate) fn read_cold(mut self) -> Self {
-        if let Self::Store { cold, .. } = &mut self {
-            *cold = true;
+        if self.place == KvPlace::Store {
+            self.place = KvPlace::Cold;
         }
         self
     }
 
     /// Has the kernel forget the store's files, so that the next reads come from the disk.
     fn drop_page_cache(&self) -> anyhow::Result<()> {
-        let Self::Store { dir, .. } = self else {
-            return Ok(());
-        };
-        let mut folders = vec![dir.path().to_owned()];
+        let mut folders = vec![self.dir.path().to_owned()];
         while let Some(folder) = folders.pop() {
             for entry in fs_err::read_dir(folder)? {
                 let path = entry?.path();
@@ -141,26 +130,18 @@ impl Stock {
     /// # Errors
     /// Where the store has lost a chunk.
     pub(crate) fn sources(&self) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
-        match self {
-            Self::Memory(chunks) => {
-                let source = |kv: &Arc<ChunkKv>| MemorySource(Arc::clone(kv));
-                Ok(chunks
-                    .iter()
-                    .map(|kv| Some(Box::new(source(kv)) as _))
-                    .collect())
-            }
-            Self::Store { store, chunks, .. } => chunks
-                .iter()
-                .map(|(key, ids)| {
-                    let reader = store
-                        .open_blob(key, ids)?
-                        .context("the store lost a chunk")?;
-                    Ok(Some(
-                        Box::new(BlobSource::new(Arc::clone(store), reader)) as _
-                    ))
-                })
-                .collect(),
-        }
+        let chunks = self.chunks.iter();
+        let opened = chunks.map(|(key, ids)| {
+            let reader = self.store.open_blob(key, ids)?;
+            let reader = reader.context("the store lost a chunk")?;
+            let source = BlobSource::new(Arc::clone(&self.store), reader);
+            let source = match &self.memory {
+                Some(memory) => source.behind(Arc::clone(memory)),
+                None => source,
+            };
+            Ok(Some(Box::new(source) as _))
+        });
+        opened.collect()
     }
 }
 
