@@ -24,6 +24,8 @@ mod panel;
 mod pinned;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod place_block;
+#[cfg(any(feature = "cuda", feature = "vulkan"))]
+mod place_int8;
 mod place_rows;
 mod rms_norm;
 mod rotate;

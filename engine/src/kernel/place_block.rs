@@ -2,15 +2,16 @@
 //! read to, and in one copy where K and V lie in one buffer; one kernel converts both, rotates K and writes
 //! them where they belong.
 
-use burn::tensor::{Bytes, Shape};
+use burn::tensor::{Bytes, DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
+use cubecl::server::Handle;
 
-use super::FusionBackend;
 use super::cube::{array, per_element, upload, writable};
 use super::rotate::Rotation;
 use super::rotate::cube::{Turn, front_of_pair, turn, turn_size, turned};
+use super::{FusionBackend, place_int8};
 use crate::kv::{KvDtype, StoredBlock};
 
 #[derive(CubeType, CubeLaunch)]
@@ -61,6 +62,9 @@ where
     if n_elements == 0 {
         return buffers;
     }
+    if place_int8::fits(block) {
+        return place_int8::launch(buffers, start, block, rotation);
+    }
     let (client, dtype) = (buffers[0].client.clone(), buffers[0].dtype);
     let stored = load(block, &client, &buffers[0].device);
     let stored_dtype = stored[0].dtype;
@@ -94,24 +98,39 @@ pub(super) fn load<R: CubeRuntime>(
     client: &ComputeClient<R>,
     device: &R::Device,
 ) -> [CubeTensor<R>; 2] {
-    let upload = |bytes| upload(bytes, client, device);
-    let sides = [block.k(), block.v()];
-    let handles = match (block.dtype(), block.buffer()) {
+    let handles = match block.dtype() {
         // Widened: no tensor holds what is stored.
-        (KvDtype::Int8, _) => sides.map(|side| upload(Bytes::from_elems(side.widen()))),
-        (_, None) => sides.map(|side| upload(side.to_bytes())),
-        (_, Some((buffer, span))) => {
-            let len = buffer.len();
-            let whole = upload(buffer);
-            [span.k(), span.v()].map(|side| {
-                let start = whole.clone().offset_start(side.start as u64);
-                start.offset_end((len - side.end) as u64)
-            })
-        }
+        KvDtype::Int8 => [block.k(), block.v()]
+            .map(|side| upload(Bytes::from_elems(side.widen()), client, device)),
+        KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => upload_sides(block, client, device),
     };
     let (shape, dtype) = (Shape::from(block.shape()), block.dtype().dtype());
-    handles.map(|handle| {
-        let (client, device) = (client.clone(), device.clone());
-        CubeTensor::new_contiguous(client, device, shape.clone(), handle, dtype)
+    handles.map(|handle| tensor(handle, shape.clone(), dtype, (client, device)))
+}
+
+/// K and V as they are stored: in one copy where they lie in one buffer.
+pub(super) fn upload_sides<R: CubeRuntime>(
+    block: &StoredBlock<'_>,
+    client: &ComputeClient<R>,
+    device: &R::Device,
+) -> [Handle; 2] {
+    let upload = |bytes| upload(bytes, client, device);
+    let Some((buffer, span)) = block.buffer() else {
+        return [block.k(), block.v()].map(|side| upload(side.to_bytes()));
+    };
+    let len = buffer.len();
+    let whole = upload(buffer);
+    [span.k(), span.v()].map(|side| {
+        let start = whole.clone().offset_start(side.start as u64);
+        start.offset_end((len - side.end) as u64)
     })
+}
+
+pub(super) fn tensor<R: CubeRuntime>(
+    handle: Handle,
+    shape: Shape,
+    dtype: DType,
+    (client, device): (&ComputeClient<R>, &R::Device),
+) -> CubeTensor<R> {
+    CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, dtype)
 }

@@ -104,6 +104,11 @@ impl<'a> StoredRows<'a> {
         self.dtype
     }
 
+    /// Scales of a block in 8 bits.
+    pub(crate) fn n_scales(&self) -> usize {
+        int8::n_scales(self.side, self.shape)
+    }
+
     /// A copy as they are stored: as words, so that the floats in it are aligned.
     pub(crate) fn to_bytes(&self) -> Bytes {
         Bytes::from_elems::<u32>(bytemuck::pod_collect_to_vec(self.bytes))
