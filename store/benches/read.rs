@@ -1,9 +1,9 @@
-//! How fast layers come out of a store, beside what the same file gives to plain sequential reads of the
-//! same size by as many threads, without and with a crc32c over what was read:
+//! How fast layers come out of a store, beside what the same file gives to plain reads of the same size by as many
+//! threads: from front to back, in turns as the store's reads go, and in turns with a crc32c over what was read:
 //! `cargo bench -p ragweave-store --bench read -- [DIR]`.
 //!
 //! The store's reads run as the engine's do: two threads, each layer of all chunks before the next
-//! layer, every byte verified. Rounds of all three alternate; medians are shown.
+//! layer, every byte verified. Rounds of all four alternate; medians are shown.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a bench fails")]
 
@@ -35,11 +35,15 @@ enum Cache {
     Warm,
 }
 
-/// What is done with the bytes of a plain read.
+/// How a plain read goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Check {
-    None,
-    Crc32c,
+enum Plain {
+    /// From front to back, as `dd bs=` the size of a layer does.
+    Through,
+    /// A layer of each chunk in turn, as the store's reads go.
+    InTurns,
+    /// The same, with a crc32c over what was read.
+    Checked,
 }
 
 fn main() {
@@ -57,8 +61,8 @@ fn main() {
         "{N_CHUNKS} chunks x {N_LAYERS} layers x {layer_kib} KiB, {N_THREADS} threads, median of {ROUNDS} rounds, GB/s"
     );
     println!(
-        "{:7} {:5} {:>7} {:>7} {:>7} {:>9} {:>9}",
-        "way", "cache", "file", "+ crc", "store", "of file", "of + crc"
+        "{:7} {:5} {:>7} {:>8} {:>7} {:>7} {:>9} {:>9}",
+        "way", "cache", "file", "in turns", "+ crc", "store", "of turns", "of + crc"
     );
     for kv_io in [KvIo::Pread, KvIo::Direct, KvIo::Uring, KvIo::Mmap] {
         if let Some(why) = kv_io.obstacle(dir.path()) {
@@ -73,16 +77,17 @@ fn main() {
 
 fn measure(dir: &Path, kv_io: KvIo, cache: Cache) {
     let readers = open(dir, kv_io);
-    let (mut file, mut checked, mut store) = (Vec::new(), Vec::new(), Vec::new());
+    let plain = [Plain::Through, Plain::InTurns, Plain::Checked];
+    let mut rates = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
+        for (rates, plain) in rates.iter_mut().zip(plain) {
+            prepare(dir, cache);
+            rates.push(gb_per_s(|| read_files(dir, kv_io, plain)));
+        }
         prepare(dir, cache);
-        file.push(gb_per_s(|| read_files(dir, kv_io, Check::None)));
-        prepare(dir, cache);
-        checked.push(gb_per_s(|| read_files(dir, kv_io, Check::Crc32c)));
-        prepare(dir, cache);
-        store.push(gb_per_s(|| read_store(&readers)));
+        rates[3].push(gb_per_s(|| read_store(&readers)));
     }
-    let (file, checked, store) = (median(file), median(checked), median(store));
+    let [file, turns, checked, store] = rates.map(median);
     let cache = match cache {
         Cache::Cold => "cold",
         Cache::Warm => "warm",
@@ -90,8 +95,8 @@ fn measure(dir: &Path, kv_io: KvIo, cache: Cache) {
     let kv_io = kv_io.to_string();
     let share = |bound: f64| 100.0 * store / bound;
     println!(
-        "{kv_io:7} {cache:5} {file:7.2} {checked:7.2} {store:7.2} {:8.0}% {:8.0}%",
-        share(file),
+        "{kv_io:7} {cache:5} {file:7.2} {turns:8.2} {checked:7.2} {store:7.2} {:8.0}% {:8.0}%",
+        share(turns),
         share(checked)
     );
 }
@@ -135,17 +140,22 @@ fn read_store(readers: &[BlobReader]) -> usize {
     })
 }
 
-/// From front to back, as `dd bs=` the size of a layer does.
-fn read_files(dir: &Path, kv_io: KvIo, check: Check) -> usize {
+/// Pieces of a layer's size, all over the file.
+fn read_files(dir: &Path, kv_io: KvIo, plain: Plain) -> usize {
     let path = &segment_files(dir)[0];
     let file = match kv_io {
         KvIo::Direct | KvIo::Uring => OsDisk.open_direct(path).unwrap(),
         KvIo::Auto | KvIo::Pread | KvIo::Mmap => fs_err::File::open(path).unwrap(),
     };
-    on_threads((N_CHUNKS * N_LAYERS) as usize, |buffer, job| {
-        file.read_exact_at(buffer, (job * LAYER_BYTES) as u64)
+    let (n_chunks, n_layers) = (N_CHUNKS as usize, N_LAYERS as usize);
+    on_threads(n_chunks * n_layers, |buffer, job| {
+        let piece = match plain {
+            Plain::Through => job,
+            Plain::InTurns | Plain::Checked => job % n_chunks * n_layers + job / n_chunks,
+        };
+        file.read_exact_at(buffer, (piece * LAYER_BYTES) as u64)
             .unwrap();
-        if check == Check::Crc32c {
+        if plain == Plain::Checked {
             std::hint::black_box(crc32c::crc32c(buffer));
         }
     })

@@ -105,6 +105,7 @@ impl<'a> StoredRows<'a> {
     }
 
     /// Scales of a block in 8 bits.
+    #[cfg(any(feature = "cuda", feature = "vulkan"))]
     pub(crate) fn n_scales(&self) -> usize {
         int8::n_scales(self.side, self.shape)
     }
