@@ -13,7 +13,7 @@ use bound::{best, gemm_rate, read_rate};
 use burn::tensor::{DType, Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
 use ragweave_engine::{
-    KvDtype, KvSide, Rotation, StoredRows, attend_rows, place_rows, project, rms_norm,
+    KvDtype, KvSide, Rotation, StoredBlock, attend_rows, place_block, project, rms_norm,
     row_distance, swiglu, weight,
 };
 
@@ -136,17 +136,17 @@ fn passes(read: f64) {
         &random([CONTEXT, 1, HEAD_DIM]),
     );
     for dtype in [KvDtype::F32, KvDtype::F16, KvDtype::Int8] {
-        let block = vec![0u8; dtype.block_bytes(KvSide::K, shape)];
-        let mut buffer = Some(random(shape));
+        let [k, v] = [KvSide::K, KvSide::V].map(|side| vec![0u8; dtype.block_bytes(side, shape)]);
+        let mut buffers = Some([random(shape), random(shape)]);
         bytes(
             &format!("rotate and place, {dtype} to f32"),
-            block.len() as f64,
+            (k.len() + v.len()) as f64,
             read,
             || {
-                let stored = StoredRows::new(&block, dtype, KvSide::K, shape);
-                buffer = buffer
+                let block = StoredBlock::new(&k, &v, dtype, shape);
+                buffers = buffers
                     .take()
-                    .map(|buffer| place_rows(buffer, 0, &stored, Some(&rotation)));
+                    .map(|buffers| place_block(buffers, 0, &block, &rotation));
             },
         );
     }

@@ -59,7 +59,8 @@ impl<B: FusionBackend> Engine<B> {
         if self.info.max_model_len > CHUNK_TOKENS + 2 {
             self.fuse_and_decode()?;
         }
-        B::compile_products(self.decoder.device(), self.decoder.dtype());
+        let head_dim = self.info.config.head_dim;
+        B::compile_by_size(self.decoder.device(), self.decoder.dtype(), head_dim);
         self.prefixes.clear();
         self.spare = None;
         tracing::info!(seconds = start.elapsed().as_secs_f32(), "warmed up");

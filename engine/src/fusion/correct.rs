@@ -42,9 +42,8 @@ impl<B: FusionBackend> Run<B> {
         let k = moved(fresh.0, stored.0, &placed.k); // [others, kv_heads, head_dim]
         let v = moved(fresh.1, stored.1, &placed.v);
         let others = Rows::new(ctx, groups.others.clone());
-        self.cache
-            .layer_mut(layer_idx)
-            .write(&others.index, others.rope.rotate(k), v);
+        let cache = self.cache.layer_mut(layer_idx);
+        cache.write_fresh(&others.index, k, v, &others.rope.rotation());
     }
 }
 

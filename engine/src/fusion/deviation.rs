@@ -101,10 +101,9 @@ impl<B: FusionBackend> Run<B> {
             let layer = decoder.layer(layer_idx);
             let normed = layer.pre_attention(hidden.clone());
             let fresh = layer.keys_values(normed.clone()); // [n, kv_heads, head_dim]
-            let rotated = all.rope.rotate(fresh.0.clone());
-            truth
-                .layer_mut(layer_idx)
-                .write(&all.index, rotated, fresh.1.clone());
+            let (k, v) = fresh.clone();
+            let cache = truth.layer_mut(layer_idx);
+            cache.write_fresh(&all.index, k, v, &all.rope.rotation());
             let placed = self.stored.look(ctx, &mut self.cache, layer_idx)?;
             let placed = placed.filter(|_| !self.candidates.is_empty());
             layers.push(placed.map_or_else(Vec::new, |placed| {

@@ -134,7 +134,7 @@ where
         gated
             .or_else(|| linear::cube::gated_row(&x, weights))
             .unwrap_or_else(|| {
-                let [gate, up] = weights.map(|weight| Self::project(x.clone(), weight));
+                let [gate, up] = Self::project_pair(x, weights);
                 Self::swiglu(gate, up)
             })
     }
@@ -164,8 +164,9 @@ where
         write_rows::launch(buffers, rows, values, rotation)
     }
 
-    fn compile_products(device: &R::Device, dtype: DType) {
+    fn compile_by_size(device: &R::Device, dtype: DType, head_dim: usize) {
         linear::hopper::compile_all::<R>(device, dtype);
+        attend::cube::compile_all::<R>(device, dtype, head_dim);
     }
 }
 

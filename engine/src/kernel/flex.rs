@@ -15,7 +15,7 @@ use super::{
     FusionBackend, add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate,
     row_distance, swiglu,
 };
-use crate::kv::StoredRows;
+use crate::kv::StoredBlock;
 
 /// Values a thread takes at a time.
 const TASK_VALUES: usize = 16 * 1024;
@@ -43,13 +43,16 @@ impl FusionBackend for Flex {
         overwrite_rows::on_flex(buffer, rows, values)
     }
 
-    fn place_rows(
-        buffer: FlexTensor,
+    fn place_block(
+        [k, v]: [FlexTensor; 2],
         start: usize,
-        stored: &StoredRows<'_>,
-        rotation: Option<&Rotation<Flex>>,
-    ) -> FlexTensor {
-        place_rows::on_flex(buffer, start, stored, rotation)
+        block: &StoredBlock<'_>,
+        rotation: &Rotation<Flex>,
+    ) -> [FlexTensor; 2] {
+        [
+            place_rows::on_flex(k, start, block.k(), Some(rotation)),
+            place_rows::on_flex(v, start, block.v(), None),
+        ]
     }
 
     fn rotate(x: FlexTensor, rotation: &Rotation<Flex>) -> FlexTensor {

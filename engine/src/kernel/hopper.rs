@@ -2,8 +2,10 @@
 //! fast as planes do.
 //!
 //! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention in
-//! `attend/cube/hopper/attend.cu`, and what both need in `hopper/common.cu`. CubeCL compiles and launches them like its
+//! `attend/cube/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like its
 //! own.
+
+mod instructions;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -18,8 +20,11 @@ use cubecl::server::{KernelArguments, MetadataBindingInfo, TensorMapBinding};
 use cubecl::zspace::metadata::Metadata;
 use cubecl::{CompilationError, Compiler, CubeTask};
 
-const COMMON: &str = include_str!("hopper/common.cu");
-/// Shared memory of a block.
+use self::instructions::pack;
+pub(super) use self::instructions::{Left, Right, multiply};
+
+const WARPGROUP: &str = include_str!("hopper/warpgroup.cu");
+/// The most shared memory that a block may have.
 pub(super) const SHARED_BYTES: usize = 227 << 10;
 /// Beside the tiles in shared memory: what brings the first to a border of 1,024 bytes, and barriers.
 pub(super) const MARGIN_BYTES: usize = 2048;
@@ -63,26 +68,27 @@ pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     fn code(&self) -> String;
 }
 
-/// Launches `cubes` blocks: first the maps, then the buffers they are of, then `buffers`, then `sizes`.
-pub(super) fn launch<R: CubeRuntime, S: Source, const N: usize>(
-    client: &ComputeClient<R>,
-    source: S,
-    cubes: [usize; 3],
-    maps: Vec<TensorMapBinding>,
-    buffers: Vec<CubeTensor<R>>,
-    sizes: [usize; N],
-) {
-    let buffers = buffers.into_iter().map(|buffer| buffer.handle.binding());
-    let arguments = KernelArguments::new()
-        .with_tensor_maps(maps)
-        .with_buffers(buffers.collect())
-        .with_info(packed(sizes));
-    let [x, y, z] = cubes.map(|n| n as u32);
-    client.launch(
-        Box::new(Task(source)),
-        CubeCount::Static(x, y, z),
-        arguments,
-    );
+/// One launch. The kernel's arguments are the maps, the buffers they are of, the other buffers and the sizes.
+pub(super) struct Launch<R: CubeRuntime, const N: usize> {
+    pub cubes: [usize; 3],
+    /// Of memory that this thread's stream made: CubeCL orders only the other buffers after what made them.
+    pub maps: Vec<TensorMapBinding>,
+    pub buffers: Vec<CubeTensor<R>>,
+    pub sizes: [usize; N],
+}
+
+impl<R: CubeRuntime, const N: usize> Launch<R, N> {
+    pub(super) fn run<S: Source>(self, client: &ComputeClient<R>, source: S) {
+        let buffers = self.buffers.into_iter();
+        let buffers = buffers.map(|buffer| buffer.handle.binding());
+        let arguments = KernelArguments::new()
+            .with_tensor_maps(self.maps)
+            .with_buffers(buffers.collect())
+            .with_info(packed(self.sizes));
+        let [x, y, z] = self.cubes.map(|n| n as u32);
+        let count = CubeCount::Static(x, y, z);
+        client.launch(Box::new(Task(source)), count, arguments);
+    }
 }
 
 /// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros where there is nothing, swizzled as `wgmma`
@@ -120,103 +126,6 @@ fn packed<const N: usize>(values: [usize; N]) -> MetadataBindingInfo {
     MetadataBindingInfo::new(words, n_words)
 }
 
-/// Where `wgmma` has the left side of a product. The right one is in shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    Shared,
-    Registers,
-}
-
-/// How the right side of a product lies in shared memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Right {
-    /// A row for each column of the product.
-    Transposed,
-    /// A row for each step along the sum.
-    AsItIs,
-}
-
-/// A function that adds the product of 64 rows, 16 deep, and `columns` columns to its `sums`; it begins anew where
-/// `add` is 0.
-pub(super) fn multiply(
-    name: &str,
-    dtype: DType,
-    columns: usize,
-    left: Left,
-    right: Right,
-) -> String {
-    let (n, dtype) = (columns / 2, ptx_name(dtype));
-    let numbered = |numbers: std::ops::Range<usize>, item: &dyn Fn(usize) -> String| {
-        let items: Vec<String> = numbers.map(item).collect();
-        items.join(", ")
-    };
-    let register = |i: usize| format!("%{i}");
-    let sums = numbered(0..n, &register);
-    let outputs = numbered(0..n, &|i| format!("\"+f\"(sums[{i}])"));
-    let (parameter, input, operand, n_left) = match left {
-        Left::Shared => (
-            "unsigned long long left",
-            "\"l\"(left)".to_owned(),
-            register(n),
-            1,
-        ),
-        Left::Registers => {
-            let inputs = numbered(0..4, &|i| format!("\"r\"(left[{i}])"));
-            let operand = format!("{{{}}}", numbered(n..n + 4, &register));
-            ("const unsigned (&left)[4]", inputs, operand, 4)
-        }
-    };
-    let (right_operand, add) = (n + n_left, n + n_left + 1);
-    // Signs of both sides, then how each that is in shared memory lies.
-    let layouts = match (left, right) {
-        (Left::Shared, Right::Transposed) => "1, 1, 0, 0",
-        (Left::Shared, Right::AsItIs) => "1, 1, 0, 1",
-        (Left::Registers, Right::Transposed) => "1, 1, 0",
-        (Left::Registers, Right::AsItIs) => "1, 1, 1",
-    };
-    format!(
-        "__device__ __forceinline__ void {name}(float (&sums)[{n}], {parameter}, unsigned long long right, int add) {{
-    asm volatile(\"{{ .reg .pred add; setp.ne.b32 add, %{add}, 0; \"
-        \"wgmma.mma_async.sync.aligned.m64n{columns}k16.f32.{dtype}.{dtype} {{{sums}}}, {operand}, %{right_operand}, add, {layouts}; }}\"
-        : {outputs} : {input}, \"l\"(right), \"r\"(add));
-}}
-"
-    )
-}
-
-/// `pack`: two sums rounded to 16 bits each, the first in the lower half; `unpack`: back.
-fn pack(dtype: DType) -> String {
-    let widen = match dtype {
-        DType::F16 => {
-            "unsigned short first = pair, second = pair >> 16;
-    float2 both;
-    asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(both.x) : \"h\"(first));
-    asm(\"cvt.f32.f16 %0, %1;\" : \"=f\"(both.y) : \"h\"(second));
-    return both;"
-        }
-        _ => "return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xFFFF0000));",
-    };
-    let dtype = ptx_name(dtype);
-    format!(
-        "__device__ __forceinline__ unsigned pack(float first, float second) {{
-    unsigned pair;
-    asm(\"cvt.rn.{dtype}x2.f32 %0, %2, %1;\" : \"=r\"(pair) : \"f\"(first), \"f\"(second));
-    return pair;
-}}
-__device__ __forceinline__ float2 unpack(unsigned pair) {{
-    {widen}
-}}
-"
-    )
-}
-
-fn ptx_name(dtype: DType) -> &'static str {
-    match dtype {
-        DType::F16 => "f16",
-        _ => "bf16",
-    }
-}
-
 /// What CubeCL compiles and launches.
 #[derive(Clone, Copy)]
 struct Task<S>(S);
@@ -242,7 +151,7 @@ impl<S: Source> Task<S> {
         let defines = defines.map(|(name, value)| format!("#define {name} {value}\n"));
         let name = format!("#define NAME {}\n", S::NAME);
         let parts = std::iter::once(name).chain(defines).chain([
-            COMMON.to_owned(),
+            WARPGROUP.to_owned(),
             pack(self.0.dtype()),
             self.0.code(),
         ]);

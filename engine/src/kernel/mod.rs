@@ -53,7 +53,7 @@ pub use tensors::*;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use tuning::keep_tuning_in;
 
-use crate::kv::{HostMemory, StoredBlock, StoredRows};
+use crate::kv::{HostMemory, StoredBlock};
 
 /// A Burn backend with the operations KV fusion needs.
 pub trait FusionBackend: Backend {
@@ -154,23 +154,8 @@ pub trait FusionBackend: Backend {
         ]
     }
 
-    /// Puts stored rows into `buffer` from row `start` on, in place where the buffer is not shared:
-    /// converted to its dtype and, if asked for, rotated to their positions, in f32.
-    ///
-    /// # Shapes
-    /// - buffer: `[n_rows, heads, head_dim]`
-    /// - stored: `[n, heads, head_dim]`, `start + n <= n_rows`
-    /// - rotation: of `n` positions
-    fn place_rows(
-        buffer: FloatTensor<Self>,
-        start: usize,
-        stored: &StoredRows<'_>,
-        rotation: Option<&Rotation<Self>>,
-    ) -> FloatTensor<Self> {
-        place_rows::reference::<Self>(buffer, start, stored, rotation)
-    }
-
-    /// Puts K, rotated, and V of a stored block into their buffers, as [`FusionBackend::place_rows`] does.
+    /// Puts a stored block into the buffers of K and V from row `start` on, in place where they are not shared: converted
+    /// to their dtype, K rotated to its positions, in f32.
     ///
     /// # Shapes
     /// - buffers: K and V, `[n_rows, heads, head_dim]` each
@@ -183,8 +168,8 @@ pub trait FusionBackend: Backend {
         rotation: &Rotation<Self>,
     ) -> [FloatTensor<Self>; 2] {
         [
-            Self::place_rows(k, start, block.k(), Some(rotation)),
-            Self::place_rows(v, start, block.v(), None),
+            place_rows::reference::<Self>(k, start, block.k(), Some(rotation)),
+            place_rows::reference::<Self>(v, start, block.v(), None),
         ]
     }
 
@@ -280,7 +265,7 @@ pub trait FusionBackend: Backend {
         Self::swiglu(gate, up)
     }
 
-    /// Compiles, on a device that compiles while it runs, kernels that are chosen by sizes of which a
-    /// warm-up meets only some.
-    fn compile_products(_device: &Self::Device, _dtype: DType) {}
+    /// Compiles, on a device that compiles while it runs, the kernels that a product or an attention takes by its
+    /// rows and keys: a warm-up meets only some numbers of them.
+    fn compile_by_size(_device: &Self::Device, _dtype: DType, _head_dim: usize) {}
 }

@@ -73,31 +73,6 @@ pub fn overwrite_rows_reference<B: Backend>(
     ))
 }
 
-/// [`FusionBackend::place_rows`].
-pub fn place_rows<B: FusionBackend>(
-    buffer: Tensor<B, 3>,
-    start: usize,
-    stored: &StoredRows<'_>,
-    rotation: Option<&Rotation<B>>,
-) -> Tensor<B, 3> {
-    tensor(B::place_rows(float(buffer), start, stored, rotation))
-}
-
-/// The plain-tensor reference of [`place_rows`].
-pub fn place_rows_reference<B: Backend>(
-    buffer: Tensor<B, 3>,
-    start: usize,
-    stored: &StoredRows<'_>,
-    rotation: Option<&Rotation<B>>,
-) -> Tensor<B, 3> {
-    tensor(place::reference::<B>(
-        float(buffer),
-        start,
-        stored,
-        rotation,
-    ))
-}
-
 /// [`FusionBackend::place_block`].
 pub fn place_block<B: FusionBackend>(
     buffers: [Tensor<B, 3>; 2],
@@ -106,6 +81,17 @@ pub fn place_block<B: FusionBackend>(
     rotation: &Rotation<B>,
 ) -> [Tensor<B, 3>; 2] {
     B::place_block(buffers.map(float), start, block, rotation).map(tensor)
+}
+
+/// The plain-tensor reference of [`place_block`], of one side.
+pub fn place_rows_reference<B: Backend>(
+    buffer: Tensor<B, 3>,
+    start: usize,
+    stored: &StoredRows<'_>,
+    rotation: Option<&Rotation<B>>,
+) -> Tensor<B, 3> {
+    let buffer = float(buffer);
+    tensor(place::reference::<B>(buffer, start, stored, rotation))
 }
 
 /// [`FusionBackend::load_block`].

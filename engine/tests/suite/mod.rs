@@ -25,8 +25,6 @@ macro_rules! backend_suite {
             masked_softmax_equals_its_reference,
             attend_rows_equals_its_reference,
             a_row_that_is_not_finite_shows_and_spoils_no_other,
-            place_rows_equals_its_reference,
-            place_rows_leaves_a_shared_buffer_alone,
             place_block_equals_its_reference,
             place_block_leaves_shared_buffers_alone,
             rotate_equals_its_reference,
@@ -37,6 +35,8 @@ macro_rules! backend_suite {
             project_gated_equals_its_reference,
             project_pair_and_project_add_equal_single_products,
             write_rows_equals_its_parts,
+            write_rows_leaves_shared_buffers_alone,
+            what_project_pair_gives_is_written_as_it_is,
             project_and_embed_read_the_same_matrix);
     };
     (@kernels $backend:ty, $device:expr, $($property:ident),+) => {

@@ -14,7 +14,7 @@ use self::tile::{Plan, Tile};
 use super::cube::{halves, merge};
 use crate::kernel::cube::{empty, processors};
 use crate::kernel::hopper::{
-    self, Left, MARGIN_BYTES, Right, SHARED_BYTES, SPAN, Source, multiply, tensor_map,
+    self, Launch, Left, MARGIN_BYTES, Right, SHARED_BYTES, SPAN, Source, multiply, tensor_map,
 };
 
 /// More stages than this hide nothing more.
@@ -90,6 +90,7 @@ fn fits<R: CubeRuntime>(x: &CubeTensor<R>, weight: &CubeTensor<R>) -> bool {
         && x.dtype == weight.dtype
         && m > 1
         && k > 0
+        && n > 0
         && (k * x.dtype.size()).is_multiple_of(16)
         && n.is_multiple_of(COLUMNS_TOGETHER)
 }
@@ -116,8 +117,13 @@ fn products<R: CubeRuntime>(work: Work<'_, R>) -> Option<CubeTensor<R>> {
         return None;
     }
     let [m, k, n] = sizes(work.x, work.weights[0]);
+    debug_assert!(
+        work.weights
+            .iter()
+            .all(|weight| weight.meta.shape()[0] == n)
+    );
     let n_weights = work.weights.len();
-    let plan = Plan::of_product([m, k, n_weights * n], processors(&work.x.client));
+    let plan = Plan::of_products([m, k, n], n_weights, processors(&work.x.client));
     let out = empty(work.x, [n_weights, m, n], work.x.dtype);
     if plan.parts == 1 {
         work.launch(Output::Whole, &plan, &out);
@@ -231,6 +237,12 @@ impl<R: CubeRuntime> Work<'_, R> {
         let (weights, adds) = (self.weights.len(), usize::from(self.residual.is_some()));
         let sizes = [m, n, k.div_ceil(SPAN), plan.part, plan.parts, weights, adds];
         let buffers = vec![residual, out.clone()];
-        hopper::launch(&self.x.client, kernel, cubes, maps, buffers, sizes);
+        let launch = Launch {
+            cubes,
+            maps,
+            buffers,
+            sizes,
+        };
+        launch.run(&self.x.client, kernel);
     }
 }

@@ -1,12 +1,14 @@
 //! Attention of 16-bit rows on the warpgroups of Hopper (`kernel/hopper.rs`).
 
-use burn::tensor::DType;
+use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::kernel::into_contiguous;
+use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
+use super::ranges;
 use crate::kernel::hopper::{
-    self, GROUP_ROWS, Left, MARGIN_BYTES, Right, SPAN, Source, multiply, tensor_map,
+    self, GROUP_ROWS, Launch, Left, MARGIN_BYTES, Right, SPAN, Source, multiply, tensor_map,
 };
 
 /// Warpgroups of a block that multiply.
@@ -50,6 +52,32 @@ impl Warpgroups {
         })
     }
 
+    /// Both kernels for heads of this width, where they are for the device and the type.
+    pub(super) fn compile<R: CubeRuntime>(device: &R::Device, dtype: DType, head_dim: usize) {
+        let client = R::client(device);
+        let tensor = |shape, dtype| -> CubeTensor<R> {
+            let (client, device) = (client.clone(), device.clone());
+            empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
+        };
+        let heads = |rows: usize| tensor(vec![rows, 1, head_dim], dtype);
+        let (q, n_lines) = (heads(GROUP_ROWS + 1), GROUP_ROWS + 1);
+        let Some(warpgroups) = Self::new(&q, n_lines) else {
+            return;
+        };
+        let (kv, visible) = (heads(KEYS), ranges(&vec![0..1; n_lines], &q));
+        let sums = tensor(vec![n_lines, 1, head_dim], DType::F32);
+        let states = tensor(vec![n_lines, 1, 2], DType::F32);
+        for outputs in [vec![q.clone()], vec![sums, states]] {
+            let cut = Cut {
+                cubes: [1, 1, 1],
+                part: KEYS,
+                end: 1,
+            };
+            let input = [q.clone(), kv.clone(), kv.clone()];
+            warpgroups.launch(cut, input, visible.clone(), outputs);
+        }
+    }
+
     /// Lines of a block.
     pub(super) fn lines(&self) -> usize {
         GROUPS * GROUP_ROWS
@@ -71,8 +99,13 @@ impl Warpgroups {
         let maps = [k, v].map(|rows_of| tensor_map(&rows_of, rows, KEYS));
         let mut buffers = vec![into_contiguous(q), visible];
         buffers.extend(outputs);
-        let sizes = [m, group, cut.part];
-        hopper::launch(&client, self, cut.cubes, maps.into(), buffers, sizes);
+        let launch = Launch {
+            cubes: cut.cubes,
+            maps: maps.into(),
+            buffers,
+            sizes: [m, group, cut.part],
+        };
+        launch.run(&client, self);
     }
 }
 

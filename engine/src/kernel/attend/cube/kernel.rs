@@ -3,8 +3,9 @@
 use cubecl::prelude::*;
 
 use super::load::{Input, Keys, head_of_line, last_key, load_lines, new_shared, place_of_cube};
+use super::tile::Tile;
 use super::walk::{Running, new_running, walk, whole_totals};
-use super::{HIDDEN, LANES, LINES_PER_UNIT, Tile};
+use super::{HIDDEN, LANES, LINES_PER_UNIT};
 
 /// Writes what the lane summed for its line `r` to the head that begins at `first`.
 #[cube]

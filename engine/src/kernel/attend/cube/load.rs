@@ -3,7 +3,8 @@
 
 use cubecl::prelude::*;
 
-use super::{LANES, Tile};
+use super::LANES;
+use super::tile::Tile;
 
 /// Four dimensions of a head.
 pub(super) type Quad = Vector<f32, Const<4>>;

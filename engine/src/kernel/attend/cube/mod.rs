@@ -13,6 +13,7 @@ mod hopper;
 mod kernel;
 mod load;
 mod tensor_cores;
+mod tile;
 mod tiles;
 mod walk;
 
@@ -26,6 +27,7 @@ use cubecl::prelude::*;
 use self::hopper::{Cut, Warpgroups};
 use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
 use self::load::InputLaunch;
+use self::tile::Tile;
 use self::tiles::{Fragments, PackedInputLaunch};
 use crate::kernel::cube::{array, empty, per_element, processors};
 
@@ -39,72 +41,6 @@ const CUBES_PER_PROCESSOR: usize = 4;
 const MIN_KEYS_PER_PART: usize = 128;
 /// The score of a key that a line may not look at: finite, so that it has a difference with itself.
 const HIDDEN: f32 = f32::MIN;
-
-/// What is known when a kernel is compiled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Tile {
-    lines: usize,
-    keys: usize,
-    head_dim: usize,
-}
-
-impl Tile {
-    /// The largest tile that fits; none for a head too wide for the device.
-    fn new(n_lines: usize, head_dim: usize, max_shared_bytes: usize) -> Option<Self> {
-        let lines = [32, 16, 8];
-        let most = lines.iter().rev().find(|&&lines| lines >= n_lines);
-        let most = most.copied().unwrap_or(32);
-        let sizes = lines
-            .iter()
-            .flat_map(|&l| [32, 16, 8].map(|keys| (l, keys)));
-        let tiles = sizes.map(|(lines, keys)| Self {
-            lines,
-            keys,
-            head_dim,
-        });
-        tiles
-            .filter(|tile| tile.lines <= most)
-            .find(|tile| tile.shared_bytes() <= max_shared_bytes)
-    }
-
-    fn shared_bytes(&self) -> usize {
-        let quads = self.q_quads() + self.kv_quads();
-        let words = self.weight_words() + self.lines * (LANES + 2);
-        quads * size_of::<[f32; 4]>() + words * size_of::<f32>()
-    }
-
-    /// A head in vectors of four dimensions, the last one filled up with zeros.
-    fn head_quads(&self) -> usize {
-        self.head_dim.div_ceil(4)
-    }
-
-    fn q_quads(&self) -> usize {
-        self.lines * self.head_quads()
-    }
-
-    /// One more per key keeps the lanes on different banks; the last lanes may read past a key.
-    fn kv_quads(&self) -> usize {
-        self.keys * (self.head_quads() + 1) + LANES
-    }
-
-    fn weight_words(&self) -> usize {
-        self.lines * (self.keys + 1)
-    }
-
-    fn units(&self) -> usize {
-        self.lines / LINES_PER_UNIT * LANES
-    }
-
-    /// Keys of a lane in a tile.
-    fn lane_keys(&self) -> usize {
-        self.keys / LANES
-    }
-
-    /// Quads of a lane; the last ones are nobody's where a head has no multiple of eight.
-    fn lane_quads(&self) -> usize {
-        self.head_quads().div_ceil(LANES)
-    }
-}
 
 /// Which kernel, and how it cuts the work.
 #[derive(Debug, Clone, Copy)]
@@ -206,7 +142,7 @@ impl<'a> Attention<'a> {
     ) -> CubeTensor<R> {
         let width = q.meta.shape()[1] * self.head_dim;
         let out = empty(&q, [self.visible.len(), width], q.dtype);
-        let visible = self.upload_ranges(&q);
+        let visible = ranges(self.visible, &q);
         match self.cubes[2] {
             1 => self.attend_whole([q, k, v], visible, out),
             _ => self.merge(self.attend_parts([q, k, v], visible), out),
@@ -311,17 +247,26 @@ impl<'a> Attention<'a> {
         );
         out
     }
+}
 
-    /// Starts, then ends: `[2, m]`.
-    fn upload_ranges<R: CubeRuntime>(&self, like: &CubeTensor<R>) -> CubeTensor<R> {
-        let starts = self.visible.iter().map(|range| range.start as i32);
-        let ends = self.visible.iter().map(|range| range.end as i32);
-        let ranges: Vec<i32> = starts.chain(ends).collect();
-        let shape = Shape::from([2, self.visible.len()]);
-        let handle = like.client.create(Bytes::from_elems(ranges));
-        let (client, device) = (like.client.clone(), like.device.clone());
-        CubeTensor::new_contiguous(client, device, shape, handle, DType::I32)
-    }
+/// Compiles what an attention takes only by its rows and keys.
+pub(in crate::kernel) fn compile_all<R: CubeRuntime>(
+    device: &R::Device,
+    dtype: DType,
+    head_dim: usize,
+) {
+    Warpgroups::compile::<R>(device, dtype, head_dim);
+}
+
+/// Starts, then ends, beside `like`: `[2, m]`.
+fn ranges<R: CubeRuntime>(visible: &[Range<usize>], like: &CubeTensor<R>) -> CubeTensor<R> {
+    let starts = visible.iter().map(|range| range.start as i32);
+    let ends = visible.iter().map(|range| range.end as i32);
+    let ranges: Vec<i32> = starts.chain(ends).collect();
+    let handle = like.client.create(Bytes::from_elems(ranges));
+    let (client, device) = (like.client.clone(), like.device.clone());
+    let shape = Shape::from([2, visible.len()]);
+    CubeTensor::new_contiguous(client, device, shape, handle, DType::I32)
 }
 
 fn arguments<F: Float, R: CubeRuntime>(

@@ -4,7 +4,8 @@
 use cubecl::prelude::*;
 
 use super::load::{Input, Keys, Place, Quad, Shared, load_keys};
-use super::{HIDDEN, LANES, LINES_PER_UNIT, Tile};
+use super::tile::Tile;
+use super::{HIDDEN, LANES, LINES_PER_UNIT};
 
 /// What a unit knows of its lines so far.
 #[derive(CubeType)]

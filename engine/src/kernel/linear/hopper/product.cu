@@ -64,45 +64,14 @@ __device__ __forceinline__ Tile tile_of(unsigned index, const Sizes &sizes) {
     return tile;
 }
 
-// A place in the ring; each time round has the other parity.
-struct Slot {
-    unsigned index, parity;
-    __device__ __forceinline__ void advance() {
-        index = index + 1 == STAGES ? 0 : index + 1;
-        parity ^= index == 0;
-    }
-};
+typedef Ring<STAGES, STAGE_BYTES> Stages;
 
-struct Ring {
-    unsigned stages, full, empty; // shared addresses
-    __device__ __forceinline__ unsigned stage(Slot slot) const { return stages + slot.index * STAGE_BYTES; }
-    __device__ __forceinline__ unsigned full_at(Slot slot) const { return full + slot.index * 8; }
-    __device__ __forceinline__ unsigned empty_at(Slot slot) const { return empty + slot.index * 8; }
-};
-
-__device__ __forceinline__ Ring new_ring(const void *shared) {
-    Ring ring;
-    ring.stages = (shared_address(shared) + EIGHT_ROWS - 1) / EIGHT_ROWS * EIGHT_ROWS;
-    ring.full = ring.stages + STAGES * STAGE_BYTES;
-    ring.empty = ring.full + STAGES * 8;
-    if (threadIdx.x == 0) {
-        for (unsigned i = 0; i < STAGES; i++) {
-            begin_barrier(ring.full + i * 8, 1);
-            begin_barrier(ring.empty + i * 8, GROUPS * 4); // a warp at a time
-        }
-        publish_barriers();
-    }
-    __syncthreads();
-    return ring;
-}
-
-// The sums of a tile; ends when the last stage may be filled again.
-__device__ __forceinline__ void add_stages(float (&sums)[SUMS], const Ring &ring, Slot &slot, const Tile &tile) {
+// The sums of a tile, whose first stage is the `i`-th of the block; ends when its last one may be filled again.
+__device__ __forceinline__ void add_stages(float (&sums)[SUMS], const Stages &ring, unsigned i, const Tile &tile) {
     unsigned group = threadIdx.x / 128 - 1;
-    Slot last = slot;
-    for (unsigned stage = tile.first; stage < tile.last; stage++) {
-        await(ring.full_at(slot), slot.parity);
-        unsigned at = ring.stage(slot);
+    for (unsigned stage = tile.first; stage < tile.last; stage++, i++) {
+        ring.await_full(i);
+        unsigned at = ring.tile(i);
         unsigned long long x = matrix_at(at + group * 64 * SPAN * 2, 0), w = matrix_at(at + X_BYTES, 0);
         begin_products();
 #pragma unroll
@@ -111,13 +80,11 @@ __device__ __forceinline__ void add_stages(float (&sums)[SUMS], const Ring &ring
         commit_products();
         if (stage > tile.first) {
             await_products<1>(sums);
-            if (threadIdx.x % 32 == 0) arrive(ring.empty_at(last));
+            ring.release(i - 1);
         }
-        last = slot;
-        slot.advance();
     }
     await_products<0>(sums);
-    if (threadIdx.x % 32 == 0) arrive(ring.empty_at(last));
+    ring.release(i - 1);
 }
 
 __device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
@@ -180,18 +147,19 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
     const unsigned *residual, // [m, n / 2]
     Out *out, const __grid_constant__ Sizes sizes) {
     extern __shared__ unsigned char shared[];
-    Ring ring = new_ring(shared);
-    Slot slot = {0, 0};
+    unsigned base = first_tile(shared);
+    Stages ring(base, base + STAGES * STAGE_BYTES);
+    __syncthreads();
+    unsigned i = 0; // stages of the block so far
     if (threadIdx.x < 128) {
         give_registers();
         if (threadIdx.x != 0) return;
         for (unsigned index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             Tile tile = tile_of(index, sizes);
             const TensorMap &w_map = tile.weight == 0 ? first_map : second_map;
-            for (unsigned stage = tile.first; stage < tile.last; stage++, slot.advance()) {
-                await(ring.empty_at(slot), slot.parity ^ 1);
-                unsigned full = ring.full_at(slot), at = ring.stage(slot), k = stage * SPAN;
-                expect(full, STAGE_BYTES);
+            for (unsigned stage = tile.first; stage < tile.last; stage++, i++) {
+                ring.begin_fill(i);
+                unsigned full = ring.full_at(i), at = ring.tile(i), k = stage * SPAN;
                 copy(at, x_map, full, k, tile.row);
                 copy(at + X_BYTES, w_map, full, k, tile.column);
 #if GATED
@@ -204,7 +172,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
         for (unsigned index = blockIdx.x; index < tiles_of(sizes); index += gridDim.x) {
             Tile tile = tile_of(index, sizes);
             float sums[SUMS];
-            add_stages(sums, ring, slot, tile);
+            add_stages(sums, ring, i, tile);
+            i += tile.last - tile.first;
             write(sums, residual, out, tile, sizes);
         }
     }

@@ -61,48 +61,46 @@ pub(super) struct Plan {
     pub part: usize,
     /// Tiles in all.
     pub tiles: usize,
+    /// What all of it takes, once it is timed.
     ns: usize,
 }
 
 impl Plan {
-    /// The fastest for `[m, k]` times the transpose of `[n, k]`.
-    pub(super) fn of_product([m, k, n]: [usize; 3], processors: usize) -> Self {
+    /// The fastest for `[m, k]` times the transposes of so many weights `[n, k]`.
+    pub(super) fn of_products([m, k, n]: [usize; 3], weights: usize, processors: usize) -> Self {
         let plans = TILES.iter().flat_map(|tile| {
             let parts = 1..=MAX_PARTS;
             parts.map(move |parts| {
-                let plan = Self::new(*tile, [m, k, n], tile.columns, parts, TILE_NS);
-                plan.timed(processors, 2 * n * k + merge_bytes(parts, m, n))
+                let columns = weights * n.div_ceil(tile.columns);
+                let plan = Self::new(*tile, [m, k], columns, parts);
+                let bytes = weights * (2 * n * k + merge_bytes(parts, m, n));
+                plan.timed(TILE_NS, processors, bytes)
             })
         });
         let enough = |plan: &Self| plan.parts == 1 || plan.part >= MIN_STAGES;
         fastest(plans.filter(enough))
     }
 
-    /// The fastest for two products of that shape, one gating the other; `None` where both alone are faster.
+    /// The fastest for two products of that shape, one gating the other; `None` where they are faster apart.
     pub(super) fn of_gated([m, k, n]: [usize; 3], processors: usize) -> Option<Self> {
         let plans = TILES.iter().map(|tile| {
-            let plan = Self::new(*tile, [m, k, n], tile.columns / 2, 1, GATED_TILE_NS);
-            plan.timed(processors, 4 * n * k)
+            let columns = n.div_ceil(tile.columns / 2);
+            let plan = Self::new(*tile, [m, k], columns, 1);
+            plan.timed(GATED_TILE_NS, processors, 4 * n * k)
         });
         let plan = fastest(plans);
         let gate_ns = LAUNCH_NS + 3 * 2 * m * n / BYTES_PER_NS;
-        let apart_ns = 2 * Self::of_product([m, k, n], processors).ns + gate_ns;
+        let apart_ns = Self::of_products([m, k, n], 2, processors).ns + gate_ns;
         (plan.ns <= apart_ns).then_some(plan)
     }
 
     /// A launch of each tile alone.
     pub(super) fn one_of_each_tile() -> impl Iterator<Item = Self> {
-        let alone = |tile| Self::new(tile, [1, 1, 1], 1, 1, TILE_NS);
-        TILES.into_iter().map(alone)
+        TILES.into_iter().map(|tile| Self::new(tile, [1, 1], 1, 1))
     }
 
-    fn new(
-        tile: Tile,
-        [m, k, n]: [usize; 3],
-        columns: usize,
-        parts: usize,
-        tile_ns: usize,
-    ) -> Self {
+    /// Over `columns` tiles side by side.
+    fn new(tile: Tile, [m, k]: [usize; 2], columns: usize, parts: usize) -> Self {
         let stages = k.div_ceil(SPAN);
         let part = stages.div_ceil(parts);
         let parts = stages.div_ceil(part);
@@ -110,15 +108,16 @@ impl Plan {
             tile,
             parts,
             part,
-            tiles: m.div_ceil(tile.rows()) * n.div_ceil(columns) * parts,
-            ns: part * tile.stage_ns + tile_ns,
+            tiles: m.div_ceil(tile.rows()) * columns * parts,
+            ns: 0,
         }
     }
 
-    /// With the time of all its tiles, `bytes` going through memory meanwhile; what hides behind memory counts a little,
-    /// since it hides badly.
-    fn timed(mut self, processors: usize, bytes: usize) -> Self {
-        let compute_ns = self.tiles.div_ceil(processors) * self.ns;
+    /// With the time it takes, `bytes` going through memory meanwhile. What hides behind memory counts a little, since
+    /// it hides badly.
+    fn timed(mut self, tile_ns: usize, processors: usize, bytes: usize) -> Self {
+        let tile_ns = self.part * self.tile.stage_ns + tile_ns;
+        let compute_ns = self.tiles.div_ceil(processors) * tile_ns;
         let memory_ns = bytes / BYTES_PER_NS;
         let merge_ns = if self.parts > 1 { LAUNCH_NS } else { 0 };
         let hidden_ns = compute_ns.min(memory_ns) / 8;
@@ -145,7 +144,7 @@ mod tests {
     const PROCESSORS: usize = 132;
 
     fn product(m: usize, k: usize, n: usize) -> Plan {
-        Plan::of_product([m, k, n], PROCESSORS)
+        Plan::of_products([m, k, n], 1, PROCESSORS)
     }
 
     #[test]
@@ -167,6 +166,15 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn each_weight_is_cut_into_tiles_of_its_own() {
+        let pair = Plan::of_products([70, 4096, 48], 2, PROCESSORS);
+        assert_eq!(
+            pair.tiles,
+            70_usize.div_ceil(pair.tile.rows()) * 2 * pair.parts
+        );
     }
 
     #[test]

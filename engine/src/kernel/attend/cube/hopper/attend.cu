@@ -12,7 +12,7 @@
 //   STAGES     tiles of K, and of V, in shared memory
 //   PARTIAL    1: a block takes a part of the keys; out is f32 [parts, m, heads, HEAD], sums, and states
 //              [parts, m, heads, 2] a peak and a total for each
-//   multiply_keys, multiply_values, pack: the instructions for the dtype
+//   multiply_keys, multiply_values, pack, unpack: the instructions for the dtype
 
 struct Sizes {
     unsigned m;     // rows
@@ -127,36 +127,14 @@ __device__ __forceinline__ void pack_weights(const float (&scores)[KEYS / 2], un
         }
 }
 
-// Shared addresses: tiles of K, tiles of V, and for each the barriers of its slots.
-struct Ring {
-    unsigned tiles, full, empty;
-    __device__ __forceinline__ unsigned tile(unsigned i) const { return tiles + i % STAGES * TILE_BYTES; }
-    __device__ __forceinline__ void await_full(unsigned i) const { await(full + i % STAGES * 8, i / STAGES % 2); }
-    __device__ __forceinline__ void await_empty(unsigned i) const { await(empty + i % STAGES * 8, i / STAGES % 2 ^ 1); }
-    __device__ __forceinline__ void release(unsigned i) const {
-        if (threadIdx.x % 32 == 0) arrive(empty + i % STAGES * 8);
-    }
-    // Begins to copy the tile of a head from key `row` on.
-    __device__ __forceinline__ void fill(unsigned i, const TensorMap &map, unsigned head, unsigned row) const {
-        await_empty(i);
-        unsigned barrier = full + i % STAGES * 8;
-        expect(barrier, TILE_BYTES);
-#pragma unroll
-        for (unsigned span = 0; span < SPANS; span++)
-            copy(tile(i) + span * SPAN_BYTES, map, barrier, head * HEAD + span * SPAN, row);
-    }
-};
+typedef Ring<STAGES, TILE_BYTES> Tiles;
 
-__device__ __forceinline__ Ring new_ring(unsigned tiles, unsigned barriers) {
-    Ring ring = {tiles, barriers, barriers + STAGES * 8};
-    if (threadIdx.x == 0) {
-        for (unsigned i = 0; i < STAGES; i++) {
-            begin_barrier(ring.full + i * 8, 1);
-            begin_barrier(ring.empty + i * 8, GROUPS * 4); // a warp at a time
-        }
-        publish_barriers();
-    }
-    return ring;
+// Begins to copy the `i`-th tile of a head, from key `row` on.
+__device__ __forceinline__ void fill(const Tiles &ring, unsigned i, const TensorMap &map, unsigned head, unsigned row) {
+    ring.begin_fill(i);
+#pragma unroll
+    for (unsigned span = 0; span < SPANS; span++)
+        copy(ring.tile(i) + span * SPAN_BYTES, map, ring.full_at(i), head * HEAD + span * SPAN, row);
 }
 
 struct Keys {
@@ -229,7 +207,7 @@ __device__ __forceinline__ void weigh_tile(Lines &lines, float (&scores)[KEYS / 
     weigh(scores, lines, shrink);
 }
 
-__device__ __forceinline__ void walk(Lines &lines, const Ring &k, const Ring &v, const Keys &keys, const Keys &all) {
+__device__ __forceinline__ void walk(Lines &lines, const Tiles &k, const Tiles &v, const Keys &keys, const Keys &all) {
     float scores[KEYS / 2], shrink[2];
     unsigned weights[KEYS / 16][4], n_tiles = keys.tiles();
     k.await_full(0);
@@ -246,6 +224,7 @@ __device__ __forceinline__ void walk(Lines &lines, const Ring &k, const Ring &v,
         score(scores, lines, k.tile(i));
         commit_products();
         v.await_full(i - 1);
+        begin_products();
         accumulate(lines, weights, v.tile(i - 1));
         commit_products();
         await_products<1>(scores);
@@ -307,10 +286,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
 #endif
     const __grid_constant__ Sizes sizes) {
     extern __shared__ unsigned char shared[];
-    unsigned base = (shared_address(shared) + EIGHT_ROWS - 1) / EIGHT_ROWS * EIGHT_ROWS;
-    unsigned barriers = base + 2 * STAGES * TILE_BYTES;
-    Ring k_ring = new_ring(base, barriers);
-    Ring v_ring = new_ring(base + STAGES * TILE_BYTES, barriers + 2 * STAGES * 8);
+    unsigned base = first_tile(shared), barriers = base + 2 * STAGES * TILE_BYTES;
+    Tiles k_ring(base, barriers), v_ring(base + STAGES * TILE_BYTES, barriers + Tiles::BARRIER_BYTES);
     __syncthreads();
     Place place = place_of_block(sizes);
     Keys keys = keys_of_block(visible, place, sizes);
@@ -318,8 +295,8 @@ extern "C" __global__ void __launch_bounds__((GROUPS + 1) * 128, 1) NAME(
         give_registers();
         if (threadIdx.x != 0) return;
         for (unsigned i = 0; i < keys.tiles(); i++) {
-            k_ring.fill(i, k_map, place.kv_head, keys.begin + i * KEYS);
-            v_ring.fill(i, v_map, place.kv_head, keys.begin + i * KEYS);
+            fill(k_ring, i, k_map, place.kv_head, keys.begin + i * KEYS);
+            fill(v_ring, i, v_map, place.kv_head, keys.begin + i * KEYS);
         }
     } else {
         take_registers();

@@ -53,6 +53,42 @@ __device__ __forceinline__ void copy(unsigned to, const TensorMap &map, unsigned
         ::"r"(to), "l"(&map), "r"(barrier), "r"(column), "r"(row) : "memory");
 }
 
+// Tiles of BYTES in shared memory that go round: the i-th is copied into slot i % SLOTS, once what was there before has
+// been multiplied.
+template <unsigned SLOTS, unsigned BYTES> struct Ring {
+    static constexpr unsigned BARRIER_BYTES = SLOTS * 16;
+    unsigned tiles, full, empty; // shared addresses
+
+    // One thread makes the barriers; all must wait for it.
+    __device__ __forceinline__ Ring(unsigned tiles, unsigned barriers)
+        : tiles(tiles), full(barriers), empty(barriers + SLOTS * 8) {
+        if (threadIdx.x == 0) {
+            for (unsigned slot = 0; slot < SLOTS; slot++) {
+                begin_barrier(full + slot * 8, 1);
+                begin_barrier(empty + slot * 8, GROUPS * 4); // a warp at a time
+            }
+            publish_barriers();
+        }
+    }
+    __device__ __forceinline__ unsigned tile(unsigned i) const { return tiles + i % SLOTS * BYTES; }
+    __device__ __forceinline__ unsigned full_at(unsigned i) const { return full + i % SLOTS * 8; }
+    __device__ __forceinline__ void await_full(unsigned i) const { await(full_at(i), i / SLOTS % 2); }
+    // Until tile `i` may be copied; then says how much will come.
+    __device__ __forceinline__ void begin_fill(unsigned i) const {
+        await(empty + i % SLOTS * 8, i / SLOTS % 2 ^ 1);
+        expect(full_at(i), BYTES);
+    }
+    // The warp has multiplied tile `i`.
+    __device__ __forceinline__ void release(unsigned i) const {
+        if (threadIdx.x % 32 == 0) arrive(empty + i % SLOTS * 8);
+    }
+};
+
+// The first address in shared memory on a border of the swizzle.
+__device__ __forceinline__ unsigned first_tile(const void *shared) {
+    return (shared_address(shared) + EIGHT_ROWS - 1) / EIGHT_ROWS * EIGHT_ROWS;
+}
+
 // Rows of a tile as wgmma reads them; `stride`: bytes from one span of columns to the next, where the product runs
 // over more than one.
 __device__ __forceinline__ unsigned long long matrix_at(unsigned address, unsigned stride) {
