@@ -1,7 +1,9 @@
 //! The mean correction: what recomputing changed in a chunk's rows, on average, is added to the
 //! rows that were not recomputed (after AgentKVShift, arXiv 2607.21604).
 
-use burn::tensor::{DType, Tensor, TensorData};
+use std::ops::Range;
+
+use burn::tensor::{DType, Tensor};
 
 use super::deviation::{Fresh, Pair};
 use super::prefill::FusionContext;
@@ -28,13 +30,12 @@ impl<B: FusionBackend> Run<B> {
         let device = placed.k.device();
         let Pair { fresh, stored } = Pair::of(&recomputed, &self.alive.positions, fresh, placed);
         let index = row_tensor::<B>(&indices(&groups.others, &placed.rows), &device);
-        let average = groups.average::<B>(recomputed.len(), &device); // [chunks, recomputed]
         let chunk_of = row_tensor::<B>(&groups.chunk_of, &device); // [others]
         let moved = |fresh: Tensor<B, 3>, stored: Tensor<B, 3>, all: &Tensor<B, 3>| {
             let [m, heads, head_dim] = fresh.dims();
             let width = heads * head_dim;
             let change = (fresh.cast(DType::F32) - stored.cast(DType::F32)).reshape([m, width]);
-            let change = average.clone().matmul(change).select(0, chunk_of.clone());
+            let change = groups.means(change).select(0, chunk_of.clone());
             let change = change.reshape([groups.others.len(), heads, head_dim]);
             let others = all.clone().select(0, index.clone());
             (others.cast(DType::F32) + change).cast(ctx.decoder.dtype())
@@ -50,7 +51,7 @@ impl<B: FusionBackend> Run<B> {
 /// Which rows are corrected, and from which chunk's recomputed rows.
 struct Groups {
     /// Per chunk the range of its rows among the recomputed ones.
-    recomputed: Vec<std::ops::Range<usize>>,
+    recomputed: Vec<Range<usize>>,
     /// Candidates that were not recomputed, of chunks that have a recomputed row; ascending.
     others: Vec<usize>,
     /// The chunk of each of them.
@@ -58,8 +59,8 @@ struct Groups {
 }
 
 impl Groups {
-    fn new(chunks: &[std::ops::Range<usize>], recomputed: &[usize], candidates: &[usize]) -> Self {
-        let part = |chunk: &std::ops::Range<usize>| {
+    fn new(chunks: &[Range<usize>], recomputed: &[usize], candidates: &[usize]) -> Self {
+        let part = |chunk: &Range<usize>| {
             let before = |end: usize| recomputed.partition_point(|&row| row < end);
             before(chunk.start)..before(chunk.end)
         };
@@ -79,21 +80,26 @@ impl Groups {
         }
     }
 
-    /// Row `c` averages the recomputed rows of chunk `c`: `[chunks, recomputed]`, in f32.
-    fn average<B: FusionBackend>(&self, n: usize, device: &B::Device) -> Tensor<B, 2> {
-        let mut weights = vec![0.0_f32; self.recomputed.len() * n];
-        for (chunk, rows) in self.recomputed.iter().enumerate() {
-            let of_chunk = &mut weights[chunk * n..][rows.clone()];
-            of_chunk.fill(1.0 / rows.len() as f32);
-        }
-        let data = TensorData::new(weights, [self.recomputed.len(), n]);
-        Tensor::from_data(data, (device, DType::F32))
+    /// The mean over the recomputed rows of each chunk; zeros where it has none. Not as a product: tensor cores would
+    /// round what it reads.
+    ///
+    /// # Shapes
+    /// - rows: `[recomputed, width]`, result: `[chunks, width]`
+    fn means<B: FusionBackend>(&self, rows: Tensor<B, 2>) -> Tensor<B, 2> {
+        let options = (&rows.device(), rows.dtype());
+        let mean = |part: &Range<usize>| match part.is_empty() {
+            true => Tensor::zeros([1, rows.dims()[1]], options),
+            false => rows.clone().narrow(0, part.start, part.len()).mean_dim(0),
+        };
+        Tensor::cat(self.recomputed.iter().map(mean).collect(), 0)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Groups;
+    use burn_flex::{Flex, FlexDevice};
+
+    use super::*;
 
     #[test]
     fn rows_follow_the_recomputed_rows_of_their_own_chunk() {
@@ -105,11 +111,11 @@ mod tests {
     }
 
     #[test]
-    fn averages_are_over_the_rows_of_a_chunk() {
-        let candidates: Vec<usize> = (4..7).chain(9..12).collect();
-        let groups = Groups::new(&[4..7, 9..12], &[5, 9, 10], &candidates);
-        let average = groups.average::<burn_flex::Flex>(3, &burn_flex::FlexDevice);
-        let average: Vec<f32> = average.into_data().iter::<f32>().collect();
-        assert_eq!(average, [1.0, 0.0, 0.0, 0.0, 0.5, 0.5]);
+    fn means_are_over_the_rows_of_a_chunk() {
+        let candidates: Vec<usize> = (4..7).chain(9..12).chain(20..22).collect();
+        let groups = Groups::new(&[4..7, 9..12, 20..22], &[5, 9, 10], &candidates);
+        let rows = Tensor::<Flex, 2>::from_data([[1.0, 2.0], [3.0, 4.0], [5.0, 8.0]], &FlexDevice);
+        let means: Vec<f32> = groups.means(rows).into_data().iter::<f32>().collect();
+        assert_eq!(means, [1.0, 2.0, 4.0, 6.0, 0.0, 0.0]);
     }
 }
