@@ -1,11 +1,12 @@
 //! The first rates of a machine: a few prefills of random ids while no request waits, small and larger, in every mode
 //! that may be chosen, with KV in memory.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ragweave_engine::{
-    Blend, ChunkKv, ChunkState, EngineError, EngineHandle, FuseRequest, FusionPlan, LayerSource,
-    MemorySource, Mode, PromptSegments, SamplingParams, Tier,
+    Blend, ChunkState, EngineError, EngineHandle, FuseRequest, FusionPlan, HostBuffer, LayerSource,
+    MemorySource, Mode, PromptSegments, SamplingParams, SourceError, Tier,
 };
 
 use super::Controller;
@@ -56,7 +57,7 @@ async fn measure(
         let kv = engine
             .chunk_kv(segments.prefix.clone().into(), ids.clone())
             .await?;
-        chunks.push(Arc::new(kv));
+        chunks.push(Kept::new(MemorySource(Arc::new(kv))));
     }
     for mode in modes {
         let plan = plan(engine, &segments, mode.clone())?;
@@ -76,13 +77,49 @@ fn plan(
     FusionPlan::new(segments.clone(), states, mode, engine.model())
 }
 
-fn request(plan: &FusionPlan, chunks: &[Arc<ChunkKv>]) -> FuseRequest {
-    let source = |kv: &Arc<ChunkKv>| Box::new(MemorySource(Arc::clone(kv))) as Box<dyn LayerSource>;
+fn request(plan: &FusionPlan, chunks: &[Kept]) -> FuseRequest {
+    let source = |kept: &Kept| Some(Box::new(kept.clone()) as Box<dyn LayerSource>);
     FuseRequest {
         plan: plan.clone(),
-        sources: chunks.iter().map(|kv| Some(source(kv))).collect(),
+        sources: chunks.iter().map(source).collect(),
         sampling: SamplingParams::greedy(1),
         deadline: None,
+    }
+}
+
+/// A chunk's KV as the memory tier has it: a layer stays in the buffer it was first read into, and is lent from there.
+#[derive(Clone)]
+struct Kept {
+    kv: Arc<MemorySource>,
+    layers: Arc<Mutex<BTreeMap<usize, Arc<HostBuffer>>>>,
+}
+
+impl Kept {
+    fn new(kv: MemorySource) -> Self {
+        Self {
+            kv: Arc::new(kv),
+            layers: Arc::default(),
+        }
+    }
+}
+
+impl LayerSource for Kept {
+    fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
+        self.kv.read_layer(layer, into)
+    }
+
+    fn resident(&self, layer: usize) -> Option<Arc<HostBuffer>> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.get(&layer).cloned()
+    }
+
+    fn keep(&self, layer: usize, block: &Arc<HostBuffer>) {
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(layer, Arc::clone(block));
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Memory
     }
 }
 
@@ -101,5 +138,30 @@ fn segments(engine: &EngineHandle, chunk_tokens: usize) -> PromptSegments {
         prefix: Vec::new(),
         chunks: (0..N_CHUNKS).map(|_| ids(chunk_tokens)).collect(),
         question: ids(QUESTION_TOKENS),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ragweave_engine::{BlockSpan, ChunkKv};
+
+    use super::*;
+
+    #[test]
+    fn a_layer_that_was_read_is_lent_and_not_copied_again() {
+        let kv = ChunkKv {
+            token_ids: vec![1],
+            layers: vec![(vec![1; 4], vec![2; 4])],
+            anchors: Vec::new(),
+        };
+        let kept = Kept::new(MemorySource(Arc::new(kv)));
+        assert!(kept.resident(0).is_none());
+        let mut buffer = HostBuffer::new(BlockSpan::new(4, 4));
+        kept.read_layer(0, &mut buffer).unwrap();
+        let block = Arc::new(buffer);
+        kept.keep(0, &block);
+        let lent = kept.clone().resident(0).unwrap();
+        assert!(Arc::ptr_eq(&lent, &block));
+        assert_eq!((lent.k(), lent.v()), (&[1; 4][..], &[2; 4][..]));
     }
 }
