@@ -139,7 +139,7 @@ fn passes(read: f64) {
         let [k, v] = [KvSide::K, KvSide::V].map(|side| vec![0u8; dtype.block_bytes(side, shape)]);
         let mut buffers = Some([random(shape), random(shape)]);
         bytes(
-            &format!("rotate and place, {dtype} to f32"),
+            &format!("place K and V, {dtype} to f32"),
             (k.len() + v.len()) as f64,
             read,
             || {

@@ -80,9 +80,9 @@ fn measure(dir: &Path, kv_io: KvIo, cache: Cache) {
     let plain = [Plain::Through, Plain::InTurns, Plain::Checked];
     let mut rates = [const { Vec::new() }; 4];
     for _ in 0..ROUNDS {
-        for (rates, plain) in rates.iter_mut().zip(plain) {
+        for (list, plain) in rates.iter_mut().zip(plain) {
             prepare(dir, cache);
-            rates.push(gb_per_s(|| read_files(dir, kv_io, plain)));
+            list.push(gb_per_s(|| read_files(dir, kv_io, plain)));
         }
         prepare(dir, cache);
         rates[3].push(gb_per_s(|| read_store(&readers)));
@@ -140,7 +140,7 @@ fn read_store(readers: &[BlobReader]) -> usize {
     })
 }
 
-/// Pieces of a layer's size, all over the file.
+/// Every piece of a layer's size, in the order of `plain`.
 fn read_files(dir: &Path, kv_io: KvIo, plain: Plain) -> usize {
     let path = &segment_files(dir)[0];
     let file = match kv_io {

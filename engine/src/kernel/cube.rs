@@ -2,7 +2,7 @@
 //!
 //! Selecting rows for recomputation has no kernel: scores come to the host, which picks the top k with
 //! ties to the lower position, the same on every device. The rows are then gathered by Burn's `select`
-//! and scattered by [`FusionBackend::overwrite_rows`].
+//! and scattered by [`FusionBackend::write_rows`].
 //!
 //! Products of 16-bit rows are ours where the device has tensor cores for them, and those of f32 stay f32
 //! there. Others, and those that neither kernel fits, are Burn's, which times its kernels for a shape when it

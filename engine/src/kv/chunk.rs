@@ -63,6 +63,7 @@ pub struct SourceError {
 }
 
 /// A [`LayerSource`] over KV in memory.
+#[derive(Clone)]
 pub struct MemorySource(pub Arc<ChunkKv>);
 
 impl LayerSource for MemorySource {

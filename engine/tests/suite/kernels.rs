@@ -115,7 +115,7 @@ pub fn attend_rows_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     let each = HEADS
         .iter()
         .flat_map(|&heads| attended().into_iter().map(move |rows| (heads, rows)));
-    // Enough lines for a whole device, each over several tiles of keys; in a window, too.
+    // Enough lines for a whole device, each over several tiles of keys, in groups of 2; in a window, too.
     let all = (600, (0..600).map(|row| 0..row + 1).collect::<Vec<_>>());
     let window = |row: usize| (row + 1).saturating_sub(277)..row + 1;
     let in_window = (600, (0..600).map(window).collect());
@@ -162,7 +162,7 @@ pub fn a_row_that_is_not_finite_shows_and_spoils_no_other<B: FusionBackend>(devi
 }
 
 pub fn place_block_equals_its_reference<B: FusionBackend>(device: &B::Device) {
-    B::seed(device, 15);
+    B::seed(device, 8);
     for (dtype, rounding) in dtypes::<B>(device) {
         for stored_dtype in stored_dtypes::<B>(device) {
             for (shape, rows) in [
@@ -430,10 +430,12 @@ pub fn write_rows_equals_its_parts<B: FusionBackend>(device: &B::Device) {
                 });
             let rows_on_device = Tensor::from_data(index(), (device, DType::I32));
             let actual = write_rows(buffers, rows_on_device, values, &on_device);
-            for (actual, expected) in actual.into_iter().zip(expected) {
-                // Rotated values below 1.5.
+            // Rotated values below 1.5; V is written as it is.
+            let tolerances = [2.0 * rounding, 0.0];
+            for ((actual, expected), tolerance) in actual.into_iter().zip(expected).zip(tolerances)
+            {
                 let name = format!("{dtype:?}, {shape:?}");
-                assert_close(&name, &floats(actual), &expected, 2.0 * rounding);
+                assert_close(&name, &floats(actual), &expected, tolerance);
             }
         }
     }

@@ -214,7 +214,7 @@ impl fmt::Display for Report {
         let place = match self.kv {
             KvPlace::Store => "a store (page cache warm)",
             KvPlace::Cold => "a store (page cache dropped before each run)",
-            KvPlace::Memory => "memory",
+            KvPlace::Memory => "the server's memory tier",
         };
         writeln!(
             f,

@@ -39,8 +39,7 @@ pub(crate) struct Stock {
     chunks: Vec<(BlobKey, Vec<u32>)>,
     dir: Arc<TempDir>,
     place: KvPlace,
-    /// The server's tier in front of the store, where KV is to be in memory: the first run to read a layer leaves it
-    /// there.
+    /// For `--kv memory`: the server's tier in front of the store, where the first run to read a layer leaves it.
     memory: Option<Arc<MemoryTier>>,
 }
 
@@ -156,16 +155,13 @@ fn make_dir(scratch: Option<&Path>) -> anyhow::Result<TempDir> {
 }
 
 /// KV of each chunk, alone behind the prefix.
-async fn compute(
-    engine: &EngineHandle,
-    segments: &PromptSegments,
-) -> anyhow::Result<Vec<Arc<ChunkKv>>> {
+async fn compute(engine: &EngineHandle, segments: &PromptSegments) -> anyhow::Result<Vec<ChunkKv>> {
     let conditioning: Arc<[u32]> = segments.prefix.as_slice().into();
     let bar = progress::bar(segments.chunks.len(), "chunks of KV computed");
     let mut chunks = Vec::new();
     for ids in &segments.chunks {
         let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await?;
-        chunks.push(Arc::new(kv));
+        chunks.push(kv);
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -177,7 +173,7 @@ fn write(
     dir: &Path,
     engine: &EngineHandle,
     prefix: &[u32],
-    chunks: &[Arc<ChunkKv>],
+    chunks: &[ChunkKv],
 ) -> anyhow::Result<Store> {
     let model = engine.model();
     let identity = Identity {

@@ -1,5 +1,5 @@
 //! The first rates of a machine: a few prefills of random ids while no request waits, small and larger, in every mode
-//! that may be chosen, with KV in memory.
+//! that may be chosen, with KV lent as the memory tier lends it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,14 +90,14 @@ fn request(plan: &FusionPlan, chunks: &[Kept]) -> FuseRequest {
 /// A chunk's KV as the memory tier has it: a layer stays in the buffer it was first read into, and is lent from there.
 #[derive(Clone)]
 struct Kept {
-    kv: Arc<MemorySource>,
+    kv: MemorySource,
     layers: Arc<Mutex<BTreeMap<usize, Arc<HostBuffer>>>>,
 }
 
 impl Kept {
     fn new(kv: MemorySource) -> Self {
         Self {
-            kv: Arc::new(kv),
+            kv,
             layers: Arc::default(),
         }
     }
