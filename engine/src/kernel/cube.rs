@@ -186,6 +186,17 @@ pub(super) fn empty<R: CubeRuntime, const D: usize>(
     empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
 }
 
+/// A contiguous tensor of what `handle` holds.
+pub(super) fn on_device<R: CubeRuntime>(
+    handle: Handle,
+    shape: Shape,
+    dtype: DType,
+    client: &ComputeClient<R>,
+    device: &R::Device,
+) -> CubeTensor<R> {
+    CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, dtype)
+}
+
 /// `bytes` on the device, copied from where they lie once the work before is done. They are held
 /// until the device is known to have copied them, which CubeCL asks after every 64 of them, or 64 MiB.
 /// `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies from by

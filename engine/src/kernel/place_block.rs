@@ -2,13 +2,13 @@
 //! read to, and in one copy where K and V lie in one buffer; one kernel converts both, rotates K and writes
 //! them where they belong.
 
-use burn::tensor::{Bytes, DType, Shape};
+use burn::tensor::{Bytes, Shape};
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 use cubecl::server::Handle;
 
-use super::cube::{array, per_element, upload, writable};
+use super::cube::{array, on_device, per_element, upload, writable};
 use super::rotate::Rotation;
 use super::rotate::cube::{Turn, front_of_pair, turn, turn_size, turned};
 use super::{FusionBackend, place_int8};
@@ -18,6 +18,23 @@ use crate::kv::{KvDtype, StoredBlock};
 pub(super) struct KeysValues<E: Float, N: Size> {
     pub(super) k: Array<Vector<E, N>>,
     pub(super) v: Array<Vector<E, N>>,
+}
+
+/// Writes the unit's pair of K, turned, and the pair of V in the same place, from vector `to` on.
+#[cube]
+pub(super) fn write_pair<F: Float, K: Float, V: Float, N: Size>(
+    buffers: &mut KeysValues<F, N>,
+    to: usize,
+    turn: &Turn<N>,
+    k: (Vector<K, N>, Vector<K, N>),
+    v: (Vector<V, N>, Vector<V, N>),
+) {
+    let (a, b) = (Vector::cast_from(k.0), Vector::cast_from(k.1));
+    let (a, b) = turned(turn, ABSOLUTE_POS, a, b);
+    buffers.k[to] = Vector::cast_from(a);
+    buffers.k[to + turn.half] = Vector::cast_from(b);
+    buffers.v[to] = Vector::cast_from(v.0);
+    buffers.v[to + turn.half] = Vector::cast_from(v.1);
 }
 
 /// One unit per pair of vectors of K that turn together, and for those of V in the same place.
@@ -35,15 +52,9 @@ fn place_kernel<F: Float, S: Float, N: Size>(
     }
     let front = front_of_pair(turn, ABSOLUTE_POS);
     let back = front + turn.half;
-    let (a, b) = (
-        Vector::cast_from(stored.k[front]),
-        Vector::cast_from(stored.k[back]),
-    );
-    let (a, b) = turned(turn, ABSOLUTE_POS, a, b);
-    buffers.k[first + front] = Vector::cast_from(a);
-    buffers.k[first + back] = Vector::cast_from(b);
-    buffers.v[first + front] = Vector::cast_from(stored.v[front]);
-    buffers.v[first + back] = Vector::cast_from(stored.v[back]);
+    let k = (stored.k[front], stored.k[back]);
+    let v = (stored.v[front], stored.v[back]);
+    write_pair(buffers, first + front, turn, k, v);
 }
 
 /// [`FusionBackend::place_block`].
@@ -105,7 +116,7 @@ pub(super) fn load<R: CubeRuntime>(
         KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => upload_sides(block, client, device),
     };
     let (shape, dtype) = (Shape::from(block.shape()), block.dtype().dtype());
-    handles.map(|handle| tensor(handle, shape.clone(), dtype, (client, device)))
+    handles.map(|handle| on_device(handle, shape.clone(), dtype, client, device))
 }
 
 /// K and V as they are stored: in one copy where they lie in one buffer.
@@ -124,13 +135,4 @@ pub(super) fn upload_sides<R: CubeRuntime>(
         let start = whole.clone().offset_start(side.start as u64);
         start.offset_end((len - side.end) as u64)
     })
-}
-
-pub(super) fn tensor<R: CubeRuntime>(
-    handle: Handle,
-    shape: Shape,
-    dtype: DType,
-    (client, device): (&ComputeClient<R>, &R::Device),
-) -> CubeTensor<R> {
-    CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, dtype)
 }

@@ -8,10 +8,10 @@ use cubecl::prelude::*;
 use cubecl::server::Handle;
 
 use super::FusionBackend;
-use super::cube::{array, per_element};
-use super::place_block::{KeysValues, keys_values, tensor, upload_sides};
+use super::cube::{array, on_device, per_element};
+use super::place_block::{KeysValues, keys_values, upload_sides, write_pair};
 use super::rotate::Rotation;
-use super::rotate::cube::{Turn, front_of_pair, turn, turned};
+use super::rotate::cube::{Turn, front_of_pair, turn};
 use crate::kv::{KvDtype, StoredBlock};
 
 /// Values of a word.
@@ -72,12 +72,10 @@ fn place_int8_kernel<F: Float>(
     }
     let front = front_of_pair(turn, ABSOLUTE_POS);
     let back = front + turn.half;
-    let (a, b) = turned(turn, ABSOLUTE_POS, four_of_k(k, front), four_of_k(k, back));
-    buffers.k[first + front] = Vector::cast_from(a);
-    buffers.k[first + back] = Vector::cast_from(b);
     let head = 2 * turn.half;
-    buffers.v[first + front] = Vector::cast_from(four_of_v(v, front, head));
-    buffers.v[first + back] = Vector::cast_from(four_of_v(v, back, head));
+    let k = (four_of_k(k, front), four_of_k(k, back));
+    let v = (four_of_v(v, front, head), four_of_v(v, back, head));
+    write_pair(buffers, first + front, turn, k, v);
 }
 
 /// Whether the kernel takes the block: half a head is whole words.
@@ -98,10 +96,10 @@ where
 {
     let [n_rows, heads, head_dim] = block.shape();
     let (client, dtype) = (buffers[0].client.clone(), buffers[0].dtype);
-    let device = (&client, &buffers[0].device);
-    let [k, v] = upload_sides(block, device.0, device.1);
-    let k = int8_rows(k, block.k().n_scales(), device);
-    let v = int8_rows(v, block.v().n_scales(), device);
+    let device = &buffers[0].device;
+    let [k, v] = upload_sides(block, &client, device);
+    let k = int8_rows(k, block.k().n_scales(), &client, device);
+    let v = int8_rows(v, block.v().n_scales(), &client, device);
     let (count, dim) = per_element(&client, n_rows * heads * head_dim / 2 / FOUR);
     place_int8_kernel::launch::<R>(
         &client,
@@ -120,9 +118,18 @@ where
 fn int8_rows<R: CubeRuntime>(
     side: Handle,
     n_scales: usize,
-    device: (&ComputeClient<R>, &R::Device),
+    client: &ComputeClient<R>,
+    device: &R::Device,
 ) -> Int8RowsLaunch<R> {
-    let words = side.size_in_used() as usize / size_of::<u32>();
-    let words_as = |dtype| array(tensor(side.clone(), Shape::from([words]), dtype, device));
+    let words = Shape::from([side.size_in_used() as usize / size_of::<u32>()]);
+    let words_as = |dtype| {
+        array(on_device(
+            side.clone(),
+            words.clone(),
+            dtype,
+            client,
+            device,
+        ))
+    };
     Int8RowsLaunch::new(words_as(DType::F32), words_as(DType::I32), n_scales)
 }

@@ -6,9 +6,9 @@ use cubecl::prelude::*;
 
 use super::FusionBackend;
 use super::cube::{array, per_element, writable};
-use super::place_block::{KeysValues, keys_values};
+use super::place_block::{KeysValues, keys_values, write_pair};
 use super::rotate::Rotation;
-use super::rotate::cube::{Turn, front_of_pair, turn, turn_size, turned};
+use super::rotate::cube::{Turn, front_of_pair, turn, turn_size};
 
 /// One unit per pair of vectors of K that turn together, and for those of V in the same place.
 #[cube(launch)]
@@ -25,16 +25,10 @@ fn write_kernel<F: Float, N: Size>(
     let width = values.k.len() / rows.len();
     let front = front_of_pair(turn, ABSOLUTE_POS);
     let back = front + turn.half;
-    let (a, b) = (
-        Vector::cast_from(values.k[front]),
-        Vector::cast_from(values.k[back]),
-    );
-    let (a, b) = turned(turn, ABSOLUTE_POS, a, b);
     let to = usize::cast_from(rows[front / width]) * width + front % width;
-    buffers.k[to] = Vector::cast_from(a);
-    buffers.k[to + turn.half] = Vector::cast_from(b);
-    buffers.v[to] = values.v[front];
-    buffers.v[to + turn.half] = values.v[back];
+    let k = (values.k[front], values.k[back]);
+    let v = (values.v[front], values.v[back]);
+    write_pair(buffers, to, turn, k, v);
 }
 
 /// [`FusionBackend::write_rows`].

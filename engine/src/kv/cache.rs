@@ -14,7 +14,7 @@ use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block, write_
 
 /// K and V of one layer.
 pub struct LayerCache<B: FusionBackend> {
-    // `None` only inside a write, so that the backend sees the one reference and writes in place.
+    // `None` only inside `rewrite`, so that the backend sees the one reference and writes in place.
     k: Option<Tensor<B, 3>>, // [capacity, kv_heads, head_dim]
     v: Option<Tensor<B, 3>>,
     /// The position each row holds, ascending; row `p` holds position `p` where absent.
@@ -61,14 +61,12 @@ impl<B: FusionBackend> LayerCache<B> {
     /// - rows: `[m]`, distinct
     /// - k (rotated), v: `[m, kv_heads, head_dim]`
     pub fn write(&mut self, rows: &Tensor<B, 1, Int>, k: Tensor<B, 3>, v: Tensor<B, 3>) {
-        self.k = self
-            .k
-            .take()
-            .map(|buffer| overwrite_rows(buffer, rows.clone(), k));
-        self.v = self
-            .v
-            .take()
-            .map(|buffer| overwrite_rows(buffer, rows.clone(), v));
+        self.rewrite(|[k_buffer, v_buffer]| {
+            [
+                overwrite_rows(k_buffer, rows.clone(), k),
+                overwrite_rows(v_buffer, rows.clone(), v),
+            ]
+        });
     }
 
     /// Writes rows at the given positions, K rotated to them on the way.
@@ -84,24 +82,25 @@ impl<B: FusionBackend> LayerCache<B> {
         v: Tensor<B, 3>,
         rotation: &Rotation<B>,
     ) {
-        if let (Some(k_buffer), Some(v_buffer)) = (self.k.take(), self.v.take()) {
-            let buffers = [k_buffer, v_buffer];
-            let [k, v] = write_rows(buffers, rows.clone(), [k, v], rotation);
-            (self.k, self.v) = (Some(k), Some(v));
-        }
+        self.rewrite(|buffers| write_rows(buffers, rows.clone(), [k, v], rotation));
     }
 
     /// Places a stored block from row `start` on: K, which is stored before RoPE, rotated.
     pub(crate) fn place(&mut self, start: usize, block: &StoredBlock<'_>, rotation: &Rotation<B>) {
+        self.rewrite(|buffers| place_block(buffers, start, block, rotation));
+    }
+
+    /// Hands the buffers of K and V over, each with no other owner, and takes back what becomes of them.
+    fn rewrite(&mut self, write: impl FnOnce([Tensor<B, 3>; 2]) -> [Tensor<B, 3>; 2]) {
         if let (Some(k), Some(v)) = (self.k.take(), self.v.take()) {
-            let [k, v] = place_block([k, v], start, block, rotation);
+            let [k, v] = write([k, v]);
             (self.k, self.v) = (Some(k), Some(v));
         }
     }
 
     fn buffer(&self, side: &Option<Tensor<B, 3>>) -> Tensor<B, 3> {
         side.clone()
-            .expect("a buffer is absent only inside `write`")
+            .expect("a buffer is absent only inside `rewrite`")
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) struct Stock {
     store: Arc<Store>,
     chunks: Vec<(BlobKey, Vec<u32>)>,
     dir: Arc<TempDir>,
-    place: KvPlace,
+    /// Whether each run reads from the disk anew.
+    cold: bool,
     /// For `--kv memory`: the server's tier in front of the store, where the first run to read a layer leaves it.
     memory: Option<Arc<MemoryTier>>,
 }
@@ -67,7 +68,7 @@ impl Stock {
             store: Arc::new(store),
             chunks: keyed.collect(),
             dir: Arc::new(dir),
-            place,
+            cold: place == KvPlace::Cold,
             memory: in_memory.then(|| Arc::new(MemoryTier::new(MEMORY_BUDGET_BYTES))),
         })
     }
@@ -81,9 +82,9 @@ impl Stock {
 
     /// Where its KV is read from.
     pub(crate) fn tier(&self) -> Tier {
-        match self.place {
-            KvPlace::Memory => Tier::Memory,
-            KvPlace::Store | KvPlace::Cold => Tier::Disk,
+        match self.memory {
+            Some(_) => Tier::Memory,
+            None => Tier::Disk,
         }
     }
 
@@ -92,17 +93,15 @@ impl Stock {
     /// # Errors
     /// Where a file cannot be opened or the file system does not know the call.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
-        match self.place {
-            KvPlace::Cold => self.drop_page_cache(),
-            KvPlace::Store | KvPlace::Memory => Ok(()),
+        match self.cold {
+            true => self.drop_page_cache(),
+            false => Ok(()),
         }
     }
 
     /// The same chunks, read from the disk in every run and never from the page cache. KV in memory stays.
     pub(crate) fn read_cold(mut self) -> Self {
-        if self.place == KvPlace::Store {
-            self.place = KvPlace::Cold;
-        }
+        self.cold = self.memory.is_none();
         self
     }
 

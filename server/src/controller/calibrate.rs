@@ -1,15 +1,17 @@
 //! The first rates of a machine: a few prefills of random ids while no request waits, small and larger, in every mode
 //! that may be chosen, with KV lent as the memory tier lends it.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ragweave_engine::{
     Blend, ChunkState, EngineError, EngineHandle, FuseRequest, FusionPlan, HostBuffer, LayerSource,
     MemorySource, Mode, PromptSegments, SamplingParams, SourceError, Tier,
 };
 
+use ragweave_store::BlobKey;
+
 use super::Controller;
+use crate::tier::MemoryTier;
 
 const N_CHUNKS: usize = 2;
 const QUESTION_TOKENS: usize = 16;
@@ -87,18 +89,21 @@ fn request(plan: &FusionPlan, chunks: &[Kept]) -> FuseRequest {
     }
 }
 
-/// A chunk's KV as the memory tier has it: a layer stays in the buffer it was first read into, and is lent from there.
+/// A chunk's KV in a memory tier of its own: a layer stays in the buffer it was first read into, and is lent from there.
 #[derive(Clone)]
 struct Kept {
     kv: MemorySource,
-    layers: Arc<Mutex<BTreeMap<usize, Arc<HostBuffer>>>>,
+    memory: Arc<MemoryTier>,
 }
+
+/// The one chunk of such a tier.
+const KEY: BlobKey = BlobKey([0; 32]);
 
 impl Kept {
     fn new(kv: MemorySource) -> Self {
         Self {
             kv,
-            layers: Arc::default(),
+            memory: Arc::new(MemoryTier::new(u64::MAX)),
         }
     }
 }
@@ -109,13 +114,11 @@ impl LayerSource for Kept {
     }
 
     fn resident(&self, layer: usize) -> Option<Arc<HostBuffer>> {
-        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        layers.get(&layer).cloned()
+        self.memory.get(&KEY, layer)
     }
 
     fn keep(&self, layer: usize, block: &Arc<HostBuffer>) {
-        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
-        layers.insert(layer, Arc::clone(block));
+        self.memory.offer(&KEY, layer, block, 0);
     }
 
     fn tier(&self) -> Tier {

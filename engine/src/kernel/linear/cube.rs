@@ -16,7 +16,7 @@ use self::kernel::{
     MatrixLaunch, merge_add_kernel, merge_kernel, project_kernel, project_part_kernel,
 };
 use super::row;
-use crate::kernel::cube::{array, empty, per_element, processors};
+use crate::kernel::cube::{array, empty, on_device, per_element, processors};
 use crate::kernel::fragments::{self, OCTET, PLANE_UNITS};
 
 /// Octets of a row in a stage: 64 values.
@@ -222,10 +222,8 @@ pub(super) fn halves<R: CubeRuntime>(rows: CubeTensor<R>) -> [CubeTensor<R>; 2] 
     let shape = Shape::from([shape[0] / 2, shape[1]]);
     let bytes = (shape.num_elements() * rows.dtype.size()) as u64;
     let handle = rows.handle;
-    [handle.clone().offset_end(bytes), handle.offset_start(bytes)].map(|handle| {
-        let (client, device) = (rows.client.clone(), rows.device.clone());
-        CubeTensor::new_contiguous(client, device, shape.clone(), handle, rows.dtype)
-    })
+    let halves = [handle.clone().offset_end(bytes), handle.offset_start(bytes)];
+    halves.map(|half| on_device(half, shape.clone(), rows.dtype, &rows.client, &rows.device))
 }
 
 /// Products of a single 16-bit row with two weights of the same sizes; `None` where the device, the types or the

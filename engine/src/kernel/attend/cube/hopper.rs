@@ -7,6 +7,7 @@ use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
 
 use super::ranges;
+use crate::kernel::cube::empty;
 use crate::kernel::hopper::{
     self, GROUP_ROWS, Launch, Left, MARGIN_BYTES, Right, SPAN, Source, multiply, tensor_map,
 };
@@ -54,19 +55,16 @@ impl Warpgroups {
 
     /// Both kernels for heads of this width, where they are for the device and the type.
     pub(super) fn compile<R: CubeRuntime>(device: &R::Device, dtype: DType, head_dim: usize) {
-        let client = R::client(device);
-        let tensor = |shape, dtype| -> CubeTensor<R> {
-            let (client, device) = (client.clone(), device.clone());
-            empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
-        };
-        let heads = |rows: usize| tensor(vec![rows, 1, head_dim], dtype);
-        let (q, n_lines) = (heads(GROUP_ROWS + 1), GROUP_ROWS + 1);
+        let (client, n_lines) = (R::client(device), GROUP_ROWS + 1);
+        let shape = Shape::from([n_lines, 1, head_dim]);
+        let q = empty_device_contiguous_dtype(client, device.clone(), shape, dtype);
         let Some(warpgroups) = Self::new(&q, n_lines) else {
             return;
         };
-        let (kv, visible) = (heads(KEYS), ranges(&vec![0..1; n_lines], &q));
-        let sums = tensor(vec![n_lines, 1, head_dim], DType::F32);
-        let states = tensor(vec![n_lines, 1, 2], DType::F32);
+        let kv = empty(&q, [KEYS, 1, head_dim], dtype);
+        let visible = ranges(&vec![0..1; n_lines], &q);
+        let sums = empty(&q, [n_lines, 1, head_dim], DType::F32);
+        let states = empty(&q, [n_lines, 1, 2], DType::F32);
         for outputs in [vec![q.clone()], vec![sums, states]] {
             let cut = Cut {
                 cubes: [1, 1, 1],

@@ -29,7 +29,7 @@ use self::kernel::{attend_kernel, attend_part_kernel, merge_kernel};
 use self::load::InputLaunch;
 use self::tile::Tile;
 use self::tiles::{Fragments, PackedInputLaunch};
-use crate::kernel::cube::{array, empty, per_element, processors};
+use crate::kernel::cube::{array, empty, on_device, per_element, processors};
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
 const LANES: usize = 8;
@@ -264,9 +264,8 @@ fn ranges<R: CubeRuntime>(visible: &[Range<usize>], like: &CubeTensor<R>) -> Cub
     let ends = visible.iter().map(|range| range.end as i32);
     let ranges: Vec<i32> = starts.chain(ends).collect();
     let handle = like.client.create(Bytes::from_elems(ranges));
-    let (client, device) = (like.client.clone(), like.device.clone());
     let shape = Shape::from([2, visible.len()]);
-    CubeTensor::new_contiguous(client, device, shape, handle, DType::I32)
+    on_device(handle, shape, DType::I32, &like.client, &like.device)
 }
 
 fn arguments<F: Float, R: CubeRuntime>(
