@@ -7,7 +7,7 @@ mod warm_up;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Tensor};
 
@@ -15,18 +15,18 @@ use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
     AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView,
-    Loader, Mode, Observer, PromptSegments, Readers, RowWindow, Sources, shared,
+    Loader, Mode, Observer, PromptSegments, Readers, RowWindow, Sources, StopCheck, shared,
 };
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
 use crate::kv::{
     ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, KvSide, LayerSource, PrefixCache,
-    tensor_to_block,
+    SpareCache, tensor_to_block,
 };
 use crate::model::load::WeightSource;
 use crate::model::{Decoder, RopeTable, row_tensor};
 use crate::text::{ChatTemplate, TextCodec};
-use crate::weights::WeightFiles;
+use crate::weights::{WeightFiles, WeightStamp};
 
 /// How to load and run a model.
 #[derive(Debug, Clone)]
@@ -43,12 +43,14 @@ pub struct EngineOptions {
     pub max_queue: usize,
     /// Prompt prefixes whose exact KV is kept on the device.
     pub prefix_cache_entries: usize,
+    /// Stored KV whose read takes longer is computed instead.
+    pub read_timeout: Duration,
     /// Random weights of this seed instead of weight files: only config.json is needed.
     pub random_weights: Option<u64>,
 }
 
 impl EngineOptions {
-    /// Defaults for a model directory: f32, 512 rows at once, 64 waiting, 16 prefixes.
+    /// Defaults for a model directory: f32, 512 rows at once, 64 waiting, 16 prefixes, 10 s for a read.
     pub fn new(model_dir: impl Into<PathBuf>) -> Self {
         Self {
             model_dir: model_dir.into(),
@@ -58,6 +60,7 @@ impl EngineOptions {
             max_model_len: None,
             max_queue: 64,
             prefix_cache_entries: 16,
+            read_timeout: Duration::from_secs(10),
             random_weights: None,
         }
     }
@@ -77,6 +80,8 @@ pub struct ModelInfo {
     /// Limit on prompt plus answer, in tokens.
     pub max_model_len: usize,
     pub dir: PathBuf,
+    /// The weight files that were hashed; none where weights are random.
+    pub(crate) weights: WeightStamp,
 }
 
 impl ModelInfo {
@@ -95,9 +100,15 @@ impl ModelInfo {
             Some(tokenizer) => ChatTemplate::from_dir(dir, tokenizer)?,
             None => None,
         };
-        let weights_hash = match options.random_weights {
-            Some(seed) => *blake3::hash(format!("random weights {seed}").as_bytes()).as_bytes(),
-            None => WeightFiles::open(dir)?.hash()?,
+        let (weights, weights_hash) = match options.random_weights {
+            Some(seed) => {
+                let hash = blake3::hash(format!("random weights {seed}").as_bytes());
+                (WeightStamp::default(), *hash.as_bytes())
+            }
+            None => {
+                let files = WeightFiles::open(dir)?;
+                (files.stamp()?, files.hash()?)
+            }
         };
         let tokenizer_hash = tokenizer.as_ref().map_or([0; 32], TextCodec::hash);
         let identity = KvIdentity::new(
@@ -113,6 +124,7 @@ impl ModelInfo {
             generation: GenerationDefaults::from_dir(dir, &config)?,
             name: directory_name(dir),
             dir: dir.clone(),
+            weights,
             config,
             identity,
             tokenizer,
@@ -175,8 +187,7 @@ pub struct Engine<B: FusionBackend> {
     info: Arc<ModelInfo>,
     readers: Arc<Readers>,
     max_prefill_tokens: usize,
-    /// The buffers of the last sequence: the next one writes over them.
-    spare: Option<KvCache<B>>,
+    spare: SpareCache<B>,
 }
 
 /// A prompt ready for decoding.
@@ -189,9 +200,6 @@ pub(crate) struct Sequence<B: FusionBackend> {
     pub report: FuseReport,
 }
 
-/// A check asked between steps: `Some` stops the work with that error.
-pub(crate) type StopCheck<'a> = &'a dyn Fn() -> Option<EngineError>;
-
 impl<B: FusionBackend> Engine<B> {
     /// Loads the weights onto `device`.
     ///
@@ -203,7 +211,8 @@ impl<B: FusionBackend> Engine<B> {
         info: Arc<ModelInfo>,
         device: &B::Device,
     ) -> Result<Self, EngineError> {
-        Self::load_with(options, info, start_readers()?, device)
+        let readers = start_readers(options.read_timeout)?;
+        Self::load_with(options, info, readers, device)
     }
 
     /// [`Engine::load`], with reader threads that are there already.
@@ -228,14 +237,17 @@ impl<B: FusionBackend> Engine<B> {
             }
             None => {
                 let files = WeightFiles::open(&options.model_dir)?;
-                Decoder::load(&info.config, &WeightSource::Files(&files), dtype, device)?
+                let source = WeightSource::Files(&files);
+                let decoder = Decoder::load(&info.config, &source, dtype, device)?;
+                files.check_unchanged(&info.weights)?;
+                decoder
             }
         };
         Ok(Self {
             rope: RopeTable::new(&info.config, device),
             prefixes: PrefixCache::new(options.prefix_cache_entries),
             max_prefill_tokens: options.max_prefill_tokens.max(1),
-            spare: None,
+            spare: SpareCache::new(),
             decoder,
             info,
             readers,
@@ -289,10 +301,19 @@ impl<B: FusionBackend> Engine<B> {
     ) -> Result<Sequence<B>, EngineError> {
         let fused = self.fuse_or_replan(plan, loader, capacity, stop, observe)?;
         let start = Instant::now();
-        let hidden = fused.hidden.ok_or_else(|| EngineError::Device {
-            message: "prefill gave no hidden state".into(),
-        })?;
-        let logits = self.read_logits(hidden)?;
+        let logits = match fused.hidden {
+            Some(hidden) => self.read_logits(hidden),
+            None => Err(EngineError::Device {
+                message: "prefill gave no hidden state".into(),
+            }),
+        };
+        let logits = match logits {
+            Ok(logits) => logits,
+            Err(error) => {
+                self.spare.give(fused.cache);
+                return Err(error);
+            }
+        };
         let mut report = fused.report;
         report.timings.first_decode = start.elapsed();
         Ok(Sequence {
@@ -404,8 +425,8 @@ impl<B: FusionBackend> Engine<B> {
             let (k, v) = view.fresh;
             layers.push((floats(k), floats(v)));
         };
-        let fused = self.run_alone(&[], ids, RowWindow::Alive, &mut observe)?;
-        let hidden = fused.hidden.ok_or(EngineError::Cancelled)?;
+        let hidden = self.run_alone(&[], ids, RowWindow::Alive, &mut observe)?;
+        let hidden = hidden.ok_or(EngineError::Cancelled)?;
         let logits = self.decoder.logits(hidden).into_data();
         let flat: Vec<f32> = logits.iter::<f32>().collect();
         let vocab = self.info.config.vocab_size;
@@ -427,7 +448,7 @@ impl<B: FusionBackend> Engine<B> {
         let capacity = plan.n_tokens();
         let loader = self.open(&plan, shared(sources));
         let sequence = self.fuse(plan, loader, capacity, &|| None)?;
-        Ok((sequence.logits, sequence.report))
+        Ok(self.end(sequence))
     }
 
     /// Logits along a given answer, for comparing modes on the same tokens.
@@ -453,19 +474,31 @@ impl<B: FusionBackend> Engine<B> {
         };
         let loader = self.open(&plan, shared(sources));
         let mut sequence = self.fuse_observed(plan, loader, capacity, stop, &mut observe)?;
+        let logits = self.follow(&mut sequence, forced, stop);
+        let (_, report) = self.end(sequence);
+        Ok(Trace {
+            logits: logits?,
+            attention_output,
+            report,
+        })
+    }
+
+    /// Logits after the prompt and after each of the forced tokens: `[1 + forced][vocab_size]`.
+    fn follow(
+        &mut self,
+        sequence: &mut Sequence<B>,
+        forced: Vec<u32>,
+        stop: StopCheck<'_>,
+    ) -> Result<Vec<Vec<f32>>, EngineError> {
         let mut logits = vec![sequence.logits.clone()];
         for token in forced {
             if let Some(error) = stop() {
                 return Err(error);
             }
-            self.step(&mut sequence, token)?;
+            self.step(sequence, token)?;
             logits.push(sequence.logits.clone());
         }
-        Ok(Trace {
-            logits,
-            attention_output,
-            report: sequence.report,
-        })
+        Ok(logits)
     }
 
     fn check_forced(&self, forced: &[u32], tokens: usize) -> Result<(), EngineError> {
@@ -502,14 +535,15 @@ impl<B: FusionBackend> Engine<B> {
         }
     }
 
-    /// Full prefill of `ids` behind `prefix`, with every layer's computed K and V observed.
+    /// Full prefill of `ids` after `prefix`, with every layer's computed K and V observed. Returns the last hidden
+    /// states that `window` asks for, `[rows, hidden_size]`.
     fn run_alone(
         &mut self,
         prefix: &[u32],
         ids: &[u32],
         window: RowWindow,
         observe: Observer<'_, B>,
-    ) -> Result<FusedPrefill<B>, EngineError> {
+    ) -> Result<Option<Tensor<B, 2>>, EngineError> {
         let segments = PromptSegments {
             prefix: prefix.to_vec(),
             chunks: Vec::new(),
@@ -521,7 +555,10 @@ impl<B: FusionBackend> Engine<B> {
         let loader = self.open(&plan, Vec::new());
         let mut context = self.context(&never);
         match context.prefill(&plan, loader, capacity, window, observe) {
-            Ok(fused) => Ok(fused),
+            Ok(fused) => {
+                self.spare.give(fused.cache);
+                Ok(fused.hidden)
+            }
             Err(FuseError::Stopped(error)) => Err(error),
             Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Device {
                 message: block.error.to_string(),
@@ -568,13 +605,10 @@ impl<B: FusionBackend> Engine<B> {
         Ok(data.iter::<f32>().collect())
     }
 
-    /// Takes the buffers of a finished sequence back. Device memory for one sequence is kept: fresh
-    /// memory costs a page fault for every few tokens.
-    pub(crate) fn recycle(&mut self, cache: KvCache<B>) {
-        let larger = |spare: &KvCache<B>| spare.capacity() > cache.capacity();
-        if !self.spare.as_ref().is_some_and(larger) {
-            self.spare = Some(cache);
-        }
+    /// Ends a sequence, and keeps its buffers for the next one.
+    pub(crate) fn end(&mut self, sequence: Sequence<B>) -> (Vec<f32>, FuseReport) {
+        self.spare.give(sequence.cache);
+        (sequence.logits, sequence.report)
     }
 
     /// Begins to read what a plan needs.
@@ -596,8 +630,8 @@ impl<B: FusionBackend> Engine<B> {
 }
 
 /// Threads that read stored KV.
-pub(crate) fn start_readers() -> Result<Arc<Readers>, EngineError> {
-    let readers = Readers::start().map_err(|error| EngineError::Device {
+pub(crate) fn start_readers(read_timeout: Duration) -> Result<Arc<Readers>, EngineError> {
+    let readers = Readers::start(read_timeout).map_err(|error| EngineError::Device {
         message: format!("threads to read stored KV: {error}"),
     })?;
     Ok(Arc::new(readers))
@@ -624,3 +658,6 @@ fn rows_from<B: FusionBackend>(x: &Tensor<B, 3>, first: usize) -> Tensor<B, 3> {
     let [m, heads, head_dim] = x.dims();
     x.clone().slice([first..m, 0..heads, 0..head_dim])
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use crate::engine::{Engine, Sequence, StopCheck};
+use crate::engine::{Engine, Sequence};
 use crate::error::EngineError;
+use crate::fusion::StopCheck;
 use crate::kernel::FusionBackend;
 use crate::sampling::{Sampled, Sampler, SamplingParams, StopMatcher, TokenHistory, TokenLogprob};
 use crate::text::Detokenizer;

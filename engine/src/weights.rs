@@ -3,6 +3,7 @@
 //! are then read one at a time, so memory holds one tensor beside the model.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use fs_err::File;
@@ -42,6 +43,21 @@ pub(crate) struct WeightFiles {
 struct Shard {
     file: File,
     len_bytes: u64,
+}
+
+/// What tells a file's contents from later ones without reading them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileStamp {
+    device: u64,
+    inode: u64,
+    len_bytes: u64,
+    changed_ns: i128,
+}
+
+/// Which weight files were hashed, and as of when.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct WeightStamp {
+    shards: Vec<FileStamp>,
 }
 
 /// Where a tensor lies and what its header says of it.
@@ -121,6 +137,37 @@ impl WeightFiles {
             dtype,
             data,
         })
+    }
+
+    /// What the files are now; taken before they are hashed, it shows every later change.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelFile`] for a file whose metadata cannot be read.
+    pub(crate) fn stamp(&self) -> Result<WeightStamp, EngineError> {
+        let shards = self.shards.iter().map(Shard::stamp);
+        Ok(WeightStamp {
+            shards: shards.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Checks that the files are those of the stamp, unchanged: KV made with other weights would be stored under the
+    /// fingerprint of these.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelFile`] that names the file which has changed.
+    pub(crate) fn check_unchanged(&self, stamp: &WeightStamp) -> Result<(), EngineError> {
+        let now = self.stamp()?;
+        let pairs = now.shards.iter().zip(&stamp.shards);
+        let same = pairs.take_while(|(now, then)| now == then).count();
+        if same == now.shards.len() && same == stamp.shards.len() {
+            return Ok(());
+        }
+        let path = self
+            .shards
+            .get(same)
+            .map_or(self.first_path(), |shard| shard.file.path());
+        let message = "has changed since it was opened; its KV would be taken for that of the old weights. Start again";
+        Err(EngineError::model_file(path, message))
     }
 
     /// A hash over the contents of all files and the file each tensor is taken from. The names of
@@ -218,6 +265,19 @@ impl Shard {
         let header = read_header(&file, len_bytes).map_err(refuse)?;
         check_length(&header, len_bytes).map_err(refuse)?;
         Ok((Self { file, len_bytes }, header))
+    }
+
+    fn stamp(&self) -> Result<FileStamp, EngineError> {
+        let metadata = self.file.metadata();
+        let metadata = metadata
+            .map_err(|error| EngineError::model_file(self.file.path(), error.to_string()))?;
+        Ok(FileStamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            len_bytes: metadata.len(),
+            changed_ns: i128::from(metadata.mtime()) * 1_000_000_000
+                + i128::from(metadata.mtime_nsec()),
+        })
     }
 
     fn hash_into(&self, hasher: &mut blake3::Hasher, buffer: &mut [u8]) -> Result<(), EngineError> {

@@ -148,7 +148,7 @@ impl EngineHandle {
     ) -> Result<Self, EngineError> {
         let info = Arc::new(ModelInfo::read(&options)?);
         let queue = Arc::new(JobQueue::new(options.max_queue));
-        let readers = start_readers()?;
+        let readers = start_readers(options.read_timeout)?;
         let (health_sender, health) = watch::channel(EngineHealth::Serving);
         // Not a tokio channel: callers may be on a runtime's thread, where those refuse to block.
         let (loaded_sender, loaded) = std::sync::mpsc::sync_channel(1);
@@ -434,8 +434,11 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
         Job::Logits { request, reply } => {
             let (deadline, submitted) = (request.deadline, request.submitted);
             let stop = || stop_reason(deadline, submitted, reply.is_closed());
-            let result = within_memory(engine, |engine| prefill(engine, request, &stop));
-            let _ = reply.send(result.map(|sequence| (sequence.logits, sequence.report)));
+            let result = within_memory(engine, |engine| {
+                let sequence = prefill(engine, request, &stop)?;
+                Ok(engine.end(sequence))
+            });
+            let _ = reply.send(result);
         }
         Job::Trace { request, reply } => {
             let stop = || stop_if(reply.is_closed());
@@ -489,6 +492,7 @@ fn answer<B: FusionBackend>(
         }
     };
     if started.send(Ok(sequence.report.clone())).is_err() {
+        engine.end(sequence);
         return;
     }
     let stop = || stop_reason(deadline, submitted, events.is_closed());
@@ -503,10 +507,13 @@ fn answer<B: FusionBackend>(
             &mut emit,
         )
     });
+    let out_of_memory = matches!(done, Err(EngineError::DeviceMemory));
     if let Err(error) = done {
         let _ = send(events, Err(error));
     }
-    engine.recycle(sequence.cache);
+    if !out_of_memory {
+        engine.end(sequence); // else its buffers may never have been written
+    }
 }
 
 fn prefill<B: FusionBackend>(

@@ -20,10 +20,13 @@ use tokio::task::JoinHandle;
 const VARIANT: &str = "qwen3";
 
 fn spawn(max_queue: usize) -> EngineHandle {
-    let options = EngineOptions {
+    spawn_with(EngineOptions {
         max_queue,
         ..fixtures::options(VARIANT)
-    };
+    })
+}
+
+fn spawn_with(options: EngineOptions) -> EngineHandle {
     EngineHandle::spawn::<Flex>(options, FlexDevice).expect("the fixture loads")
 }
 
@@ -126,6 +129,48 @@ async fn queued(engine: &EngineHandle, n: usize) {
     while engine.queue_depth() != n {
         tokio::task::yield_now().await;
     }
+}
+
+#[tokio::test]
+async fn a_request_that_is_given_up_while_its_kv_is_read_frees_the_engine() {
+    let engine = spawn_with(EngineOptions {
+        read_timeout: Duration::from_secs(3600),
+        ..fixtures::options(VARIANT)
+    });
+    let (_gate, running) = occupy(&engine).await;
+    running.abort();
+    let next = engine.fuse(request(&engine, &[9, 23], 2)).await.unwrap();
+    assert_eq!(collect(next).await.0.len(), 2);
+}
+
+#[tokio::test]
+async fn a_deadline_holds_while_stored_kv_is_waited_for() {
+    let engine = spawn_with(EngineOptions {
+        read_timeout: Duration::from_secs(3600),
+        ..fixtures::options(VARIANT)
+    });
+    let (_gate, running) = occupy(&engine).await;
+    let late = FuseRequest {
+        deadline: Some(Instant::now() + Duration::from_millis(20)),
+        ..request(&engine, &[9, 23], 2)
+    };
+    let waited = engine.fuse(late).await.err().unwrap();
+    assert!(matches!(waited, EngineError::DeadlineExceeded { .. }));
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_read_that_hangs_costs_its_chunk_a_computation_and_nobody_the_engine() {
+    let engine = spawn_with(EngineOptions {
+        read_timeout: Duration::from_millis(50),
+        ..fixtures::options(VARIANT)
+    });
+    let (_gate, running) = occupy(&engine).await;
+    let answered = running.await.unwrap().unwrap();
+    assert_eq!(answered.report.failed_chunks, [0]);
+    assert_eq!(answered.report.chunks_missed, 1);
+    let next = engine.fuse(request(&engine, &[9, 23], 2)).await.unwrap();
+    assert_eq!(collect(next).await.0.len(), 2);
 }
 
 #[tokio::test]

@@ -62,7 +62,7 @@ impl<B: FusionBackend> Engine<B> {
         let head_dim = self.info.config.head_dim;
         B::compile_by_size(self.decoder.device(), self.decoder.dtype(), head_dim);
         self.prefixes.clear();
-        self.spare = None;
+        self.spare.clear();
         tracing::info!(seconds = start.elapsed().as_secs_f32(), "warmed up");
         Ok(())
     }
@@ -83,6 +83,7 @@ impl<B: FusionBackend> Engine<B> {
             let loader = self.open(&plan, shared(vec![Some(source)]));
             let mut sequence: Sequence<B> = self.fuse(plan, loader, capacity, &|| None)?;
             self.step(&mut sequence, 0)?;
+            self.end(sequence);
         }
         Ok(())
     }
@@ -95,7 +96,7 @@ impl<B: FusionBackend> Engine<B> {
     pub(crate) fn forget(&mut self) -> Result<(), EngineError> {
         let device = self.decoder.device().clone();
         self.prefixes.clear();
-        self.spare = None;
+        self.spare.clear();
         self.rope = RopeTable::new(&self.info.config, &device);
         B::memory_cleanup(&device);
         Self::try_device(&device)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::plan::FusionPlan;
+use super::prefill::{Interrupt, StopCheck};
 use super::readers::{Readers, Ticket};
 use super::rows::layer_reads;
 use crate::kv::{
@@ -199,16 +200,16 @@ impl Loader {
         self.layers.binary_search(&layer_idx).is_ok()
     }
 
-    /// The blocks of the next layer of the list, in prompt order; none behind its end.
+    /// The blocks of the next layer of the list, in prompt order; none after the last one.
     ///
     /// # Errors
-    /// The first block that could not be had. Nothing more comes after it.
-    pub(crate) fn next(&mut self) -> Result<Vec<LoadedBlock>, BadBlock> {
+    /// The first block that could not be had, or did not come in time; nothing more comes after it. What `stop` says.
+    pub(super) fn next(&mut self, stop: StopCheck<'_>) -> Result<Vec<LoadedBlock>, Interrupt> {
         let Some(ticket) = &self.ticket else {
             return Ok(Vec::new());
         };
         let start = Instant::now();
-        let blocks = ticket.next_layer();
+        let blocks = ticket.next_layer(stop);
         self.report.wait += start.elapsed();
         let blocks = blocks?;
         for block in &blocks {

@@ -40,5 +40,7 @@ pub use work::{PlanWork, StepWork};
 
 pub(crate) use anchors::AnchorFinder;
 pub(crate) use loader::{Loader, Sources, shared};
-pub(crate) use prefill::{FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow};
+pub(crate) use prefill::{
+    FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow, StopCheck,
+};
 pub(crate) use readers::Readers;

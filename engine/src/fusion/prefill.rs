@@ -13,7 +13,7 @@ use super::report::FuseReport;
 use super::stored::Rows;
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
-use crate::kv::{KvCache, KvIdentity, LayerCache, PrefixCache};
+use crate::kv::{KvCache, KvIdentity, LayerCache, PrefixCache, SpareCache};
 use crate::model::{Decoder, DecoderLayer, RopeTable, row_tensor};
 
 /// What the loop needs of the engine.
@@ -21,14 +21,17 @@ pub(crate) struct FusionContext<'a, B: FusionBackend> {
     pub decoder: &'a Decoder<B>,
     pub rope: &'a mut RopeTable<B>,
     pub prefixes: &'a mut PrefixCache<B>,
-    /// Buffers to write over, where they are large enough.
-    pub spare: &'a mut Option<KvCache<B>>,
+    /// Buffers to write over, where they are large enough. A prefill that stops gives its own back.
+    pub spare: &'a mut SpareCache<B>,
     pub identity: &'a KvIdentity,
     /// Rows computed at once in attention and MLP: bounds activation memory.
     pub max_prefill_tokens: usize,
-    /// Asked once per layer: a cancelled or expired request stops here.
-    pub stop: &'a dyn Fn() -> Option<EngineError>,
+    /// Asked once per layer, and while stored KV is waited for: a cancelled or expired request stops here.
+    pub stop: StopCheck<'a>,
 }
+
+/// A check asked between steps: `Some` stops the work with that error.
+pub(crate) type StopCheck<'a> = &'a dyn Fn() -> Option<EngineError>;
 
 /// Of which rows the last hidden state is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,20 +106,17 @@ impl<B: FusionBackend> FusionContext<'_, B> {
             .and_then(|()| run.layers(self, window, observe));
         match outcome {
             Ok(()) => {}
-            Err(Interrupt::BadBlock(block)) => {
-                let (sources, _) = run.stored.finish();
-                return Err(FuseError::BadBlock { block, sources });
-            }
-            Err(Interrupt::Stopped(error)) => return Err(FuseError::Stopped(error)),
+            Err(interrupt) => return Err(self.give_up(run, interrupt)),
         }
         // 3. Keep an exact prefix; report, once the device has done what it was asked.
         run.keep_prefix(self, plan);
-        let synced = B::sync(self.decoder.device());
-        synced.map_err(|error| {
-            let message = format!("{error:?}");
-            FuseError::Stopped(EngineError::Device { message })
-        })?;
-        Ok(run.finish(plan, start))
+        match B::sync(self.decoder.device()) {
+            Ok(()) => Ok(run.finish(plan, start)),
+            Err(error) => {
+                let message = format!("{error:?}");
+                Err(FuseError::Stopped(EngineError::Device { message }))
+            }
+        }
     }
 
     /// Relative deviation of each candidate's stored KV from a real full prefill, with the
@@ -129,11 +129,22 @@ impl<B: FusionBackend> FusionContext<'_, B> {
         let mut run = Run::start(self, plan, loader, plan.n_tokens());
         run.stored.keep_all();
         match run.true_deviation(self, plan, Deviation::Kv) {
-            Ok(layers) => Ok((run.candidates, layers)),
-            Err(Interrupt::Stopped(error)) => Err(FuseError::Stopped(error)),
-            Err(Interrupt::BadBlock(block)) => {
+            Ok(layers) => {
+                self.spare.give(run.cache);
+                Ok((run.candidates, layers))
+            }
+            Err(interrupt) => Err(self.give_up(run, interrupt)),
+        }
+    }
+
+    /// Ends a run that was interrupted: its buffers are for the next one.
+    fn give_up(&mut self, run: Run<B>, interrupt: Interrupt) -> FuseError {
+        self.spare.give(run.cache);
+        match interrupt {
+            Interrupt::Stopped(error) => FuseError::Stopped(error),
+            Interrupt::BadBlock(block) => {
                 let (sources, _) = run.stored.finish();
-                Err(FuseError::BadBlock { block, sources })
+                FuseError::BadBlock { block, sources }
             }
         }
     }
@@ -147,6 +158,7 @@ impl<B: FusionBackend> FusionContext<'_, B> {
 }
 
 /// What stops a prefill on its way.
+#[derive(Debug)]
 pub(super) enum Interrupt {
     BadBlock(BadBlock),
     Stopped(EngineError),

@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::loader::{BadBlock, BlockRead, LoadedBlock, Sources};
+use super::prefill::{Interrupt, StopCheck};
 use crate::kv::{BufferRing, HostMemory, LayerSource, SourceError};
 
 /// Threads that read, at least. Two keep a disk busy while one of them verifies what it has read.
@@ -27,6 +28,8 @@ const MAX_READING: usize = 2;
 
 /// Most bytes of buffers kept for later prompts.
 const MAX_IDLE_BYTES: usize = 256 << 20;
+/// How often a wait for a block asks whether the request is still wanted and the read is not overdue.
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The reader threads of one engine. They end when this is dropped.
 pub(crate) struct Readers {
@@ -40,6 +43,8 @@ struct Shared {
     /// A block has come.
     ready: Condvar,
     ring: Arc<BufferRing>,
+    /// A read that takes longer is given up: the device may never answer.
+    read_timeout: Duration,
 }
 
 #[derive(Default)]
@@ -47,6 +52,8 @@ struct State {
     /// The prompt that runs, then the others in the order in which they came.
     prompts: VecDeque<Prompt>,
     next_id: u64,
+    /// Per thread, since when it has been inside one read.
+    busy: Vec<Option<Instant>>,
     is_closed: bool,
 }
 
@@ -59,6 +66,8 @@ struct Prompt {
     layers: Vec<Range<usize>>,
     /// Blocks below this are being read or have been.
     n_begun: usize,
+    /// Per block below that, since when.
+    begun: Vec<Instant>,
     /// Layers below this have been taken.
     n_taken: usize,
     /// Per block, what came of it; `None` before that, and once it is taken.
@@ -79,21 +88,27 @@ impl Readers {
     ///
     /// # Errors
     /// Where the system refuses a thread.
-    pub(crate) fn start() -> io::Result<Self> {
-        let readers = Self::idle();
-        for i in 0..reader_threads() {
+    pub(crate) fn start(read_timeout: Duration) -> io::Result<Self> {
+        let n_threads = reader_threads();
+        let readers = Self::idle(n_threads, read_timeout);
+        for i in 0..n_threads {
             let shared = Arc::clone(&readers.shared);
             std::thread::Builder::new()
                 .name(format!("ragweave-read-{i}"))
-                .spawn(move || shared.work())?;
+                .spawn(move || shared.work(i))?;
         }
         Ok(readers)
     }
 
-    /// Without a thread.
-    fn idle() -> Self {
+    /// Without the threads.
+    fn idle(n_threads: usize, read_timeout: Duration) -> Self {
+        let state = State {
+            busy: vec![None; n_threads],
+            ..State::default()
+        };
         let shared = Shared {
-            state: Mutex::default(),
+            state: Mutex::new(state),
+            read_timeout,
             work: Condvar::new(),
             ready: Condvar::new(),
             ring: Arc::new(BufferRing::new(MAX_IDLE_BYTES)),
@@ -156,22 +171,29 @@ impl Ticket {
         self.shared.work.notify_all();
     }
 
-    /// Waits for the next layer.
+    /// Waits for the next layer, at most as long as one read may take, and only while `stop` says nothing.
     ///
     /// # Errors
-    /// The first of its blocks that could not be had.
-    pub(super) fn next_layer(&self) -> Result<Vec<LoadedBlock>, BadBlock> {
-        let mut state = self.shared.lock();
+    /// The first of its blocks that could not be had, or did not come in time; what `stop` says.
+    pub(super) fn next_layer(&self, stop: StopCheck<'_>) -> Result<Vec<LoadedBlock>, Interrupt> {
+        let shared = &self.shared;
+        let mut state = shared.lock();
         loop {
             if let Some(prompt) = state.prompt(self.id)
                 && let Some(blocks) = prompt.take_layer()
             {
                 drop(state);
-                self.shared.work.notify_all();
-                return blocks;
+                shared.work.notify_all();
+                return Ok(blocks?);
             }
-            let waited = self.shared.ready.wait(state);
-            state = waited.unwrap_or_else(PoisonError::into_inner);
+            if let Some(error) = stop() {
+                return Err(Interrupt::Stopped(error));
+            }
+            if let Some(overdue) = state.overdue(self.id, shared.read_timeout) {
+                return Err(overdue.into());
+            }
+            let waited = shared.ready.wait_timeout(state, CHECK_INTERVAL);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         }
     }
 
@@ -196,8 +218,8 @@ impl Drop for Ticket {
 
 impl Shared {
     /// A reader thread's life.
-    fn work(&self) {
-        while let Some(task) = self.next_task() {
+    fn work(&self, thread: usize) {
+        while let Some(task) = self.next_task(thread) {
             let start = Instant::now();
             let source = task.source.as_deref();
             let read = || task.block.run(source, &self.ring);
@@ -207,18 +229,19 @@ impl Shared {
                 })
             });
             let read = read.map_err(|error| task.block.bad(error));
-            self.deliver(&task, read, start.elapsed());
+            self.deliver(thread, &task, read, start.elapsed());
         }
     }
 
     /// Waits for something to read; `None` once closed.
-    fn next_task(&self) -> Option<Task> {
+    fn next_task(&self, thread: usize) -> Option<Task> {
         let mut state = self.lock();
         loop {
             if state.is_closed {
                 return None;
             }
             if let Some(task) = state.begin() {
+                state.busy[thread] = Some(Instant::now());
                 return Some(task);
             }
             let waited = self.work.wait(state);
@@ -226,14 +249,21 @@ impl Shared {
         }
     }
 
-    fn deliver(&self, task: &Task, read: Result<LoadedBlock, BadBlock>, took: Duration) {
+    fn deliver(
+        &self,
+        thread: usize,
+        task: &Task,
+        read: Result<LoadedBlock, BadBlock>,
+        took: Duration,
+    ) {
         let mut state = self.lock();
+        state.busy[thread] = None;
         let Some(prompt) = state.prompt(task.prompt_id) else {
             drop(state); // the prompt was given up: its buffer goes round
             return;
         };
         if read.is_err() {
-            prompt.n_begun = prompt.blocks.len(); // nothing behind it is wanted
+            prompt.give_up(); // nothing after it is wanted
         }
         prompt.load += took;
         prompt.read[task.index] = Some(read);
@@ -252,6 +282,25 @@ impl State {
     fn begin(&mut self) -> Option<Task> {
         let mut prompts = self.prompts.iter_mut().take(MAX_READING);
         prompts.find_map(Prompt::begin)
+    }
+
+    /// The block that a prompt's next layer waits for, if its read has taken longer than `timeout`, or cannot begin
+    /// because every thread's has.
+    fn overdue(&mut self, id: u64, timeout: Duration) -> Option<BadBlock> {
+        let is_late = |since: &Instant| since.elapsed() >= timeout;
+        let none_answers = self
+            .busy
+            .iter()
+            .all(|since| since.as_ref().is_some_and(is_late));
+        let prompt = self.prompt(id)?;
+        let index = prompt.missing()?;
+        let is_overdue = prompt.begun.get(index).map_or(none_answers, is_late);
+        is_overdue.then(|| {
+            prompt.give_up();
+            prompt.blocks[index].bad(SourceError {
+                message: format!("stored KV did not come within {timeout:?}"),
+            })
+        })
     }
 
     fn place(&self, id: u64) -> Option<usize> {
@@ -276,6 +325,7 @@ impl Prompt {
             sources,
             layers: ranges.collect(),
             n_begun: 0,
+            begun: Vec::new(),
             n_taken: 0,
             read: (0..end).map(|_| None).collect(),
             blocks: layers.into_iter().flatten().collect(),
@@ -292,6 +342,7 @@ impl Prompt {
             return None;
         }
         self.n_begun += 1;
+        self.begun.push(Instant::now());
         let block = self.blocks[index].clone();
         Some(Task {
             prompt_id: self.id,
@@ -299,6 +350,17 @@ impl Prompt {
             source: self.sources.get(block.chunk).cloned().flatten(),
             block,
         })
+    }
+
+    /// Begins no more reads.
+    fn give_up(&mut self) {
+        self.n_begun = self.blocks.len();
+    }
+
+    /// The first block of the next layer that has not come.
+    fn missing(&self) -> Option<usize> {
+        let mut layer = self.layers.get(self.n_taken)?.clone();
+        layer.find(|&index| self.read[index].is_none())
     }
 
     /// The next layer once all of it is there, or its first bad block once all before that are.

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use burn::tensor::{Int, Tensor};
 
-use super::loader::{BadBlock, LoadReport, LoadedBlock, Loader, Sources};
-use super::prefill::FusionContext;
+use super::loader::{LoadReport, LoadedBlock, Loader, Sources};
+use super::prefill::{FusionContext, Interrupt};
 use crate::kernel::{FusionBackend, Rotation, load_block};
 use crate::kv::{KvCache, StoredBlock};
 use crate::model::{RopeRows, row_tensor};
@@ -74,7 +74,7 @@ impl<B: FusionBackend> Stored<B> {
         ctx: &mut FusionContext<'_, B>,
         cache: &mut KvCache<B>,
         layer_idx: usize,
-    ) -> Result<Option<&Placed<B>>, BadBlock> {
+    ) -> Result<Option<&Placed<B>>, Interrupt> {
         while self.n_placed <= layer_idx {
             self.layers[self.n_placed] = self.place(ctx, cache, self.n_placed)?;
             self.n_placed += 1;
@@ -88,7 +88,7 @@ impl<B: FusionBackend> Stored<B> {
         ctx: &mut FusionContext<'_, B>,
         cache: &mut KvCache<B>,
         layer_idx: usize,
-    ) -> Result<Option<Placed<B>>, BadBlock> {
+    ) -> Result<Option<Placed<B>>, Interrupt> {
         self.look(ctx, cache, layer_idx)?;
         Ok(self.layers[layer_idx].take())
     }
@@ -119,11 +119,11 @@ impl<B: FusionBackend> Stored<B> {
         ctx: &mut FusionContext<'_, B>,
         cache: &mut KvCache<B>,
         layer_idx: usize,
-    ) -> Result<Option<Placed<B>>, BadBlock> {
+    ) -> Result<Option<Placed<B>>, Interrupt> {
         if !self.loader.reads(layer_idx) {
             return Ok(None);
         }
-        let blocks = self.loader.next()?;
+        let blocks = self.loader.next(ctx.stop)?;
         self.n_tokens = blocks.iter().map(|block| block.rows.len()).sum();
         self.rotate_for(ctx, &blocks);
         let layer = cache.layer_mut(layer_idx);

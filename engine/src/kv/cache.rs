@@ -147,6 +147,42 @@ impl<B: FusionBackend> KvCache<B> {
     }
 }
 
+/// The buffers of a sequence that has ended, for the next one to write over: fresh device memory costs a page fault for
+/// every few tokens. At most one is kept, the largest.
+pub(crate) struct SpareCache<B: FusionBackend> {
+    kept: Option<KvCache<B>>,
+}
+
+impl<B: FusionBackend> SpareCache<B> {
+    pub(crate) fn new() -> Self {
+        Self { kept: None }
+    }
+
+    /// The kept cache where it has room for `capacity` tokens. One that is too small is dropped: kept beside its
+    /// larger successor, it would raise the peak of memory by its own size.
+    pub(crate) fn take(&mut self, capacity: usize) -> Option<KvCache<B>> {
+        self.kept.take().filter(|kept| kept.capacity() >= capacity)
+    }
+
+    /// Takes buffers back, whatever became of the sequence.
+    pub(crate) fn give(&mut self, cache: KvCache<B>) {
+        let is_larger = |kept: &KvCache<B>| kept.capacity() > cache.capacity();
+        if !self.kept.as_ref().is_some_and(is_larger) {
+            self.kept = Some(cache);
+        }
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.kept = None;
+    }
+
+    /// Room of the kept cache in tokens.
+    #[cfg(test)]
+    pub(crate) fn capacity(&self) -> usize {
+        self.kept.as_ref().map_or(0, KvCache::capacity)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use burn_flex::Flex;
@@ -173,6 +209,25 @@ mod tests {
         let cache = cache(None);
         assert_eq!(cache.visible(5, Some(3)), 3..6);
         assert_eq!(cache.visible(1, Some(3)), 0..2);
+    }
+
+    fn of_capacity(capacity: usize) -> KvCache<Flex> {
+        KvCache {
+            layers: Vec::new(),
+            capacity,
+        }
+    }
+
+    #[test]
+    fn a_spare_cache_that_is_too_small_is_dropped_and_the_largest_is_kept() {
+        let mut spare = SpareCache::new();
+        spare.give(of_capacity(8));
+        spare.give(of_capacity(4));
+        assert_eq!(spare.capacity(), 8);
+        assert_eq!(spare.take(5).map(|cache| cache.capacity()), Some(8));
+        spare.give(of_capacity(8));
+        assert!(spare.take(9).is_none());
+        assert_eq!(spare.capacity(), 0, "nothing lies beside the larger one");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod ring;
 mod stored_rows;
 
 pub use buffer::{BLOCK_ALIGN, BlockSpan, HostBuffer};
+pub(crate) use cache::SpareCache;
 pub use cache::{KvCache, LayerCache};
 pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError, Tier};
 pub(crate) use codec::tensor_to_block;

@@ -4,10 +4,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
+use crate::error::EngineError;
 use crate::fusion::loader::{LayerReads, Loader};
 use crate::kv::{ComputeDtype, HostBuffer, KvDtype, KvIdentity, Tier};
 
 const N_LAYERS: usize = 9;
+/// Longer than any test runs.
+const FOREVER: Duration = Duration::from_secs(3600);
+const GO_ON: StopCheck<'static> = &|| None;
 
 /// One head of two f32: 8 bytes per token and side.
 fn identity() -> KvIdentity {
@@ -120,7 +124,7 @@ fn all_chunks_of_a_layer_come_before_the_next_layer_and_reading_ahead_is_bounded
 
 #[test]
 fn the_running_prompt_comes_first_and_only_the_next_is_read_for_beside_it() {
-    let readers = Readers::idle();
+    let readers = Readers::idle(1, FOREVER);
     let one_layer = || vec![blocks(0, 1)];
     let tickets: Vec<_> = (0..3)
         .map(|_| readers.open(one_layer(), Vec::new()))
@@ -135,11 +139,11 @@ fn the_running_prompt_comes_first_and_only_the_next_is_read_for_beside_it() {
 
 #[test]
 fn layers_come_with_their_rows_and_bytes() {
-    let readers = Readers::start().unwrap();
+    let readers = Readers::start(FOREVER).unwrap();
     let mut loader = Loader::start(&readers, &reads(), numbered_two(), &identity());
     for layer in 0..N_LAYERS {
         assert!(loader.reads(layer));
-        let blocks = loader.next().unwrap();
+        let blocks = loader.next(GO_ON).unwrap();
         let rows: Vec<_> = blocks.iter().map(|block| block.rows.clone()).collect();
         assert_eq!(rows, [1..4, 4..9][..blocks.len()]);
         assert_eq!(blocks.len(), if layer == 0 { 1 } else { 2 });
@@ -149,7 +153,7 @@ fn layers_come_with_their_rows_and_bytes() {
             assert_eq!(block.v(), vec![chunk; n_bytes]);
         }
     }
-    assert!(loader.next().unwrap().is_empty());
+    assert!(loader.next(GO_ON).unwrap().is_empty());
     let (sources, report) = loader.finish();
     assert_eq!(sources.len(), 2);
     let n_rows = 3 * N_LAYERS + 5 * (N_LAYERS - 1);
@@ -159,13 +163,13 @@ fn layers_come_with_their_rows_and_bytes() {
 
 #[test]
 fn memory_goes_round_and_what_is_resident_is_not_read() {
-    let readers = Readers::start().unwrap();
+    let readers = Readers::start(FOREVER).unwrap();
     let kept = Mutex::default();
     let source = Arc::new(Numbered { chunk: 1, kept });
     let pass = || {
         let sources = vec![Some(numbered(0)), Some(source.clone() as _)];
         let mut loader = Loader::start(&readers, &reads(), sources, &identity());
-        while !loader.next().unwrap().is_empty() {}
+        while !loader.next(GO_ON).unwrap().is_empty() {}
         loader.finish().1
     };
     assert_eq!(pass().bytes_from_memory, 0);
@@ -210,18 +214,26 @@ impl LayerSource for Bad {
     }
 }
 
+fn bad_block(next: Result<Vec<LoadedBlock>, Interrupt>) -> BadBlock {
+    match next {
+        Err(Interrupt::BadBlock(block)) => block,
+        Err(Interrupt::Stopped(error)) => panic!("stopped: {error}"),
+        Ok(_) => panic!("the layer came"),
+    }
+}
+
 #[test]
 fn an_error_comes_when_its_layer_is_asked_for() {
-    let readers = Readers::start().unwrap();
+    let readers = Readers::start(FOREVER).unwrap();
     for (panics, message) in [(false, "torn"), (true, "reading stored KV panicked")] {
         let bad = Arc::new(Bad { layer: 3, panics });
         let sources = vec![Some(numbered(0)), Some(bad as _)];
         let mut loader = Loader::start(&readers, &reads(), sources, &identity());
         for _ in 0..3 {
-            loader.next().unwrap();
+            loader.next(GO_ON).unwrap();
         }
         for _ in 0..2 {
-            let bad = loader.next().err().expect("layer 3 is bad");
+            let bad = bad_block(loader.next(GO_ON));
             assert_eq!((bad.chunk, bad.layer), (1, 3));
             assert_eq!(bad.error.message, message);
         }
@@ -230,8 +242,8 @@ fn an_error_comes_when_its_layer_is_asked_for() {
     // A chunk without a source is an error too, and the threads have survived all that.
     let sources = vec![Some(numbered(0)), None];
     let mut loader = Loader::start(&readers, &reads(), sources, &identity());
-    loader.next().unwrap();
-    assert_eq!(loader.next().err().expect("no source").chunk, 1);
+    loader.next(GO_ON).unwrap();
+    assert_eq!(bad_block(loader.next(GO_ON)).chunk, 1);
 }
 
 /// Blocks in its first read until the test lets go.
@@ -259,23 +271,88 @@ impl Drop for Stuck {
     }
 }
 
-#[test]
-fn giving_up_waits_for_no_read_and_leaves_the_threads_to_others() {
-    let readers = Readers::start().unwrap();
+/// A source that is stuck until the second value is dropped, and how to know that a thread is in it.
+fn stuck(dropped: &Arc<AtomicBool>) -> (Arc<dyn LayerSource>, Sender<()>, Receiver<()>) {
     let ((reached, is_reached), (gate, open)) = (channel(), channel());
-    let dropped = Arc::new(AtomicBool::new(false));
-    let stuck = Arc::new(Stuck {
+    let source = Stuck {
         reached,
         open: Mutex::new(open),
-        dropped: Arc::clone(&dropped),
-    });
-    let loader = Loader::start(&readers, &reads(), vec![Some(stuck as _)], &identity());
+        dropped: Arc::clone(dropped),
+    };
+    (Arc::new(source), gate, is_reached)
+}
+
+#[test]
+fn giving_up_waits_for_no_read_and_leaves_the_threads_to_others() {
+    let readers = Readers::start(FOREVER).unwrap();
+    let dropped = Arc::default();
+    let (stuck, gate, is_reached) = stuck(&dropped);
+    let loader = Loader::start(&readers, &reads(), vec![Some(stuck)], &identity());
     is_reached.recv().unwrap();
     drop(loader); // while a thread is inside the source
     assert!(!dropped.load(Ordering::SeqCst));
     drop(gate);
     let mut loader = Loader::start(&readers, &reads(), numbered_two(), &identity());
     for _ in 0..N_LAYERS {
-        loader.next().unwrap();
+        loader.next(GO_ON).unwrap();
+    }
+}
+
+#[test]
+fn a_wait_for_a_read_ends_when_the_request_is_given_up() {
+    let readers = Readers::start(FOREVER).unwrap();
+    let (stuck, _gate, is_reached) = stuck(&Arc::default());
+    let mut loader = Loader::start(&readers, &reads(), vec![Some(stuck)], &identity());
+    is_reached.recv().unwrap();
+    let cancelled = || Some(EngineError::Cancelled);
+    let ended = loader.next(&cancelled);
+    assert!(matches!(
+        ended,
+        Err(Interrupt::Stopped(EngineError::Cancelled))
+    ));
+}
+
+#[test]
+fn a_read_that_hangs_is_a_bad_block_and_others_are_read_meanwhile() {
+    let readers = Readers::start(Duration::from_millis(50)).unwrap();
+    let (stuck, _gate, _is_reached) = stuck(&Arc::default());
+    let sources = vec![Some(numbered(0)), Some(stuck)];
+    let mut loader = Loader::start(&readers, &reads(), sources, &identity());
+    loader.next(GO_ON).unwrap(); // layer 0 is of chunk 0 alone
+    let bad = bad_block(loader.next(GO_ON));
+    assert_eq!((bad.chunk, bad.layer), (1, 1));
+    assert!(bad.error.message.contains("50ms"), "{}", bad.error);
+    drop(loader); // the other thread is free
+    let mut loader = Loader::start(&readers, &reads(), numbered_two(), &identity());
+    for _ in 0..N_LAYERS {
+        loader.next(GO_ON).unwrap();
+    }
+}
+
+#[test]
+fn when_every_thread_hangs_nothing_is_waited_for_until_one_comes_back() {
+    let timeout = Duration::from_millis(50);
+    let readers = Readers::start(timeout).unwrap();
+    let mut gates = Vec::new();
+    for _ in 0..reader_threads() {
+        let (stuck, gate, is_reached) = stuck(&Arc::default());
+        let loader = Loader::start(&readers, &reads(), vec![Some(stuck)], &identity());
+        loader.hasten();
+        is_reached.recv().unwrap();
+        gates.push(gate);
+    }
+    let is_late = |since: &Option<Instant>| since.is_some_and(|since| since.elapsed() >= timeout);
+    while !readers.shared.lock().busy.iter().all(is_late) {
+        std::thread::yield_now();
+    }
+    let mut loader = Loader::start(&readers, &reads(), numbered_two(), &identity());
+    assert_eq!(bad_block(loader.next(GO_ON)).layer, 0);
+    drop(gates);
+    while readers.shared.lock().busy.iter().any(Option::is_some) {
+        std::thread::yield_now();
+    }
+    let mut loader = Loader::start(&readers, &reads(), numbered_two(), &identity());
+    for _ in 0..N_LAYERS {
+        loader.next(GO_ON).unwrap();
     }
 }

@@ -1,0 +1,112 @@
+//! Device memory of a sequence outlives it, whatever the sequence was for and however it ended; weights that were hashed
+//! are those that are loaded.
+
+use burn_flex::{Flex, FlexDevice};
+
+use super::*;
+use crate::fusion::ChunkState;
+
+/// Tokens the first sequence has room for; all later ones need less.
+const CAPACITY: usize = 64;
+
+fn engine() -> Engine<Flex> {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/qwen3");
+    let options = EngineOptions::new(dir);
+    let info = Arc::new(ModelInfo::read(&options).unwrap());
+    let mut engine = Engine::load(&options, info, &FlexDevice).unwrap();
+    let loader = engine.open(&plan(&engine), Vec::new());
+    let sequence = engine
+        .fuse(plan(&engine), loader, CAPACITY, &|| None)
+        .unwrap();
+    engine.end(sequence);
+    engine
+}
+
+/// A full prefill of a few tokens.
+fn plan(engine: &Engine<Flex>) -> FusionPlan {
+    let segments = PromptSegments {
+        prefix: vec![1],
+        chunks: vec![vec![2, 3]],
+        question: vec![4],
+    };
+    let states = vec![ChunkState::Miss];
+    FusionPlan::new(segments, states, Mode::Full, &engine.info).unwrap()
+}
+
+/// The buffers have been used by `work` and are there again.
+fn assert_kept(what: &str, work: impl FnOnce(&mut Engine<Flex>)) {
+    let mut engine = engine();
+    assert_eq!(engine.spare.capacity(), CAPACITY);
+    work(&mut engine);
+    assert_eq!(engine.spare.capacity(), CAPACITY, "{what}");
+}
+
+#[test]
+fn buffers_are_kept_by_everything_that_uses_them() {
+    assert_kept("chunk KV", |engine| {
+        engine.chunk_kv(&[1], &[2, 3]).unwrap();
+    });
+    assert_kept("logits", |engine| {
+        engine.plan_logits(plan(engine), vec![None]).unwrap();
+    });
+    assert_kept("a trace", |engine| {
+        let request = TraceRequest {
+            plan: plan(engine),
+            sources: vec![None],
+            forced: vec![5, 6],
+        };
+        engine.trace(request, &|| None).unwrap();
+    });
+    assert_kept("a map of deviations", |engine| {
+        engine
+            .deviation(&plan(engine), vec![None], &|| None)
+            .unwrap();
+    });
+    assert_kept("a prefill that is given up", |engine| {
+        let loader = engine.open(&plan(engine), Vec::new());
+        let stop = || Some(EngineError::Cancelled);
+        let stopped = engine.fuse(plan(engine), loader, CAPACITY, &stop);
+        assert!(matches!(stopped, Err(EngineError::Cancelled)));
+    });
+    assert_kept("a trace that is given up", |engine| {
+        let n_asked = std::cell::Cell::new(0);
+        let n_layers = engine.info.config.num_hidden_layers;
+        // After the prefill, which asks once per layer.
+        let stop =
+            || (n_asked.replace(n_asked.get() + 1) >= n_layers).then_some(EngineError::Cancelled);
+        let request = TraceRequest {
+            plan: plan(engine),
+            sources: vec![None],
+            forced: vec![5, 6],
+        };
+        assert!(matches!(
+            engine.trace(request, &stop),
+            Err(EngineError::Cancelled)
+        ));
+    });
+}
+
+#[test]
+fn weights_that_change_between_hash_and_load_are_refused() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/qwen3");
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        fs_err::copy(fixture.join(file), dir.path().join(file)).unwrap();
+    }
+    let options = EngineOptions::new(dir.path());
+    let info = Arc::new(ModelInfo::read(&options).unwrap());
+    let load = || Engine::<Flex>::load(&options, info.clone(), &FlexDevice);
+    load().unwrap();
+
+    // As an update in place does it: a new file is renamed over the old one.
+    let (weights, newer) = (dir.path().join("model.safetensors"), dir.path().join("new"));
+    let mut bytes = fs_err::read(&weights).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs_err::write(&newer, bytes).unwrap();
+    fs_err::rename(&newer, &weights).unwrap();
+    let error = load().err().expect("the weights are others").to_string();
+    assert!(
+        error.contains("model.safetensors") && error.contains("has changed"),
+        "{error}"
+    );
+}
