@@ -45,7 +45,7 @@ impl BlobSource {
         if let Some(memory) = &self.memory {
             memory.remove(&key);
         }
-        if let Err(error) = self.store.quarantine(&key, message) {
+        if let Err(error) = self.store.quarantine(&self.reader, message) {
             tracing::error!(%key, %error, "quarantine of a bad blob failed");
         }
     }

@@ -61,6 +61,8 @@ pub struct StoredChunk {
     pub record: ChunkRecord,
     pub text: String,
     pub metadata: BTreeMap<String, String>,
+    /// Of the document.
+    pub content_hash: [u8; 32],
 }
 
 /// One row of `Store::for_each_vector`.
@@ -69,6 +71,8 @@ pub struct VectorRow {
     pub chunk_id: String,
     pub document_id: String,
     pub metadata: BTreeMap<String, String>,
+    /// Of the document.
+    pub content_hash: [u8; 32],
     pub vector: Vec<u8>,
 }
 

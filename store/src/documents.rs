@@ -95,6 +95,7 @@ impl Store {
             document_id: document_id.to_owned(),
             text: text.to_owned(),
             metadata: document.metadata,
+            content_hash: document.content_hash,
             record,
         }))
     }
@@ -118,11 +119,12 @@ impl Store {
             };
             current = Some((document_id.clone(), Arc::clone(&document)));
             let chunk_id = chunk_id(&document_id, position);
-            let metadata = document.metadata.clone();
+            let (metadata, content_hash) = (document.metadata.clone(), document.content_hash);
             f(VectorRow {
                 chunk_id,
                 document_id,
                 metadata,
+                content_hash,
                 vector,
             })?;
         }

@@ -273,7 +273,7 @@ impl Store {
         if kind != MissKind::Corrupt {
             return kind;
         }
-        match self.quarantine_at(key, Some(location), &error.to_string()) {
+        match self.quarantine_at(key, location, &error.to_string()) {
             Ok(true) => MissKind::Corrupt,
             Ok(false) => MissKind::Absent,
             Err(error) => {
@@ -283,22 +283,23 @@ impl Store {
         }
     }
 
-    /// Sets a blob aside as bad: lookups miss until a later commit of its key replaces it.
-    pub fn quarantine(&self, key: &BlobKey, why: &str) -> Result<(), StoreError> {
-        self.quarantine_at(key, None, why).map(drop)
+    /// Sets the very blob that `blob` reads aside as bad: lookups miss until a later commit of its key replaces it.
+    /// `false` where it has been removed or replaced since it was opened: its successor is not at fault.
+    pub fn quarantine(&self, blob: &BlobReader, why: &str) -> Result<bool, StoreError> {
+        self.quarantine_at(&blob.key(), blob.location(), why)
     }
 
-    /// [`Store::quarantine`], with `only` given for just the blob that lies there. This works in a
-    /// read-only store as long as RocksDB takes it.
+    /// [`Store::quarantine`] of the blob that lies at `location`. This works in a read-only store as long as RocksDB
+    /// takes it.
     pub(crate) fn quarantine_at(
         &self,
         key: &BlobKey,
-        only: Option<&Location>,
+        location: &Location,
         why: &str,
     ) -> Result<bool, StoreError> {
         let mut writer = self.lock_writer()?;
         let mut change = Change::new(&self.meta, &writer.catalog);
-        let done = change.quarantine(key, only, why)?;
+        let done = change.quarantine(key, location, why)?;
         if done {
             // Not synced: after a crash the blob is found bad again.
             writer.catalog = change.write(Durability::Buffered)?;

@@ -108,7 +108,7 @@ impl Store {
             .and_then(|record| check_record(&record));
         let Err(error) = checked else { return true };
         let what = error.to_string();
-        match self.quarantine_at(key, Some(location), &what) {
+        match self.quarantine_at(key, location, &what) {
             // Removed or replaced since the list was made: nothing to report.
             Ok(false) => return true,
             Ok(true) => tracing::warn!(%key, %error, "a blob is bad"),

@@ -124,18 +124,18 @@ impl<'m> Change<'m> {
         self.set_state(&blob.key, BlobState::Live(blob.location))
     }
 
-    /// Sets a blob aside. With `only` given, nothing happens (`false`) unless the blob still lies
-    /// there: it may have been replaced since somebody found it bad.
+    /// Sets a blob aside. Nothing happens (`false`) unless it still lies at `found_bad`: it may have
+    /// been replaced since somebody found it bad there.
     pub(crate) fn quarantine(
         &mut self,
         key: &BlobKey,
-        only: Option<&Location>,
+        found_bad: &Location,
         why: &str,
     ) -> Result<bool, StoreError> {
         let BlobState::Live(location) = self.blob(key)?.state else {
             return Ok(false);
         };
-        if only.is_some_and(|expected| *expected != location) {
+        if *found_bad != location {
             return Ok(false);
         }
         self.set_state(key, BlobState::Quarantined(location, why.to_owned()))?;

@@ -49,6 +49,10 @@ impl BlobReader {
         self.record.key
     }
 
+    pub(crate) fn location(&self) -> &Location {
+        &self.record.location
+    }
+
     /// Fills `k` (`k_block_bytes`) and `v` (`v_block_bytes`) with the blocks of `layer`.
     ///
     /// Errors: `Corrupt` when the bytes are not those that were written, `Io` when the device does

@@ -126,8 +126,10 @@ fn add_random_blobs(store: &Store, model: &mut Model, random: &mut Random) {
 
 fn quarantine_random(store: &Store, model: &mut Model, random: &mut Random) {
     let seed = random.below(BLOBS) as u32;
-    store.quarantine(&key(seed), "model").unwrap();
-    if model.live.remove(&seed) {
+    let opened = open_blob(store, seed);
+    assert_eq!(opened.is_some(), model.live.remove(&seed));
+    if let Some(blob) = opened {
+        assert!(store.quarantine(&blob, "model").unwrap());
         model.quarantined.insert(seed);
     }
 }

@@ -132,8 +132,8 @@ fn a_quarantined_blob_comes_back_by_a_new_commit() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     put(&store, "a", &[1]);
-    store.quarantine(&key(1), "a test says so").unwrap();
-    store.quarantine(&key(99), "there is no such blob").unwrap();
+    let bad = open_blob(&store, 1).unwrap();
+    assert!(store.quarantine(&bad, "a test says so").unwrap());
     assert_miss(&store, 1);
     let blob = append(&store, 1).unwrap();
     store.commit_blobs(vec![blob]).unwrap();
@@ -143,6 +143,20 @@ fn a_quarantined_blob_comes_back_by_a_new_commit() {
         (stats.quarantined, stats.blobs, stats.live_bytes),
         (0, 1, RECORD_BYTES)
     );
+}
+
+#[test]
+fn a_late_reader_of_a_bad_blob_does_not_set_its_successor_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, "a", &[1]);
+    let [early, late] = [(); 2].map(|()| open_blob(&store, 1).unwrap());
+    assert!(store.quarantine(&early, "found first").unwrap());
+    let blob = append(&store, 1).unwrap();
+    store.commit_blobs(vec![blob]).unwrap();
+    assert!(!store.quarantine(&late, "found later").unwrap());
+    assert_hit(&store, 1);
+    assert_eq!(store.stats().unwrap().quarantined, 0);
 }
 
 #[test]
