@@ -164,7 +164,7 @@ impl Filter {
             return None;
         }
         self.drift();
-        let states: Vec<usize> = keys.iter().map(|key| self.state_of(key)).collect();
+        let states = self.states_of(keys);
         let slope = self.slope(amounts, &states);
         let error = (seconds / foreseen).ln();
         self.update(&slope, error, self.nature.variance(seconds));
@@ -249,21 +249,30 @@ impl Filter {
         }
     }
 
-    /// The state of a correction, made where there is none.
-    fn state_of(&mut self, key: &str) -> usize {
+    /// The states of corrections. All are there, and used now, before any is looked up: making room for one moves others.
+    fn states_of(&mut self, keys: &[String]) -> Vec<usize> {
+        for key in keys {
+            self.use_correction(key);
+        }
+        let known = keys.iter().filter_map(|key| self.corrections.get(key));
+        known.map(|known| known.state).collect()
+    }
+
+    /// Counts a use of a correction, which is made where there is none.
+    fn use_correction(&mut self, key: &str) {
         let clock = self.clock;
         if let Some(known) = self.corrections.get_mut(key) {
             known.last_used = clock;
             known.n_seen = known.n_seen.saturating_add(1);
-            return known.state;
+            return;
         }
         if self.corrections.len() >= MAX_CORRECTIONS {
             self.forget_oldest();
         }
-        self.add_correction(key, 0.0, CORRECTION_SD, 1)
+        self.add_correction(key, 0.0, CORRECTION_SD, 1);
     }
 
-    fn add_correction(&mut self, key: &str, log: f64, sd: f64, n_seen: u32) -> usize {
+    fn add_correction(&mut self, key: &str, log: f64, sd: f64, n_seen: u32) {
         let state = self.mean.len();
         self.mean.push(log);
         self.covariance.iter_mut().for_each(|row| row.push(0.0));
@@ -279,7 +288,6 @@ impl Filter {
                 n_seen,
             },
         );
-        state
     }
 
     fn forget_oldest(&mut self) {

@@ -128,3 +128,28 @@ fn a_filter_is_restored_as_it_was_saved() {
     bad.rates.pop();
     assert!(Filter::restore(&PRIORS, COMPUTING, &bad).is_none());
 }
+
+#[test]
+fn making_room_for_a_correction_leaves_the_others_where_they_are() {
+    let key = |i: usize| format!("plan {i}");
+    let mut filter = learned((0..20).map(|_| ([1.0, 1e4], truth(1e4))));
+    for i in 0..MAX_CORRECTIONS {
+        filter.learn(&[1.0, 1e4], &[key(i)], truth(1e4));
+    }
+    let last = [key(MAX_CORRECTIONS - 1)];
+    let before = filter.correction(&last);
+    let keys = [last[0].clone(), "new".to_owned()];
+    for _ in 0..5 {
+        filter.learn(&[1.0, 1e4], &keys, 1.3 * truth(1e4));
+    }
+    assert_eq!(filter.corrections.len(), MAX_CORRECTIONS);
+    assert!(!filter.corrections.contains_key(&key(0)), "the oldest went");
+    let after = filter.correction(&last);
+    assert!(after > before * 1.03, "{after} {before}");
+    // Both were used alike, so both have moved alike.
+    let other = filter.correction(&keys[1..]);
+    assert!(
+        (after / before / other - 1.0).abs() < 0.02,
+        "{after} {other}"
+    );
+}
