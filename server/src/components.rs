@@ -9,9 +9,7 @@ use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use ragweave_engine::{ChunkKv, EngineHandle, EngineOptions, ModelInfo};
-use ragweave_retriever::{
-    Embedder, Embedding, FlatIndex, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter,
-};
+use ragweave_retriever::{Embedder, Embedding, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
 use ragweave_store::{
     BlobGeometry, BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
 };
@@ -19,6 +17,7 @@ use ragweave_store::{
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::{PromptError, PromptFormat};
+use crate::search_index::SearchIndex;
 use crate::tier::MemoryTier;
 use crate::{tuned, verify};
 
@@ -41,7 +40,7 @@ pub struct Components {
     pub store: Arc<Store>,
     /// Chunk KV in memory, in front of the store.
     pub memory: Arc<MemoryTier>,
-    pub index: Arc<RwLock<FlatIndex>>,
+    pub index: Arc<RwLock<SearchIndex>>,
     pub embedder: Arc<dyn Embedder>,
     pub prompt: Arc<PromptFormat>,
     pub splitter: Arc<Splitter>,
@@ -160,6 +159,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         max_model_len: config.limits.max_model_len,
         max_queue: config.limits.max_queue,
         prefix_cache_entries: config.limits.max_prefix_entries,
+        read_timeout: config.store.read_timeout,
         random_weights: None,
     }
 }
@@ -270,8 +270,8 @@ fn load_index(
     store: &Store,
     embedder: &dyn Embedder,
     is_foreign: bool,
-) -> Result<FlatIndex, ServerError> {
-    let mut index = FlatIndex::new();
+) -> Result<SearchIndex, ServerError> {
+    let mut index = SearchIndex::new();
     let mut damaged = Vec::new();
     let mut failure = None;
     store.for_each_vector(|row| {
@@ -288,7 +288,8 @@ fn load_index(
             damaged.push(row);
             return Ok(());
         };
-        let added = index.insert(&row.chunk_id, &row.document_id, &row.metadata, embedding);
+        let ids = (row.chunk_id.as_str(), row.document_id.as_str());
+        let added = index.insert(ids, row.content_hash, &row.metadata, embedding);
         failure = failure.take().or(added.err());
         Ok(())
     })?;
@@ -297,9 +298,10 @@ fn load_index(
             continue;
         };
         tracing::debug!(chunk = row.chunk_id, "embedding again from the text");
+        let ids = (row.chunk_id.as_str(), row.document_id.as_str());
         let added = embedder
             .embed_document(&chunk.text)
-            .and_then(|e| index.insert(&row.chunk_id, &row.document_id, &row.metadata, e));
+            .and_then(|e| index.insert(ids, row.content_hash, &row.metadata, e));
         failure = failure.or(added.err());
     }
     match failure {

@@ -37,6 +37,8 @@ const DEFAULTS: &str = include_str!("../config/default.toml");
 const FILE_NAME: &str = "ragweave.toml";
 /// Most neighbours a chunk's KV may be computed behind.
 pub const MAX_NEIGHBOURS: usize = 8;
+/// Longest time any setting may ask for: clocks cannot be set to all that a number can say.
+const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Name of the file in the data directory that holds a tuned choice of fusion.
 pub(crate) const TUNED_FILE_NAME: &str = "tuned.toml";
 
@@ -89,6 +91,10 @@ pub struct Limits {
     pub max_message_bytes: usize,
     pub max_document_bytes: usize,
     pub max_prefix_entries: usize,
+    #[serde(rename = "max_document_s", deserialize_with = "parse::seconds")]
+    pub max_document_time: Duration,
+    #[serde(rename = "max_engine_wait_s", deserialize_with = "parse::seconds")]
+    pub max_engine_wait: Duration,
     #[serde(rename = "drain_s", deserialize_with = "parse::seconds")]
     pub drain: Duration,
 }
@@ -127,6 +133,9 @@ pub struct StoreConfig {
     pub min_free_bytes: u64,
     #[serde(deserialize_with = "parse::from_text")]
     pub kv_io: KvIo,
+    /// Stored KV whose read takes longer is computed instead.
+    #[serde(rename = "read_timeout_s", deserialize_with = "parse::seconds")]
+    pub read_timeout: Duration,
     pub memory_bytes: u64,
 }
 
@@ -212,8 +221,19 @@ impl Config {
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".to_owned()));
         }
-        if limits.max_deadline.is_zero() {
-            return Err(("limits.max_deadline_s", "must be at least 1".to_owned()));
+        let times = [
+            ("limits.max_deadline_s", limits.max_deadline),
+            ("limits.max_document_s", limits.max_document_time),
+            ("limits.max_engine_wait_s", limits.max_engine_wait),
+            ("store.read_timeout_s", self.store.read_timeout),
+        ];
+        if let Some((key, _)) = times.iter().find(|(_, time)| time.is_zero()) {
+            return Err((*key, "must be at least 1".to_owned()));
+        }
+        let mut bounded = times.into_iter().chain([("limits.drain_s", limits.drain)]);
+        if let Some((key, _)) = bounded.find(|(_, time)| *time > MAX_TIME) {
+            let most = MAX_TIME.as_secs();
+            return Err((key, format!("must be at most {most}, a year")));
         }
         if self.retrieval.top_k > limits.max_top_k {
             let limit = limits.max_top_k;

@@ -4,15 +4,19 @@
 //! A document becomes visible as a whole, in one commit, after its KV is durable. Whatever stops an ingest before that
 //! leaves the old version, or nothing. With neighbours configured there are two commits: the first, without KV, makes
 //! the document one that others can have as a neighbour; the second brings its KV ([`neighbours`]).
+//!
+//! Nothing is locked while KV is computed, which may take long on a busy engine. Commits take turns, and each checks
+//! once more what was true when its work began.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
+use std::time::Duration;
 
 use ragweave_retriever::{Embedding, SourceDocument};
-use ragweave_store::{ChunkRecord, Document, PendingBlob};
-use tokio::sync::{Mutex, OwnedMutexGuard};
+use ragweave_store::{ChunkRecord, Document};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::components::Components;
+use crate::search_index::{SearchIndex, Version};
 
 mod counters;
 mod error;
@@ -26,6 +30,10 @@ pub use neighbours::Unconditioned;
 
 use kv::NewKv;
 use prepare::Known;
+
+/// Times the KV of a document is completed because other documents, whose chunks it shares, were removed meanwhile. After
+/// that it is committed as it is: a chunk without KV is computed when it is used.
+const MAX_COMPLETIONS: usize = 3;
 
 /// How documents are ingested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,13 +69,14 @@ pub enum Change {
     Unchanged,
 }
 
-/// Ingests and deletes documents, one at a time; share it in an `Arc`.
+/// Ingests and deletes documents, several at a time; share it in an `Arc`.
 pub struct Ingestor {
     components: Components,
     counters: Arc<IngestCounters>,
-    /// Documents take turns: the engine computes one chunk at a time anyway, and two versions of one document must not
-    /// interleave between commit and index. Whoever writes takes the turn along to the blocking thread, where it is
-    /// kept although the caller may have gone.
+    /// Longest wait for the KV of one chunk; `None` where nobody else uses the engine.
+    max_engine_wait: Option<Duration>,
+    /// Commits take turns: two versions of one document must not interleave between store and index. Taken only where
+    /// blocking is allowed, and never while the engine is waited for.
     turn: Arc<Mutex<()>>,
 }
 
@@ -78,12 +87,38 @@ struct Prepared {
     embeddings: Vec<Option<Embedding>>,
 }
 
+/// What a first look at a document comes to.
+enum Look {
+    /// There is nothing to do, or only to wait for neighbours.
+    Known(IngestOutcome),
+    New(Prepared),
+}
+
+/// What a commit comes to.
+enum Commit {
+    Done {
+        change: Change,
+        seq: u64,
+    },
+    /// KV that was in the store when it was looked for is there no more.
+    Incomplete(Prepared, NewKv),
+}
+
 impl Ingestor {
     pub fn new(components: &Components) -> Self {
         Self {
             components: components.clone(),
             counters: Arc::default(),
+            max_engine_wait: None,
             turn: Arc::default(),
+        }
+    }
+
+    /// The same beside requests, which the engine serves first: no chunk's KV is waited for longer than this.
+    pub fn waiting_at_most(self, limit: Duration) -> Self {
+        Self {
+            max_engine_wait: Some(limit),
+            ..self
         }
     }
 
@@ -94,6 +129,7 @@ impl Ingestor {
 
     /// Ingests one document; returns after its commit is durable and the index shows it. Dropping the future before
     /// the commit has begun leaves the store as it was; a commit that has begun is finished, its index entries too.
+    /// Of two versions that are ingested at the same time, the one committed last stays.
     ///
     /// With `ingest.neighbours` above 0 the KV of what changed is left to [`Ingestor::condition`].
     ///
@@ -104,47 +140,43 @@ impl Ingestor {
         source: SourceDocument,
         options: &IngestOptions,
     ) -> Result<IngestOutcome, IngestError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
         let no_kv = options.no_kv;
         let components = self.components.clone();
-        let (source, known) = blocking(move || {
-            prepare::check(&components, &source)?;
-            let known = prepare::known_version(&components, &source, no_kv)?;
-            Ok((source, known))
-        })
-        .await?;
-        let (change, earlier) = match known {
-            None => (Change::Added, None),
-            Some(Known::Outdated(earlier)) => (Change::Replaced, Some(earlier)),
-            Some(Known::Unchanged(document)) => return Ok(outcome(Change::Unchanged, &document)),
-            Some(Known::Unconditioned(document, waiting)) => {
-                return Ok(IngestOutcome {
-                    unconditioned: Some(waiting),
-                    ..outcome(Change::Replaced, &document)
-                });
-            }
+        let mut prepared = match blocking(move || look(&components, source, no_kv)).await? {
+            Look::Known(outcome) => return Ok(outcome),
+            Look::New(prepared) => prepared,
         };
-
-        let components = self.components.clone();
-        let preparing = move || prepare::prepare(&components, source, earlier.as_ref());
-        let mut prepared = blocking(preparing).await?;
         let is_conditioned = self.components.config.ingest.neighbours > 0;
-        let kv = if no_kv || is_conditioned {
-            NewKv::default()
-        } else {
-            self.compute_kv(&mut prepared.document).await?
-        };
         let unconditioned = is_conditioned.then(|| prepared.waiting(no_kv));
-        let (document, seq) = self.commit(turn, prepared, kv.blobs).await?;
-        Ok(IngestOutcome {
-            kv_bytes: kv.bytes,
-            seq: Some(seq),
-            unconditioned,
-            ..outcome(change, &document)
-        })
+        let unfinished = outcome(Change::Added, &prepared.document);
+        let mut kv = NewKv::default();
+        let mut completions = if no_kv || is_conditioned {
+            0
+        } else {
+            MAX_COMPLETIONS
+        };
+        loop {
+            if completions > 0 {
+                self.complete(&mut prepared.document, &mut kv).await?;
+            }
+            completions = completions.saturating_sub(1);
+            let kv_bytes = kv.bytes;
+            match self.commit(prepared, kv, completions > 0).await? {
+                Commit::Done { change, seq } => {
+                    return Ok(IngestOutcome {
+                        change,
+                        kv_bytes,
+                        seq: Some(seq),
+                        unconditioned,
+                        ..unfinished
+                    });
+                }
+                Commit::Incomplete(again, rest) => (prepared, kv) = (again, rest),
+            }
+        }
     }
 
-    /// Gives each chunk of a document the neighbours it has among the documents that are in now, computes its KV behind
+    /// Gives each chunk of a document the neighbours it has among the documents that are in now, computes its KV after
     /// them and commits the document again. `None` if it has been removed or replaced since. Until then, and
     /// if this fails, its chunks keep the KV they had, or are computed when used; ingesting it again completes it.
     ///
@@ -154,22 +186,22 @@ impl Ingestor {
         &self,
         waiting: &Unconditioned,
     ) -> Result<Option<IngestOutcome>, IngestError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
         let (components, asked) = (self.components.clone(), waiting.clone());
         let choosing = move || neighbours::with_neighbours(&components, &asked);
-        let Some(mut document) = blocking(choosing).await? else {
+        let Some((mut document, version)) = blocking(choosing).await? else {
             return Ok(None);
         };
-        let kv = if waiting.no_kv {
-            NewKv::default()
-        } else {
-            self.compute_kv(&mut document).await?
-        };
-        let (document, seq) = self.commit_again(turn, document, kv.blobs).await?;
-        Ok(Some(IngestOutcome {
-            kv_bytes: kv.bytes,
+        let mut kv = NewKv::default();
+        if !waiting.no_kv {
+            self.complete(&mut document, &mut kv).await?;
+        }
+        let kv_bytes = kv.bytes;
+        let unfinished = outcome(Change::Replaced, &document);
+        let seq = self.commit_again(document, version, kv).await?;
+        Ok(seq.map(|seq| IngestOutcome {
+            kv_bytes,
             seq: Some(seq),
-            ..outcome(Change::Replaced, &document)
+            ..unfinished
         }))
     }
 
@@ -178,63 +210,72 @@ impl Ingestor {
     /// # Errors
     /// [`IngestError::Store`]; the document is then still there.
     pub async fn delete(&self, document_id: &str) -> Result<bool, IngestError> {
-        let turn = Arc::clone(&self.turn).lock_owned().await;
-        let components = self.components.clone();
         let id = document_id.to_owned();
-        blocking(move || {
-            let _turn = turn;
+        self.in_turn(move |components| {
             let was_there = components.store.remove_document(&id)?;
-            let mut index = components
-                .index
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            index.remove_document(&id);
+            write_index(components).remove(&id);
             Ok(was_there)
         })
         .await
     }
 
-    /// Commits the document, then shows it in the index.
+    /// Commits the document, then shows it in the index. Where all KV `must_be_there`, nothing is committed as long as
+    /// some is missing.
     async fn commit(
         &self,
-        turn: OwnedMutexGuard<()>,
         prepared: Prepared,
-        blobs: Vec<PendingBlob>,
-    ) -> Result<(Document, u64), IngestError> {
-        let components = self.components.clone();
-        blocking(move || {
-            let _turn = turn;
+        kv: NewKv,
+        must_be_there: bool,
+    ) -> Result<Commit, IngestError> {
+        self.in_turn(move |components| {
+            let store = &components.store;
+            if must_be_there && !kv.completes(store, &prepared.document)? {
+                return Ok(Commit::Incomplete(prepared, kv));
+            }
             let Prepared {
                 document,
                 embeddings,
             } = prepared;
-            let seq = components.store.commit_document(&document, blobs)?;
-            let mut index = components
-                .index
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            index.remove_document(&document.id);
-            for (chunk, embedding) in document.chunks.iter().zip(embeddings) {
-                let Some(embedding) = embedding else { continue };
-                index.insert(&chunk.id, &document.id, &document.metadata, embedding)?;
-            }
-            Ok((document, seq))
+            let change = match store.content_hash(&document.id)? {
+                Some(_) => Change::Replaced,
+                None => Change::Added,
+            };
+            let seq = store.commit_document(&document, kv.blobs)?;
+            write_index(components).replace(&document, embeddings)?;
+            Ok(Commit::Done { change, seq })
         })
         .await
     }
 
-    /// Commits a document whose chunks the index shows already, with the same vectors.
+    /// Commits a document whose chunks the index shows already, with the same vectors; `None` where the store holds
+    /// another version by now than the one it was made from.
     async fn commit_again(
         &self,
-        turn: OwnedMutexGuard<()>,
         document: Document,
-        blobs: Vec<PendingBlob>,
-    ) -> Result<(Document, u64), IngestError> {
-        let store = Arc::clone(&self.components.store);
+        made_from: Version,
+        kv: NewKv,
+    ) -> Result<Option<u64>, IngestError> {
+        self.in_turn(move |components| {
+            if components.store.content_hash(&document.id)? != Some(made_from) {
+                return Ok(None);
+            }
+            let seq = components.store.commit_document(&document, kv.blobs)?;
+            write_index(components).set_version(&document.id, document.content_hash);
+            Ok(Some(seq))
+        })
+        .await
+    }
+
+    /// Changes store and index where blocking is allowed, after the changes that came before. It is finished although
+    /// the caller may have gone.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Components) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        let (components, turn) = (self.components.clone(), Arc::clone(&self.turn));
         blocking(move || {
-            let _turn = turn;
-            let seq = store.commit_document(&document, blobs)?;
-            Ok((document, seq))
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&components)
         })
         .await
     }
@@ -249,6 +290,25 @@ impl Prepared {
             no_kv,
         }
     }
+}
+
+/// Whether there is anything to do for a document, and what.
+fn look(components: &Components, source: SourceDocument, no_kv: bool) -> Result<Look, IngestError> {
+    prepare::check(components, &source)?;
+    let earlier = match prepare::known_version(components, &source, no_kv)? {
+        None => None,
+        Some(Known::Outdated(earlier)) => Some(earlier),
+        Some(Known::Unchanged(document)) => {
+            return Ok(Look::Known(outcome(Change::Unchanged, &document)));
+        }
+        Some(Known::Unconditioned(document, waiting)) => {
+            return Ok(Look::Known(IngestOutcome {
+                unconditioned: Some(waiting),
+                ..outcome(Change::Replaced, &document)
+            }));
+        }
+    };
+    prepare::prepare(components, source, earlier.as_ref()).map(Look::New)
 }
 
 /// The outcome for a document of which nothing is written.
@@ -267,6 +327,11 @@ fn outcome(change: Change, document: &Document) -> IngestOutcome {
         seq: None,
         unconditioned: None,
     }
+}
+
+fn write_index(components: &Components) -> RwLockWriteGuard<'_, SearchIndex> {
+    let index = components.index.write();
+    index.unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Runs disk or tokenizer work where blocking is allowed.

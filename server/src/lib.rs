@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod notes;
 pub mod pipeline;
 pub mod prompt;
+pub mod search_index;
 pub mod sources;
 pub mod tier;
 mod tuned;

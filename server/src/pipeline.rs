@@ -85,7 +85,8 @@ impl Pipeline {
 
     /// Answers one query. This function is the system; everything else is a detail of one line of it.
     ///
-    /// Dropping the future, or the receiver of `events`, stops the work within one decode step.
+    /// Dropping the receiver of `events` stops the work within one decode step, but for the planning: what was begun on
+    /// the blocking pool cannot be stopped, and the future ends after it, so that whoever counts answers counts it too.
     ///
     /// # Errors
     /// [`AnswerError`]. Missing, corrupt or foreign KV is never one: such a chunk is computed instead.
@@ -126,7 +127,7 @@ impl Pipeline {
             foreseen: choice.map(|choice| Foreseen::new(&choice, arrived.elapsed(), watch.queue())),
         };
         // Layer by layer: blend hits, compute misses; a bad block replans.
-        let mut generation = self.engine.fuse(request).await?;
+        let mut generation = events.while_read(self.engine.fuse(request)).await?;
         let ttft = arrived.elapsed();
         let report = generation.report.clone();
         watch.learn(&report);
@@ -159,7 +160,7 @@ impl Pipeline {
     /// # Errors
     /// As [`Pipeline::answer`].
     pub async fn answer_whole(&self, query: Query) -> Result<Answer, AnswerError> {
-        let (sender, receiver) = event_channel();
+        let (sender, receiver) = event_channel(query.deadline);
         let answering = async {
             let finished = self.answer(query, &sender).await;
             drop(sender); // ends the collection below

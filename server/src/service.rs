@@ -8,7 +8,9 @@ use ragweave_proto::v1;
 use ragweave_proto::v1::rag_service_server::RagService;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 mod admission;
@@ -31,9 +33,11 @@ use answer::AnswerStream;
 
 /// IngestDocuments calls that may be open at once; each holds one document in memory.
 const MAX_INGEST_STREAMS: usize = 4;
-/// Retrieve, GetDocument, ListDocuments, GetStats and DeleteDocument calls that may run at once, all together: each may
-/// hold a thread and a whole response.
-const MAX_SHORT_CALLS: usize = 64;
+/// Retrieve, GetDocument, ListDocuments and GetStats calls that may run at once, all together: each may hold a thread and
+/// a whole response.
+const MAX_READS: usize = 64;
+/// DeleteDocument calls that may run at once: commits take turns, and reads must not wait with them.
+const MAX_DELETES: usize = 16;
 
 /// The service over one set of components. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -47,8 +51,8 @@ struct Shared {
     ingestor: Ingestor,
     answers: Admission,
     ingests: Admission,
-    /// All other calls.
-    short_calls: Admission,
+    reads: Admission,
+    deletes: Admission,
     /// No new calls are taken.
     draining: CancellationToken,
     /// Running calls end now.
@@ -64,11 +68,13 @@ impl Service {
         let max_answers = components.config.limits.max_queue;
         let shared = Shared {
             pipeline: Pipeline::new(components),
-            ingestor: Ingestor::new(components),
+            ingestor: Ingestor::new(components)
+                .waiting_at_most(components.config.limits.max_engine_wait),
             components: components.clone(),
             answers: Admission::new(max_answers),
             ingests: Admission::new(MAX_INGEST_STREAMS),
-            short_calls: Admission::new(MAX_SHORT_CALLS),
+            reads: Admission::new(MAX_READS),
+            deletes: Admission::new(MAX_DELETES),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             started: Instant::now(),
@@ -137,19 +143,40 @@ impl Service {
         )
     }
 
-    /// Runs store reads off the async threads. The place is taken until they end, also when the caller has gone.
-    async fn off_thread<T: Send + 'static>(
+    /// Runs a call that sends one response, until its deadline. It is a task of its own: its place is taken until it has
+    /// ended, also when the caller has gone or the deadline has passed.
+    async fn short_call<T: Send + 'static, E: Into<Problem> + Send + 'static>(
         &self,
+        (metadata, door): (&MetadataMap, &Admission),
+        work: impl Future<Output = Result<T, E>> + Send + 'static,
+    ) -> Result<T, Status> {
+        let permit = self.admit(door)?;
+        let started = Instant::now();
+        let deadline = deadline::of(metadata, self.components().config.limits.max_deadline)?;
+        let working = tokio::spawn(async move {
+            let _permit = permit;
+            work.await
+        });
+        match timeout_at(deadline.into(), working).await {
+            Ok(Ok(done)) => Ok(done.map_err(Into::into)?),
+            Ok(Err(panic)) => Err(Problem::internal(panic).into()),
+            Err(_) => Err(Problem::too_late(started.elapsed()).into()),
+        }
+    }
+
+    /// A short call that reads the store, off the async threads.
+    async fn read<T: Send + 'static>(
+        &self,
+        metadata: &MetadataMap,
         work: impl FnOnce(&Components) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Status> {
-        let permit = self.admit(&self.shared.short_calls)?;
         let service = self.clone();
-        let done = spawn_blocking(move || {
-            let _permit = permit;
-            work(service.components())
-        })
-        .await;
-        Ok(done.unwrap_or_else(|panic| Err(Problem::internal(panic)))?)
+        let reading = async move {
+            let done = spawn_blocking(move || work(service.components())).await;
+            done.unwrap_or_else(|panic| Err(Problem::internal(panic)))
+        };
+        self.short_call((metadata, &self.shared.reads), reading)
+            .await
     }
 }
 
@@ -181,19 +208,16 @@ impl RagService for Service {
         &self,
         request: Request<v1::RetrieveRequest>,
     ) -> Result<Response<v1::RetrieveResponse>, Status> {
-        let permit = self.admit(&self.shared.short_calls)?;
+        let (metadata, _, request) = request.into_parts();
         let config = &self.components().config;
         let max_model_len = self.components().engine.model().max_model_len;
-        let query = convert::search_query(request.into_inner(), config, max_model_len);
+        let query = convert::search_query(request, config, max_model_len);
         let query = query.map_err(Problem::from)?;
-        // A task of its own keeps the place until the search has ended, also when the caller has gone.
         let service = self.clone();
-        let searching = tokio::spawn(async move {
-            let _permit = permit;
-            service.shared.pipeline.retrieve(query).await
-        });
-        let passages = searching.await.map_err(Problem::internal)?;
-        let passages = passages.map_err(Problem::from)?;
+        let searching = async move { service.shared.pipeline.retrieve(query).await };
+        let passages = self
+            .short_call((&metadata, &self.shared.reads), searching)
+            .await?;
         let sources = passages.into_iter().map(convert::source).collect();
         Ok(Response::new(v1::RetrieveResponse { sources }))
     }
@@ -203,8 +227,8 @@ impl RagService for Service {
         request: Request<Streaming<v1::IngestDocumentsRequest>>,
     ) -> Result<Response<v1::IngestDocumentsResponse>, Status> {
         let _permit = self.admit(&self.shared.ingests)?;
-        let max_bytes = self.components().config.limits.max_document_bytes;
-        let ingesting = ingest::documents(&self.shared.ingestor, request.into_inner(), max_bytes);
+        let limits = &self.components().config.limits;
+        let ingesting = ingest::documents(&self.shared.ingestor, request.into_inner(), limits);
         tokio::select! {
             response = ingesting => response.map(Response::new),
             () = self.shared.stopping.cancelled() => Err(Problem::shutting_down().into()),
@@ -215,27 +239,27 @@ impl RagService for Service {
         &self,
         request: Request<v1::DeleteDocumentRequest>,
     ) -> Result<Response<v1::DeleteDocumentResponse>, Status> {
-        let _permit = self.admit(&self.shared.short_calls)?;
-        let id = request.into_inner().document_id;
-        match self
-            .shared
-            .ingestor
-            .delete(&id)
-            .await
-            .map_err(Problem::from)?
-        {
-            true => Ok(Response::new(v1::DeleteDocumentResponse {})),
-            false => Err(Problem::document_not_found(&id).into()),
-        }
+        let (metadata, _, request) = request.into_parts();
+        let (service, id) = (self.clone(), request.document_id);
+        let deleting = async move {
+            match service.shared.ingestor.delete(&id).await? {
+                true => Ok(v1::DeleteDocumentResponse {}),
+                false => Err(Problem::document_not_found(&id)),
+            }
+        };
+        let deleted = self.short_call((&metadata, &self.shared.deletes), deleting);
+        Ok(Response::new(deleted.await?))
     }
 
     async fn list_documents(
         &self,
         request: Request<v1::ListDocumentsRequest>,
     ) -> Result<Response<v1::ListDocumentsResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         let page = self
-            .off_thread(move |components| documents::list(components, &request))
+            .read(&metadata, move |components| {
+                documents::list(components, &request)
+            })
             .await?;
         Ok(Response::new(page))
     }
@@ -244,18 +268,20 @@ impl RagService for Service {
         &self,
         request: Request<v1::GetDocumentRequest>,
     ) -> Result<Response<v1::GetDocumentResponse>, Status> {
-        let id = request.into_inner().document_id;
+        let (metadata, _, request) = request.into_parts();
         let document = self
-            .off_thread(move |components| documents::get(components, &id))
+            .read(&metadata, move |components| {
+                documents::get(components, &request.document_id)
+            })
             .await?;
         Ok(Response::new(document))
     }
 
     async fn get_stats(
         &self,
-        _request: Request<v1::GetStatsRequest>,
+        request: Request<v1::GetStatsRequest>,
     ) -> Result<Response<v1::GetStatsResponse>, Status> {
-        let store = self.off_thread(stats::store).await?;
+        let store = self.read(request.metadata(), stats::store).await?;
         let response = v1::GetStatsResponse {
             model: Some(stats::model(self.components())),
             store: Some(store),

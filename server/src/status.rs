@@ -101,6 +101,16 @@ impl Problem {
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
     }
 
+    /// A call that was not answered by its deadline.
+    pub fn too_late(waited: Duration) -> Self {
+        let message = format!(
+            "not answered within its deadline, {:.1} s after it came; ask again with a later one, at most \
+             limits.max_deadline_s",
+            waited.as_secs_f64()
+        );
+        Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
+    }
+
     /// The server has been told to stop.
     pub fn shutting_down() -> Self {
         Self::new(
@@ -160,6 +170,9 @@ impl From<AnswerError> for Problem {
             }
             AnswerError::CorpusEmpty => Self::new(Code::FailedPrecondition, "CORPUS_EMPTY", error),
             AnswerError::CallerGone => Self::new(Code::Cancelled, "CANCELLED", error),
+            AnswerError::ReaderTooSlow => {
+                Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", error)
+            }
             AnswerError::ShuttingDown => Self::shutting_down(),
             AnswerError::Internal { message } => Self::internal(message),
         }
@@ -174,6 +187,9 @@ impl From<IngestError> for Problem {
             IngestError::Prompt(error) => error.into(),
             IngestError::Engine(error) => error.into(),
             IngestError::Store(error) => error.into(),
+            IngestError::EngineBusy { .. } | IngestError::TooSlow { .. } => {
+                Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", error)
+            }
             IngestError::ForeignStore => {
                 Self::new(Code::FailedPrecondition, "STORE_READ_ONLY", error)
             }

@@ -165,7 +165,7 @@ async fn ask(
     start: Instant,
     at: Duration,
 ) -> Result<Trace, AnswerError> {
-    let (sender, mut events) = event_channel();
+    let (sender, mut events) = event_channel(query.deadline);
     let answering = async {
         let finished = pipeline.answer(query, &sender).await;
         drop(sender); // ends the listening below

@@ -150,7 +150,8 @@ impl FlatIndex {
     ) -> Result<Vec<Scored>, RetrieverError> {
         query.check()?;
         let mut scores = self.vectors.scores(query, &self.rows, self.n_dead)?;
-        scores.retain(|&(row, _)| filter.passes(&self.rows[row as usize]));
+        let passes = |row: &Row| filter.passes(&row.document_id, &row.metadata);
+        scores.retain(|&(row, _)| passes(&self.rows[row as usize]));
         let chunk_id = |row: u32| &*self.rows[row as usize].chunk_id;
         let best = rank::best_first(scores, top_k, chunk_id);
         let scored = best
@@ -208,13 +209,14 @@ impl Row {
 }
 
 impl Filter {
-    fn passes(&self, row: &Row) -> bool {
-        let wanted = |ids: &BTreeSet<String>| ids.contains(&*row.document_id);
+    /// Whether the chunks of this document may be found.
+    pub fn passes(&self, document_id: &str, metadata: &BTreeMap<String, String>) -> bool {
+        let wanted = |ids: &BTreeSet<String>| ids.contains(document_id);
         self.document_ids.as_ref().is_none_or(wanted)
             && self
                 .metadata
                 .iter()
-                .all(|(key, value)| row.metadata.get(key) == Some(value))
+                .all(|(key, value)| metadata.get(key) == Some(value))
     }
 }
 

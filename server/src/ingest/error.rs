@@ -1,5 +1,7 @@
 //! Why a document was not ingested, and whether the next one has a chance.
 
+use std::time::Duration;
+
 use ragweave_engine::EngineError;
 use ragweave_retriever::RetrieverError;
 use ragweave_store::StoreError;
@@ -26,6 +28,15 @@ pub enum IngestError {
     /// The data directory was opened with `--allow-recompute` and is another model's.
     #[error("documents cannot be added to a store of another model; use another --data directory")]
     ForeignStore,
+    /// Requests come first, and they left the engine no time.
+    #[error(
+        "the engine had no time for a chunk's KV within limits.max_engine_wait_s ({} s); send the document again when fewer \
+         requests run, or with skip_kv", limit.as_secs()
+    )]
+    EngineBusy { limit: Duration },
+    #[error("not committed within limits.max_document_s ({} s) of its first part; send it again in smaller documents, or \
+         with skip_kv", limit.as_secs())]
+    TooSlow { limit: Duration },
     #[error("a worker of the ingest panicked: {message}; this is a bug")]
     Panicked { message: String },
 }
@@ -34,7 +45,12 @@ impl IngestError {
     /// Whether the next document would meet the same error, so that a run should stop.
     pub fn is_fatal(&self) -> bool {
         match self {
-            Self::Empty | Self::TooLarge { .. } | Self::Retriever(_) | Self::Prompt(_) => false,
+            Self::Empty
+            | Self::TooLarge { .. }
+            | Self::Retriever(_)
+            | Self::Prompt(_)
+            | Self::EngineBusy { .. }
+            | Self::TooSlow { .. } => false,
             Self::Engine(error) => !matches!(
                 error,
                 EngineError::PromptTooLong { .. } | EngineError::InvalidRequest { .. }

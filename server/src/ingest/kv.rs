@@ -2,52 +2,77 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ragweave_engine::ChunkKv;
-use ragweave_store::{BlobKey, Document, PendingBlob};
+use ragweave_engine::{ChunkKv, EngineError};
+use ragweave_store::{BlobKey, ChunkRecord, Document, PendingBlob, Store, StoreError};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::{IngestError, Ingestor, blocking, joined};
 use crate::components::Components;
 use crate::notes::notes_of;
 
-/// What a document's KV came to.
+/// The KV written for a document and not committed yet.
 #[derive(Default)]
 pub(super) struct NewKv {
     pub(super) blobs: Vec<PendingBlob>,
     pub(super) bytes: u64,
+    /// Per key written, the notes of its chunk. Chunks of one document can be equal, and share their KV.
+    notes: HashMap<BlobKey, Vec<u8>>,
+}
+
+impl NewKv {
+    /// Whether every chunk of the document has its KV, here or in the store.
+    pub(super) fn completes(&self, store: &Store, document: &Document) -> Result<bool, StoreError> {
+        for chunk in &document.chunks {
+            if !self.notes.contains_key(&chunk.key) && !store.contains_blob(&chunk.key)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 impl Ingestor {
-    /// Computes and writes the KV that the store lacks. A chunk is written while the next one is computed.
-    pub(super) async fn compute_kv(&self, document: &mut Document) -> Result<NewKv, IngestError> {
-        let bytes_before = self.counters.kv_bytes();
-        let mut blobs = Vec::new();
+    /// Computes and writes the KV that the store lacks and `kv` does not hold yet. A chunk is written while the next one
+    /// is computed.
+    pub(super) async fn complete(
+        &self,
+        document: &mut Document,
+        kv: &mut NewKv,
+    ) -> Result<(), IngestError> {
         let mut writing: Option<JoinHandle<Result<PendingBlob, IngestError>>> = None;
-        // Chunks of one document can be equal, and share their KV.
-        let mut notes_made: HashMap<BlobKey, Vec<u8>> = HashMap::new();
         for chunk in &mut document.chunks {
-            if notes_made.contains_key(&chunk.key) || self.has_blob(chunk.key).await? {
+            if kv.notes.contains_key(&chunk.key) || self.has_blob(chunk.key).await? {
                 self.counters.add(chunk.token_ids.len(), 0);
             } else {
-                let Components { engine, prompt, .. } = &self.components;
-                let (prefix, ids) = (prompt.conditioning_prefix(), chunk.token_ids.clone());
-                let neighbours = chunk.conditioning_ids.clone();
-                let kv = engine.chunk_kv_among(prefix, neighbours, ids).await?;
-                notes_made.insert(chunk.key, notes_of(&kv));
-                if let Some(previous) = writing.replace(self.write(chunk.key, kv)) {
-                    blobs.push(joined(previous).await?);
+                let computed = self.compute(chunk).await?;
+                kv.notes.insert(chunk.key, notes_of(&computed));
+                kv.bytes += kv_bytes(&computed);
+                if let Some(previous) = writing.replace(self.write(chunk.key, computed)) {
+                    kv.blobs.push(joined(previous).await?);
                 }
             }
-            if let Some(notes) = notes_made.get(&chunk.key) {
+            if let Some(notes) = kv.notes.get(&chunk.key) {
                 chunk.notes.clone_from(notes);
             }
         }
         if let Some(last) = writing {
-            blobs.push(joined(last).await?);
+            kv.blobs.push(joined(last).await?);
         }
-        let bytes = self.counters.kv_bytes() - bytes_before;
-        Ok(NewKv { blobs, bytes })
+        Ok(())
+    }
+
+    /// The KV of a chunk, once the engine has time for it.
+    async fn compute(&self, chunk: &ChunkRecord) -> Result<ChunkKv, IngestError> {
+        let Components { engine, prompt, .. } = &self.components;
+        let (prefix, ids) = (prompt.conditioning_prefix(), chunk.token_ids.clone());
+        let computing = engine.chunk_kv_among(prefix, chunk.conditioning_ids.clone(), ids);
+        match self.max_engine_wait {
+            Some(limit) => in_time(limit, computing).await,
+            None => Ok(computing.await?),
+        }
     }
 
     async fn has_blob(&self, key: BlobKey) -> Result<bool, IngestError> {
@@ -60,9 +85,24 @@ impl Ingestor {
         let counters = Arc::clone(&self.counters);
         spawn_blocking(move || {
             let blob = components.append_kv(key, &kv)?;
-            let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
-            counters.add(kv.token_ids.len(), bytes as u64);
+            counters.add(kv.token_ids.len(), kv_bytes(&kv));
             Ok(blob)
         })
+    }
+}
+
+/// Bytes of a chunk's KV over all layers, without the padding of the record.
+fn kv_bytes(kv: &ChunkKv) -> u64 {
+    let layers = kv.layers.iter();
+    layers.map(|(k, v)| (k.len() + v.len()) as u64).sum()
+}
+
+async fn in_time(
+    limit: Duration,
+    computing: impl Future<Output = Result<ChunkKv, EngineError>>,
+) -> Result<ChunkKv, IngestError> {
+    match timeout(limit, computing).await {
+        Ok(kv) => Ok(kv?),
+        Err(_) => Err(IngestError::EngineBusy { limit }),
     }
 }

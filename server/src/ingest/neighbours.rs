@@ -7,12 +7,13 @@
 
 use std::sync::PoisonError;
 
-use ragweave_retriever::{Embedding, Filter, Scored};
+use ragweave_retriever::{Embedding, Filter};
 use ragweave_store::{ChunkRecord, Document};
 
 use super::IngestError;
 use crate::components::Components;
 use crate::config::MAX_NEIGHBOURS;
+use crate::search_index::{Hit, Version};
 
 /// A document that is in the store without the neighbours its chunks should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,28 +49,30 @@ pub(super) fn is_of_content(document: &Document, content: &[u8; 32]) -> bool {
     (0..=MAX_NEIGHBOURS).any(|n| document.content_hash == conditioned_hash(content, n))
 }
 
-/// The stored document with neighbours for every chunk; `None` if it has been removed or replaced since.
+/// The stored document with neighbours for every chunk, and the version it is made from; `None` if it has been removed or
+/// replaced since.
 pub(super) fn with_neighbours(
     components: &Components,
     waiting: &Unconditioned,
-) -> Result<Option<Document>, IngestError> {
+) -> Result<Option<(Document, Version)>, IngestError> {
     let Some(mut document) = components.store.document(&waiting.document_id)? else {
         return Ok(None);
     };
     if !is_of_content(&document, &waiting.content) {
         return Ok(None);
     }
+    let version = document.content_hash;
     document.content_hash = conditioned_hash(&waiting.content, components.config.ingest.neighbours);
     for chunk in &mut document.chunks {
         let similar = most_similar(components, chunk)?;
         let conditioning_ids = neighbour_ids(components, chunk, &similar)?;
         place(components, chunk, conditioning_ids);
     }
-    Ok(Some(document))
+    Ok(Some((document, version)))
 }
 
 /// Other chunks similar to this one, best first, some more than are wanted. A chunk without a vector has none.
-fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Scored>, IngestError> {
+fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Hit>, IngestError> {
     if chunk.vector.is_empty() {
         return Ok(Vec::new());
     }
@@ -81,7 +84,7 @@ fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Scor
         .unwrap_or_else(PoisonError::into_inner);
     // More than are wanted, because the chunk finds itself too, and copies of its text are left out.
     let mut similar = index.search(&own, 2 * n + 1, &Filter::default())?;
-    similar.retain(|scored| scored.chunk_id != chunk.id);
+    similar.retain(|hit| hit.scored.chunk_id != chunk.id);
     Ok(similar)
 }
 
@@ -90,10 +93,10 @@ fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Scor
 fn neighbour_ids(
     components: &Components,
     chunk: &ChunkRecord,
-    similar: &[Scored],
+    similar: &[Hit],
 ) -> Result<Vec<u32>, IngestError> {
     let mut neighbours = Vec::with_capacity(similar.len());
-    for scored in similar {
+    for Hit { scored, .. } in similar {
         // `None` where a document was removed by somebody else since the search.
         let neighbour = components.store.chunk(&scored.chunk_id)?;
         let ids = neighbour.map(|neighbour| neighbour.record.token_ids);

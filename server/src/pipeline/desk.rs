@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use ragweave_engine::{
     ChunkState, EngineError, FuseRequest, FusionPlan, LayerSource, Mode, PromptSegments, Tier,
 };
-use ragweave_retriever::Scored;
+use ragweave_retriever::{Embedding, Filter};
 use ragweave_store::{BlobKey, StoredChunk};
 
 use super::backfill::Fill;
@@ -17,7 +17,11 @@ use crate::components::Components;
 use crate::config::Order;
 use crate::controller::{Choice, Controller, ModeChoice, Spare};
 use crate::notes::ChunkNotes;
+use crate::search_index::Hit;
 use crate::sources::BlobSource;
+
+/// Searches until one finds only what the store still holds; the last one leaves out what it does not.
+const MAX_SEARCHES: usize = 8;
 
 /// A chunk, where it comes from and what it is in this prompt format.
 #[derive(Debug, Clone)]
@@ -118,20 +122,16 @@ impl Desk {
         let start = Instant::now();
         let embedding = self.components.embedder.embed_query(question)?;
         let embed = start.elapsed();
-        let scored = {
-            let index = self
-                .components
-                .index
-                .read()
-                .unwrap_or_else(PoisonError::into_inner);
-            if index.is_empty() {
-                return Err(AnswerError::CorpusEmpty);
+        let mut passages = Vec::new();
+        for _ in 0..MAX_SEARCHES {
+            let hits = self.hits(&embedding, search)?;
+            let n_hits = hits.len();
+            passages = self.load(hits, &search.filter)?;
+            if passages.len() == n_hits {
+                break;
             }
-            index.search(&embedding, search.top_k, &search.filter)?
-        };
-        let mut passages = Vec::with_capacity(scored.len());
-        for scored in scored {
-            passages.extend(self.scored(&scored)?);
+            // A document is being replaced or removed; the index will follow the store in a moment.
+            std::thread::yield_now();
         }
         let times = FindTimes {
             embed,
@@ -140,12 +140,32 @@ impl Desk {
         Ok(Found { passages, times })
     }
 
-    /// `None` where the document was removed between the search and this look at the store.
-    fn scored(&self, scored: &Scored) -> Result<Option<Passage>, AnswerError> {
-        let chunk = self.components.store.chunk(&scored.chunk_id)?;
-        chunk
-            .map(|chunk| self.passage(chunk, Some(scored.score)))
-            .transpose()
+    fn hits(&self, embedding: &Embedding, search: &Search) -> Result<Vec<Hit>, AnswerError> {
+        let index = self
+            .components
+            .index
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if index.is_empty() {
+            return Err(AnswerError::CorpusEmpty);
+        }
+        Ok(index.search(embedding, search.top_k, &search.filter)?)
+    }
+
+    /// The chunks that were found, as far as the store still holds what was searched: text of another version may not be
+    /// what the filter lets through.
+    fn load(&self, hits: Vec<Hit>, filter: &Filter) -> Result<Vec<Passage>, AnswerError> {
+        let mut passages = Vec::with_capacity(hits.len());
+        for Hit { scored, version } in hits {
+            let chunk = self.components.store.chunk(&scored.chunk_id)?;
+            let searched = chunk.filter(|chunk| {
+                chunk.content_hash == version && filter.passes(&chunk.document_id, &chunk.metadata)
+            });
+            if let Some(chunk) = searched {
+                passages.push(self.passage(chunk, Some(scored.score))?);
+            }
+        }
+        Ok(passages)
     }
 
     fn named(&self, id: &str) -> Result<Passage, AnswerError> {

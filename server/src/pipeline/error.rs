@@ -32,6 +32,9 @@ pub enum AnswerError {
     /// The reader of the answer went away, or took nothing for too long.
     #[error("the caller stopped reading the answer")]
     CallerGone,
+    /// The reader took the answer so slowly that its deadline passed.
+    #[error("the deadline passed while the answer was being read")]
+    ReaderTooSlow,
     /// The server's drain limit passed before the answer was complete.
     #[error("the server is shutting down")]
     ShuttingDown,

@@ -1,9 +1,11 @@
 //! What a caller hears of an answer: started, deltas, finished; and the bounded channel they travel on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ragweave_engine::{FinishReason, FinishReport, FuseReport, FuseTimings, TokenLogprob};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::time::timeout;
 
 use super::desk::{FindTimes, Layout, Passage};
 use super::{AnswerError, Query};
@@ -105,12 +107,14 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct EventSender {
     channel: mpsc::Sender<AnswerEvent>,
+    /// When the reader must have taken all of it; a slow one holds a place that others wait for.
+    deadline: Option<Instant>,
 }
 
-/// A bounded channel for one answer.
-pub fn event_channel() -> (EventSender, mpsc::Receiver<AnswerEvent>) {
+/// A bounded channel for one answer, which must be out by `deadline`.
+pub fn event_channel(deadline: Option<Instant>) -> (EventSender, mpsc::Receiver<AnswerEvent>) {
     let (channel, receiver) = mpsc::channel(UNREAD_EVENTS);
-    (EventSender { channel }, receiver)
+    (EventSender { channel, deadline }, receiver)
 }
 
 /// What was known of an answer before the engine was asked.
@@ -137,16 +141,34 @@ impl Foreseen {
 }
 
 impl EventSender {
+    /// Hands an event to the reader, who may let it wait until the deadline, and at most [`STALL_LIMIT`].
     pub(super) async fn send(&self, event: AnswerEvent) -> Result<(), AnswerError> {
-        self.channel
-            .send_timeout(event, STALL_LIMIT)
-            .await
-            .map_err(|_| AnswerError::CallerGone)
+        let event = match self.channel.try_send(event) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(AnswerError::CallerGone),
+            Err(TrySendError::Full(event)) => event,
+        };
+        let left = self
+            .deadline
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let patience = left.map_or(STALL_LIMIT, |left| left.min(STALL_LIMIT));
+        match timeout(patience, self.channel.send(event)).await {
+            Ok(sent) => sent.map_err(|_| AnswerError::CallerGone),
+            Err(_) if patience < STALL_LIMIT => Err(AnswerError::ReaderTooSlow),
+            Err(_) => Err(AnswerError::CallerGone),
+        }
     }
 
-    /// Resolves when the reader has gone away.
-    pub async fn closed(&self) {
-        self.channel.closed().await;
+    /// What `work` gives, unless the reader goes away first.
+    pub(super) async fn while_read<T, E: Into<AnswerError>>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, AnswerError> {
+        tokio::select! {
+            biased;
+            () = self.channel.closed() => Err(AnswerError::CallerGone),
+            done = work => done.map_err(Into::into),
+        }
     }
 }
 
@@ -229,5 +251,47 @@ impl Answer {
             started: started?,
             finished: finished?,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn delta() -> AnswerEvent {
+        AnswerEvent::Delta(Delta {
+            text: "x".to_owned(),
+            token_ids: vec![1],
+            logprobs: Vec::new(),
+        })
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_trickles_is_given_up_at_the_deadline() {
+        let deadline = Instant::now() + Duration::from_millis(50);
+        let (sender, mut receiver) = event_channel(Some(deadline));
+        let reading = tokio::spawn(async move {
+            while receiver.recv().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let error = loop {
+            if let Err(error) = sender.send(delta()).await {
+                break error;
+            }
+        };
+        assert!(matches!(error, AnswerError::ReaderTooSlow), "{error}");
+        drop(sender);
+        reading.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_keeps_up_hears_the_end_after_the_deadline_too() {
+        let (sender, mut receiver) = event_channel(Some(Instant::now()));
+        sender.send(delta()).await.unwrap();
+        assert!(receiver.recv().await.is_some());
+        drop(receiver);
+        let error = sender.send(delta()).await.unwrap_err();
+        assert!(matches!(error, AnswerError::CallerGone), "{error}");
     }
 }

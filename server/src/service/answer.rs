@@ -1,12 +1,15 @@
 //! The stream of one Generate: the pipeline runs as a task, the stream passes its events on. Dropping the stream
-//! drops the events' receiver, which ends the task, its engine work and its permit.
+//! drops the events' receiver, which ends the task, its engine work and its permit; planning that has begun is waited
+//! for first, so that a client that sends and resets cannot have more prompts planned than there are places.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
 
 use ragweave_proto::v1;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::{Sleep, sleep_until};
 use tokio_stream::Stream;
 use tonic::Status;
 
@@ -16,19 +19,39 @@ use crate::convert;
 use crate::pipeline::{AnswerError, AnswerEvent, EventSender, Query, event_channel};
 use crate::status::Problem;
 
+/// After its deadline the task has this long to say so itself; it cannot where its planning hangs.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Events of one answer, and at the end its error if it has one.
 pub struct AnswerStream {
     events: mpsc::Receiver<AnswerEvent>,
+    started: Instant,
+    /// When the task is not waited for any longer.
+    end: Option<Pin<Box<Sleep>>>,
     /// `None` once its outcome was passed on.
     task: Option<JoinHandle<Result<(), AnswerError>>>,
 }
 
 impl AnswerStream {
     pub(super) fn start(service: Service, query: Query, permit: Permit) -> Self {
-        let (sender, events) = event_channel();
+        let (sender, events) = event_channel(query.deadline);
+        let end = |deadline: Instant| Box::pin(sleep_until((deadline + GRACE).into()));
         Self {
             events,
+            started: Instant::now(),
+            end: query.deadline.map(end),
             task: Some(tokio::spawn(run(service, query, permit, sender))),
+        }
+    }
+
+    /// The next event, or the task's outcome.
+    fn poll_task(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<v1::GenerateResponse, Status>>> {
+        match ready!(self.events.poll_recv(context)) {
+            Some(event) => Poll::Ready(Some(Ok(convert::event(event)))),
+            None => self.poll_outcome(context).map(|status| status.map(Err)),
         }
     }
 
@@ -51,10 +74,18 @@ impl Stream for AnswerStream {
     type Item = Result<v1::GenerateResponse, Status>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        match ready!(self.events.poll_recv(context)) {
-            Some(event) => Poll::Ready(Some(Ok(convert::event(event)))),
-            None => self.poll_outcome(context).map(|status| status.map(Err)),
+        if let Poll::Ready(item) = self.poll_task(context) {
+            return Poll::Ready(item);
         }
+        let Some(end) = &mut self.end else {
+            return Poll::Pending;
+        };
+        ready!(end.as_mut().poll(context));
+        // What is heard no more stops the task as soon as it can; nobody waits for it.
+        self.events.close();
+        (self.task, self.end) = (None, None);
+        let problem = Problem::too_late(self.started.elapsed());
+        Poll::Ready(Some(Err(problem.into_status())))
     }
 }
 
@@ -67,7 +98,6 @@ async fn run(
     let request_id = query.request_id.clone();
     let outcome = tokio::select! {
         outcome = service.shared.pipeline.answer(query, &sender) => outcome.map(drop),
-        () = sender.closed() => Err(AnswerError::CallerGone),
         () = service.shared.stopping.cancelled() => Err(AnswerError::ShuttingDown),
     };
     permit.end(match &outcome {

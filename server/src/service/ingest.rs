@@ -1,14 +1,15 @@
 //! IngestDocuments: headers and text parts of a stream become documents, one at a time in memory.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::ingest_documents_request::Part;
 use ragweave_retriever::SourceDocument;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Status, Streaming};
 
+use crate::config::Limits;
 use crate::convert;
 use crate::ingest::{Change, IngestError, IngestOptions, IngestOutcome, Ingestor, Unconditioned};
 use crate::status::Problem;
@@ -28,6 +29,8 @@ const PART_IDLE_LIMIT: Duration = Duration::from_secs(60);
 struct Arriving {
     document: SourceDocument,
     options: IngestOptions,
+    /// When its first part came.
+    since: Instant,
     /// All bytes announced so far, also those beyond the limit, which are not kept.
     bytes: usize,
 }
@@ -35,7 +38,7 @@ struct Arriving {
 /// One call: what it ingests with, and what came of it.
 struct Call<'a> {
     ingestor: &'a Ingestor,
-    max_bytes: usize,
+    limits: &'a Limits,
     response: v1::IngestDocumentsResponse,
     /// Documents that get their neighbours at the end.
     waiting: Vec<Unconditioned>,
@@ -50,16 +53,16 @@ struct Call<'a> {
 pub(super) async fn documents(
     ingestor: &Ingestor,
     mut parts: Streaming<v1::IngestDocumentsRequest>,
-    max_bytes: usize,
+    limits: &Limits,
 ) -> Result<v1::IngestDocumentsResponse, Status> {
     let mut call = Call {
         ingestor,
-        max_bytes,
+        limits,
         response: v1::IngestDocumentsResponse::default(),
         waiting: Vec::new(),
     };
     let mut arriving: Option<Arriving> = None;
-    while let Some(message) = next_part(&mut parts, PART_IDLE_LIMIT).await? {
+    while let Some(message) = call.next_part(&mut parts, arriving.as_ref()).await? {
         match message.part {
             Some(Part::Header(header)) => {
                 let next = Arriving::new(header)?;
@@ -71,7 +74,7 @@ pub(super) async fn documents(
                 let Some(document) = &mut arriving else {
                     return Err(Problem::invalid("part", "text came before any header").into());
                 };
-                document.take(&text, max_bytes)?;
+                document.take(&text, limits.max_document_bytes)?;
             }
             None => return Err(Problem::invalid("part", "must be a header or text").into()),
         }
@@ -115,6 +118,7 @@ impl Arriving {
         Ok(Self {
             document,
             options,
+            since: Instant::now(),
             bytes: 0,
         })
     }
@@ -136,19 +140,26 @@ impl Arriving {
 }
 
 impl Call<'_> {
+    /// The next part, if it comes before the stream counts as idle, and the document it may belong to as too slow.
+    async fn next_part(
+        &self,
+        parts: &mut Streaming<v1::IngestDocumentsRequest>,
+        arriving: Option<&Arriving>,
+    ) -> Result<Option<v1::IngestDocumentsRequest>, Status> {
+        let limit = self.limits.max_document_time;
+        let left = arriving.map(|document| limit.saturating_sub(document.since.elapsed()));
+        match left {
+            Some(left) if left < PART_IDLE_LIMIT => match timeout(left, parts.next()).await {
+                Ok(part) => part.transpose(),
+                Err(_) => Err(Problem::from(IngestError::TooSlow { limit }).into()),
+            },
+            _ => next_part(parts, PART_IDLE_LIMIT).await,
+        }
+    }
+
     async fn ingest(&mut self, arrived: Arriving) -> Result<(), Problem> {
         let document_id = arrived.document.id.clone();
-        let outcome = if arrived.bytes > self.max_bytes {
-            Err(IngestError::TooLarge {
-                bytes: arrived.bytes,
-                limit: self.max_bytes,
-            })
-        } else {
-            self.ingestor
-                .ingest(arrived.document, &arrived.options)
-                .await
-        };
-        match outcome {
+        match self.outcome(arrived).await {
             Ok(outcome) => {
                 count(&outcome, &mut self.response);
                 self.waiting.extend(outcome.unconditioned);
@@ -161,10 +172,31 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Gives the documents that wait for them their neighbours, and the KV behind those.
+    async fn outcome(&self, arrived: Arriving) -> Result<IngestOutcome, IngestError> {
+        let (bytes, limit) = (arrived.bytes, self.limits.max_document_bytes);
+        if bytes > limit {
+            return Err(IngestError::TooLarge { bytes, limit });
+        }
+        let ingesting = self.ingestor.ingest(arrived.document, &arrived.options);
+        self.in_time(arrived.since, ingesting).await
+    }
+
+    /// What `work` on a document gives, if that is within the time one document may take.
+    async fn in_time<T>(
+        &self,
+        since: Instant,
+        work: impl Future<Output = Result<T, IngestError>>,
+    ) -> Result<T, IngestError> {
+        let limit = self.limits.max_document_time;
+        let done = timeout_at((since + limit).into(), work).await;
+        done.unwrap_or(Err(IngestError::TooSlow { limit }))
+    }
+
+    /// Gives the documents that wait for them their neighbours, and the KV after those.
     async fn condition(&mut self) -> Result<(), Problem> {
         for waiting in std::mem::take(&mut self.waiting) {
-            match self.ingestor.condition(&waiting).await {
+            let conditioning = self.ingestor.condition(&waiting);
+            match self.in_time(Instant::now(), conditioning).await {
                 Ok(outcome) => self.response.kv_bytes += outcome.map_or(0, |done| done.kv_bytes),
                 Err(error) => self.fail(waiting.document_id().to_owned(), error)?,
             }

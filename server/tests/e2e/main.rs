@@ -5,6 +5,7 @@
 
 mod answers;
 mod auto;
+mod concurrent;
 mod documents;
 mod limits;
 mod memory;

@@ -1,0 +1,116 @@
+//! What a search can find: the vector index, and for each document the version whose chunks it shows.
+//!
+//! A document is replaced in the store first and here right after. A search that falls in between finds chunks of the
+//! old version and loads the new one under the same ids; the version tells them apart.
+
+use std::collections::{BTreeMap, HashMap};
+
+use ragweave_retriever::{Embedding, Filter, FlatIndex, RetrieverError, Scored};
+use ragweave_store::Document;
+
+/// A document's content hash.
+pub type Version = [u8; 32];
+
+/// The index and the versions it shows.
+#[derive(Debug, Default)]
+pub struct SearchIndex {
+    index: FlatIndex,
+    versions: HashMap<String, Version>,
+}
+
+/// A found chunk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hit {
+    pub scored: Scored,
+    /// The version of its document that was searched.
+    pub version: Version,
+}
+
+impl SearchIndex {
+    /// An empty index.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of chunks that can be found.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is nothing to find.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// The best chunks that pass the filter, best first; see [`FlatIndex::search`].
+    ///
+    /// # Errors
+    /// As [`FlatIndex::search`].
+    pub fn search(
+        &self,
+        query: &Embedding,
+        top_k: usize,
+        filter: &Filter,
+    ) -> Result<Vec<Hit>, RetrieverError> {
+        let scored = self.index.search(query, top_k, filter)?;
+        let hit = |scored: Scored| {
+            let version = self.versions.get(&scored.document_id).copied();
+            Hit {
+                version: version.unwrap_or_default(),
+                scored,
+            }
+        };
+        Ok(scored.into_iter().map(hit).collect())
+    }
+
+    /// Adds one chunk of a stored document.
+    ///
+    /// # Errors
+    /// As [`FlatIndex::insert`].
+    pub fn insert(
+        &mut self,
+        (chunk_id, document_id): (&str, &str),
+        version: Version,
+        metadata: &BTreeMap<String, String>,
+        embedding: Embedding,
+    ) -> Result<(), RetrieverError> {
+        self.index
+            .insert(chunk_id, document_id, metadata, embedding)?;
+        self.set_version(document_id, version);
+        Ok(())
+    }
+
+    /// Shows a document in place of its earlier version. A chunk without an embedding cannot be found.
+    ///
+    /// # Errors
+    /// As [`FlatIndex::insert`].
+    pub fn replace(
+        &mut self,
+        document: &Document,
+        embeddings: Vec<Option<Embedding>>,
+    ) -> Result<(), RetrieverError> {
+        self.remove(&document.id);
+        for (chunk, embedding) in document.chunks.iter().zip(embeddings) {
+            let Some(embedding) = embedding else { continue };
+            let ids = (chunk.id.as_str(), document.id.as_str());
+            self.insert(ids, document.content_hash, &document.metadata, embedding)?;
+        }
+        Ok(())
+    }
+
+    /// The document has this version now, with the same chunks and vectors.
+    pub fn set_version(&mut self, document_id: &str, version: Version) {
+        match self.versions.get_mut(document_id) {
+            Some(shown) => *shown = version,
+            None => {
+                self.versions.insert(document_id.to_owned(), version);
+            }
+        }
+    }
+
+    /// Removes a document.
+    pub fn remove(&mut self, document_id: &str) {
+        self.index.remove_document(document_id);
+        self.versions.remove(document_id);
+    }
+}

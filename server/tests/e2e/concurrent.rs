@@ -1,0 +1,258 @@
+//! One slow part does not hold the others, and what happens between two steps of a change is seen by nobody.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ragweave_proto::v1;
+use ragweave_retriever::Filter;
+use ragweave_server::ingest::{IngestError, IngestOptions, IngestOutcome, Ingestor};
+use ragweave_server::pipeline::{Context, Query, Search};
+use tokio::task::JoinHandle;
+use tonic::{Code, Status, Streaming};
+
+use crate::site::{FOX, NETS, SWORD, Site, document, hold_index, question};
+
+/// More tokens than any test waits for: the engine is busy, and KV for the store waits.
+const ENDLESS: u32 = 3500;
+const WITH_KV: IngestOptions = IngestOptions { no_kv: false };
+const WITHOUT_KV: IngestOptions = IngestOptions { no_kv: true };
+
+/// A server whose answers may be long, with [`FOX`] in its corpus.
+async fn site(settings: &[&str]) -> Site {
+    let long = ["limits.max_output_tokens=4000"];
+    let settings: Vec<&str> = long.iter().chain(settings).copied().collect();
+    let mut site = Site::empty(&settings).await;
+    site.ingest(&[("fox", FOX)], false).await;
+    site
+}
+
+/// Keeps the engine busy until the stream is dropped.
+async fn occupy(site: &mut Site) -> Streaming<v1::GenerateResponse> {
+    let endless = question("Where does the fox live?", ENDLESS);
+    let mut stream = site.client.generate(endless).await.unwrap().into_inner();
+    stream.message().await.unwrap().unwrap(); // its first event: it runs
+    stream
+}
+
+type Ingesting = JoinHandle<Result<IngestOutcome, IngestError>>;
+
+/// An ingest that waits for the engine, and who does it.
+async fn waiting_ingest(site: &Site, id: &str, text: &str) -> (Arc<Ingestor>, Ingesting) {
+    let ingestor = Arc::new(Ingestor::new(site.service.components()));
+    let (worker, source) = (Arc::clone(&ingestor), document(id, text));
+    let ingesting = tokio::spawn(async move { worker.ingest(source, &WITH_KV).await });
+    tokio::time::sleep(Duration::from_millis(50)).await; // past its first look
+    (ingestor, ingesting)
+}
+
+fn stored_text(site: &Site, id: &str) -> Option<String> {
+    let store = &site.service.components().store;
+    store.document(id).unwrap().map(|document| document.text)
+}
+
+async fn delete(site: &mut Site, id: &str) -> Result<(), Status> {
+    let request = v1::DeleteDocumentRequest {
+        document_id: id.to_owned(),
+    };
+    site.client.delete_document(request).await.map(drop)
+}
+
+async fn retrieve(site: &mut Site) -> Result<usize, Status> {
+    let request = v1::RetrieveRequest {
+        query: "the fox".to_owned(),
+        retrieval: None,
+    };
+    let response = site.client.retrieve(request).await?;
+    Ok(response.into_inner().sources.len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deletes_and_other_ingests_do_not_wait_for_kv() {
+    let mut site = site(&[]).await;
+    let busy = occupy(&mut site).await;
+    let mut client = site.client.clone();
+    let parts = ragweave_server::client::document_parts(document("nets", NETS), false);
+    let parts: Vec<_> = parts.collect();
+    let ingesting =
+        tokio::spawn(async move { client.ingest_documents(tokio_stream::iter(parts)).await });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+
+    let added = site.ingest(&[("sword", SWORD)], true).await;
+    assert_eq!(added.added, 1);
+    delete(&mut site, "sword").await.unwrap();
+    delete(&mut site, "fox").await.unwrap();
+    assert!(!ingesting.is_finished(), "its KV waits for the engine");
+    assert_eq!(stored_text(&site, "nets"), None);
+    drop(busy);
+    let response = ingesting.await.unwrap().unwrap().into_inner();
+    assert_eq!((response.added, response.kv_bytes > 0), (1, true));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wait_for_the_engine_ends_and_fails_one_document_only() {
+    let mut site = site(&["limits.max_engine_wait_s=1"]).await;
+    let _busy = occupy(&mut site).await;
+    let response = site.ingest(&[("nets", NETS)], false).await;
+    assert_eq!((response.added, response.failures.len()), (0, 1));
+    let failure = &response.failures[0];
+    assert_eq!(failure.document_id, "nets");
+    assert_eq!(failure.reason, "DEADLINE_EXCEEDED");
+    assert!(failure.message.contains("limits.max_engine_wait_s"));
+    assert_eq!(stored_text(&site, "nets"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_has_a_deadline_of_its_own() {
+    let mut site = site(&["limits.max_document_s=1"]).await;
+    let busy = occupy(&mut site).await;
+    let response = site.ingest(&[("nets", NETS)], false).await;
+    assert_eq!(response.failures[0].reason, "DEADLINE_EXCEEDED");
+    assert!(response.failures[0].message.contains("max_document_s"));
+    drop(busy);
+    let response = site.ingest(&[("nets", NETS)], false).await;
+    assert_eq!((response.added, response.failures.len()), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_wait_for_a_lock_end_at_their_deadline_and_leave_others_room() {
+    let mut site = site(&["limits.max_deadline_s=1"]).await;
+    let index = hold_index(site.service.components());
+    let mut deletes = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let mut client = site.client.clone();
+        let request = v1::DeleteDocumentRequest {
+            document_id: "fox".to_owned(),
+        };
+        deletes.spawn(async move { client.delete_document(request).await });
+    }
+    // While the deletes wait there is room for reads; those that need no lock are answered.
+    site.client.get_stats(v1::GetStatsRequest {}).await.unwrap();
+    let late = retrieve(&mut site).await.unwrap_err();
+    assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
+    while let Some(delete) = deletes.join_next().await {
+        let code = delete.unwrap().unwrap_err().code();
+        assert!(matches!(
+            code,
+            Code::DeadlineExceeded | Code::ResourceExhausted
+        ));
+    }
+    index.release();
+    // What was late is done all the same, once.
+    while stored_text(&site, "fox").is_some() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_reset_keeps_its_place_until_its_planning_has_ended() {
+    let mut site = site(&["limits.max_queue=2"]).await;
+    let index = hold_index(site.service.components());
+    let ask = || question("Where does the fox live?", 4);
+    for _ in 0..2 {
+        drop(site.client.generate(ask()).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(50)).await; // the server has heard of the resets
+    let refused = site.client.generate(ask()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
+    index.release();
+    let mut activity = site.service.activity();
+    let after = *activity
+        .wait_for(|activity| activity.running == 0)
+        .await
+        .unwrap();
+    assert_eq!((after.cancelled, after.answered), (2, 0));
+    site.ask(ask()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_planning_that_hangs_is_told_at_the_deadline() {
+    let mut site = site(&["limits.max_deadline_s=1"]).await;
+    let index = hold_index(site.service.components());
+    let status = site.ask(question("Where?", 4)).await.unwrap_err();
+    assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}");
+    assert_eq!(site.service.activity().borrow().running, 1);
+    index.release();
+    site.ask(question("Where?", 4)).await.unwrap();
+}
+
+/// Between a commit and the index: the store has the new text, the index still shows the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_search_gives_no_text_that_its_filter_or_its_words_did_not_find() {
+    let site = site(&[]).await;
+    let components = site.service.components();
+    let mut secret = components.store.document("fox").unwrap().unwrap();
+    secret.metadata = [("team".to_owned(), "red".to_owned())].into();
+    secret.text = secret.text.replace("Brindle", "Secrets");
+    secret.content_hash = [7; 32];
+    components
+        .store
+        .commit_document(&secret, Vec::new())
+        .unwrap();
+    let of_fox = Filter {
+        metadata: [("name".to_owned(), "fox".to_owned())].into(),
+        ..Filter::default()
+    };
+    for filter in [of_fox, Filter::default()] {
+        let context = components.engine.model().max_model_len;
+        let mut query = Query::new("the fox of Brindle", &components.config, context);
+        query.context = Context::Search(Search {
+            filter,
+            ..Search::new(&components.config)
+        });
+        let passages = site.service.pipeline().retrieve(query).await.unwrap();
+        assert!(passages.is_empty(), "{passages:?}");
+    }
+}
+
+/// Its KV was there when it was looked for, and went with another document while the rest was computed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_has_all_its_kv_although_it_shared_some_with_one_that_was_deleted() {
+    let mut site = site(&["ingest.chunk_tokens=40"]).await;
+    let shared = stored_chunk_texts(&site, "fox").join("\n\n");
+    let text = format!("{shared}\n\n{NETS} {SWORD}");
+    let busy = occupy(&mut site).await;
+    let (_, ingesting) = waiting_ingest(&site, "both", &text).await;
+    delete(&mut site, "fox").await.unwrap();
+    drop(busy);
+    ingesting.await.unwrap().unwrap();
+    let components = site.service.components();
+    let both = components.store.document("both").unwrap().unwrap();
+    for chunk in &both.chunks {
+        assert!(components.store.contains_blob(&chunk.key).unwrap());
+    }
+}
+
+fn stored_chunk_texts(site: &Site, id: &str) -> Vec<String> {
+    let document = site.service.components().store.document(id).unwrap();
+    let document = document.unwrap();
+    let text = |chunk: &ragweave_store::ChunkRecord| {
+        document.text[chunk.start_byte as usize..chunk.end_byte as usize].to_owned()
+    };
+    document.chunks.iter().map(text).collect()
+}
+
+/// A document that was replaced or deleted while its neighbours' KV was computed does not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changed_while_kv_was_computed_is_not_undone() {
+    for deleted in [false, true] {
+        let mut site = site(&["ingest.neighbours=1"]).await;
+        let ingestor = Arc::new(Ingestor::new(site.service.components()));
+        let outcome = ingestor.ingest(document("nets", NETS), &WITH_KV).await;
+        let waiting = outcome.unwrap().unconditioned.unwrap();
+        let busy = occupy(&mut site).await;
+        let worker = Arc::clone(&ingestor);
+        let conditioning = tokio::spawn(async move { worker.condition(&waiting).await });
+        tokio::time::sleep(Duration::from_millis(50)).await; // it waits for the engine
+        if deleted {
+            assert!(ingestor.delete("nets").await.unwrap());
+        } else {
+            let newer = document("nets", SWORD);
+            ingestor.ingest(newer, &WITHOUT_KV).await.unwrap();
+        }
+        assert!(!conditioning.is_finished());
+        drop(busy);
+        assert_eq!(conditioning.await.unwrap().unwrap(), None);
+        let expected = (!deleted).then(|| SWORD.to_owned());
+        assert_eq!(stored_text(&site, "nets"), expected);
+    }
+}
