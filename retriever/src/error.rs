@@ -8,6 +8,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::document_id::BadDocumentId;
+
 /// One document that could not be read. Reading goes on with the next one.
 #[derive(Debug, Error)]
 #[error("{}{}: {problem}", path.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]
@@ -63,7 +65,7 @@ pub enum ReadProblem {
     #[error("its document id {why}; choose another")]
     BadId {
         /// What is wrong with the id.
-        why: &'static str,
+        why: BadDocumentId,
     },
     /// An earlier document of this run has the same id.
     #[error("the document id `{id}` is already taken by {first}; give each document its own id")]

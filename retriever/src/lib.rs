@@ -18,12 +18,14 @@
 //! # Ok::<(), ragweave_retriever::RetrieverError>(())
 //! ```
 
+mod document_id;
 mod embed;
 mod error;
 mod index;
 mod read;
 mod split;
 
+pub use document_id::{BadDocumentId, MAX_DOCUMENT_ID_BYTES, check_document_id};
 pub use embed::{Embedder, Embedding, LexicalEmbedder};
 pub use error::{ReadError, ReadProblem, RetrieverError};
 pub use index::{Filter, FlatIndex, Scored};

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ragweave_retriever::{
-    DocumentFormat, ReadError, ReadLimits, ReadProblem, SourceDocument, read_documents,
+    BadDocumentId, DocumentFormat, ReadError, ReadLimits, ReadProblem, SourceDocument,
+    read_documents,
 };
 use tempfile::TempDir;
 
@@ -174,7 +175,7 @@ fn bad_records_are_named_by_line() {
     assert!(matches!(
         errors[8].problem,
         ReadProblem::BadId {
-            why: "contains a control character"
+            why: BadDocumentId::Unprintable
         }
     ));
     assert!(matches!(errors[9].problem, ReadProblem::BadRecord { .. }));

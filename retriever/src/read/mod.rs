@@ -11,12 +11,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::document_id::check_document_id;
 use crate::error::{ReadError, ReadProblem};
 use jsonl::RecordReader;
 use walk::{FileKind, FoundFile, Walk};
-
-/// Longest document id, in bytes; ids become keys of the store and fields of messages.
-const MAX_ID_BYTES: usize = 1024;
 
 /// How the text is marked up, which decides where it may be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -118,7 +116,7 @@ impl DocumentReader {
         document: Result<SourceDocument, ReadProblem>,
     ) -> Result<SourceDocument, ReadError> {
         let checked = document.and_then(|document| {
-            check_id(&document.id)?;
+            check_document_id(&document.id).map_err(|why| ReadProblem::BadId { why })?;
             check_text(&document.text, self.limit_bytes)?;
             match self.taken.get(&document.id) {
                 Some(first) => Err(ReadProblem::DuplicateId {
@@ -182,19 +180,6 @@ impl Place {
             None => self.path.display().to_string(),
         }
     }
-}
-
-fn check_id(id: &str) -> Result<(), ReadProblem> {
-    let why = if id.trim().is_empty() {
-        "is empty"
-    } else if id.len() > MAX_ID_BYTES {
-        "is longer than 1024 bytes"
-    } else if id.chars().any(char::is_control) {
-        "contains a control character"
-    } else {
-        return Ok(());
-    };
-    Err(ReadProblem::BadId { why })
 }
 
 fn check_text(text: &str, limit_bytes: u64) -> Result<(), ReadProblem> {

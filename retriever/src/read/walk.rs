@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
+use crate::document_id::BadDocumentId;
 use crate::error::{ReadError, ReadProblem};
 
 /// A file to read.
@@ -154,7 +155,7 @@ fn name_of<'n>(path: &Path, name: Option<&'n OsStr>) -> Result<&'n str, ReadErro
         problem(
             path,
             ReadProblem::BadId {
-                why: "is a file name that is not UTF-8",
+                why: BadDocumentId::NotUtf8,
             },
         )
     })
