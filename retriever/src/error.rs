@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::document_id::BadDocumentId;
+use crate::printable::Printable;
 
 /// One document that could not be read. Reading goes on with the next one.
 #[derive(Debug, Error)]
-#[error("{}{}: {problem}", path.display(), line.map(|n| format!(", line {n}")).unwrap_or_default())]
+#[error("{}{}: {problem}", Printable(path), line.map(|n| format!(", line {n}")).unwrap_or_default())]
 pub struct ReadError {
     /// The file or folder concerned.
     pub path: PathBuf,
@@ -25,7 +26,7 @@ pub struct ReadError {
 /// The reason of a [`ReadError`].
 #[derive(Debug, Error)]
 pub enum ReadProblem {
-    /// The file system refused.
+    /// The file system refused. The error names no path: that of the [`ReadError`] is escaped.
     #[error("cannot read it: {error}; check that it exists and that you may read it")]
     Io {
         /// The error of the operating system.
@@ -34,6 +35,12 @@ pub enum ReadProblem {
     /// Neither a file nor a folder: a pipe, socket or device, which could block for ever.
     #[error("it is neither a file nor a folder; give the path of a file or folder")]
     NotAFile,
+    /// It is kept out by [`ReadOptions::off_limits`](crate::ReadOptions::off_limits).
+    #[error("{why}; it is never read, give other paths")]
+    OffLimits {
+        /// What it is.
+        why: &'static str,
+    },
     /// The extension of a file that was named explicitly means nothing to the readers.
     #[error("its extension is none of .txt, .md, .markdown, .jsonl; rename or convert it")]
     UnknownFormat,
@@ -43,7 +50,7 @@ pub enum ReadProblem {
         /// Number of good bytes before the first bad one.
         valid_bytes: usize,
     },
-    /// The document is larger than [`ReadLimits`](crate::ReadLimits) allows.
+    /// The document is larger than [`ReadOptions`](crate::ReadOptions) allows.
     #[error("it holds more than {limit_bytes} bytes; cut it into smaller documents")]
     TooLarge {
         /// The limit it exceeds.
@@ -74,6 +81,14 @@ pub enum ReadProblem {
         id: String,
         /// The place of the first document with this id.
         first: String,
+    },
+    /// One file has more faults than are told one by one.
+    #[error(
+        "{count} more of its records cannot be read, and are not listed; correct those before them first"
+    )]
+    More {
+        /// Number of records that are not listed.
+        count: usize,
     },
 }
 
@@ -122,7 +137,7 @@ pub enum RetrieverError {
         /// What does not fit.
         what: &'static str,
     },
-    /// Bytes written by a later version of the codec.
+    /// Bytes of another version of the codec.
     #[error("the stored embedding has version {found}, this program reads {supported}")]
     UnsupportedVersion {
         /// Version found in the bytes.
@@ -130,6 +145,9 @@ pub enum RetrieverError {
         /// Version this build reads and writes.
         supported: u8,
     },
+    /// Vectors of two embedders do not compare.
+    #[error("the stored embedding was made by another embedder; make it again from the text")]
+    OtherEmbedder,
     /// Dense and sparse vectors do not compare.
     #[error("the index holds {expected} vectors and was given a {found} one; use one embedder")]
     WrongKind {

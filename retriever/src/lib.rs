@@ -22,6 +22,7 @@ mod document_id;
 mod embed;
 mod error;
 mod index;
+mod printable;
 mod read;
 mod split;
 
@@ -29,5 +30,9 @@ pub use document_id::{BadDocumentId, MAX_DOCUMENT_ID_BYTES, check_document_id};
 pub use embed::{Embedder, Embedding, LexicalEmbedder};
 pub use error::{ReadError, ReadProblem, RetrieverError};
 pub use index::{Filter, FlatIndex, Scored};
-pub use read::{DocumentFormat, DocumentReader, ReadLimits, SourceDocument, read_documents};
+pub use printable::Printable;
+pub use read::{
+    DocumentFormat, DocumentReader, OffLimits, ReadOptions, SourceDocument, read_documents,
+    total_bytes,
+};
 pub use split::{ChunkSpan, MIN_CHUNK_TOKENS, Splitter};

@@ -17,6 +17,8 @@ pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// A configuration somebody put beside the store to be. The store itself never reads it.
 const CONFIG_FILE: &str = "ragweave.toml";
 const FORMAT_WORD: &str = "ragweave-store";
+/// More than any version's marker has.
+const MAX_MARKER_BYTES: u64 = 256;
 
 /// Operations of the store on segment files and their directory. [`OsDisk`] is the real one.
 ///
@@ -158,6 +160,15 @@ pub(crate) fn inspect_dir(dir: &Path) -> Result<DirState, StoreError> {
             source,
         }),
     }
+}
+
+/// Whether a folder is a data directory of ragweave, of whatever version: its marker says so.
+pub fn is_data_directory(dir: &Path) -> bool {
+    let marker = dir.join(FORMAT_FILE);
+    // Anything can be called `FORMAT`: a pipe would block, and a large file is none of ours.
+    let is_small = |file: std::fs::Metadata| file.is_file() && file.len() <= MAX_MARKER_BYTES;
+    fs_err::metadata(&marker).is_ok_and(is_small)
+        && fs_err::read_to_string(&marker).is_ok_and(|text| text.starts_with(FORMAT_WORD))
 }
 
 fn check_marker(dir: &Path, text: &str) -> Result<DirState, StoreError> {

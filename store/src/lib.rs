@@ -66,7 +66,7 @@ pub use document::{
     VectorRow,
 };
 pub use error::StoreError;
-pub use fs::{Disk, OsDisk, STORE_VERSION};
+pub use fs::{Disk, OsDisk, STORE_VERSION, is_data_directory};
 pub use kv_io::{KvIo, ParseKvIoError};
 pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, Identity, StoreOptions};
 pub use segment::{BlobReader, format};

@@ -1,28 +1,35 @@
 //! JSON Lines: one `{"id", "text", "metadata"}` object a line, read line by line.
 //!
 //! Fields with other names are ignored; ids may be strings or integers; metadata values may be
-//! strings, numbers or booleans and become strings. Blank lines are skipped.
+//! strings, numbers or booleans and become strings. Numbers keep the text they are written with, so
+//! that a filter compares what the file says. Blank lines are skipped.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, BufReader, Read};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::error::{ReadError, ReadProblem};
+use crate::printable::Printable;
 use crate::read::text::BOM;
 use crate::read::{DocumentFormat, Place, SourceDocument, utf8};
 
 /// A line may be this much longer than the longest text: escapes, id and metadata take room.
 const LINE_BYTES_PER_TEXT_BYTE: u64 = 2;
+/// Longest quotation of a line in a message, in bytes.
+const MAX_QUOTED_BYTES: usize = 200;
 
 /// An open JSONL file.
 #[derive(Debug)]
-pub(super) struct RecordReader {
+pub(super) struct RecordReader<R> {
     path: Arc<Path>,
-    input: BufReader<fs_err::File>,
+    input: BufReader<Take<R>>,
     /// Lines read so far.
     line: usize,
     text_limit_bytes: u64,
@@ -31,28 +38,46 @@ pub(super) struct RecordReader {
 }
 
 #[derive(Deserialize)]
-struct Record {
-    id: Value,
+#[serde(expecting = "an object")]
+struct Record<'l> {
+    #[serde(borrow)]
+    id: &'l RawValue,
     text: String,
-    metadata: Option<BTreeMap<String, Value>>,
+    #[serde(borrow)]
+    metadata: Option<Pairs<'l>>,
 }
 
-impl RecordReader {
+/// The members of an object, each name once.
+struct Pairs<'l>(BTreeMap<String, &'l RawValue>);
+
+impl RecordReader<File> {
+    /// Opens the file, to be read as far as it goes now.
     pub(super) fn open(path: PathBuf, text_limit_bytes: u64) -> Result<Self, ReadError> {
-        let path: Arc<Path> = Arc::from(path);
-        let place = Place {
-            path: Arc::clone(&path),
-            line: None,
-        };
-        let file =
-            fs_err::File::open(&*path).map_err(|error| place.error(ReadProblem::Io { error }))?;
-        Ok(Self {
-            path,
-            input: BufReader::new(file),
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        match opened {
+            Ok((len, file)) => Ok(Self::new(&path, file.take(len), text_limit_bytes)),
+            Err(error) => Err(ReadError {
+                path,
+                line: None,
+                problem: ReadProblem::Io { error },
+            }),
+        }
+    }
+}
+
+impl<R: Read> RecordReader<R> {
+    fn new(path: &Path, input: Take<R>, text_limit_bytes: u64) -> Self {
+        Self {
+            path: Arc::from(path),
+            input: BufReader::new(input),
             line: 0,
             text_limit_bytes,
             failed: false,
-        })
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The next record and its place; `None` at the end of the file.
@@ -123,29 +148,77 @@ fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
 }
 
 fn parse(line: &str) -> Result<SourceDocument, ReadProblem> {
+    // serde takes an array of the fields' values, in order, for the struct.
+    if line.trim_start().starts_with('[') {
+        return Err(bad("it is an array"));
+    }
     let record: Record = serde_json::from_str(line).map_err(|e| bad(&message(&e)))?;
-    let id = match record.id {
-        Value::String(id) => id,
-        Value::Number(id) if id.is_i64() || id.is_u64() => id.to_string(),
-        _ => return Err(bad("`id` must be a string or an integer")),
-    };
-    let metadata = record.metadata.unwrap_or_default().into_iter();
-    let metadata = metadata.map(scalar).collect::<Result<_, _>>()?;
+    let pairs = record.metadata.map_or_else(BTreeMap::new, |pairs| pairs.0);
+    let metadata = pairs.into_iter().map(|(key, value)| {
+        let value = scalar(&key, value.get())?;
+        Ok((key, value))
+    });
     Ok(SourceDocument {
-        id,
+        id: id(record.id.get())?,
         text: record.text,
-        metadata,
+        metadata: metadata.collect::<Result<_, _>>()?,
         format: DocumentFormat::Text,
     })
 }
 
-fn scalar((key, value): (String, Value)) -> Result<(String, String), ReadProblem> {
-    match value {
-        Value::String(text) => Ok((key, text)),
-        Value::Bool(_) | Value::Number(_) => Ok((key, value.to_string())),
-        Value::Null | Value::Array(_) | Value::Object(_) => Err(bad(&format!(
-            "metadata `{key}` must be a string, a number or a boolean"
-        ))),
+/// The id in `json`: a string, or the digits of an integer of any length.
+fn id(json: &str) -> Result<String, ReadProblem> {
+    let digits = json.strip_prefix('-').unwrap_or(json);
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Ok(json.to_owned());
+    }
+    text(json).unwrap_or_else(|| Err(bad("`id` must be a string or an integer")))
+}
+
+/// The value in `json` as a filter compares it: what a string says, or the text of a number or a
+/// boolean as it stands in the file.
+fn scalar(key: &str, json: &str) -> Result<String, ReadProblem> {
+    match json.as_bytes().first() {
+        Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(json.to_owned()),
+        _ => text(json).unwrap_or_else(|| {
+            let key = shortened(&Printable(Path::new(key)).to_string());
+            let message = format!("metadata `{key}` must be a string, a number or a boolean");
+            Err(bad(&message))
+        }),
+    }
+}
+
+/// The string in `json`, whose escapes may be bad; `None` where it is something else.
+fn text(json: &str) -> Option<Result<String, ReadProblem>> {
+    let is_string = json.starts_with('"');
+    is_string.then(|| serde_json::from_str(json).map_err(|e| bad(&message(&e))))
+}
+
+impl<'de: 'l, 'l> Deserialize<'de> for Pairs<'l> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(PairsVisitor)
+    }
+}
+
+struct PairsVisitor;
+
+impl<'de> Visitor<'de> for PairsVisitor {
+    type Value = Pairs<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+        let mut pairs = BTreeMap::new();
+        while let Some((key, value)) = members.next_entry::<String, &RawValue>()? {
+            if pairs.contains_key(&key) {
+                let key = Printable(Path::new(&key));
+                return Err(A::Error::custom(format!("metadata `{key}` is given twice")));
+            }
+            pairs.insert(key, value);
+        }
+        Ok(Pairs(pairs))
     }
 }
 
@@ -154,13 +227,49 @@ fn message(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let place = format!(" at line {} column {}", error.line(), error.column());
     match text.strip_suffix(&place) {
-        Some(what) => format!("{what} at column {}", error.column()),
-        None => text,
+        Some(what) => format!("{} at column {}", shortened(what), error.column()),
+        None => shortened(&text),
+    }
+}
+
+/// A message can quote what it found, and a line can be long.
+fn shortened(text: &str) -> String {
+    match text.len() <= MAX_QUOTED_BYTES {
+        true => text.to_owned(),
+        false => format!("{}...", &text[..text.floor_char_boundary(MAX_QUOTED_BYTES)]),
     }
 }
 
 fn bad(message: &str) -> ReadProblem {
     ReadProblem::BadRecord {
         message: message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Gives one record, then fails.
+    struct Failing(&'static [u8]);
+
+    impl Read for Failing {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(into)? {
+                0 => Err(io::ErrorKind::TimedOut.into()),
+                n => Ok(n),
+            }
+        }
+    }
+
+    #[test]
+    fn a_read_error_is_told_once_and_ends_the_file() {
+        let input = Failing(b"{\"id\": \"a\", \"text\": \"one\"}\n{\"id\":").take(1000);
+        let mut reader = RecordReader::new(Path::new("r.jsonl"), input, 1000);
+        assert!(reader.next_record().unwrap().1.is_ok());
+        let (place, problem) = reader.next_record().unwrap();
+        assert_eq!(place.line, Some(2));
+        assert!(matches!(problem, Err(ReadProblem::Io { .. })));
+        assert!(reader.next_record().is_none());
     }
 }

@@ -1,20 +1,27 @@
 //! Documents from a file or a folder, one at a time.
 //!
 //! A bad document is one `Err` item and the iteration goes on. At most one document is in memory:
-//! text files are read whole (bounded by [`ReadLimits`]), JSONL files line by line.
+//! text files are read whole (bounded by [`ReadOptions`]), JSONL files line by line. A file that
+//! grows meanwhile, perhaps because of what is read, ends where it ended when it was opened.
 
 mod jsonl;
 mod text;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::document_id::check_document_id;
 use crate::error::{ReadError, ReadProblem};
+use crate::printable::Printable;
 use jsonl::RecordReader;
 use walk::{FileKind, FoundFile, Walk};
+
+/// Faulty records of one JSONL file that are told one by one; a file that is no JSONL at all, or a
+/// broken one with a million lines, must not flood the list.
+const MAX_LISTED: usize = 1000;
 
 /// How the text is marked up, which decides where it may be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,32 +45,46 @@ pub struct SourceDocument {
     pub format: DocumentFormat,
 }
 
-/// Bounds on what is read.
+/// What is read, and what is not.
 #[derive(Debug, Clone, Copy)]
-pub struct ReadLimits {
+pub struct ReadOptions {
     /// Largest text of one document, in bytes. A JSONL line may take twice that, for its escapes.
     pub max_document_bytes: u64,
+    /// Says of a folder or a file why it must not be read, if so.
+    pub off_limits: OffLimits,
 }
 
-impl Default for ReadLimits {
+/// Of a path, with the metadata of what it leads to: why it must not be read; `None` if it may.
+pub type OffLimits = fn(&Path, &Metadata) -> Option<&'static str>;
+
+impl Default for ReadOptions {
     fn default() -> Self {
         Self {
             max_document_bytes: 64 * 1024 * 1024,
+            off_limits: |_, _| None,
         }
     }
 }
 
-/// Reads every document at `root`, a file or a folder.
+/// Reads every document at `roots`, each a file or a folder, one root after the other.
 ///
-/// Folders are walked in the order of file names, each real folder once, so symlink loops end.
-/// Hidden entries and unknown extensions inside a folder are skipped and counted.
-pub fn read_documents(root: &Path, limits: &ReadLimits) -> DocumentReader {
+/// Folders are walked in the order of file names, each real folder once, so symlink loops end and
+/// roots may overlap. Hidden entries, unknown extensions and what is off limits are skipped and
+/// counted inside a folder; a root of that kind is an error. A file is read up to the length it has
+/// when it is opened.
+pub fn read_documents(roots: &[PathBuf], options: &ReadOptions) -> DocumentReader {
     DocumentReader {
-        walk: Walk::new(root),
+        walk: Walk::new(roots, options.off_limits),
         records: None,
         taken: HashMap::new(),
-        limit_bytes: limits.max_document_bytes,
+        limit_bytes: options.max_document_bytes,
     }
+}
+
+/// Bytes of the files that [`read_documents`] would read; what cannot be read counts nothing.
+pub fn total_bytes(roots: &[PathBuf], options: &ReadOptions) -> u64 {
+    let files = Walk::new(roots, options.off_limits).flatten();
+    files.map(|file| file.len).sum()
 }
 
 /// The iterator of [`read_documents`].
@@ -71,10 +92,18 @@ pub fn read_documents(root: &Path, limits: &ReadLimits) -> DocumentReader {
 pub struct DocumentReader {
     walk: Walk,
     /// The JSONL file in progress.
-    records: Option<RecordReader>,
+    records: Option<Records>,
     /// Where each id was first seen.
     taken: HashMap<String, Place>,
     limit_bytes: u64,
+}
+
+/// A JSONL file in progress.
+#[derive(Debug)]
+struct Records {
+    reader: RecordReader<File>,
+    /// Records of it that gave an error.
+    n_failed: usize,
 }
 
 impl DocumentReader {
@@ -88,10 +117,16 @@ impl DocumentReader {
         let format = match file.kind {
             FileKind::Records => {
                 let opened = RecordReader::open(file.path, self.limit_bytes);
-                return opened
-                    .map(|reader| self.records = Some(reader))
-                    .err()
-                    .map(Err);
+                return match opened {
+                    Ok(reader) => {
+                        self.records = Some(Records {
+                            reader,
+                            n_failed: 0,
+                        });
+                        None
+                    }
+                    Err(error) => Some(Err(error)),
+                };
             }
             FileKind::Text => DocumentFormat::Text,
             FileKind::Markdown => DocumentFormat::Markdown,
@@ -107,6 +142,24 @@ impl DocumentReader {
             format,
         });
         Some(self.admit(place, document))
+    }
+
+    /// The next document of the JSONL file in progress, or the next fault of it that is listed.
+    /// What is not listed is summed up at its end; then nothing is in progress any more.
+    fn next_record(&mut self) -> Option<Result<SourceDocument, ReadError>> {
+        while let Some(mut records) = self.records.take() {
+            let Some((place, record)) = records.reader.next_record() else {
+                return records.unlisted().map(Err);
+            };
+            let item = self.admit(place, record);
+            records.n_failed += usize::from(item.is_err());
+            let is_listed = item.is_ok() || records.n_failed <= MAX_LISTED;
+            self.records = Some(records);
+            if is_listed {
+                return Some(item);
+            }
+        }
+        None
     }
 
     /// Applies the rules that hold for a document of any origin.
@@ -141,11 +194,8 @@ impl Iterator for DocumentReader {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(reader) = &mut self.records {
-                if let Some((place, record)) = reader.next_record() {
-                    return Some(self.admit(place, record));
-                }
-                self.records = None;
+            if let Some(item) = self.next_record() {
+                return Some(item);
             }
             let item = match self.walk.next()? {
                 Ok(file) => self.open(file),
@@ -155,6 +205,18 @@ impl Iterator for DocumentReader {
                 return item;
             }
         }
+    }
+}
+
+impl Records {
+    /// What the list leaves out, if anything.
+    fn unlisted(&self) -> Option<ReadError> {
+        let count = self.n_failed.saturating_sub(MAX_LISTED);
+        (count > 0).then(|| ReadError {
+            path: self.reader.path().to_path_buf(),
+            line: None,
+            problem: ReadProblem::More { count },
+        })
     }
 }
 
@@ -176,8 +238,8 @@ impl Place {
 
     fn describe(&self) -> String {
         match self.line {
-            Some(line) => format!("{}, line {line}", self.path.display()),
-            None => self.path.display().to_string(),
+            Some(line) => format!("{}, line {line}", Printable(&self.path)),
+            None => Printable(&self.path).to_string(),
         }
     }
 }

@@ -1,14 +1,18 @@
-//! The files below a root, in a fixed order.
+//! The files below some roots, in a fixed order.
 //!
 //! Entries come in the byte order of their names. A symlink is followed, but each real folder is
-//! entered once, so a loop ends and nothing is read twice.
+//! entered once over all roots, so a loop ends and no file is read twice under the same name.
+//! `std::fs` is used and not `fs_err`: a [`ReadError`] names the path itself, and escapes it.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::fs::{self, Metadata};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::document_id::BadDocumentId;
+use crate::document_id::{BadDocumentId, check_document_id};
 use crate::error::{ReadError, ReadProblem};
+use crate::read::OffLimits;
 
 /// A file to read.
 #[derive(Debug)]
@@ -17,6 +21,8 @@ pub(super) struct FoundFile {
     /// Document id if the file is one document.
     pub(super) id: String,
     pub(super) kind: FileKind,
+    /// Its length in bytes.
+    pub(super) len: u64,
 }
 
 /// What the extension promises.
@@ -46,25 +52,42 @@ pub(super) struct Walk {
     pending: Vec<Result<Entry, ReadError>>,
     /// Real paths of the folders entered.
     entered: HashSet<PathBuf>,
+    /// Real folder and name of each root that is a file.
+    named: HashSet<PathBuf>,
+    off_limits: OffLimits,
     skipped: usize,
 }
 
 #[derive(Debug)]
 struct Entry {
     path: PathBuf,
+    /// `None` for a root.
+    folder: Option<Arc<Folder>>,
+    is_link: bool,
+}
+
+/// A folder that was entered.
+#[derive(Debug)]
+struct Folder {
     /// Names from the root to here, joined by `/`; `None` for the root itself.
     id: Option<String>,
+    real_path: PathBuf,
 }
 
 impl Walk {
-    pub(super) fn new(root: &Path) -> Self {
-        let root = Entry {
-            path: root.to_path_buf(),
-            id: None,
+    pub(super) fn new(roots: &[PathBuf], off_limits: OffLimits) -> Self {
+        let root = |path: &PathBuf| {
+            Ok(Entry {
+                path: path.clone(),
+                folder: None,
+                is_link: true,
+            })
         };
         Self {
-            pending: vec![Ok(root)],
+            pending: roots.iter().rev().map(root).collect(),
             entered: HashSet::new(),
+            named: HashSet::new(),
+            off_limits,
             skipped: 0,
         }
     }
@@ -73,53 +96,95 @@ impl Walk {
         self.skipped
     }
 
-    /// A file to read, or nothing if the entry is a folder or is skipped.
+    /// A file to read, or nothing if the entry is a folder, is skipped, or was read before.
     fn visit(&mut self, entry: Entry) -> Result<Option<FoundFile>, ReadError> {
-        let metadata = fs_err::metadata(&entry.path).map_err(|e| io(&entry.path, e))?;
+        let metadata = fs::metadata(&entry.path).map_err(|e| io(&entry.path, e))?;
+        if let Some(why) = self.off_limits_because(&entry, &metadata)? {
+            return self.skip(&entry, ReadProblem::OffLimits { why });
+        }
         if metadata.is_dir() {
             self.enter(&entry)?;
             return Ok(None);
         }
         let Some(kind) = FileKind::of(&entry.path) else {
-            // A file that somebody named is not passed over in silence.
-            if entry.id.is_none() && metadata.is_file() {
-                return Err(problem(&entry.path, ReadProblem::UnknownFormat));
-            }
-            self.skipped += 1;
-            return Ok(None);
+            let problem = match metadata.is_file() {
+                true => ReadProblem::UnknownFormat,
+                false => ReadProblem::NotAFile,
+            };
+            return self.skip(&entry, problem);
         };
         if !metadata.is_file() {
             return Err(problem(&entry.path, ReadProblem::NotAFile));
         }
-        let id = match entry.id {
-            Some(id) => id,
-            None => name_of(&entry.path, entry.path.file_name())?.to_owned(),
-        };
+        if self.was_read(&entry)? {
+            return Ok(None);
+        }
         Ok(Some(FoundFile {
+            id: entry.id()?,
             path: entry.path,
-            id,
             kind,
+            len: metadata.len(),
         }))
     }
 
+    /// Passes over what a folder holds; what somebody named is not passed over in silence.
+    fn skip<T>(&mut self, entry: &Entry, why: ReadProblem) -> Result<Option<T>, ReadError> {
+        self.skipped += 1;
+        match entry.folder {
+            Some(_) => Ok(None),
+            None => Err(problem(&entry.path, why)),
+        }
+    }
+
+    /// Why the entry must not be read, if so. What a link leads to may lie in a folder that must
+    /// not be read.
+    fn off_limits_because(
+        &self,
+        entry: &Entry,
+        metadata: &Metadata,
+    ) -> Result<Option<&'static str>, ReadError> {
+        let own = (self.off_limits)(&entry.path, metadata);
+        if own.is_some() || !entry.is_link {
+            return Ok(own);
+        }
+        let real = fs::canonicalize(&entry.path).map_err(|e| io(&entry.path, e))?;
+        let mut above = real.ancestors().skip(1);
+        Ok(above.find_map(|folder| (self.off_limits)(folder, &fs::metadata(folder).ok()?)))
+    }
+
+    /// Whether the file has been read, or will be, as a root or in a folder that is one. A link is
+    /// a name of its own.
+    fn was_read(&mut self, entry: &Entry) -> Result<bool, ReadError> {
+        let Some(name) = entry.path.file_name() else {
+            return Ok(false);
+        };
+        if let Some(folder) = &entry.folder {
+            return Ok(!self.named.is_empty() && self.named.contains(&folder.real_path.join(name)));
+        }
+        let above = match entry.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let real = fs::canonicalize(above).map_err(|e| io(&entry.path, e))?;
+        let is_covered = self.entered.contains(&real) && !is_hidden(&entry.path);
+        Ok(!self.named.insert(real.join(name)) || is_covered)
+    }
+
     /// Puts the entries of a folder next in line, unless it was entered before.
-    fn enter(&mut self, folder: &Entry) -> Result<(), ReadError> {
-        let real = fs_err::canonicalize(&folder.path).map_err(|e| io(&folder.path, e))?;
-        if !self.entered.insert(real) {
+    fn enter(&mut self, entry: &Entry) -> Result<(), ReadError> {
+        let id = entry.folder_id()?;
+        let real_path = fs::canonicalize(&entry.path).map_err(|e| io(&entry.path, e))?;
+        if !self.entered.insert(real_path.clone()) {
             return Ok(());
         }
-        let mut paths = Vec::new();
-        for entry in fs_err::read_dir(&folder.path).map_err(|e| io(&folder.path, e))? {
-            paths.push(entry.map_err(|e| io(&folder.path, e))?.path());
-        }
-        paths.sort_unstable();
-        for path in paths.into_iter().rev() {
-            if is_hidden(&path) {
-                self.skipped += 1;
-            } else {
-                self.pending.push(child(folder, path));
-            }
-        }
+        let folder = Arc::new(Folder { id, real_path });
+        let (mut children, failure) = children(&entry.path, &folder);
+        children.sort_unstable_by(|a, b| b.path.cmp(&a.path));
+        let n_all = children.len();
+        children.retain(|child| !is_hidden(&child.path));
+        self.skipped += n_all - children.len();
+        self.pending.extend(failure.map(Err));
+        self.pending.extend(children.into_iter().map(Ok));
         Ok(())
     }
 }
@@ -141,24 +206,44 @@ impl Iterator for Walk {
     }
 }
 
-fn child(folder: &Entry, path: PathBuf) -> Result<Entry, ReadError> {
-    let name = name_of(&path, path.file_name())?;
-    let id = match &folder.id {
-        Some(parent) => format!("{parent}/{name}"),
-        None => name.to_owned(),
-    };
-    Ok(Entry { path, id: Some(id) })
+impl Entry {
+    /// Id of the document in the file.
+    fn id(&self) -> Result<String, ReadError> {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let name = name.ok_or_else(|| bad_id(&self.path, BadDocumentId::NotUtf8))?;
+        let above = self.folder.as_ref().and_then(|folder| folder.id.as_ref());
+        Ok(above.map_or_else(|| name.to_owned(), |above| format!("{above}/{name}")))
+    }
+
+    /// What the ids of the documents in the folder begin with. A name that no id can contain is
+    /// told once, here, and not for every document.
+    fn folder_id(&self) -> Result<Option<String>, ReadError> {
+        if self.folder.is_none() {
+            return Ok(None);
+        }
+        let id = self.id()?;
+        match check_document_id(&id) {
+            Ok(()) | Err(BadDocumentId::Blank) => Ok(Some(id)),
+            Err(why) => Err(bad_id(&self.path, why)),
+        }
+    }
 }
 
-fn name_of<'n>(path: &Path, name: Option<&'n OsStr>) -> Result<&'n str, ReadError> {
-    name.and_then(OsStr::to_str).ok_or_else(|| {
-        problem(
-            path,
-            ReadProblem::BadId {
-                why: BadDocumentId::NotUtf8,
-            },
-        )
-    })
+/// What a folder holds, as far as it can be listed, and why no further.
+fn children(path: &Path, folder: &Arc<Folder>) -> (Vec<Entry>, Option<ReadError>) {
+    let mut children = Vec::new();
+    let listing = fs::read_dir(path).and_then(|entries| {
+        for entry in entries {
+            let entry = entry?;
+            children.push(Entry {
+                path: entry.path(),
+                folder: Some(Arc::clone(folder)),
+                is_link: entry.file_type().map_or(true, |kind| kind.is_symlink()),
+            });
+        }
+        Ok(())
+    });
+    (children, listing.err().map(|error| io(path, error)))
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -166,7 +251,11 @@ fn is_hidden(path: &Path) -> bool {
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
 }
 
-fn io(path: &Path, error: std::io::Error) -> ReadError {
+fn bad_id(path: &Path, why: BadDocumentId) -> ReadError {
+    problem(path, ReadProblem::BadId { why })
+}
+
+fn io(path: &Path, error: io::Error) -> ReadError {
     problem(path, ReadProblem::Io { error })
 }
 

@@ -19,9 +19,11 @@ mod failures;
 mod job;
 mod progress;
 mod remote;
+mod shell;
 
 use job::{Ending, Job};
 use progress::{Progress, ProgressKind};
+use shell::quoted;
 
 const NO_DOCUMENTS: &str =
     "no documents under the given paths; .txt, .md, .markdown and .jsonl files are read";
@@ -72,7 +74,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     if args.dry_run {
         return match dry_run::run(&config, &args.paths, args.limit) {
-            Ok(()) => Ok(ExitCode::SUCCESS),
+            Ok(ending) => Ok(exit_code(&ending)),
             Err(error) => Ok(refused(&error, &args)),
         };
     }
@@ -95,11 +97,8 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
     let ingestor = Ingestor::new(components);
-    let progress = Progress::start(
-        args.progress,
-        ingestor.counters(),
-        corpus::total_bytes(&args.paths),
-    );
+    let total_bytes = || corpus::total_bytes(&args.paths);
+    let progress = Progress::start(args.progress, ingestor.counters(), total_bytes);
     let failures = failures::FailureLog::new(&components.config.data)?;
     let limits = &components.config.limits;
     let documents = corpus::read(&args.paths, limits.max_document_bytes, args.limit);
@@ -133,7 +132,7 @@ fn exit_code(ending: &Ending) -> ExitCode {
 fn refused(error: &ServerError, args: &Args) -> ExitCode {
     eprintln!("ragweave: {error}");
     if matches!(error, ServerError::Locked { .. }) {
-        let paths: Vec<String> = args.paths.iter().map(|p| p.display().to_string()).collect();
+        let paths: Vec<String> = args.paths.iter().map(|path| quoted(path)).collect();
         eprintln!(
             "  ragweave ingest {} --addr {DEFAULT_ADDR}",
             paths.join(" ")

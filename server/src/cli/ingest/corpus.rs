@@ -1,9 +1,16 @@
 //! The documents of the given paths, read ahead on a thread of their own.
 
-use std::collections::HashSet;
+use std::fmt;
+use std::fs::{File, Metadata};
+use std::io::{stderr, stdout};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use ragweave_retriever::{ReadLimits, SourceDocument, read_documents};
+use ragweave_retriever::{
+    Printable, ReadError, ReadOptions, ReadProblem, SourceDocument, read_documents,
+};
+use ragweave_store::is_data_directory;
 use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
@@ -12,21 +19,39 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 const READ_AHEAD: usize = 2;
 
 /// Why something under the given paths is not a document.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Unreadable {
-    pub(super) path: PathBuf,
+    /// The path, escaped as [`Printable`] does it, or a document's id.
+    pub(super) path: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) line: Option<usize>,
     pub(super) error: String,
+    /// Documents that this stands for: all that a file's list of failures leaves out are one entry.
+    #[serde(skip)]
+    pub(super) count: usize,
 }
 
-impl std::fmt::Display for Unreadable {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.path.display())?;
+impl fmt::Display for Unreadable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path)?;
         if let Some(line) = self.line {
             write!(f, ", line {line}")?;
         }
         write!(f, ": {}", self.error)
+    }
+}
+
+impl From<ReadError> for Unreadable {
+    fn from(error: ReadError) -> Self {
+        Self {
+            path: Printable(&error.path).to_string(),
+            line: error.line,
+            count: match error.problem {
+                ReadProblem::More { count } => count,
+                _ => 1,
+            },
+            error: error.problem.to_string(),
+        }
     }
 }
 
@@ -93,71 +118,48 @@ pub(super) fn documents(
     max_bytes: usize,
     limit: Option<usize>,
 ) -> impl Iterator<Item = Item> + Send + use<> {
-    let limits = ReadLimits {
+    let options = ReadOptions {
         max_document_bytes: max_bytes as u64,
+        off_limits: |path, metadata| {
+            let why = off_limits(path, metadata)?;
+            tracing::info!(path = %Printable(path), "not read: {why}");
+            Some(why)
+        },
     };
-    let mut seen = HashSet::new();
     let mut taken = 0;
-    let paths: Vec<PathBuf> = paths.to_vec(); // the iterator outlives the list it was made from
-    paths
-        .into_iter()
-        .flat_map(move |root| read_root(root, limits))
-        .map_while(move |(root, item)| {
-            let item = item.and_then(|document| once(&mut seen, root, document));
-            taken += usize::from(item.is_ok());
-            (taken <= limit.unwrap_or(usize::MAX)).then_some(item)
-        })
-}
-
-fn read_root(
-    root: PathBuf,
-    limits: ReadLimits,
-) -> impl Iterator<Item = (PathBuf, Item)> + Send + use<> {
-    read_documents(&root, &limits).map(move |item| {
-        let item = item.map_err(|error| Unreadable {
-            error: error.problem.to_string(),
-            path: error.path,
-            line: error.line,
-        });
-        (root.clone(), item)
+    read_documents(paths, &options).map_while(move |item| {
+        taken += usize::from(item.is_ok());
+        (taken <= limit.unwrap_or(usize::MAX)).then(|| item.map_err(Unreadable::from))
     })
 }
 
-/// Ids are relative to their root, so two roots can hold the same one; the first keeps it.
-fn once(seen: &mut HashSet<String>, root: PathBuf, document: SourceDocument) -> Item {
-    if seen.insert(document.id.clone()) {
-        return Ok(document);
-    }
-    let error = format!(
-        "the document id `{}` is already taken under another path; give each document its own id",
-        document.id
-    );
-    Err(Unreadable {
-        path: root,
-        line: None,
-        error,
-    })
-}
-
-/// Bytes of all files under `paths`, for the estimate of the remaining time; what cannot be read counts nothing.
+/// Bytes of all files under `paths`, for the estimate of the remaining time.
 pub(super) fn total_bytes(paths: &[PathBuf]) -> u64 {
-    paths.iter().map(|path| bytes_under(path)).sum()
+    let options = ReadOptions {
+        off_limits,
+        ..ReadOptions::default()
+    };
+    ragweave_retriever::total_bytes(paths, &options)
 }
 
-fn bytes_under(path: &Path) -> u64 {
-    let Ok(metadata) = fs_err::symlink_metadata(path) else {
-        return 0;
-    };
-    if metadata.is_file() {
-        return metadata.len();
+/// A run must not read what it writes: a data directory, whether this run's or a server's, has the
+/// list of failures; and the shell may have sent the output into the corpus.
+fn off_limits(path: &Path, metadata: &Metadata) -> Option<&'static str> {
+    if metadata.is_dir() {
+        is_data_directory(path).then_some("it is a data directory of ragweave or lies in one")
+    } else {
+        is_output(metadata).then_some("it is the output of this very run")
     }
-    let Ok(entries) = fs_err::read_dir(path) else {
-        return 0;
+}
+
+fn is_output(metadata: &Metadata) -> bool {
+    let identity = |file: &Metadata| (file.dev(), file.ino());
+    let is_same = |output: BorrowedFd<'_>| {
+        let output = output.try_clone_to_owned().map(File::from);
+        let output = output.and_then(|file| file.metadata());
+        output.is_ok_and(|output| identity(&output) == identity(metadata))
     };
-    entries
-        .filter_map(Result::ok)
-        .map(|entry| bytes_under(&entry.path()))
-        .sum()
+    is_same(stdout().as_fd()) || is_same(stderr().as_fd())
 }
 
 #[cfg(test)]
@@ -166,9 +168,10 @@ mod tests {
 
     fn unreadable() -> Item {
         Err(Unreadable {
-            path: PathBuf::from("a.txt"),
+            path: "a.txt".to_owned(),
             line: None,
             error: "is gone".to_owned(),
+            count: 1,
         })
     }
 

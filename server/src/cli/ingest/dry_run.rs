@@ -7,12 +7,13 @@ use ragweave_engine::ModelInfo;
 use ragweave_retriever::Splitter;
 
 use super::corpus;
+use super::job::Ending;
 use crate::components;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::PromptFormat;
 
-/// Prints the plan.
+/// Prints the plan, and tells whether some documents would fail.
 ///
 /// # Errors
 /// Where the model directory cannot be read or the chunk size does not fit.
@@ -20,12 +21,13 @@ pub(super) fn run(
     config: &Config,
     paths: &[PathBuf],
     limit: Option<usize>,
-) -> Result<(), ServerError> {
+) -> Result<Ending, ServerError> {
     let model = ModelInfo::read(&components::engine_options(config))?;
     let prompt = components::open_prompt(config, &model)?;
     let splitter = components::open_splitter(config, &model, &prompt)?;
     let (mut n_documents, mut n_chunks, mut n_tokens, mut n_bytes) =
         (0usize, 0usize, 0usize, 0usize);
+    let mut ending = Ending::Done;
     for item in corpus::documents(paths, config.limits.max_document_bytes, limit) {
         let counted = item
             .map_err(|failure| failure.to_string())
@@ -46,7 +48,10 @@ pub(super) fn run(
                 n_tokens += tokens.iter().sum::<usize>();
                 n_bytes += tokens.iter().map(|n| kv_bytes(&model, *n)).sum::<usize>();
             }
-            Err(error) => say!("would fail: {error}"),
+            Err(error) => {
+                ending = Ending::SomeFailed;
+                say!("would fail: {error}");
+            }
         }
     }
     say!(
@@ -54,7 +59,7 @@ pub(super) fn run(
          already cost nothing); nothing was written",
         n_bytes as f64 / 1e9
     );
-    Ok(())
+    Ok(ending)
 }
 
 /// Tokens of each chunk of a document.

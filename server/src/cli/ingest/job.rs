@@ -3,10 +3,9 @@
 
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use ragweave_retriever::SourceDocument;
+use ragweave_retriever::{Printable, SourceDocument};
 use ragweave_store::Store;
 use tokio_util::sync::CancellationToken;
 
@@ -176,7 +175,7 @@ impl<'a> Job<'a> {
     }
 
     fn fail(&mut self, failure: &Unreadable) -> io::Result<()> {
-        self.totals.failed += 1;
+        self.totals.failed += failure.count;
         self.failures.add(failure)?;
         self.progress.failed(failure)
     }
@@ -185,7 +184,8 @@ impl<'a> Job<'a> {
     pub(super) fn finish(&self) -> io::Result<()> {
         self.progress.finish(&self.totals)?;
         if self.failures.len() > 0 {
-            eprintln!("failures are listed in {}", self.failures.path().display());
+            let list = Printable(self.failures.path());
+            eprintln!("failures are listed in {list}");
         }
         Ok(())
     }
@@ -193,9 +193,10 @@ impl<'a> Job<'a> {
 
 fn failed(document_id: &str, error: &IngestError) -> Unreadable {
     Unreadable {
-        path: PathBuf::from(document_id),
+        path: document_id.to_owned(),
         line: None,
         error: error.to_string(),
+        count: 1,
     }
 }
 

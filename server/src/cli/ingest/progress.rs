@@ -58,16 +58,17 @@ pub(super) struct Totals {
 }
 
 impl Progress {
+    /// `total_bytes` of input are asked for where they are shown: it takes a walk to know them.
     pub(super) fn start(
         kind: ProgressKind,
         counters: &Arc<IngestCounters>,
-        total_bytes: u64,
+        total_bytes: impl FnOnce() -> u64,
     ) -> Self {
         let begun = Instant::now();
         let display = match kind {
             ProgressKind::Jsonl => Display::Jsonl,
-            ProgressKind::Bar => Display::Bar(bar(total_bytes)),
-            ProgressKind::Auto if stderr().is_terminal() => Display::Bar(bar(total_bytes)),
+            ProgressKind::Bar => Display::Bar(bar(total_bytes())),
+            ProgressKind::Auto if stderr().is_terminal() => Display::Bar(bar(total_bytes())),
             ProgressKind::Auto | ProgressKind::Plain => Display::Plain { latest: begun },
         };
         Self {

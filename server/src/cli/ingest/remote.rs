@@ -92,7 +92,7 @@ impl Documents {
                 Ok(document) => return Ok(Some(document)),
                 Err(unreadable) => {
                     eprintln!("failed: {unreadable}");
-                    self.n_unreadable += 1;
+                    self.n_unreadable += unreadable.count;
                 }
             }
         }
