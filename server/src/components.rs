@@ -1,15 +1,16 @@
 //! Opens what `serve`, `ingest` and evaluation share: engine, store, index, embedder, prompt format, splitter.
 //!
-//! The store's identity is made here: model and stored dtype, prompt format, embedder. A store of another identity is
-//! refused, because none of its KV and perhaps none of its vectors would fit. The chunk size is no part of it:
-//! it goes into each document's content hash, so another `--chunk-tokens` re-ingests instead of refusing.
+//! The store's identity is made here: model and stored dtype, prompt format. A store of another identity is refused,
+//! because none of its KV would fit. The embedder is no part of it: vectors of another one are made again from the text
+//! ([`index`]). Nor is the chunk size: it goes into each document's content hash, so another `--chunk-tokens` re-ingests
+//! instead of refusing.
 
 use std::borrow::Cow;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use ragweave_engine::{ChunkKv, EngineHandle, EngineOptions, ModelInfo};
-use ragweave_retriever::{Embedder, Embedding, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
+use ragweave_retriever::{Embedder, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
 use ragweave_store::{
     BlobGeometry, BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
 };
@@ -20,6 +21,9 @@ use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
 use crate::tier::MemoryTier;
 use crate::{tuned, verify};
+use index::Renewed;
+
+mod index;
 
 /// What the caller is going to do with the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,7 @@ pub struct Components {
     pub embedder: Arc<dyn Embedder>,
     pub prompt: Arc<PromptFormat>,
     pub splitter: Arc<Splitter>,
-    /// The store was made by another model, prompt format or embedder: its KV and token ids are not ours.
+    /// The store was made by another model or prompt format: its KV and token ids are not ours.
     pub is_foreign: bool,
 }
 
@@ -64,13 +68,17 @@ impl Components {
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
         let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());
-        let identity = identity(model, &prompt, &*embedder);
+        let identity = identity(model, &prompt);
         let store = open_store(&config, mode, identity.clone())?;
         if let Some(found) = store.foreign_identity() {
             tracing::warn!(%found, expected = %identity, "foreign store: every KV lookup is a miss");
         }
         let is_foreign = store.foreign_identity().is_some();
-        let index = load_index(&store, &*embedder, is_foreign)?;
+        let renewed = match (mode, is_foreign) {
+            (OpenMode::Serve | OpenMode::Ingest, false) => Renewed::Stored,
+            _ => Renewed::InMemory,
+        };
+        let index = index::load(&store, &*embedder, renewed)?;
         Ok(Self {
             memory: Arc::new(MemoryTier::new(config.store.memory_bytes)),
             config: Arc::new(config),
@@ -221,21 +229,24 @@ pub fn open_splitter(
     })
 }
 
-/// What a store of this model, prompt format and embedder is called.
-fn identity(model: &ModelInfo, prompt: &PromptFormat, embedder: &dyn Embedder) -> Identity {
+/// Hashed where the store's identity once named the embedder. The vectors say themselves what made them now, and no KV
+/// depends on it; this keeps the KV of stores that are older than that.
+const FORMER_EMBEDDER: &[u8] = b"lexical-bm25-v1";
+
+/// What a store of this model and prompt format is called.
+fn identity(model: &ModelInfo, prompt: &PromptFormat) -> Identity {
     let prompt = prompt.fingerprint();
     let mut hasher = blake3::Hasher::new();
     hasher.update(b"ragweave store identity 1");
     hasher.update(&model.identity.fingerprint());
     hasher.update(&prompt);
-    hasher.update(embedder.id().as_bytes());
+    hasher.update(FORMER_EMBEDDER);
     let description = format!(
-        "model {} ({} layers, KV in {}), prompt format {}, embedder {}",
+        "model {} ({} layers, KV in {}), prompt format {}",
         model.name,
         model.identity.n_layers,
         model.identity.kv_dtype,
         &blake3::Hash::from(prompt).to_hex()[..8],
-        embedder.id(),
     );
     Identity {
         fingerprint: *hasher.finalize().as_bytes(),
@@ -262,52 +273,4 @@ fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Sto
         },
         other => other.into(),
     })
-}
-
-/// Builds the index from the stored vectors. A vector that cannot be read is made again from the chunk's text, and so
-/// is every vector of a foreign store, whose embedder may have been another.
-fn load_index(
-    store: &Store,
-    embedder: &dyn Embedder,
-    is_foreign: bool,
-) -> Result<SearchIndex, ServerError> {
-    let mut index = SearchIndex::new();
-    let mut damaged = Vec::new();
-    let mut failure = None;
-    store.for_each_vector(|row| {
-        // A chunk without a word has no vector and cannot be found.
-        if row.vector.is_empty() {
-            return Ok(());
-        }
-        let embedding = if is_foreign {
-            None
-        } else {
-            Embedding::from_bytes(&row.vector).ok()
-        };
-        let Some(embedding) = embedding else {
-            damaged.push(row);
-            return Ok(());
-        };
-        let ids = (row.chunk_id.as_str(), row.document_id.as_str());
-        let added = index.insert(ids, row.content_hash, &row.metadata, embedding);
-        failure = failure.take().or(added.err());
-        Ok(())
-    })?;
-    for row in damaged {
-        let Some(chunk) = store.chunk(&row.chunk_id)? else {
-            continue;
-        };
-        tracing::debug!(chunk = row.chunk_id, "embedding again from the text");
-        let ids = (row.chunk_id.as_str(), row.document_id.as_str());
-        let added = embedder
-            .embed_document(&chunk.text)
-            .and_then(|e| index.insert(ids, row.content_hash, &row.metadata, e));
-        failure = failure.or(added.err());
-    }
-    match failure {
-        Some(error) => Err(ServerError::Index {
-            message: error.to_string(),
-        }),
-        None => Ok(index),
-    }
 }

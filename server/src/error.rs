@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ragweave_engine::EngineError;
+use ragweave_retriever::RetrieverError;
 use ragweave_store::StoreError;
 
 use crate::config::ConfigError;
@@ -63,8 +64,8 @@ pub enum ServerError {
     ChunkTooShort { chunk_tokens: usize, wrapper: usize },
     #[error("splitter: {message}")]
     Splitter { message: String },
-    #[error("index: {message}")]
-    Index { message: String },
+    #[error("index: {0}")]
+    Index(#[from] RetrieverError),
     #[error("{what}: {source}")]
     Io {
         what: &'static str,
@@ -87,7 +88,7 @@ impl ServerError {
             | Self::Store(_)
             | Self::Locked { .. }
             | Self::Splitter { .. }
-            | Self::Index { .. }
+            | Self::Index(_)
             | Self::Io { .. } => 1,
         }
     }

@@ -5,11 +5,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use rocksdb::WriteBatch;
+
 use crate::blob::{BlobGeometry, BlobKey, Location, PendingBlob};
-use crate::document::Document;
+use crate::document::{Document, parse_chunk_id};
 use crate::error::StoreError;
 use crate::fs::{DirLock, Disk, OsDisk, is_out_of_space};
-use crate::meta::{BlobState, Blobs, Catalog, Change, Durability, Meta, SegmentTable};
+use crate::meta::{BlobState, Blobs, Catalog, Change, Durability, Meta, SegmentTable, Vectors};
 use crate::options::{Identity, StoreOptions};
 use crate::segment::{
     Append, BlobReader, BlockReads, RecordLayout, SegmentWriter, Segments, WriteFailure,
@@ -134,6 +136,27 @@ impl Store {
     pub fn commit_blobs(&self, blobs: Vec<PendingBlob>) -> Result<u64, StoreError> {
         let mut writer = self.writer()?;
         self.commit(&mut writer, &blobs, |_| Ok(()))
+    }
+
+    /// Puts vectors in place of those that chunks have, by chunk id, in one durable step. A chunk
+    /// that is not there is passed over.
+    ///
+    /// Errors: `DiskFull`, `ReadOnly`, `Metadata`; the chunks then keep the vectors they had.
+    pub fn replace_vectors(&self, vectors: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
+        let mut writer = self.writer()?;
+        let n_bytes: usize = vectors.iter().map(|(_, vector)| vector.len()).sum();
+        self.check_space(&mut writer, n_bytes as u64)?;
+        let mut batch = WriteBatch::default();
+        for (chunk_id, vector) in vectors {
+            let Some(at) = parse_chunk_id(chunk_id) else {
+                continue;
+            };
+            if self.meta.get::<Vectors>(at)?.is_some() {
+                self.meta.put::<Vectors>(&mut batch, at, vector);
+            }
+        }
+        let written = self.meta.write(batch, Durability::Synced);
+        written.map_err(|error| make_read_only(&mut writer, error))
     }
 
     /// Removes a document and what only it refers to; `false` when there is none. This is possible

@@ -10,7 +10,7 @@ use crate::embed::{Embedder, Embedding};
 use crate::error::RetrieverError;
 
 /// Name of this method. Change it with any constant here or rule in `words.rs`.
-const ID: &str = "lexical-bm25-v1";
+const ID: &str = "lexical-bm25-v2";
 
 /// How soon a repeated term stops counting.
 const K1: f32 = 1.2;

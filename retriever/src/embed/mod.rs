@@ -22,8 +22,8 @@ pub enum Embedding {
 
 /// Makes embeddings. Implementations are pure: equal texts get equal embeddings.
 pub trait Embedder: Send + Sync {
-    /// Names the method and everything its output depends on. Part of the identity of a data
-    /// directory: embeddings of two ids never meet in one index.
+    /// Names the method and everything its output depends on. The bytes of an embedding carry it:
+    /// embeddings of two ids never meet in one index.
     fn id(&self) -> &str;
 
     /// The embedding of a chunk of a document.

@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use ragweave_retriever::{Embedding, Filter};
 use ragweave_store::{ChunkRecord, Document};
 
-use super::IngestError;
+use super::{IngestError, prepare};
 use crate::components::Components;
 use crate::config::MAX_NEIGHBOURS;
 use crate::search_index::{Hit, Version};
@@ -64,27 +64,47 @@ pub(super) fn with_neighbours(
     let version = document.content_hash;
     document.content_hash = conditioned_hash(&waiting.content, components.config.ingest.neighbours);
     for chunk in &mut document.chunks {
-        let similar = most_similar(components, chunk)?;
+        let similar = match vector_of(components, chunk, &document.text)? {
+            Some(own) => most_similar(components, &chunk.id, &own)?,
+            None => Vec::new(),
+        };
         let conditioning_ids = neighbour_ids(components, chunk, &similar)?;
         place(components, chunk, conditioning_ids);
     }
     Ok(Some((document, version)))
 }
 
-/// Other chunks similar to this one, best first, some more than are wanted. A chunk without a vector has none.
-fn most_similar(components: &Components, chunk: &ChunkRecord) -> Result<Vec<Hit>, IngestError> {
+/// The chunk's vector; `None` for one without a word. It is made again where the stored one is another embedder's.
+fn vector_of(
+    components: &Components,
+    chunk: &ChunkRecord,
+    document_text: &str,
+) -> Result<Option<Embedding>, IngestError> {
     if chunk.vector.is_empty() {
-        return Ok(Vec::new());
+        return Ok(None);
     }
-    let own = Embedding::from_bytes(&chunk.vector)?;
+    if let Ok(stored) = Embedding::from_bytes(&chunk.vector, components.embedder.id()) {
+        return Ok(Some(stored));
+    }
+    let (start, end) = (chunk.start_byte as usize, chunk.end_byte as usize);
+    let text = document_text.get(start..end).unwrap_or_default();
+    prepare::embed(components, text)
+}
+
+/// Other chunks similar to this one, best first, some more than are wanted.
+fn most_similar(
+    components: &Components,
+    chunk_id: &str,
+    own: &Embedding,
+) -> Result<Vec<Hit>, IngestError> {
     let n = components.config.ingest.neighbours;
     let index = components
         .index
         .read()
         .unwrap_or_else(PoisonError::into_inner);
     // More than are wanted, because the chunk finds itself too, and copies of its text are left out.
-    let mut similar = index.search(&own, 2 * n + 1, &Filter::default())?;
-    similar.retain(|hit| hit.scored.chunk_id != chunk.id);
+    let mut similar = index.search(own, 2 * n + 1, &Filter::default())?;
+    similar.retain(|hit| hit.scored.chunk_id != chunk_id);
     Ok(similar)
 }
 

@@ -97,9 +97,10 @@ pub(super) fn prepare(
     for (start, end) in fitting_spans(components, &source)? {
         let text = &source.text[start..end];
         let embedding = embed(components, text)?;
+        let embedder_id = components.embedder.id();
         let vector = embedding
             .as_ref()
-            .map_or(Ok(Vec::new()), Embedding::to_bytes)?;
+            .map_or(Ok(Vec::new()), |e| e.to_bytes(embedder_id))?;
         let token_ids = components.prompt.chunk_ids(text)?;
         let kept = kept.get(token_ids.as_slice());
         let conditioning_ids = kept.map_or(&[][..], |chunk| &chunk.conditioning_ids);
@@ -147,7 +148,7 @@ fn kept_chunks<'d>(
 }
 
 /// The embedding of a chunk; `None` for one without a word, such as a line of dashes: it is stored, never found.
-fn embed(components: &Components, text: &str) -> Result<Option<Embedding>, IngestError> {
+pub(super) fn embed(components: &Components, text: &str) -> Result<Option<Embedding>, IngestError> {
     match components.embedder.embed_document(text) {
         Ok(embedding) => Ok(Some(embedding)),
         Err(RetrieverError::BlankText) => Ok(None),

@@ -10,6 +10,7 @@ mod documents;
 mod limits;
 mod memory;
 mod neighbours;
+mod old_vectors;
 mod process;
 mod quality;
 mod site;

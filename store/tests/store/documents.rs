@@ -66,6 +66,40 @@ fn documents_are_listed_in_pages() {
 }
 
 #[test]
+fn vectors_are_replaced_and_all_else_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    put(&store, "a", &[1, 2]);
+    put(&store, "b", &[3]);
+    let before = store.stats().unwrap().commit_seq;
+    let new = [
+        ("a#1", &b"new"[..]),
+        ("b#0", b""),
+        ("b#1", b"x"),
+        ("gone#0", b"x"),
+    ]
+    .map(|(id, vector)| (id.to_owned(), vector.to_vec()));
+    store.replace_vectors(&new).unwrap();
+    store.replace_vectors(&[]).unwrap();
+    drop(store);
+    let store = open(dir.path());
+    let expected = [
+        ("a#0", pattern(1, 0, 2, 16)),
+        ("a#1", b"new".to_vec()),
+        ("b#0", Vec::new()),
+    ]
+    .map(|(id, vector)| (id.to_owned(), vector));
+    assert_eq!(vectors(&store), BTreeMap::from(expected));
+    let mut document = document("a", &[1, 2]);
+    document.chunks[1].vector = b"new".to_vec();
+    assert_eq!(store.document("a").unwrap(), Some(document));
+    for seed in [1, 2, 3] {
+        assert_hit(&store, seed);
+    }
+    assert_eq!(store.stats().unwrap().commit_seq, before);
+}
+
+#[test]
 fn replacing_a_document_leaves_nothing_of_the_old_one() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());

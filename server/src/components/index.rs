@@ -1,0 +1,157 @@
+//! The index as it is at start: built from the stored vectors, and from the texts where a vector is not of the
+//! embedder in use or cannot be read.
+//!
+//! Such vectors are replaced in the store too. Each says which embedder made it, so this can be cut short at any point:
+//! the next start goes on with what is left.
+
+use ragweave_retriever::{Embedder, Embedding, RetrieverError};
+use ragweave_store::{Document, Store, StoreError};
+
+use crate::error::ServerError;
+use crate::search_index::SearchIndex;
+
+/// Vectors replaced in one durable step.
+const VECTORS_PER_WRITE: usize = 4096;
+
+/// What becomes of vectors that were made again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Renewed {
+    /// They replace those in the store.
+    Stored,
+    /// They are in the index only: the store is another model's, or is only read.
+    InMemory,
+}
+
+/// Builds the index.
+///
+/// # Errors
+/// [`ServerError::Index`] where a vector does not fit the others; where the store cannot be read.
+pub(super) fn load(
+    store: &Store,
+    embedder: &dyn Embedder,
+    renewed: Renewed,
+) -> Result<SearchIndex, ServerError> {
+    let mut index = SearchIndex::new();
+    let outdated = insert_current(store, embedder, &mut index)?;
+    if outdated.is_empty() {
+        return Ok(index);
+    }
+    let documents = outdated.len();
+    tracing::info!(
+        documents,
+        embedder = embedder.id(),
+        "embedding again from the text"
+    );
+    let mut renewal = Renewal::new(store, renewed);
+    for id in outdated {
+        let Some(document) = store.document(&id)? else {
+            continue;
+        };
+        let embeddings = embed_all(embedder, &document)?;
+        renewal.add(&document, &embeddings, embedder.id())?;
+        index.replace(&document, embeddings)?;
+    }
+    renewal.write();
+    Ok(index)
+}
+
+/// Puts the vectors that the embedder made into the index. Returns the ids of the documents that have others.
+fn insert_current(
+    store: &Store,
+    embedder: &dyn Embedder,
+    index: &mut SearchIndex,
+) -> Result<Vec<String>, ServerError> {
+    let mut outdated: Vec<String> = Vec::new();
+    let mut failure = None;
+    store.for_each_vector(|row| {
+        // A chunk without a word has no vector and cannot be found. The chunks of a document follow each other.
+        if row.vector.is_empty() || outdated.last() == Some(&row.document_id) {
+            return Ok(());
+        }
+        match Embedding::from_bytes(&row.vector, embedder.id()) {
+            Ok(embedding) => {
+                let ids = (row.chunk_id.as_str(), row.document_id.as_str());
+                let added = index.insert(ids, row.content_hash, &row.metadata, embedding);
+                failure = failure.take().or(added.err());
+            }
+            Err(error) => {
+                tracing::debug!(chunk = row.chunk_id, %error, "a vector cannot be used");
+                outdated.push(row.document_id);
+            }
+        }
+        Ok(())
+    })?;
+    failure.map_or(Ok(outdated), |error| Err(error.into()))
+}
+
+/// The embedding of each chunk; `None` for one without a word.
+fn embed_all(
+    embedder: &dyn Embedder,
+    document: &Document,
+) -> Result<Vec<Option<Embedding>>, RetrieverError> {
+    let embed = |text: &str| match embedder.embed_document(text) {
+        Ok(embedding) => Ok(Some(embedding)),
+        Err(RetrieverError::BlankText) => Ok(None),
+        Err(error) => Err(error),
+    };
+    let texts = document.chunks.iter().map(|chunk| {
+        let (start, end) = (chunk.start_byte as usize, chunk.end_byte as usize);
+        document.text.get(start..end).unwrap_or_default()
+    });
+    texts.map(embed).collect()
+}
+
+/// Vectors on their way into the store.
+struct Renewal<'s> {
+    store: &'s Store,
+    renewed: Renewed,
+    /// Chunk ids and the bytes of their vectors.
+    waiting: Vec<(String, Vec<u8>)>,
+}
+
+impl<'s> Renewal<'s> {
+    fn new(store: &'s Store, renewed: Renewed) -> Self {
+        Self {
+            store,
+            renewed,
+            waiting: Vec::new(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        document: &Document,
+        embeddings: &[Option<Embedding>],
+        embedder_id: &str,
+    ) -> Result<(), RetrieverError> {
+        if self.renewed == Renewed::InMemory {
+            return Ok(());
+        }
+        for (chunk, embedding) in document.chunks.iter().zip(embeddings) {
+            let bytes = embedding.as_ref().map(|e| e.to_bytes(embedder_id));
+            let bytes = bytes.transpose()?.unwrap_or_default();
+            self.waiting.push((chunk.id.clone(), bytes));
+        }
+        if self.waiting.len() >= VECTORS_PER_WRITE {
+            self.write();
+        }
+        Ok(())
+    }
+
+    /// The index is right whether or not this succeeds; without it, the next start embeds again.
+    fn write(&mut self) {
+        let waiting = std::mem::take(&mut self.waiting);
+        let written = match self.renewed {
+            Renewed::Stored if !waiting.is_empty() => self.store.replace_vectors(&waiting),
+            _ => Ok(()),
+        };
+        if let Err(error) = written {
+            self.renewed = Renewed::InMemory;
+            not_stored(&error);
+        }
+    }
+}
+
+fn not_stored(error: &StoreError) {
+    tracing::warn!(%error, "the new vectors cannot be stored; the next start makes them again");
+}
