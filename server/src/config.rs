@@ -376,11 +376,14 @@ fn optional_file(
     read(&path).map(Some)
 }
 
+/// An empty path would be that of the current directory.
 fn require(merged: &Figment, key: &'static str, variable: &'static str) -> Result<(), ConfigError> {
-    if merged.contains(key) {
-        Ok(())
-    } else {
-        Err(ConfigError::Missing { key, variable })
+    if !merged.contains(key) {
+        return Err(ConfigError::Missing { key, variable });
+    }
+    match merged.extract_inner::<String>(key) {
+        Ok(path) if path.is_empty() => Err(origin_error(merged, key, "is empty".to_owned())),
+        _ => Ok(()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! The flags that set configuration keys, shared by every subcommand that opens a model or a data directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use ragweave_retriever::Printable;
 
 use super::ConfigError;
 use super::layers::Layer;
@@ -51,7 +52,7 @@ pub struct CommonArgs {
     /// Context in tokens, at most the model's own [env: RAGWEAVE_LIMITS_MAX_MODEL_LEN]
     #[arg(long, value_name = "N")]
     pub max_model_len: Option<usize>,
-    /// Open a store of another model, prompt or embedder with every KV lookup a miss
+    /// Open a store of another model or prompt with every KV lookup a miss
     #[arg(long)]
     pub allow_recompute: bool,
     /// How log lines on standard error look
@@ -65,11 +66,10 @@ pub struct CommonArgs {
 impl CommonArgs {
     /// One layer per flag, so that the origin of a value names the flag itself.
     pub(super) fn layers(&self) -> Result<Vec<Layer>, ConfigError> {
-        let path = |p: &PathBuf| p.to_string_lossy().into_owned();
         let number = |n: usize| n.to_string();
         let flags = [
-            ("--data", "data", self.data.as_ref().map(path)),
-            ("--model", "model", self.model.as_ref().map(path)),
+            ("--data", "data", path("data", self.data.as_deref())?),
+            ("--model", "model", path("model", self.model.as_deref())?),
             ("--device", "device", self.device.clone()),
             ("--dtype", "dtype", self.dtype.clone()),
             ("--kv-dtype", "kv_dtype", self.kv_dtype.clone()),
@@ -122,6 +122,20 @@ impl CommonArgs {
         }
         Ok(layers)
     }
+}
+
+/// The text of a path that sets `key`. A configuration is text: what is not UTF-8 would become
+/// another path.
+fn path(key: &str, path: Option<&Path>) -> Result<Option<String>, ConfigError> {
+    let text = |path: &Path| match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(ConfigError::NotUtf8 {
+            key: key.to_owned(),
+            origin: format!("flag --{key}"),
+            found: Printable(path).to_string(),
+        }),
+    };
+    path.map(text).transpose()
 }
 
 fn one(origin: String, key: &str, value: &str) -> Result<Layer, ConfigError> {

@@ -22,6 +22,13 @@ pub enum ConfigError {
         origin: String,
         message: String,
     },
+    /// `found` is escaped.
+    #[error("{key} in {origin} is not UTF-8: {found}; rename it, or give another path to it")]
+    NotUtf8 {
+        key: String,
+        origin: String,
+        found: String,
+    },
     #[error("{} may set only system, [prompt] and [fusion], not {key}", path.display())]
     NotForModels { key: String, path: PathBuf },
     #[error(

@@ -2,11 +2,13 @@
 //! checked against the list of known keys. The only module of the workspace that reads the environment.
 
 use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 
 use figment::providers::Serialized;
 use figment::value::{Dict, Map};
 use figment::{Metadata, Profile, Provider};
+use ragweave_retriever::Printable;
 use toml::{Table, Value};
 
 use super::ConfigError;
@@ -171,6 +173,18 @@ impl Layer {
         Ok(())
     }
 
+    /// As [`Layer::set_text`]; what is not UTF-8 is refused, never replaced by something near it.
+    fn set_os_text(&mut self, key: &str, text: &OsStr) -> Result<(), ConfigError> {
+        match text.to_str() {
+            Some(text) => self.set_text(key, text),
+            None => Err(ConfigError::NotUtf8 {
+                key: key.to_owned(),
+                origin: self.origin.clone(),
+                found: Printable(Path::new(text)).to_string(),
+            }),
+        }
+    }
+
     fn insert(&mut self, key: &str, value: Value) {
         match key.split_once('.') {
             None => {
@@ -244,15 +258,14 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
 /// The layer of the process environment.
 pub(super) fn environment() -> Result<Vec<Layer>, ConfigError> {
     from_variables(std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.into_string().ok()?;
-        let name = name.strip_prefix(ENV_PREFIX)?.to_owned();
-        Some((name, value.to_string_lossy().into_owned()))
+        let name = name.to_string_lossy();
+        Some((name.strip_prefix(ENV_PREFIX)?.to_owned(), value))
     }))
 }
 
 /// One layer per variable, so that `config print` can name the variable itself.
 fn from_variables(
-    variables: impl Iterator<Item = (String, String)>,
+    variables: impl Iterator<Item = (String, OsString)>,
 ) -> Result<Vec<Layer>, ConfigError> {
     let by_variable: std::collections::BTreeMap<String, &str> =
         all_keys().map(|key| (variable_of(key), key)).collect();
@@ -270,7 +283,7 @@ fn from_variables(
             });
         };
         let mut layer = Layer::new(origin);
-        layer.set_text(key, &value)?;
+        layer.set_os_text(key, &value)?;
         layers.push(layer);
     }
     Ok(layers)
@@ -372,7 +385,7 @@ mod tests {
 
     #[test]
     fn variables_become_layers_and_kubernetes_service_links_are_not_ours() {
-        let given = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let given = |name: &str, value: &str| (name.to_owned(), value.into());
         let variables = [
             given("PORT", "tcp://10.0.0.1:1"),
             given("LIMITS_MAX_QUEUE", "8"),

@@ -253,6 +253,39 @@ fn a_missing_model_says_how_to_name_one() {
 }
 
 #[test]
+fn a_path_that_is_not_utf8_or_empty_is_refused_and_never_becomes_another() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let dir = directories();
+    let bad = || Some(OsStr::from_bytes(b"/tmp/caf\xe9").into());
+    let data = CommonArgs {
+        data: bad(),
+        ..args(dir.path(), &[])
+    };
+    let model = CommonArgs {
+        model: bad(),
+        ..args(dir.path(), &[])
+    };
+    for (args, flag) in [(data, "--data"), (model, "--model")] {
+        let said = message(Config::load(&args));
+        assert!(
+            said.contains(&format!("flag {flag} is not UTF-8: /tmp/caf\\xe9;")),
+            "{said}"
+        );
+    }
+    for key in ["data", "model"] {
+        let mut empty = args(dir.path(), &[&format!("{key}=")]);
+        (empty.data, empty.model) = match key {
+            "data" => (None, empty.model),
+            _ => (empty.data, None),
+        };
+        let said = message(Config::load(&empty));
+        assert_eq!(said, format!("{key} in flag --set: is empty"));
+    }
+}
+
+#[test]
 fn a_model_alone_needs_no_data_directory_but_keeps_one_that_is_given() {
     let dir = directories();
     let given = args(dir.path(), &[]);
