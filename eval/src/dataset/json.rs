@@ -2,12 +2,16 @@
 
 use serde::de::DeserializeOwned;
 
-/// Reads one line.
+/// Reads one line, which must be an object: serde takes an array of the fields' values, in order,
+/// for a struct too.
 ///
 /// # Errors
 /// The column, counted from 1 in bytes, and what is wrong there. The line's number is for the
 /// caller to add.
 pub(super) fn parse_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<T> {
+    if line.trim_ascii_start().starts_with(b"[") {
+        anyhow::bail!("column 1: it is an array, not an object");
+    }
     serde_json::from_slice(line).map_err(|error| {
         // The line number inside one line is always 1; the file's is told by the caller.
         let message = error.to_string();
@@ -26,6 +30,8 @@ pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[test]
@@ -36,11 +42,22 @@ mod tests {
 
     #[test]
     fn errors_name_the_column_and_no_line() {
-        let error = |line: &[u8]| parse_line::<Vec<String>>(line).unwrap_err().to_string();
+        let parse = parse_line::<BTreeMap<String, String>>;
+        let error = |line: &[u8]| parse(line).unwrap_err().to_string();
         assert_eq!(
-            error(b"[\"a\", 7]"),
+            error(b"{\"a\": 7}"),
             "column 7: invalid type: integer `7`, expected a string"
         );
-        assert_eq!(error(b"[\"\xff\"]"), "column 3: invalid unicode code point");
+        assert_eq!(
+            error(b"{\"\xff\": 1}"),
+            "column 3: invalid unicode code point"
+        );
+    }
+
+    #[test]
+    fn an_array_of_values_is_no_object() {
+        let parse = parse_line::<BTreeMap<String, String>>;
+        let error = parse(b" [\"a\"]").unwrap_err().to_string();
+        assert_eq!(error, "column 1: it is an array, not an object");
     }
 }

@@ -4,7 +4,9 @@
 
 use std::path::Path;
 
+use anyhow::bail;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::collector::Collector;
 use super::{Dataset, Example, Task, json};
@@ -38,7 +40,8 @@ enum Id {
 )]
 enum Document {
     Text(String),
-    Object { text: String },
+    /// A struct with a `text` would take an array with one text in it too.
+    Object(Map<String, Value>),
 }
 
 /// Reads up to `limit` examples; an example without an id gets its line's number.
@@ -58,9 +61,7 @@ pub(super) fn read(bytes: &[u8], path: &Path, limit: Option<usize>) -> anyhow::R
 
 fn example(number: usize, line: &[u8]) -> anyhow::Result<Example> {
     let line: Line = json::parse_line(line)?;
-    let documents = line.documents.into_iter().map(|document| match document {
-        Document::Text(text) | Document::Object { text } => text,
-    });
+    let documents = line.documents.into_iter().map(text);
     Ok(Example {
         id: match line.id {
             Some(Id::Text(id)) => id,
@@ -70,9 +71,20 @@ fn example(number: usize, line: &[u8]) -> anyhow::Result<Example> {
         kind: line.kind,
         question: line.question,
         answers: line.answers,
-        documents: documents.collect(),
+        documents: documents.collect::<Result<_, _>>()?,
         max_tokens: line.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS),
     })
+}
+
+fn text(document: Document) -> anyhow::Result<String> {
+    let text = match document {
+        Document::Text(text) => return Ok(text),
+        Document::Object(mut fields) => fields.remove("text"),
+    };
+    match text {
+        Some(Value::String(text)) => Ok(text),
+        _ => bail!("a document is a string or an object with a string `text`"),
+    }
 }
 
 #[cfg(test)]
@@ -131,26 +143,43 @@ mod tests {
     fn bad_lines_are_listed_up_to_the_limit() {
         let number = &FULL.replace("\"One.\"", "1");
         let cut = &FULL[..40];
-        let lines = [number, "[]", FULL, cut, BARE, BARE, "not looked at"];
+        let (listed, no_text) = (
+            &FULL.replace("\"One.\"", "[\"One.\"]"),
+            &FULL.replace("\"One.\"", "{\"title\": \"T\"}"),
+        );
+        let lines = [
+            number,
+            "[]",
+            FULL,
+            cut,
+            listed,
+            no_text,
+            BARE,
+            BARE,
+            "not looked at",
+        ];
         let dataset = read(&lines, Some(2)).unwrap();
         let ids: Vec<&str> = dataset.examples.iter().map(|e| e.id.as_str()).collect();
-        assert_eq!(ids, ["a", "5"]);
+        assert_eq!(ids, ["a", "7"]);
         let problems: Vec<(usize, &str)> = dataset
             .skipped
             .iter()
             .map(|skipped| (skipped.line, skipped.problem.as_str()))
             .collect();
-        assert_eq!(problems.len(), 3, "{problems:?}");
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        for i in [0, 3, 4] {
+            assert!(
+                problems[i].1.contains("a document is a string or"),
+                "{problems:?}"
+            );
+        }
         assert!(
-            problems[0].1.contains("a document is a string or"),
-            "{problems:?}"
-        );
-        assert!(
-            problems[1].1.contains("column 2: invalid length 0"),
+            problems[1].1.contains("column 1: it is an array"),
             "{problems:?}"
         );
         assert!(problems[2].1.contains("column 40: EOF"), "{problems:?}");
-        assert_eq!([problems[0].0, problems[1].0, problems[2].0], [1, 2, 4]);
+        let places: Vec<usize> = problems.iter().map(|problem| problem.0).collect();
+        assert_eq!(places, [1, 2, 4, 5, 6]);
     }
 
     #[test]

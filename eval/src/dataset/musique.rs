@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -51,6 +51,8 @@ pub(super) fn read(bytes: &[u8], path: &Path, limit: Option<usize>) -> anyhow::R
 }
 
 fn example(place: usize, item: Value) -> anyhow::Result<Example> {
+    // serde takes an array of the fields' values, in order, for a struct too.
+    ensure!(item.is_object(), "it is not an object");
     let item = Item::deserialize(item)?;
     Ok(Example {
         id: place.to_string(),
