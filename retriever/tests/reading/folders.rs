@@ -1,0 +1,198 @@
+//! Folders: links, overlapping roots, names, what is off limits.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
+
+use super::*;
+
+#[test]
+fn roots_may_overlap_and_repeat() {
+    let dir = folder(&[("a.txt", b"one"), ("sub/b.txt", b"two"), (".h.txt", b"h")]);
+    let at = |name: &str| dir.path().join(name);
+    let all = |roots: &[&str]| -> Vec<String> {
+        let roots: Vec<_> = roots.iter().map(|root| at(root)).collect();
+        let items = read_documents(&roots, &ReadOptions::default());
+        items.map(|item| item.unwrap().id).collect()
+    };
+    assert_eq!(all(&["", ""]), ["a.txt", "sub/b.txt"]);
+    assert_eq!(all(&["", "sub", "sub/../sub"]), ["a.txt", "sub/b.txt"]);
+    assert_eq!(all(&["sub", ""]), ["b.txt", "a.txt"]);
+    assert_eq!(all(&["", "./a.txt", "sub/b.txt"]), ["a.txt", "sub/b.txt"]);
+    assert_eq!(all(&["a.txt", "a.txt", ""]), ["a.txt", "sub/b.txt"]);
+    // A hidden file is read where it is named.
+    assert_eq!(all(&["", ".h.txt"]), ["a.txt", "sub/b.txt", ".h.txt"]);
+    let roots = [at(""), at("sub"), at("a.txt")];
+    assert_eq!(total_bytes(&roots, &ReadOptions::default()), 6);
+}
+
+#[test]
+fn two_roots_with_one_id_are_told_where_both_are() {
+    let dir = folder(&[("a/x.txt", b"one"), ("b/x.txt", b"two")]);
+    let roots = ["a", "b"].map(|root| dir.path().join(root));
+    let items: Vec<Item> = read_documents(&roots, &ReadOptions::default()).collect();
+    assert_eq!(ids(&items), ["x.txt"]);
+    let message = errors(&items)[0].to_string();
+    assert!(
+        message.contains("b/x.txt: ") && message.contains("taken by "),
+        "{message}"
+    );
+    assert!(message.contains("a/x.txt; "), "{message}");
+}
+
+#[test]
+fn what_is_off_limits_is_skipped_in_a_folder_and_refused_as_a_root() {
+    let dir = folder(&[
+        ("mine/MARK", b""),
+        ("mine/failures.jsonl", b"{}"),
+        ("mine/docs/x.txt", b"x"),
+        ("other/y.txt", b"y"),
+    ]);
+    let options = ReadOptions {
+        off_limits: |path, metadata| {
+            let is_marked = metadata.is_dir() && path.join("MARK").exists();
+            is_marked.then_some("it is marked")
+        },
+        ..ReadOptions::default()
+    };
+    for (target, name) in [
+        ("mine", "l"),
+        ("mine/docs", "m"),
+        ("mine/docs/x.txt", "n.txt"),
+    ] {
+        symlink(dir.path().join(target), dir.path().join("other").join(name)).unwrap();
+    }
+    let mut whole = reader(dir.path(), &options);
+    let items: Vec<Item> = whole.by_ref().collect();
+    assert_eq!(ids(&items), ["other/y.txt"]);
+    assert_eq!(errors(&items).len(), 0);
+    assert_eq!(total_bytes(&[dir.path().to_owned()], &options), 1);
+    for root in [
+        "mine",
+        "mine/docs",
+        "mine/docs/../failures.jsonl",
+        "other/l",
+        "other/n.txt",
+    ] {
+        let items: Vec<Item> = reader(&dir.path().join(root), &options).collect();
+        let problem = &errors(&items)[0].problem;
+        assert!(
+            matches!(
+                problem,
+                ReadProblem::OffLimits {
+                    why: "it is marked"
+                }
+            ),
+            "{root}"
+        );
+        assert_eq!(items.len(), 1);
+    }
+}
+
+#[test]
+fn symlink_loops_end_and_no_folder_is_read_twice() {
+    let dir = folder(&[("a/one.txt", b"one"), ("b/two.txt", b"two")]);
+    symlink("..", dir.path().join("a/up")).unwrap();
+    symlink("a", dir.path().join("c")).unwrap();
+    symlink("self", dir.path().join("self")).unwrap();
+    let items = read(dir.path());
+    assert_eq!(ids(&items), ["a/one.txt", "b/two.txt"]);
+    assert_eq!(
+        errors(&items).len(),
+        1,
+        "only the link to itself cannot be followed"
+    );
+}
+
+#[test]
+fn the_estimate_ends_where_reading_ends() {
+    let dir = folder(&[("a.txt", b"one"), ("sub/b.txt", b"two"), ("c.pdf", b"%PDF")]);
+    for name in ["l1", "l2", "sub/l3"] {
+        symlink(dir.path(), dir.path().join(name)).unwrap();
+    }
+    symlink("/dev/zero", dir.path().join("zero.txt")).unwrap();
+    symlink("/", dir.path().join("sub/.root")).unwrap();
+    let roots = [dir.path().to_owned()];
+    assert_eq!(total_bytes(&roots, &ReadOptions::default()), 6);
+    let items = read(dir.path());
+    assert_eq!(ids(&items), ["a.txt", "sub/b.txt"]);
+    assert_eq!(errors(&items).len(), 1, "the device");
+}
+
+#[test]
+fn names_that_no_id_can_have_are_one_failure_each_and_printable() {
+    let dir = folder(&[("a.txt", b"one"), ("z.txt", b"two")]);
+    let name = |bytes: &[u8]| dir.path().join(OsStr::from_bytes(bytes));
+    for bytes in [&b"b\xe9.txt"[..], b"c\n\x1b[31m.txt", b"d\xff.pdf"] {
+        fs_err::write(name(bytes), "name").unwrap();
+    }
+    for bytes in [&b"e\xe9"[..], b"f\n"] {
+        fs_err::create_dir(name(bytes)).unwrap();
+        fs_err::write(name(bytes).join("one.txt"), "one").unwrap();
+        fs_err::write(name(bytes).join("two.txt"), "two").unwrap();
+    }
+    let items = read(dir.path());
+    assert_eq!(ids(&items), ["a.txt", "z.txt"]);
+    let told: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
+    assert_eq!(told.len(), 4, "a PDF is no document: {told:#?}");
+    for (told, name) in told.iter().zip([
+        "/b\\xe9.txt: ",
+        "/c\\n\\u{1b}[31m.txt: ",
+        "/e\\xe9: ",
+        "/f\\n: ",
+    ]) {
+        assert!(
+            told.contains(name) && !told.contains(char::is_control),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_very_deep_tree_is_one_failure() {
+    let dir = folder(&[("z.txt", b"good")]);
+    let mut deep = std::path::PathBuf::from("d");
+    let root = fs_err::canonicalize(dir.path()).unwrap();
+    for _ in 0..900 {
+        deep.push("d");
+    }
+    fs_err::create_dir_all(root.join(&deep)).unwrap();
+    fs_err::write(root.join(&deep).join("x.txt"), "deep").unwrap();
+    let items = read(dir.path());
+    assert_eq!(ids(&items), ["z.txt"]);
+    assert!(matches!(
+        errors(&items)[0].problem,
+        ReadProblem::BadId {
+            why: BadDocumentId::TooLong
+        }
+    ));
+    assert_eq!(items.len(), 2);
+}
+
+#[test]
+fn a_file_without_a_length_is_not_read() {
+    let dir = folder(&[("z.txt", b"good")]);
+    symlink("/proc/self/mem", dir.path().join("a.txt")).unwrap();
+    symlink("/proc/self/mem", dir.path().join("b.jsonl")).unwrap();
+    let items = read(dir.path());
+    assert_eq!(ids(&items), ["z.txt"]);
+    assert!(matches!(errors(&items)[0].problem, ReadProblem::Empty));
+    assert_eq!(items.len(), 2);
+}
+
+#[test]
+fn what_cannot_be_opened_or_read_is_named() {
+    let dir = folder(&[("z.txt", b"good")]);
+    symlink("gone.txt", dir.path().join("a.txt")).unwrap();
+    let _socket = UnixListener::bind(dir.path().join("b.txt")).unwrap();
+    fs_err::write(dir.path().join(OsStr::from_bytes(b"c\xff.txt")), "name").unwrap();
+    let items = read(dir.path());
+    assert_eq!(ids(&items), ["z.txt"]);
+    assert!(matches!(errors(&items)[0].problem, ReadProblem::Io { .. }));
+    assert!(matches!(errors(&items)[1].problem, ReadProblem::NotAFile));
+    assert!(matches!(
+        errors(&items)[2].problem,
+        ReadProblem::BadId { .. }
+    ));
+}
