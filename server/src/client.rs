@@ -12,19 +12,27 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt;
 
+mod address;
+
+pub use address::server_url;
+
 use crate::service::MAX_PART_BYTES;
 
 /// Where `ragweave serve` listens unless told otherwise.
 pub const DEFAULT_ADDR: &str = "http://127.0.0.1:50051";
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Largest message taken from a server: its own limit is what counts.
-const MAX_MESSAGE_BYTES: usize = 64 << 20;
+/// Largest message taken from a server: all that gRPC can carry, since the server's own limit is what counts.
+const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
+/// Largest message that a server takes which does not say: the default of all versions.
+const SERVER_MESSAGE_BYTES: usize = 4 << 20;
+/// Tag and length of a text part in its message.
+const PART_FRAME_BYTES: usize = 16;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    #[error("{addr:?} is not an address; write http://HOST:PORT")]
-    BadAddress { addr: String },
+    #[error("server address {addr:?} {problem}")]
+    BadAddress { addr: String, problem: String },
     #[error(
         "no ragweave server answers at {addr}: {cause}; start one with `ragweave serve`, or name \
          another with --addr"
@@ -53,19 +61,17 @@ pub struct Reply {
 }
 
 impl Client {
-    /// Connects to `http://HOST:PORT`; the scheme may be left out.
+    /// Connects to an address that [`server_url`] takes.
     ///
     /// # Errors
     /// `BadAddress`, `Unreachable`.
     pub async fn connect(addr: &str) -> Result<Self, ClientError> {
-        let url = if addr.contains("://") {
-            addr.to_owned()
-        } else {
-            format!("http://{addr}")
-        };
-        let endpoint = Endpoint::from_shared(url.clone()).map_err(|_| ClientError::BadAddress {
-            addr: addr.to_owned(),
-        })?;
+        let url = server_url(addr)?;
+        let endpoint =
+            Endpoint::from_shared(url.clone()).map_err(|error| ClientError::BadAddress {
+                addr: url.clone(),
+                problem: error.to_string(),
+            })?;
         let channel = endpoint.connect_timeout(CONNECT_LIMIT).connect().await;
         let channel = channel.map_err(|error| ClientError::Unreachable {
             addr: url,
@@ -140,6 +146,23 @@ impl Client {
         Ok(self.service.get_stats(request).await?.into_inner())
     }
 
+    /// Largest message in bytes that the server takes.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub async fn max_message_bytes(&mut self) -> Result<usize, ClientError> {
+        let said = self
+            .stats()
+            .await?
+            .server
+            .unwrap_or_default()
+            .max_message_bytes;
+        Ok(match usize::try_from(said) {
+            Ok(0) | Err(_) => SERVER_MESSAGE_BYTES,
+            Ok(bytes) => bytes,
+        })
+    }
+
     /// Sends documents; [`document_parts`] cuts them.
     ///
     /// # Errors
@@ -157,6 +180,16 @@ pub fn document_parts(
     document: SourceDocument,
     skip_kv: bool,
 ) -> impl Iterator<Item = v1::IngestDocumentsRequest> {
+    parts_within(document, skip_kv, usize::MAX)
+}
+
+/// The same for a server that takes messages of so many bytes. The text is cut to fit; the header, which comes first, may
+/// be larger.
+pub fn parts_within(
+    document: SourceDocument,
+    skip_kv: bool,
+    max_message_bytes: usize,
+) -> impl Iterator<Item = v1::IngestDocumentsRequest> {
     let format = match document.format {
         DocumentFormat::Text => v1::DocumentFormat::Text,
         DocumentFormat::Markdown => v1::DocumentFormat::Markdown,
@@ -167,16 +200,17 @@ pub fn document_parts(
         format: Some(format.into()),
         skip_kv: Some(skip_kv),
     };
-    let texts = cut(document.text).into_iter().map(Part::Text);
-    let parts = std::iter::once(Part::Header(header)).chain(texts);
+    let part_bytes = max_message_bytes.saturating_sub(PART_FRAME_BYTES);
+    let texts = cut(document.text, part_bytes.min(MAX_PART_BYTES));
+    let parts = std::iter::once(Part::Header(header)).chain(texts.into_iter().map(Part::Text));
     parts.map(|part| v1::IngestDocumentsRequest { part: Some(part) })
 }
 
-/// Cuts between characters, into pieces that one message may carry.
-fn cut(mut text: String) -> Vec<String> {
+/// Cuts between characters, into pieces of at most so many bytes.
+fn cut(mut text: String, part_bytes: usize) -> Vec<String> {
     let mut pieces = Vec::new();
-    while text.len() > MAX_PART_BYTES {
-        let rest = text.split_off(text.floor_char_boundary(MAX_PART_BYTES));
+    while text.len() > part_bytes {
+        let rest = text.split_off(text.floor_char_boundary(part_bytes));
         pieces.push(std::mem::replace(&mut text, rest));
     }
     pieces.push(text);
@@ -214,10 +248,11 @@ mod tests {
     #[test]
     fn text_is_cut_between_characters_and_comes_back_whole() {
         let text = "é".repeat(MAX_PART_BYTES); // 2 bytes each
-        let pieces = cut(format!("x{text}"));
+        let pieces = cut(format!("x{text}"), MAX_PART_BYTES);
         assert!(pieces.iter().all(|piece| piece.len() <= MAX_PART_BYTES));
         assert_eq!(pieces.concat(), format!("x{text}"));
-        assert_eq!(cut(String::new()), [""]);
+        assert_eq!(cut(String::new(), 4), [""]);
+        assert_eq!(cut("xéé".to_owned(), 4), ["xé", "é"]);
     }
 
     #[tokio::test]

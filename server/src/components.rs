@@ -6,10 +6,9 @@
 //! instead of refusing.
 
 use std::borrow::Cow;
-use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use ragweave_engine::{ChunkKv, EngineHandle, EngineOptions, ModelInfo};
+use ragweave_engine::{ChunkKv, EngineError, EngineHandle, EngineOptions, ModelConfig, ModelInfo};
 use ragweave_retriever::{Embedder, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
 use ragweave_store::{
     BlobGeometry, BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
@@ -20,7 +19,7 @@ use crate::error::ServerError;
 use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
 use crate::tier::MemoryTier;
-use crate::{tuned, verify};
+use crate::{fit, tuned, verify};
 use index::Renewed;
 
 mod index;
@@ -62,7 +61,10 @@ impl Components {
         if mode != OpenMode::Ingest && !config.data.is_dir() {
             return Err(ServerError::NotAStore { path: config.data });
         }
-        let engine = config.device.spawn_engine(engine_options(&config))?;
+        // And so is a setting that no time spent on loading will make fit.
+        fit::fusion(&config, &ModelConfig::from_dir(&config.model)?)?;
+        let engine = config.device.spawn_engine(engine_options(&config));
+        let engine = engine.map_err(|error| of_setting(&config, error))?;
         let model = engine.model();
         tuned::warn_if_foreign(&config.data, &verify::fingerprint(&engine));
         let prompt = open_prompt(&config, model)?;
@@ -172,20 +174,34 @@ pub fn engine_options(config: &Config) -> EngineOptions {
     }
 }
 
+/// A type that the device cannot compute in is a setting at fault.
+fn of_setting(config: &Config, error: EngineError) -> ServerError {
+    match error {
+        EngineError::InvalidRequest {
+            field: key @ ("dtype" | "kv_dtype"),
+            message,
+        } => config.bad_value(key, message).into(),
+        other => other.into(),
+    }
+}
+
 /// The prompt format that model directory and configuration describe.
 ///
 /// # Errors
-/// A model without a tokenizer, or a format that cannot be cut.
+/// A model without a tokenizer, or a format that cannot be cut or leaves no room for passages.
 pub fn open_prompt(config: &Config, model: &ModelInfo) -> Result<PromptFormat, ServerError> {
-    PromptFormat::from_model(model, config.prompt.as_ref(), config.system.as_deref())
-        .map_err(|error| without_tokenizer(error, &config.model))
+    let format = PromptFormat::from_model(model, config.prompt.as_ref(), config.system.as_deref())
+        .map_err(|error| unusable(config, error))?;
+    fit::prompt(model, &format)?;
+    Ok(format)
 }
 
-fn without_tokenizer(error: PromptError, model: &Path) -> ServerError {
+fn unusable(config: &Config, error: PromptError) -> ServerError {
     match error {
         PromptError::NoTokenizer { .. } => ServerError::NoTokenizer {
-            model: model.to_owned(),
+            model: config.model.clone(),
         },
+        PromptError::NoSystemPlace => config.bad_value("system", error.to_string()).into(),
         other => other.into(),
     }
 }

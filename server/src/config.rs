@@ -19,17 +19,24 @@ mod args;
 mod error;
 mod fusion;
 mod layers;
+mod limits;
+mod origins;
 mod parse;
+mod prompt_strings;
 mod selection;
+mod service_links;
 
 pub use args::CommonArgs;
 pub use error::ConfigError;
 pub use fusion::{BudgetKind, CorrectionKind, DeviationKind, FusionConfig, ModeKind, ScheduleKind};
+pub use parse::listen_address;
+pub use prompt_strings::PromptStrings;
 pub use selection::{BadSelection, Selection, Settings};
 
 use crate::device::Device;
 use crate::error::ServerError;
 use layers::Layer;
+use origins::Origins;
 
 /// The compiled-in defaults, documented line by line.
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -59,6 +66,7 @@ pub struct Config {
         deserialize_with = "parse::optional_from_text"
     )]
     kv_dtype_setting: Option<KvDtype>,
+    #[serde(deserialize_with = "parse::listen")]
     pub listen: SocketAddr,
     pub allow_recompute: bool,
     /// System text; `None` leaves it to the prompt format.
@@ -72,6 +80,9 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     #[serde(default)]
     pub prompt: Option<PromptStrings>,
+    /// For errors that only the model can show.
+    #[serde(skip)]
+    origins: Origins,
 }
 
 /// Named maxima of everything a request or a document can ask for.
@@ -90,6 +101,9 @@ pub struct Limits {
     pub max_deadline: Duration,
     pub max_message_bytes: usize,
     pub max_document_bytes: usize,
+    /// As set; [`Limits::max_metadata_bytes`] is what holds.
+    #[serde(default, rename = "max_metadata_bytes")]
+    pub metadata_setting: Option<usize>,
     pub max_prefix_entries: usize,
     #[serde(rename = "max_document_s", deserialize_with = "parse::seconds")]
     pub max_document_time: Duration,
@@ -146,15 +160,6 @@ pub struct TelemetryConfig {
     pub shadow_full: f64,
 }
 
-/// The three strings of a prompt for a model without a chat template; see [`crate::prompt`].
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PromptStrings {
-    pub prefix: String,
-    pub chunk: String,
-    pub question: String,
-}
-
 /// One key as `config print` shows it.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Setting {
@@ -187,7 +192,8 @@ impl Config {
 
     fn extract(merged: &Figment) -> Result<Self, ServerError> {
         require(merged, "model", "RAGWEAVE_MODEL")?;
-        let config: Self = merged.extract().map_err(|error| value_error(&error))?;
+        let mut config: Self = merged.extract().map_err(|error| value_error(&error))?;
+        config.origins = Origins::of(merged);
         config
             .validate()
             .map_err(|(key, message)| origin_error(merged, key, message))?;
@@ -195,6 +201,15 @@ impl Config {
             return Err(ConfigError::NoModelDirectory { path: config.model }.into());
         }
         Ok(config)
+    }
+
+    /// A value that does not fit the model, with where it comes from.
+    pub(crate) fn bad_value(&self, key: &str, message: impl Into<String>) -> ConfigError {
+        ConfigError::Value {
+            key: key.to_owned(),
+            origin: self.origins.of_key(key).to_owned(),
+            message: message.into(),
+        }
     }
 
     /// Stored type of chunk KV.
@@ -212,12 +227,12 @@ impl Config {
             ("limits.max_question_bytes", limits.max_question_bytes),
             ("limits.max_prefill_tokens", limits.max_prefill_tokens),
             ("limits.max_model_len", limits.max_model_len.unwrap_or(1)),
-            ("limits.max_message_bytes", limits.max_message_bytes),
-            ("limits.max_document_bytes", limits.max_document_bytes),
+            ("limits.max_metadata_bytes", limits.max_metadata_bytes()),
             ("limits.max_prefix_entries", limits.max_prefix_entries),
             ("retrieval.top_k", self.retrieval.top_k),
             ("ingest.chunk_tokens", self.ingest.chunk_tokens),
         ];
+        limits.validate_bytes()?;
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return Err((key, "must be at least 1".to_owned()));
         }
@@ -260,24 +275,6 @@ impl Config {
             ));
         }
         self.prompt.as_ref().map_or(Ok(()), PromptStrings::validate)
-    }
-}
-
-impl PromptStrings {
-    fn validate(&self) -> Result<(), (&'static str, String)> {
-        let places = [
-            ("prompt.chunk", &self.chunk, "{text}"),
-            ("prompt.question", &self.question, "{question}"),
-        ];
-        for (key, string, place) in places {
-            if string.matches(place).count() != 1 {
-                return Err((key, format!("must contain {place} exactly once")));
-            }
-        }
-        if self.prefix.matches("{system}").count() > 1 {
-            return Err(("prompt.prefix", "may contain {system} only once".to_owned()));
-        }
-        Ok(())
     }
 }
 

@@ -5,5 +5,7 @@ mod fusion;
 mod request;
 mod response;
 
-pub use request::{answer_query, document_format, page_size, search_query};
+pub use request::{
+    answer_query, document_format, document_id, page_size, page_start, search_query,
+};
 pub use response::{document, document_summary, event, source};

@@ -62,6 +62,16 @@ pub enum ServerError {
          tokens; raise --chunk-tokens"
     )]
     ChunkTooShort { chunk_tokens: usize, wrapper: usize },
+    #[error(
+        "the prompt takes {prefix} tokens before the first passage and {question} around a question, and the context of \
+         {context} tokens has no room for more; shorten `system` or the strings of [prompt], or raise \
+         limits.max_model_len"
+    )]
+    NoRoom {
+        prefix: usize,
+        question: usize,
+        context: usize,
+    },
     #[error("splitter: {message}")]
     Splitter { message: String },
     #[error("index: {0}")]
@@ -82,7 +92,8 @@ impl ServerError {
             | Self::NotAStore { .. }
             | Self::NoTokenizer { .. }
             | Self::ChunkTooLong { .. }
-            | Self::ChunkTooShort { .. } => 2,
+            | Self::ChunkTooShort { .. }
+            | Self::NoRoom { .. } => 2,
             Self::Engine(_)
             | Self::Prompt(_)
             | Self::Store(_)

@@ -23,10 +23,13 @@ mod error;
 mod kv;
 mod neighbours;
 mod prepare;
+mod rules;
 
 pub use counters::IngestCounters;
 pub use error::IngestError;
 pub use neighbours::Unconditioned;
+pub use rules::BadMetadata;
+pub(crate) use rules::check;
 
 use kv::NewKv;
 use prepare::Known;

@@ -10,6 +10,7 @@ pub mod controller;
 pub mod device;
 pub mod error;
 pub mod fidelity;
+pub mod fit;
 pub mod ingest;
 pub mod notes;
 pub mod pipeline;

@@ -13,6 +13,7 @@ mod desk;
 mod error;
 mod event;
 mod query;
+mod room;
 mod shadow;
 mod watch;
 
@@ -23,6 +24,7 @@ pub use event::{
     Answer, AnswerEvent, Delta, EventSender, Finished, Foreseen, StageTimes, Started, Usage,
     event_channel,
 };
+pub(crate) use query::default_max_tokens;
 pub use query::{Context, DEFAULT_MAX_TOKENS, Query, Search};
 pub use shadow::ShadowCounts;
 

@@ -18,6 +18,7 @@ mod answer;
 mod deadline;
 mod documents;
 mod ingest;
+mod sendable;
 mod stats;
 
 pub use admission::Activity;
@@ -191,8 +192,8 @@ impl RagService for Service {
         let permit = self.admit(&self.shared.answers)?;
         let config = &self.components().config;
         let deadline = deadline::of(request.metadata(), config.limits.max_deadline)?;
-        let max_model_len = self.components().engine.model().max_model_len;
-        let query = convert::answer_query(request.into_inner(), config, max_model_len, deadline);
+        let model = self.components().engine.model();
+        let query = convert::answer_query(request.into_inner(), config, model, deadline);
         let mut query = query.map_err(Problem::from)?;
         if query.request_id.is_empty() {
             query.request_id = self.next_request_id();
@@ -219,7 +220,10 @@ impl RagService for Service {
             .short_call((&metadata, &self.shared.reads), searching)
             .await?;
         let sources = passages.into_iter().map(convert::source).collect();
-        Ok(Response::new(v1::RetrieveResponse { sources }))
+        let response = v1::RetrieveResponse { sources };
+        let limit = config.limits.max_message_bytes;
+        let response = sendable::checked(response, limit, "ask for fewer chunks, or")?;
+        Ok(Response::new(response))
     }
 
     async fn ingest_documents(
@@ -241,6 +245,7 @@ impl RagService for Service {
     ) -> Result<Response<v1::DeleteDocumentResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         let (service, id) = (self.clone(), request.document_id);
+        convert::document_id(&id).map_err(Problem::from)?;
         let deleting = async move {
             match service.shared.ingestor.delete(&id).await? {
                 true => Ok(v1::DeleteDocumentResponse {}),
@@ -269,6 +274,7 @@ impl RagService for Service {
         request: Request<v1::GetDocumentRequest>,
     ) -> Result<Response<v1::GetDocumentResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        convert::document_id(&request.document_id).map_err(Problem::from)?;
         let document = self
             .read(&metadata, move |components| {
                 documents::get(components, &request.document_id)

@@ -10,9 +10,13 @@ use ragweave_store::StoreError;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
+mod short;
+
 use crate::ingest::IngestError;
 use crate::pipeline::AnswerError;
 use crate::prompt::PromptError;
+pub(crate) use short::shortened;
+use short::{MAX_MESSAGE_BYTES, MAX_VALUE_BYTES};
 
 /// Domain of every `ErrorInfo`.
 pub const DOMAIN: &str = "ragweave.v1";
@@ -72,15 +76,37 @@ impl Problem {
         }
     }
 
-    /// A response that no message can carry.
-    pub fn response_too_large(bytes: usize, limit: usize) -> Self {
+    /// A response that no message can carry; `remedy` is what the client can do.
+    pub fn response_too_large(bytes: usize, limit: usize, remedy: &str) -> Self {
         let message = format!(
-            "the response has {bytes} bytes, more than limits.max_message_bytes ({limit}); ask for less at a time, or \
-             raise the limit on the server"
+            "the response has {bytes} bytes, more than limits.max_message_bytes ({limit}); {remedy} raise the limit \
+             on the server"
         );
         Self::new(Code::ResourceExhausted, "RESPONSE_TOO_LARGE", message)
             .with("bytes", bytes)
             .with("limit", limit)
+            .with("setting", "limits.max_message_bytes")
+    }
+
+    /// A message of a stream that is larger than the server takes; `transport` says how large.
+    pub fn message_too_large(transport: &str) -> Self {
+        let message = format!(
+            "{transport}; send text in smaller parts and less metadata, or raise limits.max_message_bytes on the server"
+        );
+        Self::new(Code::OutOfRange, "MESSAGE_TOO_LARGE", message)
+            .with("setting", "limits.max_message_bytes")
+    }
+
+    /// A stream whose next message cannot be read, with the transport's own words.
+    pub fn broken_stream(code: Code, transport: &str) -> Self {
+        Self::new(code, "BROKEN_STREAM", transport)
+    }
+
+    /// The same problem with more to say.
+    pub fn and(mut self, more: &str) -> Self {
+        self.message.push_str("; ");
+        self.message.push_str(more);
+        self
     }
 
     /// An ingest whose documents keep failing; `last` is the latest failure.
@@ -94,10 +120,7 @@ impl Problem {
 
     /// A stream on which nothing has come for `limit`.
     pub fn idle_stream(limit: Duration) -> Self {
-        let message = format!(
-            "nothing came on this stream for {} s; whole documents before that are in the corpus, send the rest again",
-            limit.as_secs()
-        );
+        let message = format!("nothing came on this stream for {} s", limit.as_secs());
         Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
     }
 
@@ -133,21 +156,22 @@ impl Problem {
         Self::new(Code::Internal, "INTERNAL", message)
     }
 
-    /// The status with its google.rpc details.
+    /// The status with its google.rpc details, short enough for HTTP headers.
     pub fn into_status(self) -> Status {
+        let message = shortened(self.message, MAX_MESSAGE_BYTES);
         let metadata: HashMap<String, String> = self
             .metadata
             .into_iter()
-            .map(|(key, value)| (key.to_owned(), value))
+            .map(|(key, value)| (key.to_owned(), shortened(value, MAX_VALUE_BYTES)))
             .collect();
         let mut details = ErrorDetails::with_error_info(self.reason, DOMAIN, metadata);
         if let Some(field) = self.field {
-            details.add_bad_request_violation(field, self.message.clone());
+            details.add_bad_request_violation(field, message.clone());
         }
         if let Some(delay) = self.retry_after {
             details.set_retry_info(Some(delay));
         }
-        Status::with_error_details(self.code, self.message, details)
+        Status::with_error_details(self.code, message, details)
     }
 }
 
@@ -168,6 +192,9 @@ impl From<AnswerError> for Problem {
             AnswerError::ChunkNotFound { ref id } => {
                 Self::new(Code::NotFound, "CHUNK_NOT_FOUND", &error).with("chunk_id", id)
             }
+            AnswerError::SourcesTooLarge { bytes, limit } => {
+                Self::response_too_large(bytes, limit, "ask for fewer chunks, or")
+            }
             AnswerError::CorpusEmpty => Self::new(Code::FailedPrecondition, "CORPUS_EMPTY", error),
             AnswerError::CallerGone => Self::new(Code::Cancelled, "CANCELLED", error),
             AnswerError::ReaderTooSlow => {
@@ -182,6 +209,8 @@ impl From<AnswerError> for Problem {
 impl From<IngestError> for Problem {
     fn from(error: IngestError) -> Self {
         match error {
+            IngestError::BadId { .. } => Self::invalid("header.id", error),
+            IngestError::Metadata(_) => Self::invalid("header.metadata", error),
             IngestError::Empty | IngestError::TooLarge { .. } => Self::invalid("text", error),
             IngestError::Retriever(error) => error.into(),
             IngestError::Prompt(error) => error.into(),
@@ -348,6 +377,22 @@ mod tests {
             details.bad_request().unwrap().field_violations[0].field,
             "sampling.temperature"
         );
+    }
+
+    #[test]
+    fn what_a_request_put_into_an_error_does_not_make_it_unreadable() {
+        let id = "é".repeat(1 << 20);
+        let status = Problem::document_not_found(&id).into_status();
+        let encoded = 3 * status.message().len() + status.details().len().div_ceil(3) * 4;
+        assert!(encoded < 8 << 10, "{encoded}");
+        assert!(status.message().ends_with('…'));
+        let named = Problem::invalid("a.b", "x".repeat(1 << 20)).into_status();
+        let details = named.get_error_details();
+        assert_eq!(
+            details.bad_request().unwrap().field_violations[0].field,
+            "a.b"
+        );
+        assert!(named.details().len() < 4096);
     }
 
     #[test]

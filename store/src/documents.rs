@@ -48,34 +48,37 @@ impl Store {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<DocumentSummary>, StoreError> {
+        self.documents_after(after).take(limit).collect()
+    }
+
+    /// The documents after `after` in the byte order of their ids, one in memory at a time.
+    pub fn documents_after(
+        &self,
+        after: Option<&str>,
+    ) -> impl Iterator<Item = Result<DocumentSummary, StoreError>> + use<'_> {
         let start = Documents::key(after.unwrap_or_default());
+        let after = after.map(str::to_owned);
         let rows = self.meta.rows_from::<Documents>(&start);
-        let later = rows.filter(|row| match row {
-            Ok((key, _)) => after.is_none_or(|after| **key != *after.as_bytes()),
+        let later = rows.filter(move |row| match row {
+            Ok((key, _)) => after
+                .as_ref()
+                .is_none_or(|after| **key != *after.as_bytes()),
             Err(_) => true,
         });
-        let summaries = later.take(limit).map(|row| {
-            let (
-                key,
-                DocumentRow {
-                    metadata,
-                    n_chunks,
-                    n_tokens,
-                    text_bytes,
-                    ..
-                },
-            ) = row?;
-            let id = String::from_utf8(key.into_vec()).map_err(|_| self.bad_row("document id"))?;
-            let n_chunks = u64::from(n_chunks);
-            Ok(DocumentSummary {
-                id,
-                n_chunks,
-                n_tokens,
-                text_bytes,
-                metadata,
-            })
-        });
-        summaries.collect()
+        later.map(|row| {
+            let (key, row) = row?;
+            self.summary(key.into_vec(), row)
+        })
+    }
+
+    fn summary(&self, key: Vec<u8>, row: DocumentRow) -> Result<DocumentSummary, StoreError> {
+        Ok(DocumentSummary {
+            id: String::from_utf8(key).map_err(|_| self.bad_row("document id"))?,
+            n_chunks: u64::from(row.n_chunks),
+            n_tokens: row.n_tokens,
+            text_bytes: row.text_bytes,
+            metadata: row.metadata,
+        })
     }
 
     /// A chunk by its id, with its text.

@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use ragweave_engine::ModelConfig;
 
 use crate::config::{self, CommonArgs, Config, Setting};
+use crate::error::ServerError;
+use crate::fit;
 
 /// Arguments of `ragweave config`.
 #[derive(Debug, clap::Args)]
@@ -40,7 +43,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(settings) => return print(&settings, json),
             Err(error) => Err(error),
         },
-        Command::Check { common } => Config::load(&common).map(drop),
+        Command::Check { common } => Config::load(&common).and_then(|config| fits(&config)),
     };
     match outcome {
         Ok(()) => {
@@ -51,6 +54,14 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             eprintln!("ragweave: {error}");
             Ok(ExitCode::from(error.exit_code()))
         }
+    }
+}
+
+/// Whether the model has the layers that `[fusion]` names. A model that cannot be read is for `doctor` to explain.
+fn fits(config: &Config) -> Result<(), ServerError> {
+    match ModelConfig::from_dir(&config.model) {
+        Ok(model) => Ok(fit::fusion(config, &model)?),
+        Err(_) => Ok(()),
     }
 }
 

@@ -97,6 +97,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 "valid; `ragweave config print` shows each value's origin",
             ));
             findings.push(machine::device(&config));
+            findings.extend(machine::memory_tier(&config));
             if args.verify_fusion {
                 findings.extend(fusion::verify(&config));
             }

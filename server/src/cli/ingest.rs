@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::client::DEFAULT_ADDR;
+use crate::client::{DEFAULT_ADDR, server_url};
 use crate::components::{Components, OpenMode};
 use crate::config::{CommonArgs, Config};
 use crate::error::ServerError;
@@ -52,7 +52,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t, value_name = "KIND")]
     progress: ProgressKind,
     /// Send the documents to a running server instead of opening the data directory
-    #[arg(long, value_name = "URL", conflicts_with_all = ["dry_run", "prune", "neighbours"])]
+    #[arg(long, value_name = "URL", value_parser = server_url,
+          conflicts_with_all = ["dry_run", "prune", "neighbours"])]
     addr: Option<String>,
     #[command(flatten)]
     common: CommonArgs,

@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::components::{Components, OpenMode};
-use crate::config::{CommonArgs, Config};
+use crate::config::{CommonArgs, Config, listen_address};
 use crate::run;
 use crate::service::Service;
 use crate::telemetry;
@@ -24,7 +24,7 @@ const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Address to listen on; port 0 takes a free one [env: RAGWEAVE_LISTEN]
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = listen_address)]
     listen: Option<SocketAddr>,
     /// Share of the fused requests, 0 to 1, to compare with a full prefill in the background
     /// [env: RAGWEAVE_TELEMETRY_SHADOW_FULL]

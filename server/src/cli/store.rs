@@ -9,6 +9,7 @@ use clap::Subcommand;
 use indicatif::ProgressBar;
 use ragweave_store::{Store, StoreError, StoreStats, VerifyReport};
 
+use crate::client::server_url;
 use crate::config::{self, CommonArgs};
 use crate::error::ServerError;
 use crate::telemetry;
@@ -29,7 +30,7 @@ enum Command {
         #[command(flatten)]
         inspect: Inspect,
         /// Ask the running server that has the data directory; shows what it has done, too
-        #[arg(long, value_name = "URL")]
+        #[arg(long, value_name = "URL", value_parser = server_url)]
         addr: Option<String>,
     },
     /// Read and check every blob; bad ones are set aside and computed again on their next use. Exits with 3 if any

@@ -1,6 +1,6 @@
 //! The default fusion mode as the configuration writes it, and its translation into the engine's `Mode`.
 
-use ragweave_engine::{Blend, Budget, Correction, Deviation, Mode, Schedule};
+use ragweave_engine::{Blend, Budget, Correction, Deviation, EngineError, Mode, Schedule};
 use serde::Deserialize;
 
 use super::parse;
@@ -129,7 +129,27 @@ impl FusionConfig {
         }
         self.policy
             .check_servable()
-            .map_err(|message| ("fusion.policy", message))
+            .map_err(|message| ("fusion.policy", message))?;
+        // What no model can run, however many layers it has.
+        self.check_layers(usize::MAX)
+    }
+
+    /// Checks the settings against a model of so many layers; those too that only a request would use. Returns the key
+    /// at fault and what is wrong with it.
+    pub(crate) fn check_layers(&self, n_layers: usize) -> Result<(), (&'static str, String)> {
+        let layer = self.check_layer;
+        if layer >= n_layers {
+            let message = format!(
+                "{layer} is too deep for a model of {n_layers} layers, which count from 0 to {}",
+                n_layers.saturating_sub(1)
+            );
+            return Err(("fusion.check_layer", message));
+        }
+        match Mode::Blend(self.to_blend()).normalised(n_layers) {
+            Ok(_) => Ok(()),
+            Err(EngineError::InvalidRequest { message, .. }) => Err(("fusion.policy", message)),
+            Err(other) => Err(("fusion.policy", other.to_string())),
+        }
     }
 }
 

@@ -12,6 +12,7 @@ use ragweave_retriever::Printable;
 use toml::{Table, Value};
 
 use super::ConfigError;
+use super::service_links::is_service_link;
 
 /// How the text of a flag or an environment variable becomes a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +42,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("limits.max_deadline_s", Kind::Integer),
     ("limits.max_message_bytes", Kind::Integer),
     ("limits.max_document_bytes", Kind::Integer),
+    ("limits.max_metadata_bytes", Kind::Integer),
     ("limits.max_prefix_entries", Kind::Integer),
     ("limits.max_document_s", Kind::Integer),
     ("limits.max_engine_wait_s", Kind::Integer),
@@ -71,6 +73,8 @@ const KEYS: &[(&str, Kind)] = &[
 ];
 
 const ENV_PREFIX: &str = "RAGWEAVE_";
+/// Keys of which empty text is a value.
+const MAY_BE_EMPTY: [&str; 2] = ["system", "prompt.prefix"];
 /// The table of `tuned.toml` that tells people why; serving does not read it.
 const EVIDENCE: &str = "evidence";
 
@@ -258,21 +262,27 @@ pub(super) fn all_keys() -> impl Iterator<Item = &'static str> {
 /// The layer of the process environment.
 pub(super) fn environment() -> Result<Vec<Layer>, ConfigError> {
     from_variables(std::env::vars_os().filter_map(|(name, value)| {
-        let name = name.to_string_lossy();
-        Some((name.strip_prefix(ENV_PREFIX)?.to_owned(), value))
+        let name = name.to_string_lossy().strip_prefix(ENV_PREFIX)?.to_owned();
+        Some((name, value))
     }))
 }
 
-/// One layer per variable, so that `config print` can name the variable itself.
+/// One layer per variable, so that `config print` can name the variable itself. An empty variable counts as one that is
+/// not set, except where empty text is a value.
 fn from_variables(
     variables: impl Iterator<Item = (String, OsString)>,
 ) -> Result<Vec<Layer>, ConfigError> {
     let by_variable: std::collections::BTreeMap<String, &str> =
         all_keys().map(|key| (variable_of(key), key)).collect();
     let mut layers = Vec::new();
-    for (name, value) in variables.filter(|(name, _)| !is_service_link(name)) {
+    for (name, value) in variables {
+        let key = by_variable.get(&name).copied();
+        let is_unset = value.is_empty() && !key.is_some_and(|key| MAY_BE_EMPTY.contains(&key));
+        if is_unset || (key.is_none() && is_service_link(&name, &value.to_string_lossy())) {
+            continue;
+        }
         let origin = format!("environment {ENV_PREFIX}{name}");
-        let Some(key) = by_variable.get(&name) else {
+        let Some(key) = key else {
             let dotted = name.to_lowercase().replacen('_', ".", 1);
             let suggestion = nearest(&name, by_variable.keys().map(String::as_str))
                 .map(|variable| format!("{ENV_PREFIX}{variable}"));
@@ -291,11 +301,6 @@ fn from_variables(
 
 fn variable_of(key: &str) -> String {
     key.to_uppercase().replace('.', "_")
-}
-
-/// Kubernetes injects these for a Service that is called `ragweave`; they are not ours.
-fn is_service_link(name: &str) -> bool {
-    name == "PORT" || name.starts_with("PORT_") || name.starts_with("SERVICE_")
 }
 
 /// The filter directives of `RUST_LOG`, which belongs to the tracing ecosystem and has no key of ours.
@@ -383,30 +388,57 @@ mod tests {
         assert_eq!(far.to_string(), "unknown key colour in file x.toml");
     }
 
+    fn layers_of(variables: &[(&str, &str)]) -> Result<Vec<Layer>, ConfigError> {
+        let given = |(name, value): &(&str, &str)| ((*name).to_owned(), value.into());
+        from_variables(variables.iter().map(given))
+    }
+
+    fn refusal(name: &str, value: &str) -> String {
+        layers_of(&[(name, value)]).unwrap_err().to_string()
+    }
+
     #[test]
-    fn variables_become_layers_and_kubernetes_service_links_are_not_ours() {
-        let given = |name: &str, value: &str| (name.to_owned(), value.into());
-        let variables = [
-            given("PORT", "tcp://10.0.0.1:1"),
-            given("LIMITS_MAX_QUEUE", "8"),
-        ];
-        let layers = from_variables(variables.into_iter()).unwrap();
+    fn variables_become_layers_and_service_links_do_not() {
+        let layers = layers_of(&[
+            ("PORT", "tcp://10.0.0.1:1"),
+            ("LIMITS_SERVICE_HOST", "10.0.0.1"),
+            ("LIMITS_MAX_QUEUE", "8"),
+        ])
+        .unwrap();
         assert_eq!(layers.len(), 1);
         assert_eq!(layers[0].keys(), ["limits.max_queue"]);
         assert_eq!(layers[0].origin, "environment RAGWEAVE_LIMITS_MAX_QUEUE");
 
-        let wrong = from_variables([given("LIMITS_MAX_QUEUES", "8")].into_iter()).unwrap_err();
-        assert!(
-            wrong
-                .to_string()
-                .contains("did you mean RAGWEAVE_LIMITS_MAX_QUEUE?"),
-            "{wrong}"
-        );
-        let no_number = from_variables([given("LIMITS_MAX_QUEUE", "many")].into_iter());
+        let wrong = refusal("LIMITS_MAX_QUEUES", "8");
+        assert!(wrong.contains("did you mean RAGWEAVE_LIMITS_MAX_QUEUE?"));
         assert_eq!(
-            no_number.unwrap_err().to_string(),
+            refusal("LIMITS_MAX_QUEUE", "many"),
             "limits.max_queue in environment RAGWEAVE_LIMITS_MAX_QUEUE: expected a whole number, found \"many\""
         );
+        assert!(refusal("PORT", "50051").contains("unknown key"));
+    }
+
+    #[test]
+    fn an_empty_variable_is_not_set_unless_empty_text_is_a_value() {
+        let unset = [("DATA", ""), ("LIMITS_MAX_QUEUE", ""), ("GRPC_PORT", "")];
+        assert_eq!(layers_of(&unset).unwrap().len(), 0);
+        let layers = layers_of(&[("SYSTEM", "")]).unwrap();
+        assert_eq!(layers[0].text("system"), Some(""));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_value_that_is_not_text_is_refused_and_not_changed() {
+        use std::os::unix::ffi::OsStringExt as _;
+
+        let value = OsString::from_vec(b"caf\xe9".to_vec());
+        let refused = from_variables([("SYSTEM".to_owned(), value)].into_iter());
+        let refused = refused.unwrap_err().to_string();
+        assert!(
+            refused.contains("system in environment RAGWEAVE_SYSTEM"),
+            "{refused}"
+        );
+        assert!(refused.contains("not UTF-8"), "{refused}");
     }
 
     #[test]

@@ -119,6 +119,50 @@ fn errors_name_the_key_and_its_origin() {
 }
 
 #[test]
+fn limits_that_cannot_hold_are_refused_before_a_request_meets_them() {
+    let dir = directories();
+    let load = |settings: &[&str]| message(Config::load(&args(dir.path(), settings)));
+    for (setting, reason) in [
+        (
+            "limits.max_message_bytes=100",
+            "must lie in 4096..=4294967295, is 100",
+        ),
+        ("limits.max_message_bytes=4294967296", "must lie in 4096..="),
+        (
+            "limits.max_document_bytes=0",
+            "must lie in 1..=2147483648, is 0",
+        ),
+        ("limits.max_metadata_bytes=0", "must be at least 1"),
+        (
+            "limits.max_metadata_bytes=2097153",
+            "above half of limits.max_message_bytes, 2097152",
+        ),
+        ("fusion.policy=hkvd@1+hkvd@2", "one hkvd only"),
+        ("fusion.policy=query+query", "twice"),
+    ] {
+        let (key, _) = setting.split_once('=').unwrap();
+        let said = load(&[setting]);
+        assert!(
+            said.starts_with(&format!("{key} in flag --set: ")),
+            "{said}"
+        );
+        assert!(said.contains(reason), "{setting}: {said}");
+    }
+}
+
+#[test]
+fn the_limit_of_metadata_follows_that_of_messages_unless_it_is_set() {
+    let dir = directories();
+    let limit = |settings: &[&str]| {
+        let config = Config::load(&args(dir.path(), settings)).unwrap();
+        config.limits.max_metadata_bytes()
+    };
+    assert_eq!(limit(&[]), 32 << 10);
+    assert_eq!(limit(&["limits.max_message_bytes=16384"]), 8192);
+    assert_eq!(limit(&["limits.max_metadata_bytes=1000000"]), 1_000_000);
+}
+
+#[test]
 fn policies_are_written_in_the_notation_and_completed_by_the_other_keys() {
     let dir = directories();
     let planned = |settings: &[&str]| {

@@ -11,11 +11,18 @@ use crate::config::{
 use crate::controller::ModeChoice;
 use crate::pipeline::AnswerError;
 
-/// The configured fusion with what the request overrides.
+/// Longest selection; the longest that means something is far shorter.
+const MAX_SELECTION_BYTES: usize = 1024;
+
+/// The configured fusion with what the request overrides, for a model of so many layers.
 ///
 /// # Errors
 /// `InvalidField`.
-pub(super) fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Checked<ModeChoice> {
+pub(super) fn mode(
+    options: v1::FusionOptions,
+    mut fusion: FusionConfig,
+    n_layers: usize,
+) -> Checked<ModeChoice> {
     if let Some(mode) = options.mode {
         fusion.mode = mode_kind(mode)?;
     }
@@ -39,7 +46,19 @@ pub(super) fn mode(options: v1::FusionOptions, mut fusion: FusionConfig) -> Chec
     if let Some(ratio) = options.min_ratio {
         fusion.min_ratio = Some(checked_ratio("fusion.min_ratio", ratio)?);
     }
+    if let Err((key, message)) = fusion.check_layers(n_layers) {
+        return Err(AnswerError::invalid(at_fault(key, &options), message));
+    }
     Ok(fusion.to_choice())
+}
+
+/// The field of the request that brought a value in which the model cannot run.
+fn at_fault(key: &'static str, options: &v1::FusionOptions) -> &'static str {
+    match key {
+        "fusion.policy" if options.selection.is_some() => "fusion.selection",
+        "fusion.policy" if options.check_layer.is_some() => "fusion.check_layer",
+        key => key,
+    }
 }
 
 /// The policies that the request itself names.
@@ -55,6 +74,13 @@ fn named(options: &v1::FusionOptions) -> Checked<Option<Selection>> {
         (Some(policy), None) => ("fusion.policy", policy_name(policy)?),
         (None, Some(notation)) => ("fusion.selection", notation.as_str()),
     };
+    if notation.len() > MAX_SELECTION_BYTES {
+        let message = format!(
+            "has {} bytes, the limit is {MAX_SELECTION_BYTES}",
+            notation.len()
+        );
+        return Err(AnswerError::invalid(field, message));
+    }
     let selection: Selection = notation
         .parse()
         .map_err(|error| AnswerError::invalid(field, format!("{error}")))?;
@@ -178,7 +204,7 @@ mod tests {
             correction: CorrectionKind::None,
             min_ratio: Some(0.05),
         };
-        match mode(options, configured) {
+        match mode(options, configured, 4) {
             Ok(ModeChoice::Fixed(mode)) => Ok(mode.to_string()),
             Ok(auto @ ModeChoice::Auto(_)) => Ok(format!("auto {}", auto.widest())),
             Err(AnswerError::InvalidField { field, message }) => Err((field, message)),
@@ -277,7 +303,34 @@ mod tests {
             policy: Some(v1::SelectionPolicy::Union.into()),
             ..Default::default()
         };
+        let deep = |mode: v1::FusionMode| v1::FusionOptions {
+            mode: Some(mode.into()),
+            check_layer: Some(4),
+            ..Default::default()
+        };
         for (options, field, reason) in [
+            (
+                deep(v1::FusionMode::Blend),
+                "fusion.check_layer",
+                "4 is too deep",
+            ),
+            (
+                deep(v1::FusionMode::Full),
+                "fusion.check_layer",
+                "4 is too deep",
+            ),
+            (selecting("hkvd@4:0.1"), "fusion.selection", "4 is too deep"),
+            (
+                selecting("first-k+anchors@1.9"),
+                "fusion.selection",
+                "9 is too deep",
+            ),
+            (selecting("query+query"), "fusion.selection", "twice"),
+            (
+                selecting(&"+".repeat(1025)),
+                "fusion.selection",
+                "the limit is 1024",
+            ),
             (both, "fusion.selection", "excludes fusion.policy"),
             (twice, "fusion.ratio", "in fusion.selection already"),
             (union, "fusion.policy", "fusion.selection"),

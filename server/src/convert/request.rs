@@ -3,10 +3,10 @@
 
 use std::time::Instant;
 
-use ragweave_engine::SamplingParams;
+use ragweave_engine::{ModelInfo, SamplingParams};
 use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context as WireContext;
-use ragweave_retriever::{DocumentFormat, Filter};
+use ragweave_retriever::{DocumentFormat, Filter, MAX_DOCUMENT_ID_BYTES};
 
 use super::fusion;
 use crate::config::{Config, Limits, Order};
@@ -17,17 +17,19 @@ const MAX_FILTER_PAIRS: usize = 64;
 const MAX_FILTER_DOCUMENTS: usize = 1000;
 const MAX_PAGE_SIZE: u32 = 1000;
 const DEFAULT_PAGE_SIZE: u32 = 100;
+/// Most bytes of a Started event for all that is not a source.
+const MAX_STARTED_BYTES: usize = 16 << 10;
 
 pub(super) type Checked<T> = Result<T, AnswerError>;
 
-/// The query of a Generate. `max_model_len` is the model's context in tokens.
+/// The query of a Generate.
 ///
 /// # Errors
 /// `InvalidField`, or the engine's refusal of the sampling parameters.
 pub fn answer_query(
     request: v1::GenerateRequest,
     config: &Config,
-    max_model_len: usize,
+    model: &ModelInfo,
     deadline: Instant,
 ) -> Checked<Query> {
     let limits = &config.limits;
@@ -35,13 +37,16 @@ pub fn answer_query(
     if let Some(system) = &request.system {
         check_length("system", system, limits.max_question_bytes)?;
     }
-    let mut query = Query::new(request.query, config, max_model_len);
+    let mut query = Query::new(request.query, config, model.max_model_len);
     query.request_id = request.request_id.unwrap_or_default();
     check_length("request_id", &query.request_id, MAX_REQUEST_ID_BYTES)?;
     query.system = request.system;
     query.deadline = Some(deadline);
     query.context = context(request.context, config)?;
-    query.mode = fusion::mode(request.fusion.unwrap_or_default(), config.fusion.clone())?;
+    let n_layers = model.config.num_hidden_layers;
+    let fusion = request.fusion.unwrap_or_default();
+    query.mode = fusion::mode(fusion, config.fusion.clone(), n_layers)?;
+    query.max_source_bytes = Some(source_bytes(limits.max_message_bytes));
     sample(request.sampling.unwrap_or_default(), &mut query.sampling);
     stop(
         request.stopping.unwrap_or_default(),
@@ -51,6 +56,11 @@ pub fn answer_query(
     query.sampling.logprobs = request.output.and_then(|output| output.logprobs);
     query.sampling.validate()?;
     Ok(query)
+}
+
+/// What a message has for the sources of an answer.
+fn source_bytes(max_message_bytes: usize) -> usize {
+    max_message_bytes - MAX_STARTED_BYTES.min(max_message_bytes / 4)
 }
 
 /// The query of a Retrieve.
@@ -82,6 +92,26 @@ pub fn document_format(format: Option<i32>) -> Checked<DocumentFormat> {
         v1::DocumentFormat::Text => Ok(DocumentFormat::Text),
         v1::DocumentFormat::Markdown => Ok(DocumentFormat::Markdown),
     }
+}
+
+/// The id of a document to look up. One that this server would not take, but an earlier one did, is let pass.
+///
+/// # Errors
+/// `InvalidField`.
+pub fn document_id(id: &str) -> Checked<()> {
+    if id.trim().is_empty() {
+        return Err(AnswerError::invalid("document_id", "must not be blank"));
+    }
+    check_length("document_id", id, MAX_DOCUMENT_ID_BYTES)
+}
+
+/// The document that a page starts after: the token is its id. Empty starts at the first.
+///
+/// # Errors
+/// `InvalidField`.
+pub fn page_start(token: &str) -> Checked<Option<&str>> {
+    check_length("page_token", token, MAX_DOCUMENT_ID_BYTES)?;
+    Ok((!token.is_empty()).then_some(token))
 }
 
 /// Documents on one page.

@@ -41,6 +41,7 @@ pub fn document_summary(summary: DocumentSummary) -> v1::DocumentSummary {
         tokens: summary.n_tokens,
         text_bytes: summary.text_bytes,
         metadata: summary.metadata.into_iter().collect(),
+        metadata_omitted: false,
     }
 }
 

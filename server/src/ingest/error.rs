@@ -3,14 +3,19 @@
 use std::time::Duration;
 
 use ragweave_engine::EngineError;
-use ragweave_retriever::RetrieverError;
+use ragweave_retriever::{BadDocumentId, RetrieverError};
 use ragweave_store::StoreError;
 
+use super::rules::BadMetadata;
 use crate::prompt::PromptError;
 
 /// A document that was not ingested. The store holds what it held before.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
+    #[error("the document's id {why}; choose another")]
+    BadId { why: BadDocumentId },
+    #[error(transparent)]
+    Metadata(#[from] BadMetadata),
     #[error("the document is empty; nothing can be retrieved from it")]
     Empty,
     #[error(
@@ -45,7 +50,9 @@ impl IngestError {
     /// Whether the next document would meet the same error, so that a run should stop.
     pub fn is_fatal(&self) -> bool {
         match self {
-            Self::Empty
+            Self::BadId { .. }
+            | Self::Metadata(_)
+            | Self::Empty
             | Self::TooLarge { .. }
             | Self::Retriever(_)
             | Self::Prompt(_)

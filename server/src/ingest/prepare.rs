@@ -6,7 +6,7 @@ use ragweave_retriever::{DocumentFormat, Embedding, RetrieverError, SourceDocume
 use ragweave_store::{ChunkRecord, Document};
 
 use super::neighbours::{self, Unconditioned};
-use super::{IngestError, Prepared};
+use super::{IngestError, Prepared, rules};
 use crate::components::Components;
 
 /// A version of the document that is in the store.
@@ -23,18 +23,7 @@ pub(super) fn check(components: &Components, source: &SourceDocument) -> Result<
     if components.is_foreign {
         return Err(IngestError::ForeignStore);
     }
-    let (bytes, limit) = (
-        source.text.len(),
-        components.config.limits.max_document_bytes,
-    );
-    if bytes > limit {
-        return Err(IngestError::TooLarge { bytes, limit });
-    }
-    if source.text.trim().is_empty() {
-        Err(IngestError::Empty)
-    } else {
-        Ok(())
-    }
+    rules::check(source, &components.config.limits)
 }
 
 /// The stored version of the document, if any.

@@ -12,7 +12,7 @@ use ragweave_retriever::{Embedding, Filter};
 use ragweave_store::{BlobKey, StoredChunk};
 
 use super::backfill::Fill;
-use super::{AnswerError, Context, Query, Search};
+use super::{AnswerError, Context, Query, Search, room};
 use crate::components::Components;
 use crate::config::Order;
 use crate::controller::{Choice, Controller, ModeChoice, Spare};
@@ -216,7 +216,10 @@ impl Desk {
             let tokens = fixed + if may_drop { 0 } else { chunks };
             return Err(EngineError::PromptTooLong { tokens, limit }.into());
         }
-        let dropped = passages.split_off(kept);
+        let mut dropped = passages.split_off(kept);
+        if let Some(limit) = query.max_source_bytes {
+            room::fit(&passages, &mut dropped, limit)?;
+        }
         let passages = self.in_prompt_order(query, passages);
         segments.chunks = passages
             .iter()

@@ -26,6 +26,11 @@ pub enum AnswerError {
     /// A chunk was named that the corpus does not hold.
     #[error("chunk {id:?} is not in the corpus; GetDocument lists a document's chunk ids")]
     ChunkNotFound { id: String },
+    /// What an answer would say of its sources is more than the caller takes.
+    #[error(
+        "the sources of the answer take {bytes} bytes, more than {limit}; ask for fewer chunks"
+    )]
+    SourcesTooLarge { bytes: usize, limit: usize },
     /// There is nothing to search.
     #[error("the corpus is empty; add documents with `ragweave ingest` or IngestDocuments")]
     CorpusEmpty,

@@ -26,6 +26,8 @@ pub struct Query {
     pub sampling: SamplingParams,
     /// Decoding stops here, whatever it has.
     pub deadline: Option<Instant>,
+    /// Most bytes of what the answer says of its sources; `None` for callers that take any number.
+    pub max_source_bytes: Option<usize>,
 }
 
 /// Where the context comes from.
@@ -58,6 +60,7 @@ impl Query {
             mode: config.fusion.to_choice(),
             sampling: SamplingParams::greedy(default_max_tokens(config, max_model_len)),
             deadline: None,
+            max_source_bytes: None,
         }
     }
 }
@@ -74,7 +77,8 @@ impl Search {
     }
 }
 
-fn default_max_tokens(config: &Config, max_model_len: usize) -> usize {
+/// Longest answer in tokens where the request does not say.
+pub(crate) fn default_max_tokens(config: &Config, max_model_len: usize) -> usize {
     let of_context = (max_model_len / DEFAULT_ANSWER_SHARE).max(1);
     DEFAULT_MAX_TOKENS
         .min(config.limits.max_output_tokens)

@@ -13,8 +13,8 @@ use tokio::time::{Sleep, sleep_until};
 use tokio_stream::Stream;
 use tonic::Status;
 
-use super::Service;
 use super::admission::{Ending, Permit};
+use super::{Service, sendable};
 use crate::convert;
 use crate::pipeline::{AnswerError, AnswerEvent, EventSender, Query, event_channel};
 use crate::status::Problem;
@@ -30,6 +30,7 @@ pub struct AnswerStream {
     end: Option<Pin<Box<Sleep>>>,
     /// `None` once its outcome was passed on.
     task: Option<JoinHandle<Result<(), AnswerError>>>,
+    max_message_bytes: usize,
 }
 
 impl AnswerStream {
@@ -37,6 +38,7 @@ impl AnswerStream {
         let (sender, events) = event_channel(query.deadline);
         let end = |deadline: Instant| Box::pin(sleep_until((deadline + GRACE).into()));
         Self {
+            max_message_bytes: service.components().config.limits.max_message_bytes,
             events,
             started: Instant::now(),
             end: query.deadline.map(end),
@@ -50,9 +52,16 @@ impl AnswerStream {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<v1::GenerateResponse, Status>>> {
         match ready!(self.events.poll_recv(context)) {
-            Some(event) => Poll::Ready(Some(Ok(convert::event(event)))),
+            Some(event) => Poll::Ready(Some(self.message(event))),
             None => self.poll_outcome(context).map(|status| status.map(Err)),
         }
+    }
+
+    /// The event as a message; the sources it names were kept within the limit before they were used.
+    fn message(&self, event: AnswerEvent) -> Result<v1::GenerateResponse, Status> {
+        let message = convert::event(event);
+        let remedy = "ask for fewer chunks, or";
+        Ok(sendable::checked(message, self.max_message_bytes, remedy)?)
     }
 
     fn poll_outcome(&mut self, context: &mut Context<'_>) -> Poll<Option<Status>> {

@@ -3,34 +3,52 @@
 use prost::Message;
 use ragweave_proto::v1;
 
+use super::sendable;
 use crate::components::Components;
 use crate::convert;
 use crate::status::Problem;
 
-/// One page in id order. The page token is the last id of the page before: it stays valid whatever is added or removed.
+/// What the token of the next page, a document id, takes in a message with its tag and length.
+const TOKEN_BYTES: usize = 1024 + 4;
+/// Tag and length of one document of a page.
+const ENTRY_BYTES: usize = 6;
+
+/// One page in id order: as many documents as are asked for and fit a message, and at least one. The page token is the
+/// last id of the page before: it stays valid whatever is added or removed.
 pub(super) fn list(
     components: &Components,
     request: &v1::ListDocumentsRequest,
 ) -> Result<v1::ListDocumentsResponse, Problem> {
     let page_size = convert::page_size(request.page_size)?;
-    let after = (!request.page_token.is_empty()).then_some(request.page_token.as_str());
-    // One more than asked for tells whether there is a next page.
-    let mut documents = components.store.list_documents(after, page_size + 1)?;
-    let is_last = documents.len() <= page_size;
-    documents.truncate(page_size);
-    let last_id = documents.last().map(|document| document.id.clone());
-    let page = v1::ListDocumentsResponse {
-        next_page_token: if is_last {
-            String::new()
-        } else {
-            last_id.unwrap_or_default()
-        },
-        documents: documents
-            .into_iter()
-            .map(convert::document_summary)
-            .collect(),
-    };
-    sendable(components, page)
+    let after = convert::page_start(&request.page_token)?;
+    let max_bytes = components.config.limits.max_message_bytes - TOKEN_BYTES;
+    let mut documents: Vec<v1::DocumentSummary> = Vec::new();
+    let mut bytes = 0;
+    for summary in components.store.documents_after(after) {
+        let summary = fitting(convert::document_summary(summary?), max_bytes);
+        bytes += summary.encoded_len() + ENTRY_BYTES;
+        if documents.len() == page_size || bytes > max_bytes {
+            let last = documents.last().map(|document| document.id.clone());
+            return Ok(v1::ListDocumentsResponse {
+                next_page_token: last.unwrap_or_default(),
+                documents,
+            });
+        }
+        documents.push(summary);
+    }
+    Ok(v1::ListDocumentsResponse {
+        documents,
+        next_page_token: String::new(),
+    })
+}
+
+/// The summary, without its metadata where that alone is more than a page holds: an earlier version set no limit.
+fn fitting(mut summary: v1::DocumentSummary, max_bytes: usize) -> v1::DocumentSummary {
+    if summary.encoded_len() + ENTRY_BYTES > max_bytes {
+        summary.metadata.clear();
+        summary.metadata_omitted = true;
+    }
+    summary
 }
 
 /// One document with its chunks.
@@ -42,18 +60,6 @@ pub(super) fn get(components: &Components, id: &str) -> Result<v1::GetDocumentRe
     // A chunk whose KV cannot be looked up will be computed when it is used, as if it had none.
     let has_kv = |key: &_| store.contains_blob(key).unwrap_or(false);
     let response = convert::document(document, |chunk| has_kv(&chunk.key));
-    sendable(components, response)
-}
-
-/// The response, if a message may carry it; the transport would refuse it without a reason.
-fn sendable<T: Message>(components: &Components, response: T) -> Result<T, Problem> {
-    let (bytes, limit) = (
-        response.encoded_len(),
-        components.config.limits.max_message_bytes,
-    );
-    if bytes > limit {
-        Err(Problem::response_too_large(bytes, limit))
-    } else {
-        Ok(response)
-    }
+    let limit = components.config.limits.max_message_bytes;
+    sendable::checked(response, limit, "find its chunks with Retrieve, or")
 }

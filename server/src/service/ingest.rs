@@ -4,52 +4,46 @@ use std::time::{Duration, Instant};
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::ingest_documents_request::Part;
-use ragweave_retriever::SourceDocument;
 use tokio::time::{timeout, timeout_at};
 use tokio_stream::{Stream, StreamExt};
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
+
+mod arriving;
+mod failures;
 
 use crate::config::Limits;
-use crate::convert;
-use crate::ingest::{Change, IngestError, IngestOptions, IngestOutcome, Ingestor, Unconditioned};
-use crate::status::Problem;
+use crate::ingest::{Change, IngestError, IngestOutcome, Ingestor, Unconditioned};
+use crate::status::{Problem, shortened};
+use arriving::Arriving;
+use failures::Failures;
 
 /// Largest text part. Clients cut there, so that one message never holds a whole document.
 pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
-/// Failures listed in one response; one more ends the call.
-const MAX_FAILURES: usize = 256;
-/// Longest id that a failure is listed under; the store takes none as long.
-const MAX_ID_BYTES: usize = 4096;
 /// Documents that wait for their neighbours until the stream ends; more do not wait for the others.
 const MAX_WAITING: usize = 4096;
+/// As much of an id as an error shows.
+const SHOWN_ID_BYTES: usize = 256;
 /// Longest wait for the next part: a client that went away without a word must not keep its place.
 const PART_IDLE_LIMIT: Duration = Duration::from_secs(60);
-
-/// A document whose parts are still coming.
-struct Arriving {
-    document: SourceDocument,
-    options: IngestOptions,
-    /// When its first part came.
-    since: Instant,
-    /// All bytes announced so far, also those beyond the limit, which are not kept.
-    bytes: usize,
-}
 
 /// One call: what it ingests with, and what came of it.
 struct Call<'a> {
     ingestor: &'a Ingestor,
     limits: &'a Limits,
     response: v1::IngestDocumentsResponse,
+    failures: Failures,
     /// Documents that get their neighbours at the end.
     waiting: Vec<Unconditioned>,
 }
 
 /// Reads the stream to its end. A document that fails is reported and the next one goes on; a stream that breaks the
-/// protocol, or an error that every further document would meet, ends the call. What was committed stays.
+/// protocol, or an error that every further document would meet, ends the call. What was committed stays; the document
+/// under way is dropped, since nobody knows whether it was complete.
 ///
 /// # Errors
-/// INVALID_ARGUMENT for a broken protocol; DEADLINE_EXCEEDED for an idle stream; FAILED_PRECONDITION for too many
-/// failures; the error of the store or the engine where all must fail.
+/// INVALID_ARGUMENT for a broken protocol; DEADLINE_EXCEEDED for an idle stream; OUT_OF_RANGE for a message that is too
+/// large to be read; FAILED_PRECONDITION for too many failures; the error of the store or the engine where all must
+/// fail.
 pub(super) async fn documents(
     ingestor: &Ingestor,
     mut parts: Streaming<v1::IngestDocumentsRequest>,
@@ -59,30 +53,37 @@ pub(super) async fn documents(
         ingestor,
         limits,
         response: v1::IngestDocumentsResponse::default(),
+        failures: Failures::new(limits.max_message_bytes),
         waiting: Vec::new(),
     };
     let mut arriving: Option<Arriving> = None;
-    while let Some(message) = call.next_part(&mut parts, arriving.as_ref()).await? {
+    loop {
+        let message = match call.next_part(&mut parts, arriving.as_ref()).await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(broken) => return Err(cut_off(broken, arriving.as_ref())),
+        };
         match message.part {
             Some(Part::Header(header)) => {
-                let next = Arriving::new(header)?;
-                if let Some(complete) = arriving.replace(next) {
+                if let Some(complete) = arriving.replace(Arriving::new(header)) {
                     call.ingest(complete).await?;
                 }
             }
-            Some(Part::Text(text)) => {
-                let Some(document) = &mut arriving else {
-                    return Err(Problem::invalid("part", "text came before any header").into());
-                };
-                document.take(&text, limits.max_document_bytes)?;
+            Some(Part::Text(text)) => match &mut arriving {
+                Some(document) => document.take(&text, limits.max_document_bytes),
+                None => return Err(Problem::invalid("part", "text came before any header").into()),
+            },
+            None => {
+                let problem = Problem::invalid("part", "must be a header or text");
+                return Err(cut_off(problem, arriving.as_ref()));
             }
-            None => return Err(Problem::invalid("part", "must be a header or text").into()),
         }
     }
     if let Some(complete) = arriving {
         call.ingest(complete).await?;
     }
     call.condition().await?;
+    call.response.failures = call.failures.into_list();
     Ok(call.response)
 }
 
@@ -90,53 +91,31 @@ pub(super) async fn documents(
 async fn next_part<T>(
     parts: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
     limit: Duration,
-) -> Result<Option<T>, Status> {
+) -> Result<Option<T>, Problem> {
     match timeout(limit, parts.next()).await {
-        Ok(part) => part.transpose(),
-        Err(_) => Err(Problem::idle_stream(limit).into()),
+        Ok(part) => part.transpose().map_err(unreadable),
+        Err(_) => Err(Problem::idle_stream(limit)),
     }
 }
 
-impl Arriving {
-    fn new(header: v1::DocumentHeader) -> Result<Self, Problem> {
-        if header.id.trim().is_empty() {
-            return Err(Problem::invalid("header.id", "must not be blank"));
-        }
-        if header.id.len() > MAX_ID_BYTES {
-            let message = format!("has more than {MAX_ID_BYTES} bytes");
-            return Err(Problem::invalid("header.id", message));
-        }
-        let document = SourceDocument {
-            id: header.id,
-            text: String::new(),
-            metadata: header.metadata.into_iter().collect(),
-            format: convert::document_format(header.format)?,
-        };
-        let options = IngestOptions {
-            no_kv: header.skip_kv.unwrap_or(false),
-        };
-        Ok(Self {
-            document,
-            options,
-            since: Instant::now(),
-            bytes: 0,
-        })
+/// What ends a stream in which the next message cannot be read.
+fn unreadable(status: Status) -> Problem {
+    match status.code() {
+        Code::OutOfRange => Problem::message_too_large(status.message()),
+        code => Problem::broken_stream(code, status.message()),
     }
+}
 
-    fn take(&mut self, text: &str, max_bytes: usize) -> Result<(), Problem> {
-        if text.len() > MAX_PART_BYTES {
-            let message = format!(
-                "has {} bytes, the limit of a part is {MAX_PART_BYTES}",
-                text.len()
-            );
-            return Err(Problem::invalid("text", message));
-        }
-        self.bytes = self.bytes.saturating_add(text.len());
-        if self.bytes <= max_bytes {
-            self.document.text.push_str(text);
-        }
-        Ok(())
-    }
+/// Says which document was under way when the call ended, and so is not in.
+fn cut_off(problem: Problem, arriving: Option<&Arriving>) -> Status {
+    let Some(arriving) = arriving else {
+        return problem.into_status();
+    };
+    let id = shortened(arriving.id().to_owned(), SHOWN_ID_BYTES);
+    let more = format!(
+        "document {id:?} was under way and is not in the corpus, those before it are; send it and the rest again"
+    );
+    problem.and(&more).into_status()
 }
 
 impl Call<'_> {
@@ -145,21 +124,25 @@ impl Call<'_> {
         &self,
         parts: &mut Streaming<v1::IngestDocumentsRequest>,
         arriving: Option<&Arriving>,
-    ) -> Result<Option<v1::IngestDocumentsRequest>, Status> {
+    ) -> Result<Option<v1::IngestDocumentsRequest>, Problem> {
         let limit = self.limits.max_document_time;
-        let left = arriving.map(|document| limit.saturating_sub(document.since.elapsed()));
-        match left {
-            Some(left) if left < PART_IDLE_LIMIT => match timeout(left, parts.next()).await {
-                Ok(part) => part.transpose(),
-                Err(_) => Err(Problem::from(IngestError::TooSlow { limit }).into()),
-            },
-            _ => next_part(parts, PART_IDLE_LIMIT).await,
+        let left = arriving.map(|document| limit.saturating_sub(document.since().elapsed()));
+        match left.filter(|left| *left < PART_IDLE_LIMIT) {
+            Some(left) => timeout(left, next_part(parts, PART_IDLE_LIMIT))
+                .await
+                .unwrap_or_else(|_| Err(IngestError::TooSlow { limit }.into())),
+            None => next_part(parts, PART_IDLE_LIMIT).await,
         }
     }
 
     async fn ingest(&mut self, arrived: Arriving) -> Result<(), Problem> {
-        let document_id = arrived.document.id.clone();
-        match self.outcome(arrived).await {
+        let (document_id, since) = (arrived.id().to_owned(), arrived.since());
+        let (document, options) = match arrived.complete(self.limits.max_document_bytes) {
+            Ok(complete) => complete,
+            Err(problem) => return self.failures.add(document_id, problem),
+        };
+        let ingesting = self.ingestor.ingest(document, &options);
+        match self.in_time(since, ingesting).await {
             Ok(outcome) => {
                 count(&outcome, &mut self.response);
                 self.waiting.extend(outcome.unconditioned);
@@ -170,15 +153,6 @@ impl Call<'_> {
             self.condition().await?;
         }
         Ok(())
-    }
-
-    async fn outcome(&self, arrived: Arriving) -> Result<IngestOutcome, IngestError> {
-        let (bytes, limit) = (arrived.bytes, self.limits.max_document_bytes);
-        if bytes > limit {
-            return Err(IngestError::TooLarge { bytes, limit });
-        }
-        let ingesting = self.ingestor.ingest(arrived.document, &arrived.options);
-        self.in_time(arrived.since, ingesting).await
     }
 
     /// What `work` on a document gives, if that is within the time one document may take.
@@ -209,30 +183,8 @@ impl Call<'_> {
         if error.is_fatal() {
             return Err(error.into());
         }
-        let Problem {
-            reason, message, ..
-        } = error.into();
-        let reason = reason.to_owned();
-        let failure = v1::IngestFailure {
-            document_id,
-            reason,
-            message,
-        };
-        note(failure, &mut self.response)
+        self.failures.add(document_id, error.into())
     }
-}
-
-/// Lists a failure, as long as the list stays short enough to be sent.
-fn note(
-    failure: v1::IngestFailure,
-    response: &mut v1::IngestDocumentsResponse,
-) -> Result<(), Problem> {
-    if response.failures.len() == MAX_FAILURES {
-        let last = format!("{}: {}", failure.document_id, failure.message);
-        return Err(Problem::too_many_failures(MAX_FAILURES, &last));
-    }
-    response.failures.push(failure);
-    Ok(())
 }
 
 fn count(outcome: &IngestOutcome, response: &mut v1::IngestDocumentsResponse) {
@@ -259,21 +211,29 @@ mod tests {
     async fn a_silent_stream_ends_and_a_talking_one_does_not() {
         let limit = Duration::from_millis(20);
         let mut silent = tokio_stream::pending::<Result<u8, Status>>();
-        let status = next_part(&mut silent, limit).await.unwrap_err();
-        assert_eq!(status.code(), Code::DeadlineExceeded);
+        let problem = next_part(&mut silent, limit).await.unwrap_err();
+        assert_eq!(problem.code, Code::DeadlineExceeded);
         let mut talking = tokio_stream::once(Ok::<u8, Status>(7));
         assert_eq!(next_part(&mut talking, limit).await.unwrap(), Some(7));
         assert_eq!(next_part(&mut talking, limit).await.unwrap(), None);
     }
 
     #[test]
-    fn failures_are_listed_up_to_a_limit() {
-        let mut response = v1::IngestDocumentsResponse::default();
-        for _ in 0..MAX_FAILURES {
-            note(v1::IngestFailure::default(), &mut response).unwrap();
+    fn a_stream_that_breaks_says_which_document_is_not_in() {
+        let header = v1::DocumentHeader {
+            id: "b".to_owned(),
+            ..Default::default()
+        };
+        let problem = || unreadable(Status::out_of_range("found 5 bytes, the limit is: 4"));
+        let status = cut_off(problem(), Some(&Arriving::new(header)));
+        assert_eq!(status.code(), Code::OutOfRange);
+        for part in [
+            "found 5 bytes",
+            "limits.max_message_bytes",
+            "document \"b\" was under way",
+        ] {
+            assert!(status.message().contains(part), "{status:?}");
         }
-        let problem = note(v1::IngestFailure::default(), &mut response).unwrap_err();
-        assert_eq!(problem.reason, "TOO_MANY_FAILURES");
-        assert_eq!(response.failures.len(), MAX_FAILURES);
+        assert!(!cut_off(problem(), None).message().contains("under way"));
     }
 }

@@ -59,6 +59,7 @@ pub(super) fn server(shared: &Shared) -> v1::ServerStats {
         kv_fills_dropped: fills.dropped,
         kv_fills_failed: fills.failed,
         shadow: Some(shadow(shared)),
+        max_message_bytes: shared.components.config.limits.max_message_bytes as u64,
     }
 }
 

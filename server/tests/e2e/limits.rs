@@ -28,7 +28,7 @@ type Change = fn(&mut v1::GenerateRequest);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_field_is_named_and_the_server_lives() {
     let mut site = Site::start().await;
-    let bad: [(&str, Change); 21] = [
+    let bad: [(&str, Change); 23] = [
         ("query", |r| r.query = "  \n".into()),
         ("query", |r| r.query = "x".repeat(70_000)),
         ("request_id", |r| r.request_id = Some("x".repeat(1000))),
@@ -46,6 +46,8 @@ async fn a_bad_field_is_named_and_the_server_lives() {
         ("fusion.selection", |r| select(r, "best")),
         ("fusion.selection", |r| select(r, "oracle:0.1")),
         ("fusion.selection", |r| select(r, "anchors@99:0.1")),
+        ("fusion.selection", |r| select(r, "first-k+hkvd@99:0.1")),
+        ("fusion.selection", |r| select(r, "hkvd@1+hkvd@2:0.1")),
         ("fusion.selection", |r| {
             select(r, "first-k");
             fusion(r).set_policy(v1::SelectionPolicy::Hkvd);
@@ -214,6 +216,28 @@ async fn short_calls_are_bounded_too() {
     site.ask(question("Where does the fox live?", 4))
         .await
         .unwrap();
+}
+
+/// Nothing is searched for a request that cannot run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_that_the_model_lacks_is_refused_before_the_corpus_is_looked_at() {
+    let mut site = Site::empty(&[]).await;
+    for mode in [
+        v1::FusionMode::Blend,
+        v1::FusionMode::Auto,
+        v1::FusionMode::Full,
+    ] {
+        let mut request = question("Where does the fox live?", 4);
+        fusion(&mut request).set_mode(mode);
+        fusion(&mut request).check_layer = Some(99);
+        let status = site.ask(request).await.unwrap_err();
+        assert_eq!(reason(&status), "INVALID_FIELD", "{mode:?}: {status:?}");
+        assert!(
+            status
+                .message()
+                .starts_with("fusion.check_layer: 99 is too deep")
+        );
+    }
 }
 
 /// A prompt of prefix and chunk that fills the whole context has no room for an answer.

@@ -14,3 +14,4 @@ mod old_vectors;
 mod process;
 mod quality;
 mod site;
+mod sizes;

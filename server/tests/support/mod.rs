@@ -1,8 +1,9 @@
 //! What the command line tests share: the built binary, the tiny models, small corpora.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -111,6 +112,45 @@ impl Site {
     pub fn stats(&self) -> Value {
         let outcome = self.store("stats").expect_code(0);
         serde_json::from_str(&outcome.stdout).unwrap()
+    }
+}
+
+/// A running `ragweave serve`; it is killed when this is dropped.
+pub struct Serving {
+    child: Child,
+    /// As it announces it.
+    pub url: String,
+}
+
+impl Serving {
+    /// Serves the site's data directory on a free port.
+    pub fn start(site: &Site) -> Self {
+        let mut child = ragweave()
+            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+            .arg(site.data())
+            .arg("--model")
+            .arg(&site.model)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let mut words = line.split_whitespace();
+        let url = words
+            .find(|word| word.starts_with("http://"))
+            .unwrap()
+            .to_owned();
+        Self { child, url }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 }
 

@@ -2,13 +2,14 @@
 
 use std::path::Path;
 
-use ragweave_engine::Mode;
+use ragweave_engine::{Mode, ModelConfig};
 
 use super::Finding;
 use crate::components;
 use crate::config::{Config, ModeKind};
 use crate::error::ServerError;
 use crate::fidelity::Fidelity;
+use crate::fit;
 use crate::verify::{self, Found, FusionVerdict, Probe, Verdict, VerifyError};
 
 const SUBJECT: &str = "fusion";
@@ -75,6 +76,8 @@ pub(super) fn verify(config: &Config) -> Vec<Finding> {
 }
 
 fn probe(config: &Config) -> Result<FusionVerdict, Failure> {
+    let shape = ModelConfig::from_dir(&config.model).map_err(ServerError::from)?;
+    fit::fusion(config, &shape).map_err(ServerError::from)?;
     let options = components::engine_options(config);
     let engine = config
         .device

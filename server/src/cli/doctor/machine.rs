@@ -50,6 +50,19 @@ pub(super) fn memory() -> Option<Finding> {
     })
 }
 
+/// Whether the memory tier may grow beyond what the machine has left.
+pub(super) fn memory_tier(config: &Config) -> Option<Finding> {
+    let text = fs_err::read_to_string("/proc/meminfo").ok()?;
+    let available = available_kib(&text)?.saturating_mul(1024);
+    let budget = config.store.memory_bytes;
+    (budget > available).then(|| {
+        let text = format!(
+            "store.memory_bytes is {budget}, and {available} bytes are available: lower it, or the machine may swap"
+        );
+        Finding::warn("memory", text)
+    })
+}
+
 fn available_kib(meminfo: &str) -> Option<u64> {
     let line = meminfo
         .lines()

@@ -5,7 +5,8 @@ use ragweave_engine::ModelInfo;
 use super::{Finding, fusion};
 use crate::components;
 use crate::config::Config;
-use crate::verify;
+use crate::prompt::PromptFormat;
+use crate::{fit, verify};
 
 /// Reads everything but the weights' values; the weight files are opened and hashed.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -24,7 +25,8 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             model.identity.chunk_bytes(1),
         ),
     )];
-    findings.push(prompt(config, &model));
+    findings.extend(fusion_settings(config, &model));
+    findings.extend(prompt(config, &model));
     if !config.data.as_os_str().is_empty() {
         let fingerprint = verify::hex(model.identity.fingerprint());
         findings.push(fusion::kept(&config.data, &fingerprint));
@@ -32,14 +34,28 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-fn prompt(config: &Config, model: &ModelInfo) -> Finding {
+/// What `serve` and `ingest` would refuse of `[fusion]`.
+fn fusion_settings(config: &Config, model: &ModelInfo) -> Option<Finding> {
+    let refused = fit::fusion(config, &model.config).err()?;
+    Some(Finding::fail("config", refused.to_string()))
+}
+
+fn prompt(config: &Config, model: &ModelInfo) -> Vec<Finding> {
     let format = match components::open_prompt(config, model) {
         Ok(format) => format,
-        Err(error) => return Finding::fail("prompt", error.to_string()),
+        Err(error) => return vec![Finding::fail("prompt", error.to_string())],
     };
     if let Err(error) = components::open_splitter(config, model, &format) {
-        return Finding::fail("prompt", error.to_string());
+        return vec![Finding::fail("prompt", error.to_string())];
     }
+    let notices = fit::notices(config, model, &format).into_iter();
+    let notices = notices.map(|notice| Finding::warn("limits", notice));
+    std::iter::once(described(config, model, &format))
+        .chain(notices)
+        .collect()
+}
+
+fn described(config: &Config, model: &ModelInfo, format: &PromptFormat) -> Finding {
     let sizes = format!(
         "prefix of {} tokens, {} reserved around each chunk",
         format.conditioning_prefix().len(),

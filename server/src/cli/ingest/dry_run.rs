@@ -12,6 +12,7 @@ use crate::components;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::PromptFormat;
+use crate::{fit, ingest};
 
 /// Prints the plan, and tells whether some documents would fail.
 ///
@@ -23,6 +24,7 @@ pub(super) fn run(
     limit: Option<usize>,
 ) -> Result<Ending, ServerError> {
     let model = ModelInfo::read(&components::engine_options(config))?;
+    fit::fusion(config, &model.config)?;
     let prompt = components::open_prompt(config, &model)?;
     let splitter = components::open_splitter(config, &model, &prompt)?;
     let (mut n_documents, mut n_chunks, mut n_tokens, mut n_bytes) =
@@ -32,6 +34,8 @@ pub(super) fn run(
         let counted = item
             .map_err(|failure| failure.to_string())
             .and_then(|document| {
+                ingest::check(&document, &config.limits)
+                    .map_err(|error| format!("{}: {error}", document.id))?;
                 let tokens = chunk_lens(&splitter, &prompt, &document)?;
                 say!(
                     "{}: {} chunks, {} tokens",

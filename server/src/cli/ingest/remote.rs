@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use prost::Message as _;
 use ragweave_proto::v1;
 use ragweave_retriever::SourceDocument;
 use tokio::sync::mpsc::{Sender, channel};
@@ -10,7 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use super::corpus::{self, ReaderPanicked, Reading};
 use super::job::Ending;
-use crate::client::{Client, document_parts};
+use crate::client::{Client, parts_within};
 
 /// Parts waiting for the network; a part holds at most 1 MiB.
 const PARTS_AHEAD: usize = 4;
@@ -32,12 +33,16 @@ pub(super) async fn run(
     no_kv: bool,
 ) -> anyhow::Result<Ending> {
     let mut client = Client::connect(addr).await?;
+    let outgoing = Outgoing {
+        skip_kv: no_kv,
+        max_message_bytes: client.max_message_bytes().await?,
+    };
     let mut documents = Documents {
         reading: corpus::read(paths, MAX_DOCUMENT_BYTES, limit),
         n_unreadable: 0,
     };
     let mut totals = v1::IngestDocumentsResponse::default();
-    let ended = send_all(&mut client, &mut documents, no_kv, &mut totals).await;
+    let ended = send_all(&mut client, &mut documents, &outgoing, &mut totals).await;
     let n_failed = totals.failures.len() + documents.n_unreadable;
     if ended.is_ok() && n_failed as u64 + totals.added + totals.replaced + totals.unchanged == 0 {
         eprintln!("ragweave: {}", super::NO_DOCUMENTS);
@@ -56,14 +61,14 @@ pub(super) async fn run(
 async fn send_all(
     client: &mut Client,
     documents: &mut Documents,
-    no_kv: bool,
+    outgoing: &Outgoing,
     totals: &mut v1::IngestDocumentsResponse,
 ) -> anyhow::Result<()> {
     while let Some(first) = documents.next().await? {
         let (parts, receiver) = channel(PARTS_AHEAD);
         let (response, sent) = tokio::join!(
             client.ingest(ReceiverStream::new(receiver)),
-            send(first, documents, parts, no_kv),
+            send(first, documents, parts, outgoing),
         );
         let response = response?;
         for failure in &response.failures {
@@ -78,9 +83,37 @@ async fn send_all(
     Ok(())
 }
 
+/// How documents become messages to this server.
+struct Outgoing {
+    skip_kv: bool,
+    max_message_bytes: usize,
+}
+
+impl Outgoing {
+    /// The parts of a document, or why it cannot be sent: a message that is too large would end the call for all.
+    fn parts(
+        &self,
+        document: SourceDocument,
+    ) -> Result<impl Iterator<Item = v1::IngestDocumentsRequest> + use<>, String> {
+        let (id, limit) = (document.id.clone(), self.max_message_bytes);
+        let mut parts = parts_within(document, self.skip_kv, limit).peekable();
+        let header_bytes = parts
+            .peek()
+            .map_or(0, v1::IngestDocumentsRequest::encoded_len);
+        if header_bytes > limit {
+            return Err(format!(
+                "{id}: its id and metadata have {header_bytes} bytes, more than the server's limits.max_message_bytes \
+                 ({limit}); move long values into the text"
+            ));
+        }
+        Ok(parts)
+    }
+}
+
 /// The documents that could be read.
 struct Documents {
     reading: Reading,
+    /// Those that could not, or could not be sent.
     n_unreadable: usize,
 }
 
@@ -90,13 +123,16 @@ impl Documents {
         while let Some(item) = self.reading.next().await? {
             match item {
                 Ok(document) => return Ok(Some(document)),
-                Err(unreadable) => {
-                    eprintln!("failed: {unreadable}");
-                    self.n_unreadable += unreadable.count;
-                }
+                Err(unreadable) => self.fail(&unreadable, unreadable.count),
             }
         }
         Ok(None)
+    }
+
+    /// Tells of a failure that stands for `count` of them.
+    fn fail(&mut self, failure: &impl std::fmt::Display, count: usize) {
+        eprintln!("failed: {failure}");
+        self.n_unreadable += count;
     }
 }
 
@@ -105,16 +141,21 @@ async fn send(
     first: SourceDocument,
     documents: &mut Documents,
     parts: Sender<v1::IngestDocumentsRequest>,
-    no_kv: bool,
+    outgoing: &Outgoing,
 ) -> Result<(), ReaderPanicked> {
     let mut next = Some(first);
     let mut n_sent = 0;
     while let Some(document) = next.take() {
-        for part in document_parts(document, no_kv) {
-            // The server has ended the call; its answer says why.
-            if parts.send(part).await.is_err() {
-                return Ok(());
+        match outgoing.parts(document) {
+            Ok(messages) => {
+                for message in messages {
+                    // The server has ended the call; its answer says why.
+                    if parts.send(message).await.is_err() {
+                        return Ok(());
+                    }
+                }
             }
+            Err(unsendable) => documents.fail(&unsendable, 1),
         }
         n_sent += 1;
         if n_sent < DOCUMENTS_PER_CALL {
@@ -162,6 +203,44 @@ mod tests {
         }
     }
 
+    fn outgoing(max_message_bytes: usize) -> Outgoing {
+        Outgoing {
+            skip_kv: true,
+            max_message_bytes,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_that_no_message_carries_fails_alone() {
+        let large = SourceDocument {
+            metadata: [("blob".to_owned(), "x".repeat(5000))].into(),
+            ..document(0)
+        };
+        let long = SourceDocument {
+            text: "The harbour. ".repeat(1000),
+            ..document(2)
+        };
+        let mut documents = Documents {
+            reading: Reading::start([Ok(large), Ok(long)].into_iter()),
+            n_unreadable: 0,
+        };
+        let (parts, mut receiver) = channel(64);
+        send(document(1), &mut documents, parts, &outgoing(4096))
+            .await
+            .unwrap();
+        let mut ids = Vec::new();
+        while let Some(message) = receiver.recv().await {
+            assert!(message.encoded_len() <= 4096);
+            if let Some(Part::Header(header)) = message.part {
+                ids.push(header.id);
+            }
+        }
+        assert_eq!(
+            (ids, documents.n_unreadable),
+            (vec!["1".to_owned(), "2".to_owned()], 1)
+        );
+    }
+
     #[tokio::test]
     async fn a_call_takes_its_share_and_leaves_the_rest() {
         let items = (1..DOCUMENTS_PER_CALL + 2).map(|n| Ok(document(n)));
@@ -170,7 +249,7 @@ mod tests {
             n_unreadable: 0,
         };
         let (parts, mut receiver) = channel(4 * DOCUMENTS_PER_CALL);
-        send(document(0), &mut documents, parts, true)
+        send(document(0), &mut documents, parts, &outgoing(4 << 20))
             .await
             .unwrap();
         let mut n_headers = 0;

@@ -6,14 +6,14 @@ use clap::ValueEnum;
 use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context;
 
-use crate::client::{Client, ClientError, DEFAULT_ADDR};
+use crate::client::{Client, ClientError, DEFAULT_ADDR, server_url};
 use crate::config::{BadSelection, Selection};
 
 /// Which server to ask.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ServerArgs {
     /// Address of the server
-    #[arg(long, value_name = "URL", default_value = DEFAULT_ADDR)]
+    #[arg(long, value_name = "URL", default_value = DEFAULT_ADDR, value_parser = server_url)]
     addr: String,
     /// Give up after this many seconds
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]

@@ -1,0 +1,96 @@
+//! Variables that Kubernetes and Docker put into a container's environment for every service whose name begins with
+//! `ragweave`. They are known by their shape, so that a misspelled setting is still an unknown key.
+
+/// Whether the platform made this variable; `name` is what follows `RAGWEAVE_`. For a service `ragweave-grpc`, with
+/// port 50051 called `api`:
+///
+/// ```text
+/// GRPC_SERVICE_HOST  GRPC_SERVICE_PORT  GRPC_SERVICE_PORT_API    Kubernetes
+/// GRPC_PORT=tcp://10.0.0.1:50051                                 Kubernetes, Docker links
+/// GRPC_PORT_50051_TCP  GRPC_PORT_50051_TCP_{ADDR,PORT,PROTO}     Kubernetes, Docker links
+/// GRPC_NAME=/app/ragweave-grpc  GRPC_ENV_...                     Docker links
+/// ```
+/// A service that is called just `ragweave` has the same without `GRPC_`.
+pub(super) fn is_service_link(name: &str, value: &str) -> bool {
+    let words: Vec<&str> = name.split('_').collect();
+    match words.as_slice() {
+        [.., "SERVICE", "HOST" | "PORT"] => true,
+        [.., "PORT", number, protocol]
+        | [.., "PORT", number, protocol, "ADDR" | "PORT" | "PROTO"]
+            if is_number(number) && is_protocol(protocol) =>
+        {
+            true
+        }
+        [.., "PORT"] if is_socket_url(value) => true,
+        [.., "NAME"] if value.starts_with('/') => true,
+        _ => has_inside(&words, &["SERVICE", "PORT"]) || has_inside(&words, &["ENV"]),
+    }
+}
+
+fn is_number(word: &str) -> bool {
+    word.parse::<u16>().is_ok()
+}
+
+fn is_protocol(word: &str) -> bool {
+    matches!(word, "TCP" | "UDP" | "SCTP")
+}
+
+fn is_socket_url(value: &str) -> bool {
+    let schemes = ["tcp://", "udp://", "sctp://"];
+    schemes.iter().any(|scheme| value.starts_with(scheme))
+}
+
+/// Whether `part` is among the words with at least one more after it.
+fn has_inside(words: &[&str], part: &[&str]) -> bool {
+    let but_last = &words[..words.len().saturating_sub(1)];
+    but_last.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_kubernetes_and_docker_set_is_known_by_its_shape() {
+        for service in ["", "GRPC_", "SERVER_", "DATA_", "FUSION_", "LIMITS_MAX_"] {
+            for (suffix, value) in [
+                ("SERVICE_HOST", "10.0.0.1"),
+                ("SERVICE_PORT", "50051"),
+                ("SERVICE_PORT_HTTP", "50051"),
+                ("SERVICE_PORT_GRPC_WEB", "50051"),
+                ("SERVICE_PORT_NAME", "50051"),
+                ("PORT", "tcp://10.0.0.1:50051"),
+                ("PORT", "udp://[fd00::1]:53"),
+                ("PORT_50051_TCP", "tcp://10.0.0.1:50051"),
+                ("PORT_50051_TCP_PROTO", "tcp"),
+                ("PORT_50051_TCP_PORT", "50051"),
+                ("PORT_50051_TCP_ADDR", "10.0.0.1"),
+                ("PORT_53_UDP_ADDR", "10.0.0.1"),
+                ("NAME", "/web/ragweave"),
+                ("ENV_RUST_LOG", "info"),
+            ] {
+                let name = format!("{service}{suffix}");
+                assert!(is_service_link(&name, value), "{name}={value}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_misspelled_setting_is_not_taken_for_one() {
+        for (name, value) in [
+            ("LIMITS_MAX_QUEUES", "8"),
+            ("PORT", "50051"),
+            ("LISTEN_PORT", "50051"),
+            ("SERVICE", "x"),
+            ("SERVICE_NAME", "x"),
+            ("PORT_X_TCP", "1"),
+            ("PORT_50051_HTTP", "1"),
+            ("MODEL_NAME", "llama"),
+            ("ENV", "production"),
+            ("ENVIRONMENT_NAME", "production"),
+            ("HOST", "10.0.0.1"),
+        ] {
+            assert!(!is_service_link(name, value), "{name}={value}");
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! How much an answer may say of its sources: what a caller cannot take is known before any work goes into the answer.
+
+use super::{AnswerError, Passage};
+
+/// Most bytes that tags and lengths take in a message: for one entry of a map, and for the other fields of one source.
+const ENTRY_BYTES: usize = 18;
+const FIELDS_BYTES: usize = 80;
+
+/// Keeps sources within `limit` bytes. Of dropped passages, text and metadata go first: they are not in the prompt.
+///
+/// # Errors
+/// [`AnswerError::SourcesTooLarge`] where the passages of the prompt alone are too large.
+pub(super) fn fit(
+    passages: &[Passage],
+    dropped: &mut [Passage],
+    limit: usize,
+) -> Result<(), AnswerError> {
+    if size(passages) + size(dropped) <= limit {
+        return Ok(());
+    }
+    for passage in &mut *dropped {
+        passage.text.clear();
+        passage.metadata.clear();
+    }
+    let bytes = size(passages) + size(dropped);
+    if bytes > limit {
+        return Err(AnswerError::SourcesTooLarge { bytes, limit });
+    }
+    Ok(())
+}
+
+/// An upper bound of what the passages take in a message, close to it.
+fn size(passages: &[Passage]) -> usize {
+    let entry = |(key, value): (&String, &String)| key.len() + value.len() + ENTRY_BYTES;
+    let of = |passage: &Passage| {
+        let texts = [&passage.document_id, &passage.chunk_id, &passage.text];
+        let texts: usize = texts.into_iter().map(String::len).sum();
+        texts + passage.metadata.iter().map(entry).sum::<usize>() + FIELDS_BYTES
+    };
+    passages.iter().map(of).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use ragweave_store::BlobKey;
+
+    use super::*;
+    use crate::convert;
+
+    fn passage(text_bytes: usize, n_entries: usize, value_bytes: usize) -> Passage {
+        let entry = |i: usize| (format!("key {i}"), "v".repeat(value_bytes));
+        Passage {
+            document_id: "d".repeat(100),
+            chunk_id: "c".repeat(110),
+            start_byte: u64::MAX,
+            end_byte: u64::MAX,
+            score: Some(0.5),
+            text: "x".repeat(text_bytes),
+            metadata: (0..n_entries).map(entry).collect(),
+            token_ids: vec![1; 300],
+            conditioning_ids: Vec::new(),
+            key: BlobKey([0; 32]),
+            notes: None,
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_and_is_close() {
+        for (text, entries, value) in [(0, 0, 0), (5000, 1, 1 << 20), (70_000, 256, 300)] {
+            let passage = passage(text, entries, value);
+            let (bound, sent) = (
+                size(std::slice::from_ref(&passage)),
+                convert::source(passage).encoded_len() + 6,
+            );
+            assert!(bound >= sent, "{bound} < {sent}");
+            assert!(
+                bound <= sent + FIELDS_BYTES + ENTRY_BYTES * entries,
+                "{bound}"
+            );
+        }
+    }
+
+    #[test]
+    fn dropped_passages_give_way_first() {
+        let kept = [passage(100, 1, 1000)];
+        let mut dropped = [passage(100, 1, 1000)];
+        fit(&kept, &mut dropped, 4000).unwrap();
+        assert!(!dropped[0].text.is_empty());
+        fit(&kept, &mut dropped, 2000).unwrap();
+        assert!(dropped[0].text.is_empty() && dropped[0].metadata.is_empty());
+        assert!(!dropped[0].chunk_id.is_empty());
+        let refused = fit(&kept, &mut dropped, 1000).unwrap_err();
+        assert!(matches!(
+            refused,
+            AnswerError::SourcesTooLarge { limit: 1000, .. }
+        ));
+    }
+}
