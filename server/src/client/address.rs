@@ -44,7 +44,9 @@ fn without_scheme(addr: &str) -> Result<&str, String> {
 fn host_and_port(authority: &str) -> Result<(String, u16), String> {
     let authority = authority.strip_suffix('/').unwrap_or(authority);
     if authority.contains('@') {
-        return Err(format!("holds a user name, which nobody asks for; {WRITE}"));
+        return Err(format!(
+            "holds a user name, and there is no authentication; {WRITE}"
+        ));
     }
     if authority.contains(['/', '?', '#']) {
         return Err(format!("has something after the port; {WRITE}"));
