@@ -73,7 +73,9 @@ pub struct ModelInfo {
     pub identity: KvIdentity,
     /// Absent where the directory has no tokenizer (random weights, `--tokens`).
     pub tokenizer: Option<TextCodec>,
-    pub template: Option<ChatTemplate>,
+    /// Absent where the directory has none. One that cannot be used is no error before it is used:
+    /// a prompt format made of strings has no need of it.
+    pub template: Result<Option<ChatTemplate>, EngineError>,
     pub generation: GenerationDefaults,
     /// The directory's name.
     pub name: String,
@@ -96,9 +98,12 @@ impl ModelInfo {
             true => Some(TextCodec::from_dir(dir)?),
             false => None,
         };
+        if let Some(tokenizer) = &tokenizer {
+            tokenizer.check_rows(config.vocab_size, &dir.join("config.json"))?;
+        }
         let template = match &tokenizer {
-            Some(tokenizer) => ChatTemplate::from_dir(dir, tokenizer)?,
-            None => None,
+            Some(tokenizer) => ChatTemplate::from_dir(dir, tokenizer),
+            None => Ok(None),
         };
         let (weights, weights_hash) = match options.random_weights {
             Some(seed) => {
@@ -121,7 +126,7 @@ impl ModelInfo {
         let limit = options.max_model_len.unwrap_or(usize::MAX);
         Ok(Self {
             max_model_len: limit.min(config.max_position_embeddings),
-            generation: GenerationDefaults::from_dir(dir, &config)?,
+            generation: GenerationDefaults::from_dir(dir, &config, tokenizer.as_ref())?,
             name: directory_name(dir),
             dir: dir.clone(),
             weights,

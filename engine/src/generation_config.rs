@@ -1,85 +1,51 @@
-//! `generation_config.json`: the sampling defaults the model's makers recommend, and all tokens
-//! that end an answer. The file is optional.
+//! The tokens that end an answer, from the three files that may name them. Nothing else is read of
+//! `generation_config.json`: a request says how it samples, and greedy decoding is the default, so
+//! what a model's makers recommend cannot make the model unusable.
 
 use std::path::Path;
 
 use crate::config::ModelConfig;
 use crate::config::fields::{Fields, read_json_if_present};
 use crate::error::EngineError;
-use crate::sampling::SamplingParams;
+use crate::text::TextCodec;
 
 /// Defaults for generation from a model directory.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GenerationDefaults {
-    /// Ends of sequence from `config.json` and `generation_config.json`, without repetitions.
+    /// Ends of sequence from `config.json`, `generation_config.json` and the tokenizer's files,
+    /// without repetitions.
     pub eos_token_ids: Vec<u32>,
-    /// Whether the model's makers recommend sampling; without it, decoding is greedy.
-    pub do_sample: bool,
-    pub temperature: Option<f32>,
-    pub top_k: Option<u32>,
-    pub top_p: Option<f32>,
-    pub min_p: Option<f32>,
-    pub repetition_penalty: Option<f32>,
 }
 
 impl GenerationDefaults {
     /// Reads `generation_config.json` in `dir`, if there is one.
     ///
     /// # Errors
-    /// [`EngineError::ModelFile`] when the file is not JSON, [`EngineError::UnsupportedModel`]
-    /// naming a field whose value cannot be used.
-    pub fn from_dir(dir: &Path, config: &ModelConfig) -> Result<Self, EngineError> {
+    /// [`EngineError::ModelFile`] when the file is not JSON, [`EngineError::UnsupportedModel`] when
+    /// `eos_token_id` is not a token id, a list of them or null, or is beyond the vocabulary.
+    pub fn from_dir(
+        dir: &Path,
+        config: &ModelConfig,
+        tokenizer: Option<&TextCodec>,
+    ) -> Result<Self, EngineError> {
+        let mut defaults = Self::default();
+        defaults.add(&config.eos_token_ids);
         let path = dir.join("generation_config.json");
-        let mut defaults = Self {
-            eos_token_ids: config.eos_token_ids.clone(),
-            ..Self::default()
-        };
-        let Some(value) = read_json_if_present(&path)? else {
-            return Ok(defaults);
-        };
-        let fields = Fields::root(&value, &path)?;
-        for id in fields.token_ids("eos_token_id")?.unwrap_or_default() {
-            if !defaults.eos_token_ids.contains(&id) {
-                defaults.eos_token_ids.push(id);
-            }
+        if let Some(value) = read_json_if_present(&path)? {
+            let fields = Fields::root(&value, &path)?;
+            let ids = fields.token_ids("eos_token_id")?.unwrap_or_default();
+            fields.check_rows("eos_token_id", &ids, config.vocab_size)?;
+            defaults.add(&ids);
         }
-        let float = |name| Ok::<_, EngineError>(fields.f64(name)?.map(|value| value as f32));
-        defaults.do_sample = fields.bool("do_sample")?.unwrap_or(false);
-        defaults.temperature = float("temperature")?;
-        defaults.top_k = fields.token_id("top_k")?;
-        defaults.top_p = float("top_p")?;
-        defaults.min_p = float("min_p")?;
-        defaults.repetition_penalty = float("repetition_penalty")?;
-        defaults.check(fields)?;
+        defaults.add(tokenizer.and_then(TextCodec::eos_id).as_slice());
         Ok(defaults)
     }
 
-    /// Parameters for an answer whose request says nothing about sampling.
-    #[must_use]
-    pub fn sampling(&self, max_tokens: usize) -> SamplingParams {
-        let mut params = SamplingParams::greedy(max_tokens);
-        params.repetition_penalty = self.repetition_penalty.unwrap_or(1.0);
-        if self.do_sample {
-            params.temperature = self.temperature.unwrap_or(1.0);
-            params.top_k = self.top_k.unwrap_or(0);
-            params.top_p = self.top_p.unwrap_or(1.0);
-            params.min_p = self.min_p.unwrap_or(0.0);
-        }
-        params
-    }
-
-    /// The values must be ones a request could give too.
-    fn check(&self, fields: Fields<'_>) -> Result<(), EngineError> {
-        let params = Self {
-            do_sample: true,
-            ..self.clone()
-        }
-        .sampling(1);
-        match params.validate() {
-            Err(EngineError::InvalidSampling { field, message }) => {
-                Err(fields.refuse(field, message))
+    fn add(&mut self, ids: &[u32]) {
+        for id in ids {
+            if !self.eos_token_ids.contains(id) {
+                self.eos_token_ids.push(*id);
             }
-            other => other,
         }
     }
 }
@@ -102,54 +68,73 @@ mod tests {
         if let Some(text) = text {
             fs_err::write(dir.path().join("generation_config.json"), text).unwrap();
         }
-        GenerationDefaults::from_dir(dir.path(), &config())
+        GenerationDefaults::from_dir(dir.path(), &config(), None)
     }
 
     #[test]
-    fn without_the_file_decoding_is_greedy_with_the_configs_eos() {
-        let defaults = read(None).unwrap();
-        assert_eq!(defaults.eos_token_ids, [2, 5]);
-        assert_eq!(defaults.sampling(7), SamplingParams::greedy(7));
+    fn without_the_file_the_configs_eos_counts() {
+        assert_eq!(read(None).unwrap().eos_token_ids, [2, 5]);
     }
 
     #[test]
-    fn eos_ids_of_both_files_are_joined() {
+    fn eos_ids_of_all_files_are_joined() {
         let one = read(Some(r#"{"eos_token_id": 7}"#)).unwrap();
         assert_eq!(one.eos_token_ids, [2, 5, 7]);
         let list = read(Some(r#"{"eos_token_id": [5, 7, 7]}"#)).unwrap();
         assert_eq!(list.eos_token_ids, [2, 5, 7]);
+        let null = read(Some(r#"{"eos_token_id": null}"#)).unwrap();
+        assert_eq!(null.eos_token_ids, [2, 5]);
+
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizer");
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::copy(
+            fixture.join("tokenizer.json"),
+            dir.path().join("tokenizer.json"),
+        )
+        .unwrap();
+        let named = |eos: serde_json::Value| {
+            let text = json!({"eos_token": eos}).to_string();
+            fs_err::write(dir.path().join("tokenizer_config.json"), text).unwrap();
+            let codec = TextCodec::from_dir(dir.path()).unwrap();
+            GenerationDefaults::from_dir(dir.path(), &config(), Some(&codec)).unwrap()
+        };
+        assert_eq!(named(json!("<s>")).eos_token_ids, [2, 5, 1]);
+        assert_eq!(named(json!({"content": "<s>"})).eos_token_ids, [2, 5, 1]);
+        assert_eq!(named(json!("</s>")).eos_token_ids, [2, 5]);
+        assert_eq!(named(json!("<none such>")).eos_token_ids, [2, 5]);
+        assert_eq!(named(json!(null)).eos_token_ids, [2, 5]);
     }
 
     #[test]
-    fn recommended_sampling_is_used_only_with_do_sample() {
-        let values = r#""temperature": 0.6, "top_k": 20, "top_p": 0.95, "repetition_penalty": 1.1"#;
-        let params = read(Some(&format!("{{\"do_sample\": true, {values}}}")))
-            .unwrap()
-            .sampling(1);
-        assert_eq!(
-            (params.temperature, params.top_k, params.top_p),
-            (0.6, 20, 0.95)
-        );
-        assert_eq!(params.repetition_penalty, 1.1);
-        let params = read(Some(&format!("{{{values}}}"))).unwrap().sampling(1);
-        assert_eq!(
-            (params.temperature, params.top_k, params.top_p),
-            (0.0, 0, 1.0)
-        );
+    fn recommended_sampling_refuses_no_model() {
+        for text in [
+            r#"{"top_k": -1}"#,
+            r#"{"top_k": 0, "top_p": 0, "do_sample": true}"#,
+            r#"{"top_p": 1.5, "temperature": 0.0, "do_sample": true}"#,
+            r#"{"temperature": -1, "repetition_penalty": 0, "min_p": "x"}"#,
+            r#"{"do_sample": null, "temperature": null, "top_k": null, "pad_token_id": -1}"#,
+            r#"{"bos_token_id": [1], "max_length": "x", "suppress_tokens": {}}"#,
+        ] {
+            let ids = read(Some(text)).unwrap().eos_token_ids;
+            assert_eq!(ids, [2, 5], "{text}");
+        }
     }
 
     #[test]
     fn bad_values_name_the_file_and_the_field() {
-        for (field, text) in [
-            ("temperature", r#"{"temperature": -1}"#),
-            ("top_p", r#"{"top_p": 0}"#),
-            ("top_k", r#"{"top_k": -1}"#),
+        for (part, text) in [
             ("eos_token_id", r#"{"eos_token_id": "</s>"}"#),
-            ("generation_config.json", "[]"),
+            ("eos_token_id", r#"{"eos_token_id": [1, 9]}"#),
+            ("vocab_size in config.json is 9", r#"{"eos_token_id": 9}"#),
+            ("top level", "[]"),
+            (
+                "git lfs pull",
+                "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            ),
         ] {
             let error = read(Some(text)).unwrap_err().to_string();
             assert!(
-                error.contains(field) && error.contains("generation_config.json"),
+                error.contains(part) && error.contains("generation_config.json"),
                 "{error}"
             );
         }

@@ -13,6 +13,7 @@ mod generation_config;
 mod kernel;
 mod kv;
 mod model;
+mod model_files;
 mod sampling;
 mod text;
 mod weights;

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::config::fields::read_json;
 use crate::error::EngineError;
+use crate::model_files::{POINTER_BYTES, POINTER_MESSAGE, is_pointer};
 
 mod convert;
 
@@ -75,7 +76,8 @@ impl WeightFiles {
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] when a file is missing, lies outside `dir`, is truncated (the
-    /// first tensor that is cut is named) or has a header that is not safetensors.
+    /// first tensor that is cut is named), is a Git LFS pointer or has a header that is not
+    /// safetensors.
     pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
         let index_path = dir.join(INDEX_FILE);
         if dir.join(SINGLE_FILE).exists() {
@@ -297,6 +299,10 @@ impl Shard {
 }
 
 fn read_header(file: &File, file_bytes: u64) -> Result<Header, String> {
+    let mut beginning = [0; POINTER_BYTES];
+    if file.read_exact_at(&mut beginning, 0).is_ok() && is_pointer(&beginning) {
+        return Err(POINTER_MESSAGE.to_owned());
+    }
     let mut length = [0; LENGTH_BYTES as usize];
     file.read_exact_at(&mut length, 0)
         .map_err(|_| format!("truncated: {file_bytes} bytes are no safetensors header"))?;

@@ -25,8 +25,9 @@ use wrapped::Wrapped;
 /// System text of a chat template where neither configuration nor request gives one.
 pub const DEFAULT_SYSTEM: &str =
     "Answer the question from the passages. If they do not hold the answer, say so.";
-/// Date given to templates that print one. Fixed: a prefix that changed every day would turn all stored KV inexact.
-const TEMPLATE_DATE: &str = "26 Jul 2024";
+/// Date given to templates that print one, in the format they ask for. Fixed: a prefix that changed every day would turn
+/// all stored KV inexact.
+const TEMPLATE_DATE: &str = "2024-07-26";
 
 /// Why a prompt cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,19 @@ pub enum PromptError {
          into {model}/ragweave.toml"
     )]
     Uncuttable { model: String, problem: String },
+    /// A prompt with a token that the model has no embedding for would fail at every request.
+    #[error(
+        "the {part} of the prompt holds token {token:?} (id {id}), but vocab_size in {} is {vocab_size}: chat template (or \
+         [prompt]), tokenizer and weights do not belong together",
+        dir.join("config.json").display()
+    )]
+    NoRow {
+        part: &'static str,
+        token: String,
+        id: u32,
+        vocab_size: usize,
+        dir: PathBuf,
+    },
     #[error("model {} has no tokenizer.json, so it cannot read text", dir.display())]
     NoTokenizer { dir: PathBuf },
 }
@@ -74,6 +88,8 @@ enum Prefix {
 impl PromptFormat {
     /// The format of a loaded model: the three strings if given, else its chat template, else three plain strings.
     ///
+    /// A template that does not parse is an error only where it is to be used.
+    ///
     /// # Errors
     /// [`PromptError`]; without a tokenizer there is no format.
     pub fn from_model(
@@ -87,13 +103,34 @@ impl PromptFormat {
             .ok_or_else(|| PromptError::NoTokenizer {
                 dir: model.dir.clone(),
             })?;
-        Self::new(
-            codec.clone(),
-            model.template.as_ref(),
-            strings,
-            system,
-            &model.name,
-        )
+        let template = match (strings, &model.template) {
+            (Some(_), _) => None,
+            (None, template) => template.as_ref().map_err(Clone::clone)?.as_ref(),
+        };
+        let format = Self::new(codec.clone(), template, strings, system, &model.name)?;
+        format.check_rows(model)?;
+        Ok(format)
+    }
+
+    fn check_rows(&self, model: &ModelInfo) -> Result<(), PromptError> {
+        let parts = [
+            ("prefix", self.conditioning.to_vec()),
+            ("chunk wrapper", self.chunk.ids(&self.codec, "")?),
+            ("question wrapper", self.question.ids(&self.codec, "")?),
+        ];
+        let vocab_size = model.config.vocab_size;
+        for (part, ids) in parts {
+            if let Some(id) = ids.into_iter().find(|id| *id as usize >= vocab_size) {
+                return Err(PromptError::NoRow {
+                    part,
+                    token: self.codec.decode(&[id], false)?,
+                    id,
+                    vocab_size,
+                    dir: model.dir.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// The same from its parts; `name` is printed in errors.
@@ -229,9 +266,8 @@ impl Prefix {
 
 /// For a model with neither a chat template nor strings of its own: a base model that continues text.
 fn plain_strings(codec: &TextCodec) -> PromptStrings {
-    let bos = codec.bos_token().unwrap_or_default();
     PromptStrings {
-        prefix: format!("{bos}{{system}}"),
+        prefix: format!("{}{{system}}", codec.opening()),
         chunk: "\n\n{text}".to_owned(),
         question: "\n\nQuestion: {question}\nAnswer:".to_owned(),
     }

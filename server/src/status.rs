@@ -232,7 +232,9 @@ impl From<PromptError> for Problem {
         match error {
             PromptError::Engine(error) => error.into(),
             PromptError::NoSystemPlace => Self::invalid("system", error),
-            PromptError::Uncuttable { .. } | PromptError::NoTokenizer { .. } => {
+            PromptError::Uncuttable { .. }
+            | PromptError::NoRow { .. }
+            | PromptError::NoTokenizer { .. } => {
                 Self::internal(error)
             }
         }

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ragweave_engine::{ChatMessage, ChatTemplate, TextCodec};
+use ragweave_engine::{ChatMessage, ChatTemplate, EngineOptions, ModelInfo, TextCodec};
 use ragweave_server::config::PromptStrings;
 use ragweave_server::prompt::{PromptError, PromptFormat};
 
@@ -303,4 +303,121 @@ fn the_reserved_wrapper_tokens_hold_for_awkward_texts() {
             }
         }
     }
+}
+
+/// A copy of a model directory without its weights, with these files changed.
+fn model_with(name: &str, change: &dyn Fn(&Path)) -> (tempfile::TempDir, ModelInfo) {
+    let dir = tempfile::tempdir().unwrap();
+    for file in [
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "chat_template.jinja",
+    ] {
+        let source = fixture_dir(name).join(file);
+        if source.exists() {
+            fs_err::copy(source, dir.path().join(file)).unwrap();
+        }
+    }
+    change(dir.path());
+    let options = EngineOptions {
+        random_weights: Some(1),
+        ..EngineOptions::new(dir.path())
+    };
+    let model = ModelInfo::read(&options).unwrap();
+    (dir, model)
+}
+
+/// Sets fields of a JSON file; null removes the field.
+fn edit(dir: &Path, file: &str, fields: serde_json::Value) {
+    let path = dir.join(file);
+    let text = fs_err::read_to_string(&path).unwrap();
+    let mut value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    for (name, field) in fields.as_object().unwrap() {
+        value[name.as_str()] = field.clone();
+    }
+    fs_err::write(path, value.to_string()).unwrap();
+}
+
+#[test]
+fn strings_take_the_place_of_a_template_that_does_not_parse() {
+    let broken = |dir: &Path| fs_err::write(dir.join("chat_template.jinja"), "{% if %}").unwrap();
+    let (_dir, model) = model_with("tiny-llama3-chat", &broken);
+    let strings = three_strings();
+    let format = PromptFormat::from_model(&model, Some(&strings), None).unwrap();
+    let usual = Fixture::open("tiny-llama3-chat").string_format(&strings);
+    assert_eq!(format.fingerprint(), usual.fingerprint());
+    let refused = PromptFormat::from_model(&model, None, None)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("chat_template.jinja") && refused.contains("line 1"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn tokens_that_the_model_has_no_row_for_are_refused_when_the_format_is_made() {
+    // The fixture's chat tokens are 448 to 452, its words end at 447.
+    let fewer = |dir: &Path| {
+        edit(
+            dir,
+            "config.json",
+            serde_json::json!({"vocab_size": 450, "eos_token_id": 449}),
+        );
+        edit(
+            dir,
+            "generation_config.json",
+            serde_json::json!({"eos_token_id": 449}),
+        );
+        edit(
+            dir,
+            "tokenizer_config.json",
+            serde_json::json!({"eos_token": "<|end_of_text|>"}),
+        );
+    };
+    let (dir, model) = model_with("tiny-llama3-chat", &fewer);
+    let refused = |strings: Option<&PromptStrings>, parts: &[&str]| {
+        let error = PromptFormat::from_model(&model, strings, None).unwrap_err();
+        assert!(matches!(error, PromptError::NoRow { .. }), "{error:?}");
+        let text = error.to_string();
+        let file = dir.path().join("config.json").display().to_string();
+        for part in parts.iter().chain(&["vocab_size", file.as_str()]) {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    };
+    refused(None, &["prefix", "<|start_header_id|>", "450"]);
+    let with = |edit: &dyn Fn(&mut PromptStrings)| {
+        let mut strings = three_strings();
+        edit(&mut strings);
+        strings
+    };
+    let chunk = with(&|s| s.chunk = "<|eot_id|>{text}".to_owned());
+    refused(Some(&chunk), &["chunk wrapper", "<|eot_id|>", "452"]);
+    let question = with(&|s| s.question = "{question}<|eot_id|>".to_owned());
+    refused(Some(&question), &["question wrapper", "<|eot_id|>", "452"]);
+    PromptFormat::from_model(&model, Some(&three_strings()), None).unwrap();
+}
+
+#[test]
+fn plain_prompts_open_with_bos_where_the_tokenizer_adds_it() {
+    let plain = |add_bos_token: serde_json::Value| {
+        let change = |dir: &Path| {
+            let _ = fs_err::remove_file(dir.join("chat_template.jinja"));
+            let fields = serde_json::json!({"chat_template": null, "add_bos_token": add_bos_token});
+            edit(dir, "tokenizer_config.json", fields);
+            edit(
+                dir,
+                "tokenizer.json",
+                serde_json::json!({"post_processor": null}),
+            );
+        };
+        let (_dir, model) = model_with("tiny-llama3-chat", &change);
+        let format = PromptFormat::from_model(&model, None, None).unwrap();
+        format.conditioning_prefix().first() == Some(&448)
+    };
+    assert!(plain(serde_json::json!(true)));
+    assert!(!plain(serde_json::json!(false)));
+    assert!(!plain(serde_json::json!(null)));
 }

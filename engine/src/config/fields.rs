@@ -6,6 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::EngineError;
+use crate::model_files;
 
 /// The largest JSON side file that is read, bytes. Real ones are a few kilobytes; a
 /// `tokenizer_config.json` with many added tokens reaches about one megabyte.
@@ -14,18 +15,10 @@ const MAX_JSON_BYTES: u64 = 16 << 20;
 /// Reads `path` as one JSON value.
 ///
 /// # Errors
-/// [`EngineError::ModelFile`] when the file is missing, larger than 16 MiB or not JSON.
+/// [`EngineError::ModelFile`] when the file is missing, larger than 16 MiB, a Git LFS pointer or not
+/// JSON.
 pub(crate) fn read_json(path: &Path) -> Result<Value, EngineError> {
-    let read = || -> std::io::Result<Vec<u8>> {
-        let len = fs_err::metadata(path)?.len();
-        if len > MAX_JSON_BYTES {
-            return Err(std::io::Error::other(format!(
-                "{len} bytes are more than the {MAX_JSON_BYTES} allowed for this file"
-            )));
-        }
-        fs_err::read(path)
-    };
-    let bytes = read().map_err(|error| EngineError::model_file(path, error.to_string()))?;
+    let bytes = model_files::read(path, MAX_JSON_BYTES)?;
     serde_json::from_slice(&bytes)
         .map_err(|error| EngineError::model_file(path, format!("not valid JSON: {error}")))
 }
@@ -167,6 +160,22 @@ impl<'a> Fields<'a> {
         };
         ids.map(Some)
             .ok_or_else(|| self.mistyped(name, "a token id or a list of token ids", value))
+    }
+
+    /// Checks that the model has a row for each of the token ids that field `name` holds.
+    pub(crate) fn check_rows(
+        &self,
+        name: &str,
+        ids: &[u32],
+        vocab_size: usize,
+    ) -> Result<(), EngineError> {
+        match ids.iter().find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(self.refuse(
+                name,
+                format!("names token {id}, but vocab_size in config.json is {vocab_size}"),
+            )),
+            None => Ok(()),
+        }
     }
 
     /// An [`EngineError::UnsupportedModel`] about field `name` of this object.

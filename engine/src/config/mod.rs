@@ -82,6 +82,9 @@ impl ModelConfig {
         refuse_unsupported(fields)?;
         let config = Self::from_fields(fields, architecture)?;
         config.check(fields)?;
+        if fields.has_key("eos_token_id") {
+            fields.check_rows("eos_token_id", &config.eos_token_ids, config.vocab_size)?;
+        }
         Ok(config)
     }
 
@@ -155,15 +158,17 @@ impl ModelConfig {
             tie_word_embeddings: flag("tie_word_embeddings")?,
             rope: RopeConfig::from_fields(fields, max_position_embeddings)?,
             sliding_windows: sliding_windows(fields, architecture, num_hidden_layers)?,
+            // For information only, as the dtype is: the tokenizer's files decide, so no value refuses
+            // a model (-1 for "none" is one that exists).
             bos_token_id: match fields.has_key("bos_token_id") {
-                true => fields.token_id("bos_token_id")?,
+                true => fields.token_id("bos_token_id").unwrap_or_default(),
                 false => defaults.bos_token_id,
             },
             eos_token_ids: match fields.has_key("eos_token_id") {
                 true => fields.token_ids("eos_token_id")?.unwrap_or_default(),
                 false => defaults.eos_token_id.into_iter().collect(),
             },
-            weights_dtype: weights_dtype(fields)?,
+            weights_dtype: weights_dtype(fields),
         })
     }
 
@@ -287,12 +292,10 @@ fn head_dim(
 }
 
 /// `dtype` (transformers 5) or `torch_dtype` (4), without torch's module prefix.
-fn weights_dtype(fields: Fields<'_>) -> Result<Option<String>, EngineError> {
-    let name = match fields.str("dtype")? {
-        Some(name) => Some(name),
-        None => fields.str("torch_dtype")?,
-    };
-    Ok(name.map(|name| name.trim_start_matches("torch.").to_owned()))
+fn weights_dtype(fields: Fields<'_>) -> Option<String> {
+    let name = |field| fields.get(field).and_then(Value::as_str);
+    let name = name("dtype").or_else(|| name("torch_dtype"))?;
+    Some(name.trim_start_matches("torch.").to_owned())
 }
 
 #[cfg(test)]

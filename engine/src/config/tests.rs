@@ -395,3 +395,26 @@ fn a_config_built_in_code_is_validated_too() {
             .contains("num_key_value_heads")
     );
 }
+
+#[test]
+fn what_the_engine_does_not_use_refuses_no_model() {
+    for (field, value) in [
+        ("bos_token_id", json!(-1)),
+        ("bos_token_id", json!([1, 2])),
+        ("pad_token_id", json!(-1)),
+        ("torch_dtype", json!({"default": "bfloat16"})),
+        ("dtype", json!(null)),
+    ] {
+        let mut config = llama();
+        config[field] = value;
+        parse(config).unwrap();
+    }
+}
+
+#[test]
+fn an_end_of_sequence_beyond_the_vocabulary_is_refused_by_name() {
+    let mut config = llama();
+    let vocab_size = config["vocab_size"].as_u64().unwrap();
+    config["eos_token_id"] = json!([2, vocab_size]);
+    assert_refused(config, &["eos_token_id", "config.json", "vocab_size"]);
+}

@@ -7,11 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokenizers::Tokenizer;
+use tokenizers::{Decoder, Tokenizer};
 
+use super::bytes::{ByteSpelling, OpenEnd};
 use super::detokenize::Detokenizer;
 use crate::config::fields::{Fields, read_json_if_present};
 use crate::error::EngineError;
+use crate::model_files;
 
 /// The largest `tokenizer.json` that is read, bytes. Vocabularies of 256k entries take 35 MB.
 const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
@@ -21,7 +23,15 @@ const CONFIG_FILE: &str = "tokenizer_config.json";
 const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
 
 /// The tokens that files name by role and chat templates may use.
-const NAMED_TOKENS: [&str; 4] = ["bos_token", "eos_token", "unk_token", "pad_token"];
+const NAMED_TOKENS: [&str; 7] = [
+    "bos_token",
+    "eos_token",
+    "unk_token",
+    "sep_token",
+    "pad_token",
+    "cls_token",
+    "mask_token",
+];
 
 /// A model's tokenizer. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -38,9 +48,10 @@ struct Inner {
     plain: Tokenizer,
     /// Added tokens by id that must not come out of the plain instance.
     forbidden: HashMap<u32, String>,
-    /// Ids that decoding leaves out on request.
-    special_ids: Vec<u32>,
+    bytes: ByteSpelling,
     named_tokens: BTreeMap<&'static str, String>,
+    /// Special tokens before a text that is not a chat.
+    opening: String,
     hash: [u8; 32],
 }
 
@@ -52,7 +63,7 @@ impl TextCodec {
     /// [`EngineError::Tokenizer`] for a tokenizer of an unknown kind.
     pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
         let path = dir.join(TOKENIZER_FILE);
-        let bytes = read_tokenizer(&path)?;
+        let bytes = model_files::read(&path, MAX_TOKENIZER_BYTES)?;
         let definition: Value = serde_json::from_slice(&bytes)
             .map_err(|error| EngineError::model_file(&path, format!("not valid JSON: {error}")))?;
         let definition = without_side_effects(definition);
@@ -67,18 +78,14 @@ impl TextCodec {
             .filter(|(_, token)| Some(token.content.as_str()) != unknown)
             .map(|(id, token)| (*id, token.content.clone()))
             .collect();
-        let mut special_ids: Vec<u32> = added
-            .iter()
-            .filter(|(_, token)| token.special)
-            .map(|(id, _)| *id)
-            .collect();
-        special_ids.sort_unstable();
+        let named_tokens = named_tokens(dir)?;
         let inner = Inner {
+            opening: opening(dir, &template, named_tokens.get("bos_token"))?,
+            bytes: ByteSpelling::of(template.get_decoder()),
             template,
             plain,
             forbidden,
-            special_ids,
-            named_tokens: named_tokens(dir)?,
+            named_tokens,
             hash: hash(&bytes, dir)?,
             path,
         };
@@ -120,16 +127,17 @@ impl TextCodec {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The text of `ids`. Bytes that are no UTF-8 come out as U+FFFD, ids outside the vocabulary
+    /// The text of `ids`. Bytes that are not UTF-8 come out as U+FFFD, ids outside the vocabulary
     /// as nothing.
     ///
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, EngineError> {
-        self.inner
-            .template
-            .decode(ids, skip_special)
-            .map_err(|error| self.refuse(error))
+        let tokens: Vec<String> = match skip_special {
+            true => ids.iter().filter_map(|id| self.text_token(*id)).collect(),
+            false => ids.iter().filter_map(|id| self.token(*id)).collect(),
+        };
+        self.decode_tokens(&tokens)
     }
 
     /// Number of ids [`Self::encode_plain`] gives; for text it refuses, the number of bytes, which
@@ -157,6 +165,46 @@ impl TextCodec {
         self.named_token("eos_token")
     }
 
+    /// The special tokens that transformers puts before a text that is not a chat, as text: BOS
+    /// where `add_bos_token` in `tokenizer_config.json` says so, and without that key what the
+    /// post-processor of `tokenizer.json` adds. Tokens after the text (`add_eos_token`) are not
+    /// for a text that is to be continued.
+    #[must_use]
+    pub fn opening(&self) -> &str {
+        &self.inner.opening
+    }
+
+    /// The id of the token that ends a sequence, where the files name one that exists.
+    pub(crate) fn eos_id(&self) -> Option<u32> {
+        self.inner.template.token_to_id(self.eos_token()?)
+    }
+
+    /// Checks that a model with the given `vocab_size` has a row for each id that text can become
+    /// and for the token that ends a sequence. Other added tokens may be beyond it: models exist
+    /// whose tokenizer has one more for images, or for padding.
+    ///
+    /// # Errors
+    /// [`EngineError::UnsupportedModel`] about `vocab_size` in the `config.json` at `path`.
+    pub(crate) fn check_rows(&self, vocab_size: usize, path: &Path) -> Result<(), EngineError> {
+        let words = self.inner.plain.get_vocab(false).into_values();
+        let mut used = words
+            .filter(|id| !self.inner.forbidden.contains_key(id))
+            .chain(self.eos_id());
+        match used.find(|id| *id as usize >= vocab_size) {
+            Some(id) => Err(EngineError::unsupported(
+                path,
+                "vocab_size",
+                format!(
+                    "is {vocab_size}, but {} gives {:?} the id {id}; tokenizer and weights do not \
+                     belong together",
+                    self.inner.path.display(),
+                    self.token(id).unwrap_or_default()
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// The plain instance, to size chunks with: it knows no added token.
     #[must_use]
     pub fn plain_tokenizer(&self) -> &Tokenizer {
@@ -174,9 +222,37 @@ impl TextCodec {
         &self.inner.named_tokens
     }
 
-    /// Whether decoding with `skip_special` leaves this id out.
-    pub(super) fn is_special(&self, id: u32) -> bool {
-        self.inner.special_ids.binary_search(&id).is_ok()
+    /// The token of `id`, unless it is special or outside the vocabulary.
+    pub(super) fn text_token(&self, id: u32) -> Option<String> {
+        let added = self.inner.template.get_added_vocabulary();
+        self.token(id)
+            .filter(|token| !added.is_special_token(token))
+    }
+
+    /// The text of tokens; several decoders fail on none.
+    pub(super) fn decode_tokens(&self, tokens: &[String]) -> Result<String, EngineError> {
+        if tokens.is_empty() {
+            return Ok(String::new());
+        }
+        let texts = self.inner.bytes.spelled_out(tokens);
+        match self.inner.template.get_decoder() {
+            Some(decoder) => decoder.decode(texts).map_err(|error| self.refuse(error)),
+            None => Ok(texts.join(" ")),
+        }
+    }
+
+    /// Where the tokens end inside a character.
+    pub(super) fn open_end(&self, tokens: &[String]) -> Option<OpenEnd> {
+        self.inner.bytes.open_end(tokens)
+    }
+
+    #[cfg(test)]
+    pub(super) fn template_tokenizer(&self) -> &Tokenizer {
+        &self.inner.template
+    }
+
+    fn token(&self, id: u32) -> Option<String> {
+        self.inner.template.id_to_token(id)
     }
 
     fn named_token(&self, role: &str) -> Option<&str> {
@@ -226,19 +302,6 @@ fn cut_inside(text: &str, (start, end): (usize, usize)) -> Option<usize> {
     let first = text.get(start..end)?.chars().next()?;
     let cut = start + first.len_utf8();
     (cut < end).then_some(cut)
-}
-
-fn read_tokenizer(path: &Path) -> Result<Vec<u8>, EngineError> {
-    let refuse = |message: String| EngineError::model_file(path, message);
-    let len = fs_err::metadata(path)
-        .map_err(|error| refuse(error.to_string()))?
-        .len();
-    if len > MAX_TOKENIZER_BYTES {
-        return Err(refuse(format!(
-            "{len} bytes are more than the {MAX_TOKENIZER_BYTES} allowed"
-        )));
-    }
-    fs_err::read(path).map_err(|error| refuse(error.to_string()))
 }
 
 /// Truncation would lose text silently, padding would add ids and BPE dropout is random: settings
@@ -298,6 +361,38 @@ fn token_text<'a>(fields: Fields<'a>, role: &'static str) -> Result<Option<&'a s
         },
         _ => fields.str(role),
     }
+}
+
+/// See [`TextCodec::opening`].
+fn opening(dir: &Path, tokenizer: &Tokenizer, bos: Option<&String>) -> Result<String, EngineError> {
+    let path = dir.join(CONFIG_FILE);
+    let add_bos = match read_json_if_present(&path)? {
+        Some(config) => Fields::root(&config, &path)?.bool("add_bos_token")?,
+        None => None,
+    };
+    let bos = bos.filter(|bos| tokenizer.token_to_id(bos).is_some());
+    let mut tokens = tokens_before_text(tokenizer).unwrap_or_default();
+    match (add_bos, bos) {
+        (Some(false), _) => tokens.retain(|token| Some(token) != bos),
+        (Some(true), Some(bos)) if !tokens.contains(bos) => tokens.insert(0, bos.clone()),
+        _ => {}
+    }
+    Ok(tokens.concat())
+}
+
+/// What the post-processor puts before a text.
+fn tokens_before_text(tokenizer: &Tokenizer) -> Option<Vec<String>> {
+    const PROBE: &str = "a";
+    let text = tokenizer.encode_fast(PROBE, false).ok()?;
+    let whole = tokenizer.encode_fast(PROBE, true).ok()?;
+    let (text, whole) = (text.get_ids(), whole.get_ids());
+    let start = whole
+        .windows(text.len().max(1))
+        .position(|ids| ids == text)?;
+    whole[..start]
+        .iter()
+        .map(|id| tokenizer.id_to_token(*id))
+        .collect()
 }
 
 /// Each file enters with its length, so that no two sets of files give the same bytes.

@@ -1,26 +1,26 @@
-//! Token ids to text while they are generated. A piece of text is given out once its characters
-//! are complete, so a multi-byte character never comes out in parts; the pieces put together are
-//! the text of all ids.
+//! Token ids to text while they are generated. Text is given out as soon as its characters are
+//! complete, so a multi-byte character never comes out in parts; bytes that are not UTF-8 come out
+//! as U+FFFD. The pieces put together are the text of all ids.
 
+use super::bytes::OpenEnd;
 use super::codec::TextCodec;
 use crate::error::EngineError;
 
-/// Tokens that may wait for a character to become complete. A character has at most four bytes, so
-/// more tokens than this are bytes that are no UTF-8; they are given out as U+FFFD.
-const MAX_PENDING_TOKENS: usize = 64;
+/// Stands for all tokens before the window: decoders treat the first token of a sequence in
+/// another way (its leading space, for one), and none of the window's tokens is that one any more.
+const BEFORE_WINDOW: &str = "x";
 
 /// The incremental detokeniser of one answer.
 ///
-/// It decodes a short window that starts one piece before the unread tokens, because decoders
-/// treat the first token of a sequence differently (a leading space, for one).
-// The window of tokens:
-//   [0, read)    given out before; kept only as context for the decoder
-//   [read, end)  not yet given out: they end inside a character, or give no text yet
+/// It decodes a window of a few tokens: whatever is before them, the last token given out, because
+/// some decoders write what is between two tokens with the second, and the tokens of a character
+/// that is not complete yet, of which there are at most three.
 #[derive(Debug)]
 pub struct Detokenizer {
     codec: TextCodec,
-    window: Vec<u32>,
-    read: usize,
+    window: Vec<String>,
+    /// What the window's text begins with and was given out before.
+    given: String,
 }
 
 impl Detokenizer {
@@ -28,32 +28,26 @@ impl Detokenizer {
         Self {
             codec,
             window: Vec::new(),
-            read: 0,
+            given: String::new(),
         }
     }
 
-    /// Takes the next id; returns the text that became complete, if any.
+    /// Takes the next id; returns the text that became complete, if any. Special tokens and ids
+    /// outside the vocabulary have no text.
     ///
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, EngineError> {
-        if self.codec.is_special(id) {
-            return Ok(None); // has no text, and must not grow the window
-        }
-        self.window.push(id);
-        let (before, text) = self.decode_window()?;
-        let n_pending = self.window.len() - self.read;
-        let incomplete = text.ends_with(char::REPLACEMENT_CHARACTER);
-        if incomplete && n_pending <= MAX_PENDING_TOKENS {
+        let Some(token) = self.codec.text_token(id) else {
             return Ok(None);
-        }
-        let delta = unread(&before, &text);
-        if delta.is_empty() {
-            return Ok(None);
-        }
-        self.window.drain(..self.read);
-        self.read = self.window.len();
-        Ok(Some(delta))
+        };
+        self.window.push(token);
+        let open = self.codec.open_end(&self.window);
+        let complete = self.complete_text(open)?;
+        let delta = beyond(&complete, &self.given).to_owned();
+        self.given = complete;
+        self.shrink(open)?;
+        Ok((!delta.is_empty()).then_some(delta))
     }
 
     /// The rest: bytes of a character that was never completed, as U+FFFD.
@@ -61,22 +55,43 @@ impl Detokenizer {
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
     pub fn finish(&mut self) -> Result<String, EngineError> {
-        let (before, text) = self.decode_window()?;
+        let text = self.codec.decode_tokens(&self.window)?;
         self.window.clear();
-        self.read = 0;
-        Ok(unread(&before, &text))
+        let given = std::mem::take(&mut self.given);
+        Ok(beyond(&text, &given).to_owned())
     }
 
-    /// The text of the context alone and of the whole window.
-    fn decode_window(&self) -> Result<(String, String), EngineError> {
-        let before = self.codec.decode(&self.window[..self.read], true)?;
-        Ok((before, self.codec.decode(&self.window, true)?))
+    /// The window's text without the character it may end in.
+    fn complete_text(&self, open: Option<OpenEnd>) -> Result<String, EngineError> {
+        let mut text = self.codec.decode_tokens(&self.window)?;
+        for _ in 0..open.map_or(0, |open| open.n_replacements) {
+            if !text.ends_with(char::REPLACEMENT_CHARACTER) {
+                break;
+            }
+            text.pop();
+        }
+        Ok(text)
+    }
+
+    /// Leaves the last token given out and those of an open character.
+    fn shrink(&mut self, open: Option<OpenEnd>) -> Result<(), EngineError> {
+        let n_kept = 1 + open.map_or(0, |open| open.n_tokens);
+        if self.window.len() <= n_kept {
+            return Ok(());
+        }
+        let n_dropped = self.window.len() - n_kept;
+        self.window.splice(..n_dropped, [BEFORE_WINDOW.to_owned()]);
+        self.given = self.complete_text(open)?;
+        Ok(())
     }
 }
 
-/// What `text` has beyond `before`; empty where the decoder gave less.
-fn unread(before: &str, text: &str) -> String {
-    text.get(before.len()..).unwrap_or_default().to_owned()
+/// What `text` has beyond `given`. A decoder may change text that was given out, by a later token;
+/// what comes after the change is kept.
+fn beyond<'t>(text: &'t str, given: &str) -> &'t str {
+    let same = text.chars().zip(given.chars()).take_while(|(a, b)| a == b);
+    let n_bytes = same.map(|(a, _)| a.len_utf8()).sum();
+    &text[n_bytes..]
 }
 
 #[cfg(test)]

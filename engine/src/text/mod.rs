@@ -1,6 +1,7 @@
 //! Text in, token ids through, text out: the tokenizer, the chat template and the incremental
 //! detokeniser of a model directory.
 
+mod bytes;
 mod codec;
 mod detokenize;
 mod template;

@@ -143,6 +143,23 @@ fn a_file_cut_anywhere_is_refused_at_open() {
 }
 
 #[test]
+fn git_lfs_pointers_are_named_as_such() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 988097824\n";
+    let sharded = || sharded(json!({EMBED: "a.safetensors", NORM: "b.safetensors"}));
+    for (dir, file) in [
+        (single(), SINGLE_FILE),
+        (sharded(), "b.safetensors"),
+        (sharded(), INDEX_FILE),
+    ] {
+        fs_err::write(dir.path().join(file), pointer).unwrap();
+        assert_refused(
+            WeightFiles::open(dir.path()),
+            &[file, "Git LFS pointer", "git lfs pull"],
+        );
+    }
+}
+
+#[test]
 fn a_header_that_is_not_safetensors_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(SINGLE_FILE);

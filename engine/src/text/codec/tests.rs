@@ -187,3 +187,118 @@ fn bad_files_are_named() {
     fs_err::write(dir.path().join(CONFIG_FILE), "{\"bos_token\": 1}").unwrap();
     refused(&[CONFIG_FILE, "bos_token"]);
 }
+
+/// A post-processor that puts these tokens before and after a text.
+fn post_processor(before: &[&str], after: &[&str]) -> Value {
+    let token = |id: &&str| json!({"SpecialToken": {"id": id, "type_id": 0}});
+    let text = |id: &str| json!({"Sequence": {"id": id, "type_id": 0}});
+    let mut single: Vec<Value> = before.iter().map(token).collect();
+    single.push(text("A"));
+    single.extend(after.iter().map(token));
+    let entry = |id: &str, n: u32| json!({"id": id, "ids": [n], "tokens": [id]});
+    json!({"type": "TemplateProcessing", "single": single, "pair": [text("A"), text("B")],
+        "special_tokens": {"<pad>": entry("<pad>", 0), "<s>": entry("<s>", 1), "</s>": entry("</s>", 2)}})
+}
+
+#[test]
+fn a_text_is_opened_as_transformers_does() {
+    let bos = post_processor(&["<s>"], &[]);
+    let both = post_processor(&["<s>"], &["</s>"]);
+    let more = post_processor(&["<pad>", "<s>"], &[]);
+    for (processor, config, opening) in [
+        (Value::Null, json!({"bos_token": "<s>"}), ""),
+        (
+            Value::Null,
+            json!({"bos_token": "<s>", "add_bos_token": null}),
+            "",
+        ),
+        (
+            Value::Null,
+            json!({"bos_token": "<s>", "add_bos_token": true}),
+            "<s>",
+        ),
+        (
+            Value::Null,
+            json!({"bos_token": {"content": "<s>"}, "add_bos_token": true}),
+            "<s>",
+        ),
+        (
+            Value::Null,
+            json!({"bos_token": null, "add_bos_token": true}),
+            "",
+        ),
+        (
+            Value::Null,
+            json!({"bos_token": "<none such>", "add_bos_token": true}),
+            "",
+        ),
+        (bos.clone(), json!({"bos_token": "<s>"}), "<s>"),
+        (bos.clone(), json!({}), "<s>"),
+        (
+            bos.clone(),
+            json!({"bos_token": "<s>", "add_bos_token": true}),
+            "<s>",
+        ),
+        (bos, json!({"bos_token": "<s>", "add_bos_token": false}), ""),
+        (
+            both,
+            json!({"bos_token": "<s>", "add_eos_token": true}),
+            "<s>",
+        ),
+        (more.clone(), json!({"bos_token": "<s>"}), "<pad><s>"),
+        (
+            more,
+            json!({"bos_token": "<s>", "add_bos_token": false}),
+            "<pad>",
+        ),
+    ] {
+        let mut definition = definition();
+        definition["post_processor"] = processor;
+        let dir = write(&definition);
+        fs_err::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
+        let codec = TextCodec::from_dir(dir.path()).unwrap();
+        assert_eq!(codec.opening(), opening, "{config}");
+    }
+}
+
+#[test]
+fn a_vocabulary_beyond_the_models_rows_is_refused_and_unused_tokens_are_not() {
+    let path = Path::new("/model/config.json");
+    let dir = write(&with_added_tokens()); // 1122 words, added tokens up to 1127
+    let codec = || TextCodec::from_dir(dir.path()).unwrap();
+    codec().check_rows(1122, path).unwrap();
+    let refused = |vocab_size: usize, parts: &[&str]| {
+        let text = codec()
+            .check_rows(vocab_size, path)
+            .unwrap_err()
+            .to_string();
+        for part in parts
+            .iter()
+            .chain(&["vocab_size in /model/config.json", TOKENIZER_FILE])
+        {
+            assert!(text.contains(part), "{text:?} lacks {part:?}");
+        }
+    };
+    refused(1121, &["is 1121", "id 1121"]);
+    fs_err::write(
+        dir.path().join(CONFIG_FILE),
+        "{\"eos_token\": \"<|im_end|>\"}",
+    )
+    .unwrap();
+    refused(1122, &["<|im_end|>", "id 1123"]);
+    codec().check_rows(1124, path).unwrap();
+}
+
+#[test]
+fn git_lfs_pointers_are_named_in_every_file() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
+    for file in [TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE] {
+        let dir = write(&definition());
+        fs_err::write(dir.path().join(file), pointer).unwrap();
+        let text = TextCodec::from_dir(dir.path()).unwrap_err().to_string();
+        assert!(
+            text.contains(file) && text.contains("git lfs pull"),
+            "{text}"
+        );
+    }
+}

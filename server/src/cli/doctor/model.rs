@@ -63,8 +63,8 @@ fn described(config: &Config, model: &ModelInfo, format: &PromptFormat) -> Findi
     );
     match (&config.prompt, &model.template) {
         (Some(_), _) => Finding::ok("prompt", format!("three strings; {sizes}")),
-        (None, Some(_)) => Finding::ok("prompt", format!("the model's chat template; {sizes}")),
-        (None, None) => Finding::warn(
+        (None, Ok(Some(_))) => Finding::ok("prompt", format!("the model's chat template; {sizes}")),
+        (None, _) => Finding::warn(
             "prompt",
             format!(
                 "no chat template and no [prompt] in {}/ragweave.toml: plain text is used; {sizes}",
