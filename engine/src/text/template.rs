@@ -6,17 +6,27 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::civil::Date;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{Kwargs, Value as JinjaValue};
+use minijinja::value::Value as JinjaValue;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, context};
 use serde_json::Value;
 
 use super::codec::TextCodec;
 use crate::config::fields::{Fields, read_json_if_present};
 use crate::error::EngineError;
+use crate::model_files;
 
+mod arguments;
+mod checks;
 mod date;
+mod filters;
 mod json;
+mod methods;
+mod source;
+mod text;
+
+use arguments::{Arguments, named, refuse, required};
 
 /// Work one rendering may take: about one unit per instruction and per 64 bytes of data.
 const MAX_FUEL: u64 = 2_000_000;
@@ -24,6 +34,9 @@ const MAX_FUEL: u64 = 2_000_000;
 const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// The longest template that is read, bytes. Known ones have up to 20 kB.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
+
+/// The largest template file that is looked at, bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Stack of the rendering thread; only what is used takes memory.
 const RENDER_STACK_BYTES: usize = 256 << 20;
@@ -73,38 +86,47 @@ impl ChatTemplate {
         let Some((path, source)) = find_source(dir)? else {
             return Ok(None);
         };
+        Self::from_source(&path, &source, codec).map(Some)
+    }
+
+    /// Compiles a template; `path` is only named in errors.
+    fn from_source(path: &Path, source: &str, codec: &TextCodec) -> Result<Self, EngineError> {
+        let refuse = |message: String| EngineError::template(path, message);
         if source.len() > MAX_TEMPLATE_BYTES {
             let message = format!("{} bytes, the limit is {MAX_TEMPLATE_BYTES}", source.len());
-            return Err(EngineError::template(&path, message));
+            return Err(refuse(message));
         }
         let mut environment = new_environment();
         environment
-            .add_template_owned(TEMPLATE_NAME, without_generation_tags(&source))
-            .map_err(|error| EngineError::template(&path, describe(&error)))?;
-        Ok(Some(Self {
+            .add_template_owned(TEMPLATE_NAME, source::prepare(source))
+            .map_err(|error| refuse(describe(&error)))?;
+        Ok(Self {
             environment: Arc::new(environment),
-            path,
+            path: path.to_owned(),
             codec: codec.clone(),
-        }))
+        })
     }
 
-    /// Renders `messages`. `date` is what the template gets for today: `YYYY-MM-DD` is formatted
-    /// as the template asks, any other text is passed on as it is.
+    /// Renders `messages`. `date` (`2024-07-26` or `26 Jul 2024`) is what the template gets for
+    /// today, in the format it asks for.
     ///
     /// The result contains the template's own special tokens as text, BOS included, so it must be
     /// encoded without adding any.
     ///
     /// # Errors
     /// [`EngineError::Template`] when the template refuses the messages, fails, runs too long or
-    /// writes too much.
+    /// writes too much, and for a date that is none.
     pub fn render(
         &self,
         messages: &[ChatMessage],
         add_generation_prompt: bool,
         date: &str,
     ) -> Result<String, EngineError> {
-        let date = date.to_owned();
-        let now = move |format: &str| date::strftime(&date, format);
+        let date = date::parse(date).ok_or_else(|| {
+            let message = format!("date {date:?} is not of the form 2024-07-26 or 26 Jul 2024");
+            EngineError::template(&self.path, message)
+        })?;
+        let now = move |args: Arguments| strftime_now(date, args);
         let messages: Vec<JinjaValue> = messages.iter().map(ChatMessage::to_value).collect();
         let tokens = JinjaValue::from(self.codec.named_tokens().clone());
         let values = context! {
@@ -143,11 +165,13 @@ impl ChatTemplate {
     }
 }
 
-/// The template's text and the file it is from.
+/// The template's text and the file it is from. (`chat_template.json` belongs to the processors of
+/// other modalities, and `additional_chat_templates` to tools: neither is for this chat.)
 fn find_source(dir: &Path) -> Result<Option<(PathBuf, String)>, EngineError> {
     let path = dir.join(TEMPLATE_FILE);
     if path.exists() {
-        let source = fs_err::read_to_string(&path)
+        let bytes = model_files::read(&path, MAX_FILE_BYTES)?;
+        let source = String::from_utf8(bytes)
             .map_err(|error| EngineError::model_file(&path, error.to_string()))?;
         return Ok(Some((path, source)));
     }
@@ -156,16 +180,19 @@ fn find_source(dir: &Path) -> Result<Option<(PathBuf, String)>, EngineError> {
         return Ok(None);
     };
     let fields = Fields::root(&config, &path)?;
-    let source = match fields.get("chat_template") {
-        Some(Value::Array(named)) => Some(default_template(named).ok_or_else(|| {
-            fields.refuse(
-                "chat_template",
-                "is a list without a template named \"default\"",
-            )
-        })?),
-        _ => fields.str("chat_template")?,
+    let several = |default: Option<&str>| {
+        let message = "names several templates and none is \"default\"";
+        let default = default.map(str::to_owned);
+        default
+            .ok_or_else(|| fields.refuse("chat_template", message))
+            .map(Some)
     };
-    Ok(source.map(str::to_owned).map(|source| (path, source)))
+    let source = match fields.get("chat_template") {
+        Some(Value::Array(named)) => several(default_template(named))?,
+        Some(Value::Object(named)) => several(named.get("default").and_then(Value::as_str))?,
+        _ => fields.str("chat_template")?.map(str::to_owned),
+    };
+    Ok(source.map(|source| (path, source)))
 }
 
 fn default_template(named: &[Value]) -> Option<&str> {
@@ -184,47 +211,25 @@ fn new_environment() -> Environment<'static> {
     );
     environment.set_fuel(Some(MAX_FUEL));
     environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(text::format);
+    environment.set_unknown_method_callback(methods::call);
     environment.add_function("raise_exception", raise_exception);
-    environment.add_filter("tojson", tojson);
+    environment.remove_global("debug");
+    checks::add(&mut environment);
+    filters::add(&mut environment);
     environment
 }
 
-fn raise_exception(message: String) -> Result<JinjaValue, Error> {
-    Err(Error::new(
-        ErrorKind::InvalidOperation,
-        format!("the template refuses: {message}"),
-    ))
+fn raise_exception(args: Arguments) -> Result<JinjaValue, Error> {
+    let [message] = named(&args.into_values(), ["message"])?;
+    let message = text::str(&required(message, "message")?);
+    Err(refuse(format!("the template refuses: {message}")))
 }
 
-/// `tojson` of transformers: unlike Jinja's own it does not escape for HTML.
-fn tojson(value: &JinjaValue, options: Kwargs) -> Result<JinjaValue, Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    json::to_json(value, indent.map(|n| n.min(16))).map(JinjaValue::from)
-}
-
-/// transformers marks the assistant's text with `{% generation %}`, which changes no output.
-/// The marks become a block that is always taken, so that whitespace control keeps its meaning.
-fn without_generation_tags(source: &str) -> String {
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let Some(len) = rest[start..].find("%}") else {
-            break;
-        };
-        let (tag, after) = rest[start..].split_at(len);
-        result.push_str(&rest[..start]);
-        let word = tag
-            .trim_start_matches("{%")
-            .trim_matches(|c| "-+ \t\r\n".contains(c));
-        result.push_str(&match word {
-            "generation" => tag.replacen(word, "if true", 1),
-            "endgeneration" => tag.replacen(word, "endif", 1),
-            _ => tag.to_owned(),
-        });
-        rest = after;
-    }
-    result + rest
+fn strftime_now(date: Date, args: Arguments) -> Result<String, Error> {
+    let [format] = named(&args.into_values(), ["format"])?;
+    let format = text::str(&required(format, "format")?);
+    date::strftime(date, &format).map_err(|error| refuse(error.to_string()))
 }
 
 /// One line: what went wrong, where, and for the two limits what they are.
@@ -272,5 +277,7 @@ impl Write for CappedOutput {
     }
 }
 
+#[cfg(test)]
+mod table;
 #[cfg(test)]
 mod tests;

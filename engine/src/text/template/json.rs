@@ -1,37 +1,89 @@
-//! JSON in the layout of Python's `json.dumps(ensure_ascii=False)`, which is what templates were
-//! trained with: a space after each comma and colon, or an indented block.
+//! JSON in the layout of Python's `json.dumps`, which is what templates were trained with: a space
+//! after each comma and colon, or an indented block.
+
+use std::fmt::Write;
 
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
+use super::arguments::string;
+use super::text;
+
 /// The deepest nesting that is written. A template can nest values without end, a stack cannot.
 const MAX_DEPTH: usize = 64;
+/// The widest indention of one level.
+const MAX_INDENT: usize = 16;
 
-/// `value` as one line, or over several with `indent` spaces per level. Keys keep their order.
-pub(super) fn to_json(value: &Value, indent: Option<usize>) -> Result<String, Error> {
+/// The arguments of `json.dumps`.
+#[derive(Debug)]
+pub(super) struct Style {
+    ensure_ascii: bool,
+    /// What one level is indented by.
+    indent: Option<String>,
+    item_separator: String,
+    key_separator: String,
+    sort_keys: bool,
+}
+
+impl Style {
+    /// `indent` is a number of spaces or a text, `separators` a pair of texts.
+    pub(super) fn new(
+        ensure_ascii: bool,
+        indent: Option<Value>,
+        separators: Option<Value>,
+        sort_keys: bool,
+    ) -> Result<Self, Error> {
+        let indent = match indent.filter(|indent| !indent.is_none()) {
+            Some(indent) if indent.as_str().is_some() => string(Some(indent))?,
+            Some(indent) => {
+                let width = usize::try_from(i64::try_from(indent)?).unwrap_or(0);
+                Some(" ".repeat(width.min(MAX_INDENT)))
+            }
+            None => None,
+        };
+        let item_separator = if indent.is_some() { "," } else { ", " };
+        let mut style = Self {
+            ensure_ascii,
+            indent: indent.map(|indent| indent.chars().take(MAX_INDENT).collect()),
+            item_separator: item_separator.to_owned(),
+            key_separator: ": ".to_owned(),
+            sort_keys,
+        };
+        if let Some(separators) = separators.filter(|separators| !separators.is_none()) {
+            let texts: Vec<Value> = separators.try_iter()?.collect();
+            let [Some(item), Some(key)] = [texts.first(), texts.get(1)].map(|s| s?.as_str()) else {
+                return Err(refuse("separators that are not two texts".to_owned()));
+            };
+            (style.item_separator, style.key_separator) = (item.to_owned(), key.to_owned());
+        }
+        Ok(style)
+    }
+}
+
+/// `value` as JSON. Keys keep their order unless they are to be sorted.
+pub(super) fn to_json(value: &Value, style: &Style) -> Result<String, Error> {
     let mut writer = Writer {
         text: String::new(),
-        indent,
+        style,
     };
     writer.value(value, 0)?;
     Ok(writer.text)
 }
 
-struct Writer {
+struct Writer<'s> {
     text: String,
-    indent: Option<usize>,
+    style: &'s Style,
 }
 
-impl Writer {
+impl Writer<'_> {
     fn value(&mut self, value: &Value, depth: usize) -> Result<(), Error> {
         if depth > MAX_DEPTH {
             return Err(refuse(format!("values nested deeper than {MAX_DEPTH}")));
         }
         match value.kind() {
-            ValueKind::None => self.text.push_str("null"),
-            ValueKind::Bool if value.is_true() => self.text.push_str("true"),
-            ValueKind::Bool => self.text.push_str("false"),
-            ValueKind::Number => self.text.push_str(&value.to_string()),
+            ValueKind::None | ValueKind::Bool | ValueKind::Number => {
+                self.text.push_str(&scalar(value));
+            }
             ValueKind::String => self.string(value.as_str().unwrap_or_default())?,
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
@@ -40,10 +92,13 @@ impl Writer {
                 })?;
             }
             ValueKind::Map => {
-                let keys: Vec<Value> = value.try_iter()?.collect();
+                let mut keys: Vec<Value> = value.try_iter()?.collect();
+                if self.style.sort_keys {
+                    keys.sort();
+                }
                 self.block('{', '}', &keys, depth, |writer, key| {
-                    writer.string(&key.to_string())?;
-                    writer.text.push_str(": ");
+                    writer.key(key)?;
+                    writer.text.push_str(&writer.style.key_separator);
                     writer.value(&value.get_item(key)?, depth + 1)
                 })?;
             }
@@ -62,10 +117,8 @@ impl Writer {
     ) -> Result<(), Error> {
         self.text.push(open);
         for (i, item) in items.iter().enumerate() {
-            match (i, self.indent) {
-                (0, _) => {}
-                (_, None) => self.text.push_str(", "),
-                (_, Some(_)) => self.text.push(','),
+            if i > 0 {
+                self.text.push_str(&self.style.item_separator);
             }
             self.new_line(depth + 1);
             write(self, item)?;
@@ -78,16 +131,57 @@ impl Writer {
     }
 
     fn new_line(&mut self, depth: usize) {
-        if let Some(indent) = self.indent {
+        if let Some(indent) = &self.style.indent {
             self.text.push('\n');
-            self.text.extend(std::iter::repeat_n(' ', indent * depth));
+            self.text.push_str(&indent.repeat(depth));
+        }
+    }
+
+    fn key(&mut self, key: &Value) -> Result<(), Error> {
+        match key.kind() {
+            ValueKind::String => self.string(key.as_str().unwrap_or_default()),
+            ValueKind::None | ValueKind::Bool | ValueKind::Number => self.string(&scalar(key)),
+            other => Err(refuse(format!("a key of type {other}"))),
         }
     }
 
     fn string(&mut self, text: &str) -> Result<(), Error> {
         let quoted = serde_json::to_string(text).map_err(|error| refuse(error.to_string()))?;
-        self.text.push_str(&quoted);
+        match self.style.ensure_ascii {
+            true => push_ascii(&mut self.text, &quoted),
+            false => self.text.push_str(&quoted),
+        }
         Ok(())
+    }
+}
+
+/// What is not a string and holds nothing.
+fn scalar(value: &Value) -> String {
+    match (value.kind(), text::as_float(value)) {
+        (ValueKind::None, _) => "null".to_owned(),
+        (ValueKind::Bool, _) => value.is_true().to_string(),
+        (_, Some(number)) if number.is_nan() => "NaN".to_owned(),
+        (_, Some(number)) if number.is_infinite() => {
+            let sign = if number < 0.0 { "-" } else { "" };
+            format!("{sign}Infinity")
+        }
+        (_, Some(number)) => text::float(number),
+        (_, None) => value.to_string(),
+    }
+}
+
+/// Everything but printable ASCII as `\uXXXX`, in two halves beyond U+FFFF.
+fn push_ascii(text: &mut String, quoted: &str) {
+    let mut units = [0; 2];
+    for c in quoted.chars() {
+        match c {
+            ' '..='~' => text.push(c),
+            _ => {
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(text, "\\u{unit:04x}"); // a string takes everything
+                }
+            }
+        }
     }
 }
 

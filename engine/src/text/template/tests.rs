@@ -214,11 +214,58 @@ fn from_dir(dir: &TempDir) -> Option<String> {
 }
 
 #[test]
+fn a_template_that_is_a_git_lfs_pointer_is_no_template() {
+    let dir = tempfile::tempdir().unwrap();
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
+    fs_err::write(dir.path().join(TEMPLATE_FILE), pointer).unwrap();
+    let error = ChatTemplate::from_dir(dir.path(), &codec()).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains(TEMPLATE_FILE) && text.contains("git lfs pull"),
+        "{text}"
+    );
+}
+
+#[test]
+fn dates_are_formatted_as_python_does() {
+    // python -c "import datetime; print(datetime.datetime(2026, 2, 5).strftime('...'))"
+    for (format, expected) in [
+        ("%Y-%m-%d", "2026-02-05"),
+        (
+            "%d %b %Y|%B %-d, %y|%A %a|%m/%e|100%%",
+            "05 Feb 2026|February 5, 26|Thursday Thu|02/ 5|100%",
+        ),
+        ("%j %U %W %w %u %V %G", "036 05 05 4 4 06 2026"),
+        (
+            "%H:%M:%S %I %p|%c|%x|%X",
+            "00:00:00 12 AM|Thu Feb  5 00:00:00 2026|02/05/26|00:00:00",
+        ),
+        ("%f|%Z|%z|%", "000000|||%"),
+    ] {
+        let template = compile(&format!("{{{{ strftime_now('{format}') }}}}"));
+        assert_eq!(render(&template, &greeting()), expected);
+    }
+    let template = compile("{{ strftime_now('%Y-%m-%d') }}");
+    for date in ["2024-07-26", "26 Jul 2024", "26 July 2024"] {
+        assert_eq!(
+            template.render(&greeting(), true, date).unwrap(),
+            "2024-07-26"
+        );
+    }
+    assert_refused(
+        template.render(&greeting(), true, "today"),
+        &["\"today\"", "2024-07-26"],
+    );
+}
+
+#[test]
 fn the_template_is_found_in_its_file_the_config_or_nowhere() {
     assert_eq!(from_dir(&tempfile::tempdir().unwrap()), None);
     assert_eq!(from_dir(&dir_with_config(Value::Null)), None);
     let list = json!([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]);
     assert_eq!(from_dir(&dir_with_config(list)).as_deref(), Some("d"));
+    let object = json!({"tool_use": "t", "default": "d"});
+    assert_eq!(from_dir(&dir_with_config(object)).as_deref(), Some("d"));
     let dir = dir_with_config(json!("config"));
     assert_eq!(from_dir(&dir).as_deref(), Some("config"));
     fs_err::write(dir.path().join(TEMPLATE_FILE), "file").unwrap();

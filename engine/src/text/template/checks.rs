@@ -1,0 +1,55 @@
+//! Tests (`x is ...`) as Jinja2 has them.
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, Value, tests};
+
+use super::arguments::refuse;
+use super::text;
+
+pub(super) fn add(environment: &mut Environment<'_>) {
+    environment.add_test("iterable", is_iterable);
+    environment.add_test("sequence", is_sequence);
+    environment.add_test("callable", is_callable);
+    environment.add_test("odd", |value: Value| {
+        number(&value).map(|()| tests::is_odd(value))
+    });
+    environment.add_test("even", |value: Value| {
+        number(&value).map(|()| tests::is_even(value))
+    });
+    environment.add_test("divisibleby", |value: &Value, other: &Value| {
+        number(value).map(|()| tests::is_divisibleby(value, other))
+    });
+    environment.add_test("lower", |value: &Value| tests::is_lower(&as_text(value)));
+    environment.add_test("upper", |value: &Value| tests::is_upper(&as_text(value)));
+}
+
+fn number(value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Number | ValueKind::Bool => Ok(()),
+        other => Err(refuse(format!("expected a number, found {other}"))),
+    }
+}
+
+/// None is not; what is undefined is, as an empty sequence.
+fn is_iterable(value: &Value) -> bool {
+    is_sequence(value) || value.kind() == ValueKind::Iterable
+}
+
+/// What has a length and items: strings and mappings too.
+fn is_sequence(value: &Value) -> bool {
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map => true,
+        // Slices and ranges.
+        ValueKind::Iterable => value.len().is_some(),
+        _ => false,
+    }
+}
+
+/// Functions and macros; calling what is undefined fails only when it is done.
+fn is_callable(value: &Value) -> bool {
+    matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain)
+}
+
+fn as_text(value: &Value) -> Value {
+    Value::from(text::str(value))
+}

@@ -1,0 +1,46 @@
+//! How Python prints values, in `{{ }}` and in the filter `string`.
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, Output, State, Value, escape_formatter};
+
+/// Writes a value into the output.
+pub(super) fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Number => out.write_str(&str(value)).map_err(Error::from),
+        _ => escape_formatter(out, state, value),
+    }
+}
+
+/// Python's `str()`. Lists and mappings the engine prints as Python does.
+pub(super) fn str(value: &Value) -> String {
+    match as_float(value) {
+        Some(number) => float(number),
+        None => value.to_string(),
+    }
+}
+
+/// Python's `float.__repr__`.
+pub(super) fn float(number: f64) -> String {
+    // Rust changes to exponents where Python does, and writes 1e16 and 1e-7 for 1e+16 and 1e-07.
+    let text = format!("{number:?}");
+    match text.split_once('e') {
+        None if number.is_nan() => "nan".to_owned(),
+        None => text,
+        Some((digits, exponent)) => {
+            let (sign, exponent) = match exponent.strip_prefix('-') {
+                Some(exponent) => ('-', exponent),
+                None => ('+', exponent),
+            };
+            let digits = digits.strip_suffix(".0").unwrap_or(digits);
+            format!("{digits}e{sign}{exponent:0>2}")
+        }
+    }
+}
+
+/// The value as a float, where it is one and not an integer.
+pub(super) fn as_float(value: &Value) -> Option<f64> {
+    match value.kind() == ValueKind::Number && !value.is_integer() {
+        true => f64::try_from(value.clone()).ok(),
+        false => None,
+    }
+}
