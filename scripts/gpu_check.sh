@@ -85,7 +85,7 @@ recorded() {
 # Shapes, and the chunks of 512 tokens in a prompt. 0.15 is for hkvd and 0.03 for first-k; both are shown for both.
 models="llama-3.1-8b mistral-7b-v0.3"
 chunk_counts="6 16"
-bench_flags="--policies hkvd,first-k --ratios 0.03,0.15 --decode-tokens 64 --max-prefill-tokens 2048
+bench_flags="--prefix-tokens 0 --policies hkvd,first-k --ratios 0.03,0.15 --decode-tokens 64 --max-prefill-tokens 2048
     --device cuda:0 --dtype bf16 --kv-dtype bf16"
 
 run_checks() {
@@ -130,11 +130,11 @@ has_torch() {
     "${PYTHON:-python3}" -c 'import torch, transformers; assert torch.cuda.is_available()' 2>/dev/null
 }
 
-# The same lengths: a prefix of 32, chunks, and a question of 64 tokens.
+# The same lengths: chunks, and a question of 64 tokens. Without a prefix nothing of a full prefill comes from a cache.
 run_torch() {
     local model failed=0 lengths=()
     for chunks in $chunk_counts; do
-        lengths+=(--prompt-tokens $((32 + chunks * 512 + 64)))
+        lengths+=(--prompt-tokens $((chunks * 512 + 64)))
     done
     for model in $models; do
         recorded "${PYTHON:-python3}" scripts/peers/bench_torch_cuda.py "eval/configs/$model.json" "${lengths[@]}" ||

@@ -154,7 +154,8 @@ fn segments(args: &Args, vocab: usize) -> PromptSegments {
             .collect()
     };
     PromptSegments {
-        prefix: ids(16, 0),
+        // A prefix would come from the device's cache, and full prefill would not compute the whole prompt.
+        prefix: Vec::new(),
         chunks: (0..args.chunks)
             .map(|i| ids(args.chunk_tokens, i + 1))
             .collect(),

@@ -36,7 +36,7 @@ pub(crate) struct Args {
     random_weights: PathBuf,
     #[command(flatten)]
     prompt: PromptShape,
-    /// Shares of the reusable rows that blend recomputes
+    /// Shares of the context tokens that are not exact that blend recomputes
     #[arg(long, value_name = "R,..", default_value = "0.05,0.15", value_delimiter = ',', value_parser = parse_ratio)]
     ratios: Vec<f64>,
     /// Policies of blend, such as hkvd@1, first-k, query/all, anchors or all

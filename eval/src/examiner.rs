@@ -34,6 +34,13 @@ pub(crate) struct Prepared {
     pub(crate) max_tokens: usize,
 }
 
+impl Prepared {
+    /// Whether no policy has anything to choose: all that is stored is exact.
+    pub(crate) fn is_exact(&self) -> bool {
+        self.kvs.is_empty() || (self.kvs.len() == 1 && self.first_is_exact)
+    }
+}
+
 /// What full prefill makes of a prompt.
 pub(crate) struct Reference {
     pub(crate) answer: String,

@@ -66,7 +66,7 @@ pub(crate) struct Args {
     /// [default: every policy]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     policies: Vec<String>,
-    /// Shares of the reusable rows that blend recomputes
+    /// Shares of the context tokens that are not exact that blend recomputes
     #[arg(long, value_name = "R,..", value_delimiter = ',', value_parser = parse_ratio,
         default_value = "0.01,0.02,0.05,0.1,0.15,0.2,0.3")]
     ratios: Vec<f64>,
@@ -289,6 +289,10 @@ impl<'a> Run<'a> {
             let outcome = examiner.examine(&prepared, spec, number, &reference).await;
             let outcome = outcome.with_context(|| format!("under {spec}"))?;
             let item = Item::new(dataset, example, spec, &outcome, map.as_ref(), self.subject)?;
+            let item = Item {
+                is_exact: prepared.is_exact(),
+                ..item
+            };
             self.log.add(&item)?;
             self.bar.inc(1);
         }

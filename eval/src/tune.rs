@@ -1,36 +1,47 @@
 //! `ragweave-eval tune`: the policy, check layer, schedule and ratio that keep full prefill's
 //! answers at the least work, for this model and this corpus.
 //!
-//! The choice, and why, goes into the data directory, where `serve` takes it as its default.
+//! The choice is made on a part of the questions and confirmed on the others. Both, and why, go into
+//! the data directory, where `serve` takes the choice as its default.
 
 use std::path::PathBuf;
 
+use anyhow::{Context as _, ensure};
+use ragweave_engine::Mode;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
 
 use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
+use crate::mode_spec::ModeSpec;
 
 mod ask;
 mod candidates;
 mod choice;
+mod confirm;
 mod corpus;
 mod evidence;
+mod openings;
 mod search;
+mod source;
 mod trial;
 
-use choice::Limits;
+use ask::{Ask, Split};
+use choice::{Limits, REUSE};
+use confirm::Confirmation;
 use corpus::Corpus;
-use evidence::Evidence;
-use search::Search;
+use evidence::{Asked, Evidence};
+use search::{Figures, Search};
+use source::{Place, Places};
 
 /// Arguments of `ragweave-eval tune`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Questions, one JSON object per line: question, and optionally answers and context_chunks
-    /// [default: the first words of chunks of the corpus, compared with full prefill only]
+    /// Questions, one JSON object per line: question, and optionally answers, context_chunks and gold_chunks
+    /// [default: the first words of chunks of the corpus, none of which comes first in its prompt, compared with full
+    /// prefill only]
     #[arg(long, value_name = "FILE")]
     questions: Option<PathBuf>,
-    /// Questions asked of the policies that are left in the end
+    /// Questions asked of the policies that are left in the end; a third of them confirm the choice made on the others
     #[arg(long, value_name = "N", default_value = "400", value_parser = parse_count)]
     limit: usize,
     /// Questions asked of every policy at first, to leave out what is clearly worse
@@ -39,7 +50,7 @@ pub(crate) struct Args {
     /// Policies to search [default: all but the baselines, at several check layers]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     policies: Vec<String>,
-    /// Shares of the reusable rows to search
+    /// Shares of the context tokens that are not exact to search
     #[arg(long, value_name = "R,..", value_delimiter = ',', value_parser = parse_ratio,
         default_value = "0.01,0.02,0.05,0.1,0.15")]
     ratios: Vec<f64>,
@@ -48,7 +59,7 @@ pub(crate) struct Args {
     max_tokens: usize,
     #[command(flatten)]
     limits: Limits,
-    /// Seed of questions made from the corpus
+    /// Seed of questions made from the corpus, and of what is kept back to confirm
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
     /// Show the choice without writing it
@@ -83,32 +94,82 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 async fn search(
     args: &Args,
     components: &Components,
-    candidates: Vec<crate::mode_spec::ModeSpec>,
+    candidates: Vec<ModeSpec>,
 ) -> anyhow::Result<Evidence> {
     let corpus = Corpus::new(components, args.max_tokens);
     let asks = match &args.questions {
         Some(path) => ask::read(path, args.limit)?,
-        None => ask::from_corpus(components, args.limit, args.seed)?,
+        None => openings::from_corpus(components, &corpus, args.limit, args.seed).await?,
     };
-    let mut search = Search::new(&corpus, &asks);
+    let (asks, places) = with_something_to_fuse(&corpus, asks).await?;
+    if places.flatter() {
+        tracing::warn!(
+            "{places}: policies look better on these than on questions whose source stands later"
+        );
+    }
+    let asked = Asked::new(&asks, places);
+    let Split { choose, confirm } = Split::new(asks, args.seed)?;
+    let (figures, choices) = choose_on(args, &corpus, &choose, &candidates).await?;
+    let confirmation = Confirmation::find(&corpus, &confirm, &choices, &args.limits).await?;
+    let asked = asked.split(choose.len(), confirm.len());
+    Ok(Evidence::new(
+        components,
+        asked,
+        &args.limits,
+        figures,
+        confirmation,
+    ))
+}
+
+/// Leaves out questions that every policy answers as full prefill does; and where the sources of all stand.
+async fn with_something_to_fuse(
+    corpus: &Corpus<'_>,
+    asks: Vec<Ask>,
+) -> anyhow::Result<(Vec<Ask>, Places)> {
+    let (mut kept, mut places) = (Vec::new(), Places::default());
+    for (number, ask) in asks.into_iter().enumerate() {
+        let place = corpus.place(&ask).await;
+        let place = place.with_context(|| format!("question {}", number + 1))?;
+        places.add(place);
+        if place != Place::Alone {
+            kept.push(ask);
+        }
+    }
+    ensure!(
+        !kept.is_empty(),
+        "every prompt of these questions holds one chunk, which is exact under every policy: nothing can be told; ask \
+         over more chunks, or ingest more documents"
+    );
+    Ok((kept, places))
+}
+
+/// All figures, and the modes that keep full prefill's quality, those that compute least first.
+async fn choose_on(
+    args: &Args,
+    corpus: &Corpus<'_>,
+    asks: &[Ask],
+    candidates: &[ModeSpec],
+) -> anyhow::Result<(Vec<Figures>, Vec<Figures>)> {
+    let mut search = Search::new(corpus, asks);
     let first = args.first.min(asks.len());
-    search.run(&candidates, first).await?;
+    search.run(&beside_reuse(candidates), first).await?;
     let left = choice::worth_another_look(&search.figures(), &args.limits);
-    let (mut figures, mut chosen) = (Vec::new(), None);
+    let (mut figures, mut choices) = (Vec::new(), Vec::new());
     // The cheapest first; dearer ones are asked only if none of those keeps the quality.
     for batch in left.chunks(choice::BATCH) {
-        search.run(batch, asks.len()).await?;
+        search.run(&beside_reuse(batch), asks.len()).await?;
+        figures.retain(|known: &Figures| known.spec != REUSE);
         figures.extend(search.figures());
-        chosen = choice::choose(&figures, &args.limits).cloned();
-        if chosen.is_some() {
+        choices = choice::choices(&figures, &args.limits);
+        if !choices.is_empty() {
             break;
         }
     }
-    Ok(Evidence::new(
-        components,
-        &asks,
-        &args.limits,
-        figures,
-        chosen,
-    ))
+    Ok((figures, choices))
+}
+
+/// The modes and plain reuse, which each of them is held against.
+fn beside_reuse(specs: &[ModeSpec]) -> Vec<ModeSpec> {
+    let reuse = ModeSpec::new(Mode::Reuse);
+    specs.iter().cloned().chain([reuse]).collect()
 }

@@ -64,6 +64,68 @@ fn every_mode_does_its_work_from_a_store_and_from_memory() {
 }
 
 #[test]
+fn without_a_prefix_full_prefill_computes_the_whole_prompt() {
+    let shape = "--chunks 3 --chunk-tokens 20 --question-tokens 4 --repeats 1 --ratios 0.2";
+    let report = bench(&format!("{shape} --json")).json();
+    let full = &report["rows"][0];
+    assert_eq!(full["spec"], "full");
+    assert_eq!(full["tokens_prefilled"], report["prompt_tokens"]);
+    assert_eq!(full["prefix_tokens_cached"], 0);
+    let text = bench(shape).stdout;
+    assert!(!text.contains("device's cache"), "{text}");
+    // With one, no mode computes it, and that is said.
+    let report = bench(&format!("{shape} --prefix-tokens 5 --json")).json();
+    let rows = report["rows"].as_array().unwrap();
+    assert!(
+        rows.iter().all(|row| row["prefix_tokens_cached"] == 5),
+        "{report}"
+    );
+    let text = bench(&format!("{shape} --prefix-tokens 5")).stdout;
+    assert!(
+        text.contains("comes from the device's cache in every mode, full prefill's too"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_share_of_context_recomputed_is_less_than_the_ratio() {
+    let report = bench(&format!("{SHAPE} --json --repeats 1 --ratios 0.15")).json();
+    let share = |row: usize| report["rows"][row]["recomputed_share"].clone();
+    // 6 of 60 tokens: 15 % of the 40 that are not exact.
+    assert_eq!(
+        (share(0), share(1), share(2)),
+        (Value::Null, 0.0.into(), 0.1.into())
+    );
+    let text = bench(&format!("{SHAPE} --repeats 1 --ratios 0.15")).stdout;
+    assert!(
+        text.contains("of context") && text.contains("10.0 %"),
+        "{text}"
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn memory_is_not_called_cold() {
+    let flags = format!("{SHAPE} --repeats 1 --ratios 0.2 --kv cold --scratch /dev/shm");
+    bench(&flags).expect_error(&[
+        "/dev/shm is tmpfs",
+        "nothing read there is cold",
+        "--scratch",
+    ]);
+}
+
+#[test]
+fn cold_reads_come_from_a_disk_or_not_at_all() {
+    let outcome = bench(&format!(
+        "{SHAPE} --json --repeats 1 --ratios 0.2 --kv cold"
+    ));
+    match outcome.code {
+        Some(0) => assert_eq!(outcome.json()["kv"], "cold"),
+        _ => outcome.expect_error(&["cold", "--scratch"]),
+    }
+}
+
+#[test]
 fn text_output_has_a_line_per_mode() {
     let outcome = bench(&format!(
         "{SHAPE} --repeats 1 --ratios 0.1,0.3 --policies first-k"

@@ -26,19 +26,16 @@ struct Site {
 
 impl Site {
     fn new() -> Self {
+        Self::of(&examples())
+    }
+
+    fn of(examples: &[Example]) -> Self {
         let site = Self {
             dir: tempfile::tempdir().unwrap(),
         };
-        let making = Making {
-            seeds: &[31],
-            count_tokens: &|text| text.len(),
-        };
-        let examples = dataset::open("demo", Some(N_QUESTIONS), &making)
-            .unwrap()
-            .examples;
         let components = Components::open(site.config(), OpenMode::Ingest).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        runtime.block_on(ingest(&components, &examples));
+        runtime.block_on(ingest(&components, examples));
         let lines: Vec<String> = examples.iter().map(line).collect();
         fs_err::write(site.questions(), lines.join("\n")).unwrap();
         // The runtime holds the ingestor's tasks, and with them the store's lock.
@@ -72,6 +69,15 @@ impl Site {
         command.args(["--first", "4", "--ratios", "0.05,0.15"]);
         command
     }
+}
+
+fn examples() -> Vec<Example> {
+    let making = Making {
+        seeds: &[31],
+        count_tokens: &|text| text.len(),
+    };
+    let demo = dataset::open("demo", Some(N_QUESTIONS), &making);
+    demo.unwrap().examples
 }
 
 fn chunk_ids(example: &Example) -> Vec<String> {
@@ -134,7 +140,22 @@ fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
     assert_eq!(evidence["questions_with_answers"], N_QUESTIONS);
     let rows = evidence["rows"].as_array().unwrap();
     let row = rows.iter().find(|row| row["spec"] == chosen).unwrap();
-    assert_eq!(row["n"], N_QUESTIONS);
+    // A third is kept back, and confirms the choice.
+    assert_eq!(
+        (&evidence["chosen_on"], &evidence["confirmed_on"]),
+        (&json!(7), &json!(3))
+    );
+    assert_eq!(
+        (&row["n"], &evidence["confirmed"]["n"]),
+        (&json!(7), &json!(3))
+    );
+    assert_eq!(evidence["confirmed"]["spec"], chosen);
+    assert!(
+        evidence["confirmed"]["kl"].as_f64().unwrap() <= 0.05,
+        "{evidence}"
+    );
+    let reuse = rows.iter().find(|row| row["spec"] == "reuse").unwrap();
+    assert!(row["kl"].as_f64() < reuse["kl"].as_f64(), "{evidence}");
     let share = |field: &str| row[field].as_f64().unwrap();
     assert!(
         share("full_exact_match") - share("exact_match") <= 0.01,
@@ -142,15 +163,35 @@ fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
     );
     let cheaper =
         |other: &&Value| other["computed_share"].as_f64() < row["computed_share"].as_f64();
+    let faithful = |row: &Value| {
+        let end = |field: &str, end: usize| row[field][end].as_f64().unwrap();
+        end("kl_ci", 1) <= 0.05 && end("top1_ci", 0) >= 0.95
+    };
     for other in rows.iter().filter(cheaper) {
         let upper = other["loss_ci"][1].as_f64().unwrap();
-        assert!(upper > 0.01, "{other} computes less and loses nothing");
+        let is_kept = upper <= 0.01 && faithful(other);
+        let was_refuted = evidence["refuted"].as_array().unwrap().iter();
+        let was_refuted = was_refuted
+            .clone()
+            .any(|tried| tried["chosen"]["spec"] == other["spec"]);
+        assert!(
+            !is_kept || was_refuted,
+            "{other} computes less and loses nothing"
+        );
     }
 
     let mode: Mode = chosen.parse().unwrap();
     assert_ne!(mode, before);
     assert_eq!(site.config().fusion.to_mode(), mode);
-    assert!(read(&site.data().join("tuned.toml")).contains("[evidence]"));
+    let tuned = read(&site.data().join("tuned.toml"));
+    for word in [
+        "[evidence]",
+        "chosen_on = 7",
+        "confirmed_on = 3",
+        "[evidence.confirmed]",
+    ] {
+        assert!(tuned.contains(word), "no {word} in {tuned}");
+    }
     let figures: Value = serde_json::from_str(&read(&site.data().join("tuned.json"))).unwrap();
     assert_eq!(figures, evidence);
 }
@@ -178,6 +219,46 @@ fn without_questions_the_corpus_is_asked_and_fidelity_decides() {
         "nothing is that close: {evidence}"
     );
     assert_eq!(site.config().fusion.to_mode(), Mode::Full);
+    // The chunk whose words are asked never comes first, where its KV is exact.
+    let places = json!({"alone": 0, "first": 0, "later": 6, "unknown": 0});
+    assert_eq!(evidence["source"], places);
+}
+
+#[test]
+fn a_corpus_of_one_chunk_has_nothing_to_tune_on() {
+    let site = Site::of(&[Example {
+        documents: vec!["In Olnland: Rosa lives in Belhaven.".to_owned()],
+        ..examples().remove(0)
+    }]);
+    Outcome::of(&mut site.tune())
+        .expect_error(&["too small to tune on its own text", "--questions"]);
+    let path = site.questions();
+    let questions = ["--questions", path.to_str().unwrap()];
+    Outcome::of(site.tune().args(questions))
+        .expect_error(&["one chunk", "exact under every policy"]);
+    assert!(!site.data().join("tuned.toml").exists());
+}
+
+#[test]
+fn questions_whose_source_comes_first_are_told() {
+    let site = Site::new();
+    let first = |example: &Example| {
+        let ids = chunk_ids(example);
+        json!({"question": example.question, "context_chunks": ids, "gold_chunks": ids[..1]})
+            .to_string()
+    };
+    let lines: Vec<String> = examples().iter().take(4).map(first).collect();
+    fs_err::write(site.questions(), lines.join("\n")).unwrap();
+    let mut command = site.tune();
+    command.arg("--questions").arg(site.questions());
+    command.args(["--dry-run", "--policies", "first-k"]);
+    let outcome = Outcome::of(&mut command);
+    let text = "the source stands first, where its KV is exact, in 4 of 4 questions";
+    assert!(outcome.stdout.contains(text), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("policies look better on these"),
+        "{outcome:#?}"
+    );
 }
 
 #[test]

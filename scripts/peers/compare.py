@@ -61,7 +61,7 @@ def ragweave(arguments: argparse.Namespace, weights: Path, dtype: str) -> Contes
         "--chunks": chunks,
         "--chunk-tokens": chunk_tokens,
         "--question-tokens": question_tokens,
-        # A prefix is kept on the device and would not be computed again.
+        # A prefix is kept on the device and would not be computed again; peers compute every token.
         "--prefix-tokens": 0,
         "--policies": ",".join(FUSED),
         "--ratios": RATIO,
@@ -80,8 +80,14 @@ def read_ragweave(report: dict) -> Rates:
         prefill = 1000.0 * report["prompt_tokens"] / row["ttft_ms_p50"]
         return {PREFILL: prefill, DECODE: row["decode_tokens_per_s"]}
 
+    full = next(row for row in report["rows"] if row["mode"] == "full")
+    if full["tokens_prefilled"] != report["prompt_tokens"]:
+        raise SystemExit(
+            f"ragweave's full prefill computed {full['tokens_prefilled']} of {report['prompt_tokens']} tokens"
+        )
+
     def variant(row: dict) -> str:
-        return "full" if row["mode"] == "full" else f"{row['policy']} at {row['ratio']:.0%}"
+        return "full" if row["mode"] == "full" else f"{row['policy']} at ratio {row['ratio']}"
 
     return {variant(row): rates(row) for row in report["rows"] if row["mode"] != "reuse"}
 

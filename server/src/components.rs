@@ -66,7 +66,7 @@ impl Components {
         let engine = config.device.spawn_engine(engine_options(&config));
         let engine = engine.map_err(|error| of_setting(&config, error))?;
         let model = engine.model();
-        tuned::warn_if_foreign(&config.data, &verify::fingerprint(&engine));
+        tuned::log(&config, &verify::fingerprint(&engine));
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
         let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());

@@ -12,6 +12,7 @@ pub mod error;
 pub mod fidelity;
 pub mod fit;
 pub mod ingest;
+pub mod interval;
 pub mod notes;
 pub mod pipeline;
 pub mod prompt;

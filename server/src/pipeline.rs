@@ -49,13 +49,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A pipeline over opened components. Must be called within a tokio runtime: KV that was missing is
-    /// computed by a task of its own. A bad fusion verdict in the data directory holds: every query is a full prefill.
+    /// computed by a task of its own. A fusion verdict in the data directory holds: what did not pass is a full prefill.
     pub fn new(components: &Components) -> Self {
         let fingerprint = verify::fingerprint(&components.engine);
-        let gate = Gate::read(&components.config.data, &fingerprint);
         let fusion = &components.config.fusion;
+        let gate = Gate::read(&components.config.data, &fingerprint, &fusion.to_choice());
         let controller = Arc::new(Controller::open(components));
-        if fusion.mode == ModeKind::Auto && gate == Gate::Open {
+        let may_blend = gate.pass(fusion.to_choice()).1.is_none();
+        if fusion.mode == ModeKind::Auto && may_blend {
             let (controller, engine) = (Arc::clone(&controller), components.engine.clone());
             let blend = fusion.to_auto().blend;
             tokio::spawn(async move { controller.calibrate(&engine, &blend).await });

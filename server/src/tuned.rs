@@ -1,46 +1,108 @@
-//! Whether the choice in `tuned.toml` was made for the model that is served.
+//! What `tuned.toml` makes of the default: whether its choice was made for the model that is served, and on what.
 
 use std::path::Path;
 
-use crate::config::TUNED_FILE_NAME;
+use crate::config::{Config, TUNED_FILE_NAME};
 
-/// Warns where the data directory holds a choice that was measured on another model: it is applied all the same,
-/// because the configuration says so, but nothing is known of it here.
-pub(crate) fn warn_if_foreign(data: &Path, fingerprint: &str) {
-    let path = data.join(TUNED_FILE_NAME);
-    // A file that cannot be read or parsed has been refused with the configuration.
-    let Ok(text) = fs_err::read_to_string(&path) else {
-        return;
-    };
-    if is_foreign(&text, fingerprint) {
+/// Where the choice of the data directory comes from.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tuned {
+    /// The keys of [fusion], as they stand in the file.
+    fusion: String,
+    model_fingerprint: Option<String>,
+    chosen_on: Option<i64>,
+    confirmed_on: Option<i64>,
+}
+
+/// Logs what is applied from `tuned.toml`, and warns where it was measured on another model, or never confirmed on other
+/// questions than those it was chosen on: it is applied all the same, because the configuration says so.
+pub(crate) fn log(config: &Config, fingerprint: &str) {
+    let path = config.data.join(TUNED_FILE_NAME);
+    let Some(tuned) = read(&path) else { return };
+    let file = path.display();
+    tracing::info!(
+        %file,
+        fusion = tuned.fusion,
+        chosen_on = tuned.chosen_on,
+        confirmed_on = tuned.confirmed_on,
+        in_force = %config.fusion.to_mode(),
+        "the default of fusion is what `ragweave-eval tune` chose, where nothing stronger is configured"
+    );
+    if tuned.is_foreign(fingerprint) {
         tracing::warn!(
-            file = %path.display(),
+            %file,
             "was tuned for another model; run `ragweave-eval tune` again, or delete it"
+        );
+    }
+    if tuned.confirmed_on.is_none() {
+        tracing::warn!(
+            %file,
+            "its choice was never confirmed on other questions than those it was chosen on; run `ragweave-eval tune` \
+             again, or delete it"
         );
     }
 }
 
-/// Whether the evidence names a model, and not this one.
-fn is_foreign(text: &str, fingerprint: &str) -> bool {
-    let table: toml::Table = text.parse().unwrap_or_default();
-    let named = table
-        .get("evidence")
-        .and_then(|why| why.get("model_fingerprint"));
-    named
-        .and_then(toml::Value::as_str)
-        .is_some_and(|named| named != fingerprint)
+/// A file that cannot be read or parsed has been refused with the configuration.
+fn read(path: &Path) -> Option<Tuned> {
+    let text = fs_err::read_to_string(path).ok()?;
+    Some(Tuned::parse(&text))
+}
+
+impl Tuned {
+    fn parse(text: &str) -> Self {
+        let table: toml::Table = text.parse().unwrap_or_default();
+        let evidence = table.get("evidence");
+        let count = |name: &str| evidence?.get(name)?.as_integer();
+        let fusion = table.get("fusion").and_then(toml::Value::as_table);
+        let keys = fusion.into_iter().flatten();
+        let keys: Vec<String> = keys
+            .map(|(key, value)| format!("{key} = {value}"))
+            .collect();
+        let fingerprint = evidence.and_then(|why| why.get("model_fingerprint"));
+        Self {
+            fusion: keys.join(", "),
+            model_fingerprint: fingerprint.and_then(toml::Value::as_str).map(str::to_owned),
+            chosen_on: count("chosen_on"),
+            confirmed_on: count("confirmed_on"),
+        }
+    }
+
+    /// Whether the evidence names a model, and not this one.
+    fn is_foreign(&self, fingerprint: &str) -> bool {
+        let named = self.model_fingerprint.as_deref();
+        named.is_some_and(|named| named != fingerprint)
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_foreign;
+    use super::Tuned;
 
     #[test]
     fn only_a_choice_that_names_another_model_is_foreign() {
+        let is_foreign = |text: &str, fingerprint| Tuned::parse(text).is_foreign(fingerprint);
         let tuned = "[fusion]\nmode = \"full\"\n[evidence]\nmodel_fingerprint = \"ab\"\n";
         assert!(!is_foreign(tuned, "ab"));
         assert!(is_foreign(tuned, "cd"));
         assert!(!is_foreign("[fusion]\nmode = \"full\"\n", "cd"));
         assert!(!is_foreign("not toml at all", "cd"));
+    }
+
+    #[test]
+    fn what_is_applied_and_what_it_rests_on_is_told() {
+        let text = "[fusion]\nmode = \"auto\"\npolicy = \"hkvd@2\"\nratio = 0.1\n\
+                    [evidence]\nchosen_on = 266\nconfirmed_on = 134\n";
+        let tuned = Tuned::parse(text);
+        assert_eq!(
+            tuned.fusion,
+            "mode = \"auto\", policy = \"hkvd@2\", ratio = 0.1"
+        );
+        assert_eq!(
+            (tuned.chosen_on, tuned.confirmed_on),
+            (Some(266), Some(134))
+        );
+        let older = Tuned::parse("[fusion]\nmode = \"full\"\n[evidence]\nquestions = 400\n");
+        assert_eq!((older.chosen_on, older.confirmed_on), (None, None));
     }
 }

@@ -1,8 +1,8 @@
 //! Whether a model's KV can be fused at all: identity probes, which must hold up to rounding, and needle probes, which
-//! show whether the configured blend still answers as full prefill does.
+//! show whether the configured policy is nearer to full prefill than plain reuse, and which others are.
 //!
 //! The verdict lies in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
-//! full prefill ([`Gate`]).
+//! full prefill, and so do requests that would blend by a policy that did not pass ([`Gate`]).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,14 +10,18 @@ use ragweave_engine::{EngineError, EngineHandle, Mode};
 
 use crate::prompt::{PromptError, PromptFormat};
 
+mod gate;
 mod judge;
 mod needles;
+mod policy;
 mod probes;
 mod prompts;
 mod record;
 
-pub use judge::{Needles, Probe, Tolerances, Verdict, judge};
-pub use record::{Found, FusionVerdict, Gate, VERDICT_FILE};
+pub use gate::{Gate, Refused};
+pub use judge::{Probe, Tolerances, Verdict, judge};
+pub use policy::{Compared, Needles, Outcome};
+pub use record::{Found, FusionVerdict, VERDICT_FILE};
 
 use prompts::Bench;
 
@@ -32,9 +36,14 @@ pub enum VerifyError {
         "the context of {context} tokens leaves {room} for chunks, too few to probe; raise limits.max_model_len"
     )]
     ContextTooShort { context: usize, room: usize },
+    #[error(
+        "the context leaves {room} tokens for chunks, which two passages of one sentence do not fit: no policy can be \
+         compared with plain reuse; raise limits.max_model_len"
+    )]
+    NothingToFuse { room: usize },
 }
 
-/// Probes a loaded model. `mode` is what the needle probes run; without a prompt format there are none of those.
+/// Probes a loaded model. `mode` is the one that is judged; without a prompt format no policy is compared with reuse.
 ///
 /// # Errors
 /// [`VerifyError`]; a probe that fails is no error but a bad verdict.
@@ -47,6 +56,7 @@ pub async fn verify(
     let identity = &model.identity;
     let tolerances = Tolerances::of(identity.compute_dtype, identity.kv_dtype);
     let bench = Bench::new(engine, prompt)?;
+    let mode = &mode.clone().normalised(bench.n_layers())?;
     let probes = probes::run(&bench, mode, tolerances).await?;
     let needles = match prompt {
         Some(prompt) => Some(needles::run(&bench, prompt, mode).await?),

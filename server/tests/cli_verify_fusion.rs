@@ -86,7 +86,17 @@ fn the_verdict_is_kept_in_a_data_directory_that_is_one() {
         (&json!("good"), &json!("hkvd@1:0.15"))
     );
     assert_eq!(kept["probes"].as_array().unwrap().len(), 5);
-    assert_eq!(kept["needles"]["probed"]["positions"], 8);
+    assert_eq!(kept["format"], 2);
+    let needles = &kept["needles"];
+    assert_eq!(needles["prompts"], 24);
+    assert_eq!(needles["probed"]["outcome"], "helps");
+    let difference = &needles["probed"]["kl_vs_reuse"];
+    assert!(difference["high"].as_f64().unwrap() < 0.0, "{needles}");
+    let others = needles["others"].as_array().unwrap().iter();
+    let others: Vec<&str> = others
+        .map(|other| other["mode"].as_str().unwrap())
+        .collect();
+    assert_eq!(others, ["query/all:0.15", "hkvd@2:0.15", "first-k:0.15"]);
     let after = doctor(&site.model, Some(&data), &[]).expect_code(0);
     assert!(
         after
@@ -130,6 +140,102 @@ fn a_bad_verdict_and_one_that_does_not_count_are_shown() {
         "{}",
         broken.stdout
     );
+}
+
+#[test]
+fn a_policy_that_is_no_better_than_reuse_is_not_passed_and_the_one_that_helps_is_named() {
+    let site = Site::with_corpus();
+    let demo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../demo/model");
+    let data = site.data();
+    let ingested = ragweave()
+        .arg("ingest")
+        .arg(site.corpus())
+        .arg("--model")
+        .arg(&demo)
+        .arg("--data")
+        .arg(&data)
+        .status();
+    assert!(ingested.unwrap().success());
+    let flags = [
+        "--verify-fusion",
+        "--set",
+        "fusion.policy=first-k",
+        "--set",
+        "fusion.ratio=0.02",
+    ];
+    let report = doctor(&demo, Some(&data), &flags).expect_code(1);
+    for word in [
+        "FAIL  fusion    configured first-k:0.02",
+        "plain reuse",
+        "not passed",
+        "24 needle prompts",
+    ] {
+        assert!(
+            report.stdout.contains(word),
+            "no {word} in {}",
+            report.stdout
+        );
+    }
+    assert!(
+        report
+            .stdout
+            .contains("set fusion.policy = \"hkvd@2\" and fusion.ratio = 0.02"),
+        "{}",
+        report.stdout
+    );
+    assert_eq!(verdict(&site)["verdict"], "worse");
+    // What is kept speaks of what is configured: the one that failed, the one that helps, and one that nobody measured.
+    let set = |policy: &str| {
+        let policy = format!("fusion.policy={policy}");
+        let flags = ["--set", policy.as_str(), "--set", "fusion.ratio=0.02"];
+        doctor(&demo, Some(&data), &flags).expect_code(0).stdout
+    };
+    assert!(set("first-k").contains("not passed, so requests run as full prefill"));
+    assert!(set("hkvd@2").contains("ok    fusion    verified"));
+    assert!(set("anchors").contains("run --verify-fusion again"));
+}
+
+#[test]
+fn a_verdict_of_an_older_version_is_asked_for_again() {
+    let site = Site::with_corpus();
+    site.ingest(&[]).expect_code(0);
+    let data = site.data();
+    doctor(&site.model, Some(&data), &["--verify-fusion"]).expect_code(0);
+    let mut older = verdict(&site);
+    older["format"] = json!(1);
+    let figures = json!({"positions": 8, "mean_kl": 0.3, "max_kl": 0.9, "top1_agreement": 0.75});
+    older["needles"] = json!({"probed": figures, "reuse": figures});
+    fs_err::write(data.join(VERDICT), older.to_string()).unwrap();
+    let report = doctor(&site.model, Some(&data), &[]).expect_code(0);
+    assert!(
+        report.stdout.contains("warn  fusion") && report.stdout.contains("has format 1"),
+        "{}",
+        report.stdout
+    );
+}
+
+#[test]
+fn what_serving_takes_from_a_tuned_file_is_logged() {
+    let site = Site::with_corpus();
+    site.ingest(&[]).expect_code(0);
+    let tuned = "[fusion]\nmode = \"auto\"\npolicy = \"hkvd@2\"\nratio = 0.1\n\
+                 [evidence]\nchosen_on = 266\nconfirmed_on = 134\n";
+    let path = site.data().join("tuned.toml");
+    fs_err::write(&path, tuned).unwrap();
+    let log = site.ingest(&[]).expect_code(0).stderr;
+    for word in [
+        "tuned.toml",
+        "hkvd@2",
+        "chosen_on=266",
+        "confirmed_on=134",
+        "in_force=hkvd@2:0.1",
+    ] {
+        assert!(log.contains(word), "no {word} in {log}");
+    }
+    assert!(!log.contains("never confirmed"), "{log}");
+    fs_err::write(&path, "[fusion]\npolicy = \"hkvd@2\"\n").unwrap();
+    let log = site.ingest(&[]).expect_code(0).stderr;
+    assert!(log.contains("never confirmed on other questions"), "{log}");
 }
 
 #[test]

@@ -53,6 +53,7 @@ mod fs;
 mod kv_io;
 mod meta;
 mod options;
+pub mod page_cache;
 mod reclaim;
 mod recovery;
 mod segment;

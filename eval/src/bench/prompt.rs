@@ -20,8 +20,9 @@ pub(crate) struct PromptShape {
     /// Tokens of the question
     #[arg(long, value_name = "N", default_value = "64", value_parser = parse_count)]
     pub(crate) question_tokens: usize,
-    /// Tokens before the first chunk: system text, whose KV is kept on the device
-    #[arg(long, value_name = "N", default_value = "32")]
+    /// Tokens before the first chunk: system text, whose KV every mode takes from the device's cache, full prefill too;
+    /// without any, full prefill computes the whole prompt
+    #[arg(long, value_name = "N", default_value = "0")]
     pub(crate) prefix_tokens: usize,
     /// Seed of the token ids
     #[arg(long, value_name = "SEED", default_value = "0")]

@@ -8,12 +8,12 @@ use ragweave_engine::{EngineHandle, EngineOptions, FuseReport, ModelConfig};
 use serde::Serialize;
 
 use super::Args;
-use super::measure::Sample;
+use super::measure::{Sample, recomputed_share};
 use super::prompt::PromptShape;
 use super::stock::KvPlace;
 use crate::metric::{median, ms, percentile};
 use crate::mode_spec::{ModeFields, ModeSpec};
-use crate::table::{Table, number};
+use crate::table::{Table, number, percent};
 
 /// A whole bench. Times are medians over the runs of a mode.
 #[derive(Debug, Serialize)]
@@ -56,7 +56,11 @@ struct Row {
     speedup: Option<f64>,
     tokens_loaded: usize,
     tokens_recomputed: usize,
+    /// Of all context tokens, those of the exact first chunk too; `None` where nothing was loaded.
+    recomputed_share: Option<f64>,
     tokens_prefilled: usize,
+    /// Prefix tokens that were not computed, because their KV was on the device.
+    prefix_tokens_cached: usize,
     bytes_loaded: u64,
     load_ms: Option<f64>,
     load_wait_ms: Option<f64>,
@@ -140,7 +144,9 @@ impl Row {
             speedup: full_ms.zip(ttft_ms_p50).map(|(full, this)| full / this),
             tokens_loaded: count(|report| report.tokens_loaded),
             tokens_recomputed: count(|report| report.tokens_recomputed),
+            recomputed_share: runs.first().and_then(|run| recomputed_share(&run.report)),
             tokens_prefilled: count(|report| report.tokens_prefilled),
+            prefix_tokens_cached: count(|report| report.prefix_tokens_cached),
             bytes_loaded: runs.first().map_or(0, |run| run.report.bytes_loaded),
             load_ms: time(|report| report.timings.load),
             load_wait_ms: time(|report| report.timings.load_wait),
@@ -167,6 +173,7 @@ impl Row {
                 .map_or_else(|| "-".to_owned(), |speedup| format!("{speedup:.2}x")),
             self.tokens_loaded.to_string(),
             self.tokens_recomputed.to_string(),
+            percent(self.recomputed_share),
             self.tokens_prefilled.to_string(),
             number(self.load_ms, 1),
             number(self.load_wait_ms, 1),
@@ -180,7 +187,7 @@ fn ttfts(runs: &[Sample]) -> Vec<f64> {
     runs.iter().map(|run| ms(run.ttft)).collect()
 }
 
-const HEADER: [&str; 12] = [
+const HEADER: [&str; 13] = [
     "mode",
     "policy",
     "ratio",
@@ -188,6 +195,7 @@ const HEADER: [&str; 12] = [
     "speedup",
     "loaded",
     "recomputed",
+    "of context",
     "prefilled",
     "load ms",
     "wait ms",
@@ -213,7 +221,7 @@ impl fmt::Display for Report {
         )?;
         let place = match self.kv {
             KvPlace::Store => "a store (page cache warm)",
-            KvPlace::Cold => "a store (page cache dropped before each run)",
+            KvPlace::Cold => "a store (dropped from the page cache before each run, and checked)",
             KvPlace::Memory => "the server's memory tier",
         };
         writeln!(
@@ -232,6 +240,12 @@ impl fmt::Display for Report {
             prompt.question_tokens,
             self.repeats
         )?;
+        if prompt.prefix_tokens > 0 {
+            writeln!(
+                f,
+                "the prefix's KV comes from the device's cache in every mode, full prefill's too\n"
+            )?;
+        }
         let mut table = Table::new(&HEADER);
         self.rows.iter().for_each(|row| table.push(row.cells()));
         write!(f, "{table}")

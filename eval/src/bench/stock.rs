@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use ragweave_engine::{ChunkKv, EngineHandle, KvIdentity, LayerSource, PromptSegments, Tier};
 use ragweave_server::sources::BlobSource;
 use ragweave_server::tier::MemoryTier;
+use ragweave_store::page_cache::{self, Residency};
 use ragweave_store::{BlobGeometry, BlobKey, ChunkRecord, Document, Identity, Store, StoreOptions};
 use serde::Serialize;
 use tempfile::TempDir;
@@ -16,6 +17,8 @@ use crate::progress;
 
 /// Id of the one document the chunks belong to.
 const DOCUMENT_ID: &str = "bench";
+/// Of the files that hold KV.
+const SEGMENT_EXTENSION: &str = "seg";
 /// More than any bench has.
 const MEMORY_BUDGET_BYTES: u64 = 1 << 40;
 
@@ -26,7 +29,7 @@ pub(crate) enum KvPlace {
     /// Segment files of a ragweave store, in the page cache
     #[default]
     Store,
-    /// The same, dropped from the page cache before each run
+    /// The same, dropped from the page cache before each run; refused where the pages stay
     Cold,
     /// The server's memory tier in front of the store
     Memory,
@@ -48,14 +51,18 @@ impl Stock {
     /// Computes the KV of each chunk behind the prompt's prefix and puts it in its place.
     ///
     /// # Errors
-    /// Where KV cannot be computed or written.
+    /// Where KV cannot be computed or written, or is to be read from a disk and is kept in memory.
     pub(crate) async fn fill(
         place: KvPlace,
         scratch: Option<&Path>,
         engine: &EngineHandle,
         segments: &PromptSegments,
     ) -> anyhow::Result<Self> {
-        let dir = make_dir(scratch)?; // before minutes go into computing
+        // Before minutes go into computing.
+        if place == KvPlace::Cold {
+            expect_disk(scratch)?;
+        }
+        let dir = make_dir(scratch)?;
         let chunks = compute(engine, segments).await?;
         let store = write(dir.path(), engine, &segments.prefix, &chunks)?;
         let identity = &engine.model().identity;
@@ -91,7 +98,7 @@ impl Stock {
     /// Before a run: its reads come from where they are to come from.
     ///
     /// # Errors
-    /// Where a file cannot be opened or the file system does not know the call.
+    /// Where a file cannot be opened, the file system does not know the call, or the KV stays in memory.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         match self.cold {
             true => self.drop_page_cache(),
@@ -105,9 +112,10 @@ impl Stock {
         self
     }
 
-    /// Has the kernel forget the store's files, so that the next reads come from the disk.
+    /// Has the kernel forget the store's files, so that the next reads come from the disk, and checks that it did: what
+    /// is still in memory is never called cold.
     fn drop_page_cache(&self) -> anyhow::Result<()> {
-        let mut folders = vec![self.dir.path().to_owned()];
+        let (mut folders, mut kept) = (vec![self.dir.path().to_owned()], Residency::default());
         while let Some(folder) = folders.pop() {
             for entry in fs_err::read_dir(folder)? {
                 let path = entry?.path();
@@ -115,12 +123,31 @@ impl Stock {
                     folders.push(path);
                     continue;
                 }
-                let file = fs_err::File::open(&path)?;
-                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)
+                let left = page_cache::forget(&path)
                     .with_context(|| format!("drop {} from the page cache", path.display()))?;
+                if path
+                    .extension()
+                    .is_some_and(|extension| extension == SEGMENT_EXTENSION)
+                {
+                    kept = kept.and(left);
+                }
             }
         }
-        Ok(())
+        self.expect_cold(kept)
+    }
+
+    fn expect_cold(&self, kept: Residency) -> anyhow::Result<()> {
+        if kept.is_cold() {
+            return Ok(());
+        }
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        bail!(
+            "{:.1} of {:.1} MiB of stored KV stay in memory though they were dropped from the page cache, so no read in \
+             {} is cold; choose another disk with --scratch, or measure warm reads",
+            mib(kept.resident_bytes),
+            mib(kept.bytes),
+            self.dir.path().display()
+        )
     }
 
     /// One source per chunk, opened anew.
@@ -141,6 +168,24 @@ impl Stock {
         });
         opened.collect()
     }
+}
+
+/// Cold reads need a disk.
+///
+/// # Errors
+/// Names the directory whose file system keeps its files in memory.
+pub(crate) fn expect_disk(scratch: Option<&Path>) -> anyhow::Result<()> {
+    let dir = scratch.map_or_else(std::env::temp_dir, Path::to_owned);
+    let memory = page_cache::memory_file_system(&dir);
+    let memory = memory.with_context(|| format!("look at the file system of {}", dir.display()));
+    if let Some(name) = memory.context("--scratch")? {
+        bail!(
+            "{} is {name}, which keeps its files in memory: nothing read there is cold; choose a directory on a disk with \
+             --scratch, or measure KV in memory as such",
+            dir.display()
+        );
+    }
+    Ok(())
 }
 
 fn make_dir(scratch: Option<&Path>) -> anyhow::Result<TempDir> {

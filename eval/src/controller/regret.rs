@@ -1,6 +1,7 @@
 //! How much slower auto was than the better of full and blend. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -9,11 +10,21 @@ use super::cell::Cell;
 use super::round::Round;
 use crate::metric::{bootstrap_ci, median};
 
-/// Auto may be this much slower, at the lower end of the regret's interval.
+/// Auto may be this much slower: at the lower end of the regret's interval a cell that is more is at fault, and only one
+/// that is not at the upper end passes.
 const MAX_REGRET: f64 = 0.03;
 /// Full prefill wins where blend is this much slower, at the lower end of that interval: the controller takes an exact
 /// plan over one that saves less.
 const FULL_WINS: f64 = 0.01;
+
+/// Why a cell does not pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    Slower,
+    BlendsWhereFullWins,
+    /// The interval holds more than is allowed: it would pass on luck.
+    NotShown,
+}
 
 /// The outcome of one cell. Times are medians.
 #[derive(Debug, Clone, Serialize)]
@@ -77,14 +88,38 @@ impl Outcome {
         })
     }
 
-    /// What is wrong with the cell; `None` where auto did as it should.
-    pub(super) fn fault(&self) -> Option<&'static str> {
-        if self.regret_ci.0 > MAX_REGRET {
-            return Some("slower than it may be");
-        }
+    /// What keeps the cell from passing; `None` where auto is shown to do as it should.
+    pub(super) fn fault(&self) -> Option<Fault> {
         let blends = 2 * self.exact_rounds < self.rounds;
-        (self.blend_over_full_ci.0 > FULL_WINS && blends)
-            .then_some("blends where full prefill wins")
+        if self.regret_ci.0 > MAX_REGRET {
+            Some(Fault::Slower)
+        } else if self.blend_over_full_ci.0 > FULL_WINS && blends {
+            Some(Fault::BlendsWhereFullWins)
+        } else if self.regret_ci.1 > MAX_REGRET {
+            Some(Fault::NotShown)
+        } else {
+            None
+        }
+    }
+}
+
+impl Fault {
+    /// Whether it is known to be one: more rounds may yet clear the cell of the others.
+    pub(super) fn is_certain(self) -> bool {
+        match self {
+            Self::Slower | Self::BlendsWhereFullWins => true,
+            Self::NotShown => false,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Slower => "slower than it may be",
+            Self::BlendsWhereFullWins => "blends where full prefill wins",
+            Self::NotShown => "not shown to be fast enough: more rounds",
+        })
     }
 }
 
@@ -128,11 +163,62 @@ mod tests {
         assert!((good.full_ms - 103.0).abs() < 1e-9, "the median");
 
         let slow = outcome([100.0, 40.0, 44.0], "hkvd@1:0.15");
-        assert_eq!(slow.fault(), Some("slower than it may be"));
+        assert_eq!(slow.fault(), Some(Fault::Slower));
         assert_eq!(outcome([100.0, 120.0, 101.0], "full").fault(), None);
         let wrong = outcome([100.0, 102.0, 102.0], "hkvd@1:0.15");
-        assert_eq!(wrong.fault(), Some("blends where full prefill wins"));
+        assert_eq!(wrong.fault(), Some(Fault::BlendsWhereFullWins));
         assert_eq!(outcome([100.0, 100.5, 100.5], "hkvd@1:0.15").fault(), None);
+    }
+
+    /// Rounds of full 100 ms and blend 200 ms; auto prefills but for one round, in which it blends.
+    fn with_one_slip(slip_ms: f64, rounds: usize) -> Outcome {
+        let round = |n: usize| Round {
+            full_ms: 100.0,
+            blend_ms: 200.0,
+            auto_ms: if n == 0 {
+                slip_ms
+            } else {
+                99.0 + n as f64 % 3.0
+            },
+            chosen: if n == 0 { "hkvd@1:0.45" } else { "full" }.to_owned(),
+            predicted_ms: 100.0,
+            is_exact: n > 0,
+        };
+        let rounds: Vec<Round> = (0..rounds).map(round).collect();
+        Outcome::new(CELL, &rounds, 1).unwrap()
+    }
+
+    #[test]
+    fn a_cell_does_not_pass_on_luck() {
+        // One of six rounds took twice the time: 16.6 % on average, and the interval begins below zero.
+        let lucky = with_one_slip(200.0, 6);
+        assert!(
+            lucky.regret > 0.16 && lucky.regret_ci.0 < MAX_REGRET,
+            "{lucky:?}"
+        );
+        assert_eq!(lucky.fault(), Some(Fault::NotShown));
+        assert!(!Fault::NotShown.is_certain() && Fault::Slower.is_certain());
+        assert_eq!(with_one_slip(101.0, 6).fault(), None);
+    }
+
+    #[test]
+    fn rounds_that_were_faster_do_not_make_up_for_one_that_was_slow() {
+        let mut rounds: Vec<f64> = vec![80.0; 3];
+        rounds.extend([160.0; 1]);
+        let rounds: Vec<Round> = rounds
+            .into_iter()
+            .map(|auto_ms| Round {
+                full_ms: 100.0,
+                blend_ms: 100.0,
+                auto_ms,
+                chosen: "full".to_owned(),
+                predicted_ms: 100.0,
+                is_exact: true,
+            })
+            .collect();
+        let outcome = Outcome::new(CELL, &rounds, 1).unwrap();
+        assert!(outcome.regret.abs() < 1e-9, "{}", outcome.regret);
+        assert_eq!(outcome.fault(), Some(Fault::NotShown));
     }
 
     #[test]

@@ -23,9 +23,14 @@ pub(super) struct Report {
     warm_up: usize,
     rounds: usize,
     seed: u64,
-    /// Cells in which auto was slower than it may be, or blended where full prefill wins.
+    /// Cells that do not pass: auto was slower than it may be, blended where full prefill wins, or is not shown to be fast
+    /// enough.
     n_failed: usize,
+    /// Those of them in which more rounds would tell.
+    n_undecided: usize,
+    /// Of all cells, the largest mean, and the largest upper end of an interval.
     worst_regret: f64,
+    worst_upper_end: f64,
     /// Mean of |log(actual / predicted)| over the cells' medians of auto.
     prediction_error: f64,
     cells: Vec<Outcome>,
@@ -42,6 +47,8 @@ impl Report {
             .iter()
             .map(|cell| (cell.auto_ms / cell.predicted_ms).ln().abs());
         let regrets = cells.iter().map(|cell| cell.regret);
+        let upper_ends = cells.iter().map(|cell| cell.regret_ci.1);
+        let faults = || cells.iter().filter_map(Outcome::fault);
         Self {
             model: model.to_owned(),
             device: args.engine.device.to_string(),
@@ -54,14 +61,16 @@ impl Report {
             warm_up: args.warm_up,
             rounds: args.rounds,
             seed: args.seed,
-            n_failed: cells.iter().filter(|cell| cell.fault().is_some()).count(),
+            n_failed: faults().count(),
+            n_undecided: faults().filter(|fault| !fault.is_certain()).count(),
             worst_regret: regrets.fold(f64::NEG_INFINITY, f64::max),
+            worst_upper_end: upper_ends.fold(f64::NEG_INFINITY, f64::max),
             prediction_error: errors.sum::<f64>() / cells.len().max(1) as f64,
             cells,
         }
     }
 
-    /// The cells at fault, and what is wrong with each.
+    /// The cells that do not pass, and what is wrong with each.
     pub(super) fn failed(&self) -> Vec<String> {
         let faults = self
             .cells
@@ -80,7 +89,8 @@ impl fmt::Display for Report {
             "`{}` in {}, KV in {}, {} with {} threads; blend `{}`; question of {} tokens, prefix of {}. {} rounds a cell \
              after {} to warm up; in each, full, blend and auto take turns. Times to first token are medians. Regret is \
              the mean of auto / better - 1, with its 95 % interval (bootstrap over rounds); better is full or blend, by \
-             median. Auto knows a calibration and its own runs.\n",
+             median. A cell passes if the upper end is at most 3 %. The prefix's KV is on the device for all three. Auto \
+             knows a calibration and its own runs.\n",
             self.model,
             self.dtype,
             self.kv_dtype,
@@ -102,10 +112,14 @@ impl fmt::Display for Report {
         }
         write!(
             f,
-            "\n{} cells, {} at fault; worst regret {:.1} %; predictions off by {:.1} % in the mean.",
+            "\n{} cells: {} pass, {} at fault, {} undecided; worst regret {:.1} % in the mean, {:.1} % at the upper end; \
+             predictions off by {:.1} % in the mean.",
             self.cells.len(),
-            self.n_failed,
+            self.cells.len() - self.n_failed,
+            self.n_failed - self.n_undecided,
+            self.n_undecided,
             self.worst_regret * 100.0,
+            self.worst_upper_end * 100.0,
             self.prediction_error * 100.0,
         )
     }
@@ -144,7 +158,10 @@ impl fmt::Display for Line<'_> {
             self.0.regret * 100.0,
             self.0.regret_ci.0 * 100.0,
             self.0.regret_ci.1 * 100.0,
-            self.0.fault().unwrap_or(""),
+            self.0
+                .fault()
+                .map(|fault| fault.to_string())
+                .unwrap_or_default(),
         )
     }
 }

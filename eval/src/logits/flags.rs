@@ -18,7 +18,7 @@ pub(super) struct FusionArgs {
     /// Which rows blend recomputes, in the engine's notation: hkvd, first-k+query/all~score, oracle/v:0.1
     #[arg(long, value_name = "NOTATION", default_value = "hkvd")]
     policy: Selection,
-    /// Share of the reusable rows that blend recomputes, 0 to 1, where the notation has none
+    /// Share of the context tokens that are not exact that blend recomputes, 0 to 1, where the notation has none
     #[arg(long, value_name = "R", default_value = "0.15", value_parser = parse_ratio)]
     ratio: f64,
     /// Layer at which a bare hkvd compares fresh with stored KV

@@ -40,6 +40,9 @@ pub(crate) struct Item {
     /// Part of the true deviation, over all layers, in the rows recomputed; of mapped examples.
     pub(crate) deviation_captured: Option<f64>,
     pub(crate) prompt_tokens: usize,
+    /// Whether every mode computes what full prefill does, because the prompt holds one chunk, which is exact.
+    #[serde(default)]
+    pub(crate) is_exact: bool,
     pub(crate) ttft_ms: f64,
 }
 
@@ -86,6 +89,7 @@ impl Item {
             deviation_left: report.deviation_left,
             deviation_captured: map.and_then(|map| captured(map, &report.recomputed_rows)),
             prompt_tokens: report.prompt_tokens,
+            is_exact: false,
             ttft_ms: outcome.ttft_ms,
         })
     }

@@ -42,6 +42,10 @@ pub(super) struct Row {
     /// Mean over the tokens of full prefill's answer, in nats.
     pub(super) kl: Option<f64>,
     kl_ci: Option<Interval>,
+    /// KL minus that of plain reuse on the same questions: below zero is nearer to full prefill than computing nothing
+    /// again.
+    pub(super) kl_vs_reuse: Option<f64>,
+    kl_vs_reuse_ci: Option<Interval>,
     pub(super) top1_agreement: Option<f64>,
     top1_agreement_ci: Option<Interval>,
     attention_deviation: Vec<Option<f64>>,
@@ -105,6 +109,11 @@ impl Row {
         let differences: Vec<f64> = pairs.iter().map(|(mode, full)| mode - full).collect();
         let kl = all(|item| Some(item.kl));
         let top1 = all(|item| Some(item.top1_agreement));
+        let beside_reuse = compared.kl_beside_reuse();
+        let of_reuse: Vec<f64> = beside_reuse
+            .iter()
+            .map(|(mode, reuse)| mode - reuse)
+            .collect();
         let fields = spec.fields();
         Self {
             dataset: dataset.name.clone(),
@@ -125,6 +134,8 @@ impl Row {
             vs_full_ci: paired_difference_ci(&pairs, seed),
             kl: mean(&kl),
             kl_ci: ci(&kl),
+            kl_vs_reuse: mean(&of_reuse),
+            kl_vs_reuse_ci: paired_difference_ci(&beside_reuse, seed),
             top1_agreement: mean(&top1),
             top1_agreement_ci: ci(&top1),
             attention_deviation: layer_means(items),
@@ -134,7 +145,7 @@ impl Row {
             deviation_captured: mean(&all(|item| item.deviation_captured)),
             where_full_is_right: Subset::of(compared, seed),
             by_type: by_type(items, cannot.is_none()),
-            note: note(dataset, cannot),
+            note: note(dataset, cannot, items),
         }
     }
 
@@ -174,6 +185,12 @@ impl Compared<'_> {
         pairs
             .filter_map(|(item, full)| Some((item.scores.main()?, full.scores.main()?)))
             .collect()
+    }
+
+    /// KL of the mode and of reuse, question by question.
+    fn kl_beside_reuse(&self) -> Vec<(f64, f64)> {
+        let pairs = self.items.iter().zip(&self.reuse);
+        pairs.map(|(item, reuse)| (item.kl, reuse.kl)).collect()
     }
 
     fn normalised_f1(&self) -> Option<f64> {
@@ -230,7 +247,7 @@ fn by_type(items: &[&Item], scored: bool) -> BTreeMap<String, Score> {
         .collect()
 }
 
-fn note(dataset: &Dataset, cannot: Option<f64>) -> Option<String> {
+fn note(dataset: &Dataset, cannot: Option<f64>, items: &[&Item]) -> Option<String> {
     let mut notes = Vec::new();
     if dataset.name == "demo" {
         notes.push(DEMO_NOTE.to_owned());
@@ -245,6 +262,14 @@ fn note(dataset: &Dataset, cannot: Option<f64>) -> Option<String> {
         notes.push(format!(
             "this model cannot do the task (full prefill: {what} {share:.1} %), so only its fidelity to full \
              prefill is given"
+        ));
+    }
+    let n_exact = items.iter().filter(|item| item.is_exact).count();
+    if n_exact > 0 {
+        notes.push(format!(
+            "{n_exact} of {} prompts hold one chunk, which is exact under every mode: they lose nothing, and make every \
+             mode look nearer to full prefill",
+            items.len()
         ));
     }
     if !dataset.skipped.is_empty() {

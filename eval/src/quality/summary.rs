@@ -121,7 +121,7 @@ impl Report {
             .into_iter()
             .chain(score.iter().copied())
             .chain(names)
-            .chain(["recomputed", "computed", "captured"])
+            .chain(["kl to reuse", "recomputed", "computed", "captured"])
             .collect();
         let mut table = Table::new(&header);
         for row in &self.rows {
@@ -148,6 +148,10 @@ fn cells(row: &Row, metrics: &[Metric], with_score: bool) -> Vec<String> {
         Metric::Kl => number(row.metric(metric), 4),
         _ => percent(row.metric(metric)),
     }));
+    cells.push(
+        row.kl_vs_reuse
+            .map_or_else(|| "-".to_owned(), |kl| format!("{kl:+.4}")),
+    );
     cells.extend(
         [
             row.recomputed_share,

@@ -1,4 +1,4 @@
-//! Quality against the share of tokens recomputed: a row of panels per group of policies.
+//! Quality against the ratio, the share of the tokens that are not exact: a row of panels per group of policies.
 
 use super::chart::axis::Axis;
 use super::chart::plot::{Band, Join, Line, Markers, Plot, Point};
@@ -31,8 +31,9 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     }
 }
 
-const INTRODUCTION: &str = "What the model answers when a policy recomputes only a share of the \
-    context tokens. Bars are 95 % intervals. Horizontal lines, with their intervals as bands: \
+const INTRODUCTION: &str = "What the model answers when a policy recomputes only a share, the \
+    ratio, of the context tokens that are not exact; of all context tokens it is less, because the \
+    first chunk is exact. Bars are 95 % intervals. Horizontal lines, with their intervals as bands: \
     full prefill, and plain reuse of stored KV. A dotted grey line is random choice, for \
     comparison: a policy below it chooses worse than chance. Exact match and top-1 agreement are \
     in percent, higher is better; KL is the divergence of the next token's distribution from that \
@@ -116,8 +117,8 @@ fn ratio_axis(scope: &Scope<'_>) -> Option<Axis> {
     let percents = scope.ratios().into_iter().map(|ratio| ratio * 100.0);
     let percents: Vec<f64> = percents.collect();
     match percents.iter().all(|&percent| percent > 0.0) {
-        true => Axis::log_at("context tokens recomputed, % (log scale)", percents),
-        false => Axis::linear("context tokens recomputed, %", percents, [0.0, 100.0]),
+        true => Axis::log_at("ratio, % of tokens not exact (log scale)", percents),
+        false => Axis::linear("ratio, % of tokens not exact", percents, [0.0, 100.0]),
     }
 }
 

@@ -27,8 +27,8 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     }
 }
 
-const INTRODUCTION: &str = "Rows are policies, columns the share of context tokens recomputed; in \
-    brackets 95 % intervals. Modes without a ratio (full prefill, plain reuse) stand in a column \
+const INTRODUCTION: &str = "Rows are policies, columns ratios, shares of the context tokens that are not \
+    exact; in brackets 95 % intervals. Modes without a ratio (full prefill, plain reuse) stand in a column \
     of their own. A dash means not measured.";
 
 fn tables(scope: &Scope<'_>) -> Vec<Block> {

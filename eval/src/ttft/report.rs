@@ -10,7 +10,7 @@ use super::stages::medians;
 use crate::metric::{median, percentile};
 use crate::mode_spec::ModeSpec;
 use crate::run_dir::ModeLabel;
-use crate::table::{Table, number};
+use crate::table::{Table, number, percent};
 
 /// Rows by context length, then in the order of the modes.
 #[derive(Debug, Serialize)]
@@ -29,6 +29,11 @@ struct Row {
     ttft_ms_p95: Option<f64>,
     /// Median TTFT of full prefill in the same rounds over this one.
     speedup_vs_full: Option<f64>,
+    /// Of all context tokens, those of the exact first chunk too; `None` where nothing was loaded.
+    recomputed_share: Option<f64>,
+    tokens_prefilled: Option<usize>,
+    /// Prefix tokens that were not computed, because their KV was on the device.
+    prefix_tokens_cached: usize,
     /// The most that the process held during a run, the model among it: the median.
     peak_memory_mib: Option<f64>,
     /// Medians. Loading overlaps with computing: only `load_wait_ms` adds to the TTFT.
@@ -68,6 +73,10 @@ impl Row {
             ttft_ms_p50,
             ttft_ms_p95: percentile(&times, 95.0),
             speedup_vs_full: full_ms.zip(ttft_ms_p50).map(|(full, this)| full / this),
+            // Counts are the same in every run of a mode.
+            recomputed_share: runs.first().and_then(|run| run.recomputed_share),
+            tokens_prefilled: runs.first().map(|run| run.tokens_prefilled),
+            prefix_tokens_cached: runs.first().map_or(0, |run| run.prefix_tokens_cached),
             peak_memory_mib: median(&peaks(&runs)),
             stages: medians(&runs.iter().map(|run| &run.stages).collect::<Vec<_>>()),
         }
@@ -79,6 +88,7 @@ impl Row {
         let mut cells = self.label.cells().to_vec();
         cells.extend([
             self.context_tokens.to_string(),
+            percent(self.recomputed_share),
             self.n.to_string(),
             number(self.ttft_ms_p50, 2),
             number(self.ttft_ms_p95, 2),
@@ -107,7 +117,15 @@ fn peaks(runs: &[&Run]) -> Vec<f64> {
         .collect()
 }
 
-const HEADER: [&str; 6] = ["context", "n", "TTFT ms p50", "p95", "speedup", "peak MiB"];
+const HEADER: [&str; 7] = [
+    "context",
+    "recomputed",
+    "n",
+    "TTFT ms p50",
+    "p95",
+    "speedup",
+    "peak MiB",
+];
 /// Stages of the text table: column and name.
 const STAGES: [(&str, &str); 5] = [
     ("load ms", "load_ms"),
@@ -123,7 +141,14 @@ impl fmt::Display for Report {
         let header = [&ModeLabel::HEADER[..], &HEADER, &stages].concat();
         let mut table = Table::new(&header);
         self.rows.iter().for_each(|row| table.push(row.cells()));
-        write!(f, "{table}")
+        write!(f, "{table}")?;
+        match self.rows.iter().map(|row| row.prefix_tokens_cached).max() {
+            Some(cached) if cached > 0 => write!(
+                f,
+                "\n\nthe KV of the prefix of {cached} tokens comes from the device's cache in every mode, full prefill's too"
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -177,5 +202,14 @@ mod tests {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains("speedup") && lines[0].ends_with("logits ms"));
         assert!(lines[1].contains("1.00x") && lines[1].contains("1.25"));
+    }
+
+    #[test]
+    fn the_share_of_context_recomputed_stands_beside_the_ratio() {
+        let specs = ["hkvd@1:0.15".parse().unwrap()];
+        let rounds = [Round::of_times(3072, &[("hkvd@1:0.15", 1.0)])];
+        let text = Report::new(&specs, &rounds).to_string();
+        assert!(text.contains("0.15") && text.contains("12.5 %"), "{text}");
+        assert!(!text.contains("device's cache"), "{text}");
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::stages::stages;
-use crate::bench::measure::Sample;
+use crate::bench::measure::{Sample, recomputed_share};
 use crate::metric::ms;
 use crate::mode_spec::ModeSpec;
 
@@ -27,6 +27,14 @@ pub(super) struct Run {
     pub(super) ttft_ms: f64,
     tokens_loaded: usize,
     tokens_recomputed: usize,
+    /// Of all context tokens; `None` where nothing was loaded.
+    #[serde(default)]
+    pub(super) recomputed_share: Option<f64>,
+    #[serde(default)]
+    pub(super) tokens_prefilled: usize,
+    /// Prefix tokens that were not computed, because their KV was on the device.
+    #[serde(default)]
+    pub(super) prefix_tokens_cached: usize,
     bytes_loaded: u64,
     /// Bytes that the process held at most.
     #[serde(default)]
@@ -47,6 +55,9 @@ impl Round {
             ttft_ms: ms(sample.ttft),
             tokens_loaded: sample.report.tokens_loaded,
             tokens_recomputed: sample.report.tokens_recomputed,
+            recomputed_share: recomputed_share(&sample.report),
+            tokens_prefilled: sample.report.tokens_prefilled,
+            prefix_tokens_cached: sample.report.prefix_tokens_cached,
             bytes_loaded: sample.report.bytes_loaded,
             peak_memory: sample.peak_memory,
             stages: stages(&sample.report.timings),
@@ -82,6 +93,9 @@ impl Round {
             ttft_ms,
             tokens_loaded: 0,
             tokens_recomputed: 0,
+            recomputed_share: (spec != "full").then_some(0.125),
+            tokens_prefilled: context_tokens,
+            prefix_tokens_cached: 0,
             bytes_loaded: 0,
             peak_memory: Some(3 << 20),
             stages: [("recompute_ms".to_owned(), ttft_ms.into())]

@@ -1,9 +1,8 @@
-//! What is asked: questions of a file, or the first words of chunks of the corpus itself.
+//! What is asked: questions of a file, or the first words of chunks of the corpus itself, and which of them choose.
 
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
-use ragweave_server::components::Components;
 use rand::SeedableRng as _;
 use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
@@ -11,6 +10,8 @@ use serde::Deserialize;
 
 /// Words of a chunk that are asked for.
 const MAX_WORDS: usize = 12;
+/// One question in so many is kept back to confirm the choice.
+const CONFIRM_PART: usize = 3;
 
 /// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -22,6 +23,36 @@ pub(super) struct Ask {
     /// The context it is asked over; retrieved where empty.
     #[serde(default)]
     pub(super) context_chunks: Vec<String>,
+    /// Chunks that hold the answer; may be absent.
+    #[serde(default)]
+    pub(super) gold_chunks: Vec<String>,
+}
+
+/// Questions to choose on, and others to confirm the choice on.
+pub(super) struct Split {
+    pub(super) choose: Vec<Ask>,
+    pub(super) confirm: Vec<Ask>,
+}
+
+impl Split {
+    /// At random, the same for the same seed: files are often sorted. Either part holds one at least.
+    ///
+    /// # Errors
+    /// Where there are fewer than two.
+    pub(super) fn new(mut asks: Vec<Ask>, seed: u64) -> anyhow::Result<Self> {
+        ensure!(
+            asks.len() >= 2,
+            "a choice is confirmed on questions it was not made on, and there is only one question; give more with \
+             --questions FILE, or a larger --limit"
+        );
+        asks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let n_confirm = (asks.len() / CONFIRM_PART).max(1);
+        let confirm = asks.split_off(asks.len() - n_confirm);
+        Ok(Self {
+            choose: asks,
+            confirm,
+        })
+    }
 }
 
 /// Reads up to `limit` questions of a JSONL file; blank lines are skipped.
@@ -47,45 +78,8 @@ fn parse(line: &str) -> anyhow::Result<Ask> {
     Ok(ask)
 }
 
-/// The first words of up to `limit` chunks from all over the corpus, as questions without answers.
-///
-/// # Errors
-/// Where the store cannot be read, or holds no chunk with a word in it.
-pub(super) fn from_corpus(
-    components: &Components,
-    limit: usize,
-    seed: u64,
-) -> anyhow::Result<Vec<Ask>> {
-    let mut ids = Vec::new();
-    components.store.for_each_vector(|row| {
-        ids.push(row.chunk_id);
-        Ok(())
-    })?;
-    ids.sort_unstable();
-    ids.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-    let mut asks = Vec::new();
-    for id in ids {
-        if asks.len() == limit {
-            break;
-        }
-        let Some(chunk) = components.store.chunk(&id)? else {
-            continue;
-        };
-        asks.extend(opening(&chunk.text).map(|question| Ask {
-            question,
-            answers: Vec::new(),
-            context_chunks: Vec::new(),
-        }));
-    }
-    ensure!(
-        !asks.is_empty(),
-        "the data directory holds no text to ask about; ingest documents first"
-    );
-    Ok(asks)
-}
-
 /// The first words of a text; `None` where there are none.
-fn opening(text: &str) -> Option<String> {
+pub(super) fn opening(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().take(MAX_WORDS).collect();
     let has_letters = words
         .iter()
@@ -133,5 +127,30 @@ mod tests {
             MAX_WORDS
         );
         assert_eq!(opening(" -- \n"), None);
+    }
+
+    #[test]
+    fn no_question_both_chooses_and_confirms() {
+        let numbered = |n: usize| Ask {
+            question: n.to_string(),
+            answers: Vec::new(),
+            context_chunks: Vec::new(),
+            gold_chunks: Vec::new(),
+        };
+        let split = |n: usize, seed| Split::new((0..n).map(numbered).collect(), seed);
+        let of = split(30, 1).unwrap();
+        assert_eq!((of.choose.len(), of.confirm.len()), (20, 10));
+        assert!(of.confirm.iter().all(|ask| !of.choose.contains(ask)));
+        assert_eq!(of.confirm, split(30, 1).unwrap().confirm);
+        assert_ne!(of.confirm, split(30, 2).unwrap().confirm);
+        assert_ne!(
+            of.choose[..3],
+            (0..3).map(numbered).collect::<Vec<_>>(),
+            "in random order"
+        );
+        let two = split(2, 1).unwrap();
+        assert_eq!((two.choose.len(), two.confirm.len()), (1, 1));
+        let error = split(1, 1).err().unwrap().to_string();
+        assert!(error.contains("only one question"), "{error}");
     }
 }

@@ -23,26 +23,37 @@ pub(super) struct Limits {
     /// upper end of its 95 % interval
     #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = parse_ratio)]
     pub(super) max_loss: f64,
-    /// Where they are not: mean divergence from full prefill's next-token distribution, in nats
+    /// Where they are not: mean divergence from full prefill's next-token distribution, in nats, at the
+    /// upper end of its 95 % interval
     #[arg(long, value_name = "NATS", default_value = "0.05")]
     pub(super) max_kl: f64,
-    /// Where they are not: share of tokens whose likeliest next token is full prefill's
+    /// Where they are not: share of tokens whose likeliest next token is full prefill's, at the lower
+    /// end of its 95 % interval
     #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = parse_ratio)]
     pub(super) min_top1: f64,
 }
 
 impl Limits {
-    /// Whether a mode keeps full prefill's quality for all that is known: the upper end of the
-    /// loss's interval counts, because a few hundred questions cannot tell one point from two.
-    fn are_kept_by(&self, figures: &Figures) -> bool {
+    /// Whether a mode keeps full prefill's quality for all that is known: the worse ends of the
+    /// intervals count, because a few hundred questions cannot tell one point from two.
+    pub(super) fn are_kept_by(&self, figures: &Figures) -> bool {
         let upper = figures.loss_ci.map(|(_, upper)| upper);
-        let is_faithful = figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1;
+        let is_faithful = figures.kl_ci.1 <= self.max_kl && figures.top1_ci.0 >= self.min_top1;
         // Without any loss in n questions the interval has no width, and yet 3 / n may be lost (the
         // rule of three): few questions cannot speak alone.
         let is_enough = figures.n_answered as f64 * self.max_loss >= 3.0;
         match upper.or(figures.loss()).filter(|_| figures.can_answer()) {
             Some(loss) => loss <= self.max_loss && (is_enough || is_faithful),
             None => is_faithful,
+        }
+    }
+
+    /// Whether a mode that was chosen on other questions does on these what it was chosen for: their
+    /// mean is not the best of many, so it counts as it is.
+    pub(super) fn are_confirmed_by(&self, figures: &Figures) -> bool {
+        match figures.loss().filter(|_| figures.can_answer()) {
+            Some(loss) => loss <= self.max_loss,
+            None => figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1,
         }
     }
 
@@ -67,12 +78,13 @@ impl Figures {
 
 /// The modes that may be chosen after more questions, the cheapest first; at least one.
 pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<ModeSpec> {
-    let mut left: Vec<&Figures> = figures
-        .iter()
+    let policies = figures.iter().filter(|figures| figures.spec != REUSE);
+    let mut left: Vec<&Figures> = policies
+        .clone()
         .filter(|figures| limits.may_be_kept_by(figures))
         .collect();
     if left.is_empty() {
-        left.extend(figures.iter().min_by(|a, b| a.kl.total_cmp(&b.kl)));
+        left.extend(policies.min_by(|a, b| a.kl.total_cmp(&b.kl)));
     }
     left.sort_by(|a, b| a.computed_share.total_cmp(&b.computed_share));
     left.iter()
@@ -80,14 +92,27 @@ pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<Mo
         .collect()
 }
 
-/// The mode that computes least among those that keep full prefill's quality; ties to the smaller
-/// divergence. `None`: only full prefill does.
-pub(super) fn choose<'f>(figures: &'f [Figures], limits: &Limits) -> Option<&'f Figures> {
-    let kept = figures.iter().filter(|figures| limits.are_kept_by(figures));
-    kept.min_by(|a, b| {
+/// What computes nothing again: measured beside the policies, and not chosen.
+pub(super) const REUSE: &str = "reuse";
+
+/// Whether a mode is nearer to full prefill than plain reuse on the same questions; what is not only
+/// computes more.
+pub(super) fn beats_reuse(figures: &Figures, all: &[Figures]) -> bool {
+    let reuse = all.iter().find(|other| other.spec == REUSE);
+    reuse.is_none_or(|reuse| figures.kl < reuse.kl)
+}
+
+/// The modes that keep full prefill's quality and are nearer to it than plain reuse, those that
+/// compute least first; ties to the smaller divergence. None: only full prefill does.
+pub(super) fn choices(figures: &[Figures], limits: &Limits) -> Vec<Figures> {
+    let is_choice =
+        |one: &&Figures| one.spec != REUSE && limits.are_kept_by(one) && beats_reuse(one, figures);
+    let mut kept: Vec<Figures> = figures.iter().filter(is_choice).cloned().collect();
+    kept.sort_by(|a, b| {
         let by_work = a.computed_share.total_cmp(&b.computed_share);
         by_work.then(a.kl.total_cmp(&b.kl))
-    })
+    });
+    kept
 }
 
 /// Whether no other mode is at least as near to full prefill for less work: the Pareto front of
@@ -119,10 +144,16 @@ mod tests {
             full_exact_match: exact_match.map(|_| 0.9),
             loss_ci: None,
             kl,
+            kl_ci: (kl, kl),
             top1_agreement: 1.0 - kl,
+            top1_ci: (1.0 - kl, 1.0 - kl),
             computed_share,
             ttft_ms_p50: 1.0,
         }
+    }
+
+    fn choose(figures: &[Figures], limits: &Limits) -> Option<Figures> {
+        choices(figures, limits).into_iter().next()
     }
 
     #[test]
@@ -158,6 +189,7 @@ mod tests {
             n_answered: 3,
             loss_ci: Some((0.0, 0.0)),
             kl: 0.4,
+            kl_ci: (0.4, 0.4),
             ..uncertain.clone()
         };
         assert_eq!(
@@ -177,10 +209,56 @@ mod tests {
         ];
         assert_eq!(choose(&all, &LIMITS).unwrap().spec, "query:0.05");
         let agreeing_less = Figures {
-            top1_agreement: 0.9,
+            top1_ci: (0.9, 0.99),
             ..all[0].clone()
         };
         assert_eq!(choose(&[agreeing_less], &LIMITS), None);
+        let of_few = Figures {
+            kl_ci: (0.01, 0.07),
+            ..all[0].clone()
+        };
+        assert_eq!(choose(&[of_few], &LIMITS), None, "a mean of few is luck");
+    }
+
+    #[test]
+    fn other_questions_confirm_a_choice_or_do_not() {
+        let of =
+            |loss: Option<f64>, kl| figures("query:0.05", loss.map(|loss| 0.9 - loss), kl, 0.3);
+        assert!(LIMITS.are_confirmed_by(&of(Some(0.01), 0.3)));
+        assert!(!LIMITS.are_confirmed_by(&of(Some(0.03), 0.001)));
+        assert!(LIMITS.are_confirmed_by(&of(None, 0.04)));
+        assert!(
+            !LIMITS.are_confirmed_by(&of(None, 0.379)),
+            "it was 0.034 where it was chosen"
+        );
+    }
+
+    #[test]
+    fn a_mode_that_is_no_nearer_than_reuse_is_not_chosen() {
+        let all = [
+            figures("first-k:0.05", None, 0.03, 0.2),
+            figures("query:0.05", None, 0.01, 0.3),
+            figures(REUSE, None, 0.02, 0.1),
+        ];
+        let chosen: Vec<String> = choices(&all, &LIMITS)
+            .into_iter()
+            .map(|of| of.spec)
+            .collect();
+        assert_eq!(chosen, ["query:0.05"]);
+    }
+
+    #[test]
+    fn of_modes_that_cost_the_same_the_nearer_one_comes_first() {
+        let all = [
+            figures("query:0.05", None, 0.04, 0.3),
+            figures("anchors:0.05", None, 0.02, 0.3),
+            figures("hkvd@1:0.05", None, 0.01, 0.4),
+        ];
+        let specs: Vec<String> = choices(&all, &LIMITS)
+            .into_iter()
+            .map(|of| of.spec)
+            .collect();
+        assert_eq!(specs, ["anchors:0.05", "query:0.05", "hkvd@1:0.05"]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use ragweave_server::pipeline::{Context, Passage, Pipeline, Query};
 use ragweave_store::BlobReader;
 
 use super::ask::Ask;
+use super::source::{self, Chunk, Place};
 use crate::examiner::Prepared;
 use crate::shelf::Shelf;
 
@@ -35,19 +36,11 @@ impl<'a> Corpus<'a> {
     /// Retrieves, lays out and reads KV, as serving does; chunks at the end that do not fit the
     /// model are left out.
     pub(super) async fn prepare(&self, ask: &Ask, kept: &mut Shelf) -> anyhow::Result<Prepared> {
-        let passages = self.pipeline.retrieve(self.query(ask)).await?;
-        let prompt = &self.components.prompt;
-        let mut segments = prompt.segments(None, &[], &ask.question)?;
-        let limit = self.engine().model().max_model_len;
-        let mut room = limit.saturating_sub(segments.n_tokens() + self.max_tokens);
+        let mut segments = self.components.prompt.segments(None, &[], &ask.question)?;
+        let passages = self.fitting(ask).await?;
+        let first_is_exact = self.is_exact(passages.first());
         let mut kvs = Vec::new();
-        let mut first_is_exact = self.engine().model().identity.is_exact_dtype();
         for passage in passages {
-            if passage.token_ids.len() > room {
-                break;
-            }
-            room -= passage.token_ids.len();
-            first_is_exact &= !kvs.is_empty() || passage.conditioning_ids.is_empty();
             kvs.push(self.kv(&passage, kept).await?);
             segments.chunks.push(passage.token_ids);
         }
@@ -57,6 +50,52 @@ impl<'a> Corpus<'a> {
             first_is_exact,
             max_tokens: self.max_tokens,
         })
+    }
+
+    /// Where the chunk that answers a question stands in its prompt. Where not even the first chunk is exact, nothing
+    /// is: then no place is told from another.
+    pub(super) async fn place(&self, ask: &Ask) -> anyhow::Result<Place> {
+        let passages = self.fitting(ask).await?;
+        let chunks = passages.iter().map(|passage| Chunk {
+            id: &passage.chunk_id,
+            text: &passage.text,
+        });
+        let chunks: Vec<Chunk<'_>> = chunks.collect();
+        Ok(match source::place(ask, &chunks) {
+            Place::Alone | Place::First if !self.is_exact(passages.first()) => Place::Later,
+            place => place,
+        })
+    }
+
+    /// The passages of a question, before any is left out.
+    pub(super) async fn found(&self, ask: &Ask) -> anyhow::Result<Vec<Passage>> {
+        Ok(self.pipeline.retrieve(self.query(ask)).await?)
+    }
+
+    /// Tokens that the chunks of a question's prompt may have together.
+    pub(super) fn room(&self, ask: &Ask) -> anyhow::Result<usize> {
+        let bare = self.components.prompt.segments(None, &[], &ask.question)?;
+        let limit = self.engine().model().max_model_len;
+        Ok(limit.saturating_sub(bare.n_tokens() + self.max_tokens))
+    }
+
+    async fn fitting(&self, ask: &Ask) -> anyhow::Result<Vec<Passage>> {
+        let mut room = self.room(ask)?;
+        let mut passages = self.found(ask).await?;
+        let fits = |passage: &Passage| {
+            let rest = room.checked_sub(passage.token_ids.len());
+            room = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        let n_fitting = passages.iter().map(fits).take_while(|&fits| fits).count();
+        passages.truncate(n_fitting);
+        Ok(passages)
+    }
+
+    /// Whether a chunk that comes first has the KV of full prefill.
+    fn is_exact(&self, first: Option<&Passage>) -> bool {
+        let is_exact_dtype = self.engine().model().identity.is_exact_dtype();
+        is_exact_dtype && first.is_none_or(|passage| passage.conditioning_ids.is_empty())
     }
 
     fn query(&self, ask: &Ask) -> Query {

@@ -8,8 +8,10 @@ use ragweave_server::components::Components;
 use serde::Serialize;
 
 use super::ask::Ask;
-use super::choice::{Limits, is_on_front};
+use super::choice::{Limits, REUSE, is_on_front};
+use super::confirm::{Confirmation, Tried};
 use super::search::Figures;
+use super::source::Places;
 use crate::run_dir::{RunModel, replace};
 use crate::table::{Table, number, percent};
 
@@ -18,15 +20,33 @@ const TUNED: &str = "tuned.toml";
 /// All figures.
 const FIGURES: &str = "tuned.json";
 
+/// Fewer questions than these on either part tell little.
+const FEW: usize = 30;
+
+/// What was asked.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Asked {
+    questions: usize,
+    questions_with_answers: usize,
+    /// Questions the choice was made on, and others it was confirmed on.
+    chosen_on: usize,
+    confirmed_on: usize,
+    source: Places,
+}
+
 /// A finished search.
 #[derive(Debug, Serialize)]
 pub(super) struct Evidence {
     model: RunModel,
-    questions: usize,
-    questions_with_answers: usize,
+    #[serde(flatten)]
+    asked: Asked,
     limits: Limits,
-    /// `full` where no mode keeps its quality.
+    /// `full` where no mode keeps its quality, or none that does was confirmed.
     chosen: String,
+    /// The choice on the questions that were kept back; absent for `full`.
+    confirmed: Option<Figures>,
+    /// Modes that kept the quality where they were chosen, and not on the questions kept back.
+    refuted: Vec<Tried>,
     /// Of the modes that got a second look, those that compute least first.
     rows: Vec<Row>,
 }
@@ -64,21 +84,53 @@ struct Why<'a> {
     model_fingerprint: &'a str,
     questions: usize,
     questions_with_answers: usize,
+    chosen_on: usize,
+    confirmed_on: usize,
     max_loss: f64,
     max_kl: f64,
     min_top1: f64,
+    source: Places,
     #[serde(skip_serializing_if = "Option::is_none")]
     chosen: Option<&'a Figures>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed: Option<&'a Figures>,
+}
+
+impl Asked {
+    /// All questions, not split yet.
+    pub(super) fn new(asks: &[Ask], source: Places) -> Self {
+        Self {
+            questions: asks.len(),
+            questions_with_answers: asks.iter().filter(|ask| !ask.answers.is_empty()).count(),
+            chosen_on: 0,
+            confirmed_on: 0,
+            source,
+        }
+    }
+
+    pub(super) fn split(self, chosen_on: usize, confirmed_on: usize) -> Self {
+        Self {
+            chosen_on,
+            confirmed_on,
+            ..self
+        }
+    }
+
+    fn is_few(&self) -> bool {
+        self.chosen_on < FEW || self.confirmed_on < FEW
+    }
 }
 
 impl Evidence {
     pub(super) fn new(
         components: &Components,
-        asks: &[Ask],
+        asked: Asked,
         limits: &Limits,
         mut figures: Vec<Figures>,
-        chosen: Option<Figures>,
+        confirmation: Confirmation,
     ) -> Self {
+        let Confirmation { held, refuted } = confirmation;
+        let (chosen, confirmed) = held.map(|held| (held.chosen, held.confirmed)).unzip();
         figures.sort_by(|a, b| a.computed_share.total_cmp(&b.computed_share));
         let row = |one: &Figures| Row {
             on_front: is_on_front(one, &figures),
@@ -86,10 +138,11 @@ impl Evidence {
         };
         Self {
             model: RunModel::of(components.engine.model()),
-            questions: asks.len(),
-            questions_with_answers: asks.iter().filter(|ask| !ask.answers.is_empty()).count(),
+            asked,
             limits: limits.clone(),
-            chosen: chosen.map_or_else(|| "full".to_owned(), |chosen| chosen.spec),
+            chosen: chosen.map_or_else(|| "full".to_owned(), |chosen: Figures| chosen.spec),
+            confirmed,
+            refuted,
             rows: figures.iter().map(row).collect(),
         }
     }
@@ -101,7 +154,9 @@ impl Evidence {
     pub(super) fn write(&self, data: &Path) -> anyhow::Result<()> {
         let tuned = toml::to_string(&self.tuned()?)?;
         let text = format!(
-            "# Written by `ragweave-eval tune`; `serve` takes [fusion] as its default. Delete it to go back.\n\n{tuned}"
+            "# Written by `ragweave-eval tune`, chosen on {} questions and confirmed on {} others; `serve` takes [fusion] as \
+             its default. Delete it to go back.\n\n{tuned}",
+            self.asked.chosen_on, self.asked.confirmed_on
         );
         let figures = serde_json::to_string_pretty(self)? + "\n";
         replace(data, FIGURES, figures.as_bytes())?;
@@ -123,12 +178,16 @@ impl Evidence {
             fusion,
             evidence: Why {
                 model_fingerprint: &self.model.fingerprint,
-                questions: self.questions,
-                questions_with_answers: self.questions_with_answers,
+                questions: self.asked.questions,
+                questions_with_answers: self.asked.questions_with_answers,
+                chosen_on: self.asked.chosen_on,
+                confirmed_on: self.asked.confirmed_on,
                 max_loss: self.limits.max_loss,
                 max_kl: self.limits.max_kl,
                 min_top1: self.limits.min_top1,
+                source: self.asked.source,
                 chosen: chosen.map(|row| &row.figures),
+                confirmed: self.confirmed.as_ref(),
             },
         })
     }
@@ -165,17 +224,73 @@ impl Evidence {
                 number(Some(figures.ttft_ms_p50), 2),
             ]);
         }
-        let outcome = match self.chosen.as_str() {
-            "full" => {
-                "no policy keeps full prefill's quality within the limits: full prefill is chosen"
-                    .to_owned()
-            }
-            chosen => format!("{chosen} computes least within the limits"),
-        };
         let written = match is_dry {
             true => "not written (--dry-run)".to_owned(),
             false => format!("written to {}", data.join(TUNED).display()),
         };
-        format!("{table}\n\n{outcome}; {written}")
+        format!("{table}\n\n{}\n{written}", self.outcome())
+    }
+
+    /// What was chosen and confirmed, on what, a line each.
+    fn outcome(&self) -> String {
+        let Asked {
+            chosen_on,
+            confirmed_on,
+            source,
+            ..
+        } = &self.asked;
+        let mut lines = vec![format!(
+            "chosen on {chosen_on} questions, confirmed on {confirmed_on} others; {source}"
+        )];
+        let refuted = self.refuted.iter();
+        lines.extend(refuted.map(|Tried { chosen, confirmed }| {
+            format!(
+                "{} does not hold: {} where it was chosen, {} on the others",
+                chosen.spec,
+                said(chosen),
+                said(confirmed)
+            )
+        }));
+        let chosen = self.rows.iter().find(|row| row.figures.spec == self.chosen);
+        lines.push(match (chosen, &self.confirmed) {
+            (Some(row), Some(confirmed)) => format!(
+                "{} computes least within the limits: {} where it was chosen, {} on the others",
+                self.chosen,
+                said(&row.figures),
+                said(confirmed)
+            ),
+            _ if self.refuted.is_empty() => {
+                "no policy keeps full prefill's quality within the limits: full prefill is chosen"
+                    .to_owned()
+            }
+            _ => "no choice was confirmed: full prefill is chosen".to_owned(),
+        });
+        let reuse = self.rows.iter().find(|row| row.figures.spec == REUSE);
+        if reuse.is_some_and(|row| self.limits.are_kept_by(&row.figures)) {
+            lines.push(
+                "plain reuse is within the limits too, and computes less than any policy"
+                    .to_owned(),
+            );
+        }
+        if self.asked.is_few() {
+            lines.push(format!("fewer than {FEW} questions tell little: give more"));
+        }
+        lines.join("\n")
+    }
+}
+
+fn said(figures: &Figures) -> String {
+    let fidelity = format!(
+        "KL {:.4}, top-1 {}",
+        figures.kl,
+        percent(Some(figures.top1_agreement))
+    );
+    match (figures.exact_match, figures.full_exact_match) {
+        (Some(_), Some(_)) => format!(
+            "exact match {} against {} of full prefill, {fidelity}",
+            percent(figures.exact_match),
+            percent(figures.full_exact_match)
+        ),
+        _ => fidelity,
     }
 }

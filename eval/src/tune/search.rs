@@ -1,6 +1,7 @@
 //! Asking: every mode the same questions in turn, so that their figures can be paired.
 
 use anyhow::Context as _;
+use ragweave_server::interval::Interval;
 use serde::Serialize;
 
 use super::ask::Ask;
@@ -43,7 +44,10 @@ pub(super) struct Figures {
     pub(super) loss_ci: Option<(f64, f64)>,
     /// Mean over the tokens of full prefill's answers, in nats.
     pub(super) kl: f64,
+    /// Its 95 % interval over the questions.
+    pub(super) kl_ci: (f64, f64),
     pub(super) top1_agreement: f64,
+    pub(super) top1_ci: (f64, f64),
     /// Of full prefill's rows through attention and MLP, all layers and probes counted.
     pub(super) computed_share: f64,
     pub(super) ttft_ms_p50: f64,
@@ -125,6 +129,8 @@ impl Figures {
         let trials = &tried.trials;
         let of = |value: fn(&Trial) -> f64| trials.iter().map(value).collect::<Vec<f64>>();
         let mean_of = |value| mean(&of(value)).unwrap_or_default();
+        let kl = interval(&of(|trial| trial.kl));
+        let top1 = interval(&of(|trial| trial.top1_agreement));
         let number = |is_match: bool| f64::from(u8::from(is_match));
         let pairs: Vec<(f64, f64)> = trials
             .iter()
@@ -139,8 +145,10 @@ impl Figures {
             exact_match: side(|(_, mode)| *mode),
             full_exact_match: side(|(full, _)| *full),
             loss_ci: paired_difference_ci(&pairs, CI_SEED),
-            kl: mean_of(|trial| trial.kl),
-            top1_agreement: mean_of(|trial| trial.top1_agreement),
+            kl: kl.mean,
+            kl_ci: (kl.low, kl.high),
+            top1_agreement: top1.mean,
+            top1_ci: (top1.low, top1.high),
             computed_share: mean_of(|trial| trial.computed_share),
             ttft_ms_p50: median(&of(|trial| trial.ttft_ms)).unwrap_or_default(),
         }
@@ -150,4 +158,13 @@ impl Figures {
     pub(super) fn loss(&self) -> Option<f64> {
         Some(self.full_exact_match? - self.exact_match?)
     }
+}
+
+/// Without samples nothing is known, which is as far from full prefill as can be.
+fn interval(samples: &[f64]) -> Interval {
+    Interval::of(samples).unwrap_or(Interval {
+        mean: f64::MAX,
+        low: f64::MIN,
+        high: f64::MAX,
+    })
 }

@@ -33,7 +33,7 @@ pub struct Args {
     /// How prompts' KV is made where the request does not say: full, reuse, blend or auto [env: RAGWEAVE_FUSION_MODE]
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
-    /// Least share of stored tokens, 0 to 1, that auto has recomputed [env: RAGWEAVE_FUSION_MIN_RATIO]
+    /// Least share of the context tokens that are not exact, 0 to 1, that auto has recomputed [env: RAGWEAVE_FUSION_MIN_RATIO]
     #[arg(long, value_name = "RATIO", value_parser = share)]
     min_ratio: Option<f64>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ pub struct FusionConfig {
     pub mode: ModeKind,
     #[serde(deserialize_with = "parse::from_text")]
     pub policy: Selection,
-    /// Share of the reusable context tokens to recompute, 0..=1.
+    /// Share of the context tokens that are not exact to recompute, 0..=1.
     pub ratio: f64,
     pub check_layer: usize,
     pub deviation: DeviationKind,

@@ -3,18 +3,15 @@
 use ragweave_engine::{ComputeDtype, KvDtype};
 use serde::{Deserialize, Serialize};
 
-use crate::fidelity::Fidelity;
+use super::policy::{Needles, Outcome};
 
-/// Blended prompts whose next token is this far from full prefill, in nats on average, and ...
-const MAX_NEEDLE_KL: f64 = 1.0;
-/// ... agrees with it less often than this, are not the same model any more.
-const MIN_NEEDLE_AGREEMENT: f64 = 0.5;
-
-/// Whether a model's KV can be fused.
+/// Whether a model's KV can be fused, and by the configured policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Good,
+    /// It can be fused, but the configured policy is not shown to be nearer to full prefill than plain reuse.
+    Worse,
     Bad,
 }
 
@@ -43,13 +40,6 @@ impl Probe {
     pub fn passed(&self) -> bool {
         self.measured <= self.tolerance
     }
-}
-
-/// Prompts with one fact per chunk, under the probed mode and under plain reuse, against full prefill.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Needles {
-    pub probed: Fidelity,
-    pub reuse: Fidelity,
 }
 
 /// What may be left of a difference that is rounding only.
@@ -81,57 +71,33 @@ impl Tolerances {
     }
 }
 
-/// The verdict with its reasons; none for a good one.
+/// The verdict with its reasons; none for a good one. Without `needles` no policy is judged.
 pub fn judge(probes: &[Probe], needles: Option<&Needles>) -> (Verdict, Vec<String>) {
     let failed = probes.iter().filter(|probe| !probe.passed());
-    let mut reasons: Vec<String> = failed
-        .map(|probe| {
-            let Probe {
-                name,
-                measured,
-                tolerance,
-            } = probe;
-            format!("{name}: off by {measured:.2e}, and rounding explains {tolerance:.0e}")
-        })
-        .collect();
-    if let Some(needles) = needles
-        && !needles.are_kept()
-    {
-        let Fidelity {
-            mean_kl,
-            top1_agreement,
-            ..
-        } = needles.probed;
-        // Logits that are not finite are infinitely far off, in three hundred digits.
-        let nats = match mean_kl < 1e4 {
-            true => format!("{mean_kl:.2}"),
-            false => "over 10000".to_owned(),
-        };
-        reasons.push(format!(
-            "needles: {nats} nats from full prefill on average, and the same next token in only {:.0} %",
-            top1_agreement * 100.0
-        ));
-    }
-    let verdict = match reasons.is_empty() {
-        true => Verdict::Good,
-        false => Verdict::Bad,
+    let mut reasons: Vec<String> = failed.map(of_probe).collect();
+    let refusal = needles.and_then(|needles| needles.probed.refusal(needles));
+    let is_lost = needles.is_some_and(|needles| needles.probed.outcome == Outcome::Lost);
+    let verdict = match (reasons.is_empty() && !is_lost, &refusal) {
+        (false, _) => Verdict::Bad,
+        (true, Some(_)) => Verdict::Worse,
+        (true, None) => Verdict::Good,
     };
+    reasons.extend(refusal);
     (verdict, reasons)
 }
 
-impl Needles {
-    fn are_kept(&self) -> bool {
-        let Fidelity {
-            mean_kl,
-            top1_agreement,
-            ..
-        } = self.probed;
-        mean_kl <= MAX_NEEDLE_KL || top1_agreement >= MIN_NEEDLE_AGREEMENT
-    }
+fn of_probe(probe: &Probe) -> String {
+    let Probe {
+        name,
+        measured,
+        tolerance,
+    } = probe;
+    format!("{name}: off by {measured:.2e}, and rounding explains {tolerance:.0e}")
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::policy::tests;
     use super::*;
 
     const F32: Tolerances = Tolerances {
@@ -139,24 +105,20 @@ mod tests {
         squared: 1e-6,
     };
 
-    fn needles(mean_kl: f64, top1_agreement: f64) -> Needles {
-        let figures = Fidelity {
-            positions: 8,
-            mean_kl,
-            max_kl: mean_kl,
-            top1_agreement,
-        };
-        Needles {
-            probed: figures,
-            reuse: figures,
-        }
+    /// Eight prompts under the configured mode, and under reuse, which loses 0.3 nats.
+    fn needles(kl: f64, agreeing: usize) -> Needles {
+        tests::needles(
+            &tests::around(kl, agreeing),
+            &tests::around(0.3, 6),
+            Vec::new(),
+        )
     }
 
     #[test]
     fn rounding_is_good() {
         let probes = [Probe::new("missed = full", 4e-6, F32.relative)];
         assert_eq!(
-            judge(&probes, Some(&needles(0.02, 1.0))),
+            judge(&probes, Some(&needles(0.02, 8))),
             (Verdict::Good, Vec::new())
         );
         assert_eq!(judge(&probes, None).0, Verdict::Good);
@@ -169,7 +131,7 @@ mod tests {
             Probe::new("all = full", 4e-6, F32.relative),
             Probe::new("position independence, attention", 0.31, F32.relative),
         ];
-        let (verdict, reasons) = judge(&probes, Some(&needles(0.02, 1.0)));
+        let (verdict, reasons) = judge(&probes, Some(&needles(0.02, 8)));
         assert_eq!(verdict, Verdict::Bad);
         assert_eq!(
             reasons,
@@ -187,16 +149,34 @@ mod tests {
 
     #[test]
     fn needles_are_lost_only_by_both_measures() {
-        assert_eq!(judge(&[], Some(&needles(1.5, 0.5))).0, Verdict::Good);
-        assert_eq!(judge(&[], Some(&needles(0.9, 0.1))).0, Verdict::Good);
-        let (verdict, reasons) = judge(&[], Some(&needles(1.5, 0.4)));
+        assert_eq!(judge(&[], Some(&needles(1.5, 4))).0, Verdict::Worse);
+        assert_eq!(judge(&[], Some(&needles(0.9, 1))).0, Verdict::Worse);
+        let (verdict, reasons) = judge(&[], Some(&needles(1.5, 3)));
         assert_eq!(verdict, Verdict::Bad);
         assert!(
-            reasons[0].contains("1.50 nats") && reasons[0].contains("40 %"),
+            reasons[0].contains("1.500 nats") && reasons[0].contains("38 %"),
             "{reasons:?}"
         );
-        let (_, reasons) = judge(&[], Some(&needles(f64::MAX, 0.0)));
+        let (_, reasons) = judge(&[], Some(&needles(1e9, 0)));
         assert!(reasons[0].contains("over 10000 nats"), "{reasons:?}");
+    }
+
+    #[test]
+    fn a_configured_policy_that_is_no_better_than_reuse_is_not_passed() {
+        assert_eq!(
+            judge(&[], Some(&needles(0.1, 7))),
+            (Verdict::Good, Vec::new())
+        );
+        let (verdict, reasons) = judge(&[], Some(&needles(0.3, 6)));
+        assert_eq!(verdict, Verdict::Worse);
+        assert!(
+            reasons[0].contains("hkvd@1:0.15 is not shown"),
+            "{reasons:?}"
+        );
+        // What must hold up to rounding comes first.
+        let probes = [Probe::new("all = full", 0.3, F32.relative)];
+        let (verdict, reasons) = judge(&probes, Some(&needles(0.3, 6)));
+        assert_eq!((verdict, reasons.len()), (Verdict::Bad, 2));
     }
 
     #[test]

@@ -1,82 +1,174 @@
 //! Needle probes: chunks with one fact each in the model's own prompt format, a question that asks for one, and the
-//! next token under the probed mode, under plain reuse and under full prefill.
+//! next tokens along full prefill's answer under the probed modes, under plain reuse and under full prefill.
 
-use ragweave_engine::{Mode, PromptSegments};
+use std::time::{Duration, Instant};
+
+use ragweave_engine::{Blend, Mode, Policy, PromptSegments};
 
 use super::VerifyError;
-use super::judge::Needles;
+use super::policy::{Compared, Needles, Sample, overall};
 use super::prompts::{Bench, Stored};
-use crate::fidelity::{self, Fidelity};
+use crate::fidelity;
 use crate::prompt::PromptFormat;
 
-/// Who lives where. Every prompt holds some of these and asks for one.
-const FACTS: [(&str, &str); 8] = [
-    ("Rosa", "Oslo"),
-    ("Emil", "Lima"),
-    ("Dora", "Cairo"),
-    ("Otto", "Delhi"),
-    ("Vera", "Boston"),
-    ("Lars", "Madrid"),
-    ("Runa", "Dublin"),
-    ("Gus", "Havana"),
+/// Who lives where, as what. Every prompt holds some of these and asks for one.
+const PEOPLE: [(&str, &str, &str); 12] = [
+    ("Rosa", "Oslo", "baker"),
+    ("Emil", "Lima", "pilot"),
+    ("Dora", "Cairo", "nurse"),
+    ("Otto", "Delhi", "painter"),
+    ("Vera", "Boston", "lawyer"),
+    ("Lars", "Madrid", "farmer"),
+    ("Runa", "Dublin", "singer"),
+    ("Gus", "Havana", "dentist"),
+    ("Ines", "Tokyo", "sailor"),
+    ("Karl", "Paris", "tailor"),
+    ("Mona", "Quito", "judge"),
+    ("Nils", "Athens", "miner"),
 ];
 /// Facts per prompt; fewer where the context is short.
 const FACTS_AT_ONCE: usize = 6;
+/// Each person is asked about twice. So many, because of eight a policy's share of reuse's loss cannot be told.
+const PROMPTS: usize = 2 * PEOPLE.len();
+/// A slow machine asks fewer, but not fewer than these.
+const MIN_PROMPTS: usize = 8;
+const TIME_LIMIT: Duration = Duration::from_secs(300);
+/// Tokens of full prefill's answer along which modes are compared.
+const ANSWER_TOKENS: usize = 8;
+/// The ratio of the policies beside the configured one, where that has none.
+const USUAL_RATIO: f64 = 0.15;
 
-/// Asks as many questions as there are facts; each prompt holds the facts in another order.
+/// Asks the prompts under `mode`, under what could be configured instead, and under reuse.
 pub(super) async fn run(
     bench: &Bench<'_>,
     prompt: &PromptFormat,
     mode: &Mode,
 ) -> Result<Needles, VerifyError> {
-    let mut chunks = Vec::with_capacity(FACTS.len());
-    for (name, town) in FACTS {
-        let ids = prompt.chunk_ids(&format!("{name} lives in {town}."))?;
-        let kv = bench.kv(&ids).await?;
-        chunks.push((ids, kv));
+    let start = Instant::now();
+    let chunks = chunks(bench, prompt).await?;
+    let longest = chunks.iter().map(|chunk| chunk.ids.len()).max();
+    let at_once = FACTS_AT_ONCE.min(bench.room / 2 / longest.unwrap_or(1));
+    if at_once < 2 {
+        return Err(VerifyError::NothingToFuse { room: bench.room });
     }
-    let longest = chunks.iter().map(|(ids, _)| ids.len()).max().unwrap_or(1);
-    let at_once = FACTS_AT_ONCE.min(bench.room / 2 / longest).max(1);
-    let (mut full, mut probed, mut reused) = (Vec::new(), Vec::new(), Vec::new());
-    for (asked, (name, _)) in FACTS.iter().enumerate() {
-        let order = order(asked, at_once);
-        let ids: Vec<&[u32]> = order
-            .iter()
-            .map(|&fact| chunks[fact].0.as_slice())
-            .collect();
-        let question = format!("Where does {name} live?");
-        let segments: PromptSegments = prompt.segments(None, &ids, &question)?;
-        let stored: Vec<Stored> = order
-            .iter()
-            .enumerate()
-            .map(|(place, &fact)| match place {
-                0 => Stored::InPlace(chunks[fact].1.clone()),
-                _ => Stored::Moved(chunks[fact].1.clone()),
-            })
-            .collect();
-        full.extend(bench.trace(&segments, &stored, Mode::Full).await?.logits);
-        probed.extend(bench.trace(&segments, &stored, mode.clone()).await?.logits);
-        reused.extend(bench.trace(&segments, &stored, Mode::Reuse).await?.logits);
+    let modes = modes(mode, bench.n_layers());
+    let mut samples: Vec<Vec<Sample>> = modes.iter().map(|_| Vec::new()).collect();
+    for number in 0..PROMPTS {
+        if number >= MIN_PROMPTS && start.elapsed() > TIME_LIMIT {
+            break;
+        }
+        let asked = ask(bench, prompt, &chunks, number, at_once, &modes).await?;
+        let lists = samples.iter_mut().zip(asked);
+        lists.for_each(|(list, sample)| list.push(sample));
     }
-    Ok(Needles {
-        probed: fidelity::compare(&full, &probed).unwrap_or(LOST),
-        reuse: fidelity::compare(&full, &reused).unwrap_or(LOST),
-    })
+    Ok(sum_up(&modes, &samples, start.elapsed()))
 }
 
-/// Logits that are not finite: as far off as can be.
-const LOST: Fidelity = Fidelity {
-    positions: FACTS.len(),
-    mean_kl: f64::MAX,
-    max_kl: f64::MAX,
-    top1_agreement: 0.0,
-};
+struct Fact {
+    ids: Vec<u32>,
+    kv: Stored,
+}
 
-/// The facts of one prompt, the asked one among them; over all prompts it stands at every place.
-fn order(asked: usize, at_once: usize) -> Vec<usize> {
-    let place = asked % at_once;
+async fn chunks(bench: &Bench<'_>, prompt: &PromptFormat) -> Result<Vec<Fact>, VerifyError> {
+    let mut chunks = Vec::with_capacity(PEOPLE.len());
+    for (name, town, job) in PEOPLE {
+        let ids = prompt.chunk_ids(&format!("{name} lives in {town} and works as a {job}."))?;
+        let kv = Stored::Moved(bench.kv(&ids).await?);
+        chunks.push(Fact { ids, kv });
+    }
+    Ok(chunks)
+}
+
+/// Reuse first, then the configured mode, then those that could be configured instead, as far as the model has the
+/// layers; none twice.
+fn modes(configured: &Mode, n_layers: usize) -> Vec<Mode> {
+    let ratio = match configured {
+        Mode::Blend(Blend { ratio, .. }) if *ratio > 0.0 && *ratio < 1.0 => *ratio,
+        _ => USUAL_RATIO,
+    };
+    let usual = ["query/all", "hkvd@1", "hkvd@2", "first-k"];
+    let usual = usual
+        .iter()
+        .filter_map(|policy| policy.parse::<Policy>().ok());
+    let usual = usual.filter_map(|policy| Mode::blend(policy, ratio).normalised(n_layers).ok());
+    let mut modes = vec![Mode::Reuse, configured.clone()];
+    for mode in usual {
+        if !modes.contains(&mode) {
+            modes.push(mode);
+        }
+    }
+    modes
+}
+
+/// One prompt under every mode.
+async fn ask(
+    bench: &Bench<'_>,
+    prompt: &PromptFormat,
+    chunks: &[Fact],
+    number: usize,
+    at_once: usize,
+    modes: &[Mode],
+) -> Result<Vec<Sample>, VerifyError> {
+    let facts = order(number, at_once);
+    let ids: Vec<&[u32]> = facts
+        .iter()
+        .map(|&fact| chunks[fact].ids.as_slice())
+        .collect();
+    let segments: PromptSegments = prompt.segments(None, &ids, &question(number))?;
+    let stored: Vec<Stored> = facts
+        .iter()
+        .enumerate()
+        .map(|(place, &fact)| match place {
+            0 => chunks[fact].kv.clone().in_place(),
+            _ => chunks[fact].kv.clone(),
+        })
+        .collect();
+    let answer = bench.answer(&segments, ANSWER_TOKENS).await?;
+    let full = bench
+        .trace_along(&segments, &stored, Mode::Full, &answer)
+        .await?;
+    let mut samples = Vec::with_capacity(modes.len());
+    for mode in modes {
+        let trace = bench
+            .trace_along(&segments, &stored, mode.clone(), &answer)
+            .await?;
+        samples.push(Sample {
+            fidelity: fidelity::compare(&full.logits, &trace.logits),
+            computed_share: trace.report.computed_share(bench.n_layers()),
+        });
+    }
+    Ok(samples)
+}
+
+fn question(number: usize) -> String {
+    let (name, ..) = PEOPLE[number % PEOPLE.len()];
+    match number < PEOPLE.len() {
+        true => format!("Where does {name} live?"),
+        false => format!("What does {name} work as?"),
+    }
+}
+
+/// `samples`: those of reuse, of the configured mode, and of the others.
+fn sum_up(modes: &[Mode], samples: &[Vec<Sample>], time: Duration) -> Needles {
+    let reuse = &samples[0];
+    let compared = |(mode, samples): (&Mode, &Vec<Sample>)| Compared::new(mode, samples, reuse);
+    let mut of_modes = modes.iter().zip(samples).map(compared).skip(1);
+    let probed = of_modes.next();
+    Needles {
+        prompts: reuse.len(),
+        seconds: time.as_secs_f64(),
+        reuse: overall(reuse),
+        probed: probed.expect("the configured mode is always asked"),
+        others: of_modes.collect(),
+    }
+}
+
+/// The facts of one prompt, the asked one among them. It never comes first: there its KV is exact under every mode.
+/// Over all prompts it stands at every other place.
+fn order(number: usize, at_once: usize) -> Vec<usize> {
+    let place = 1 + number % (at_once - 1);
     (0..at_once)
-        .map(|i| (asked + FACTS.len() + i - place) % FACTS.len())
+        .map(|i| (number + PEOPLE.len() + i - place) % PEOPLE.len())
         .collect()
 }
 
@@ -85,15 +177,61 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_prompt_holds_its_fact_and_no_other_twice() {
-        for at_once in 1..=FACTS_AT_ONCE {
-            for asked in 0..FACTS.len() {
-                let mut facts = order(asked, at_once);
-                assert_eq!(facts[asked % at_once], asked);
+    fn every_prompt_holds_its_fact_behind_another_and_none_twice() {
+        for at_once in 2..=FACTS_AT_ONCE {
+            let mut places = Vec::new();
+            for number in 0..PROMPTS {
+                let mut facts = order(number, at_once);
+                let asked = number % PEOPLE.len();
+                places.extend(facts.iter().position(|&fact| fact == asked));
                 facts.sort_unstable();
                 facts.dedup();
                 assert_eq!(facts.len(), at_once);
             }
+            assert_eq!(places.len(), PROMPTS);
+            places.sort_unstable();
+            places.dedup();
+            assert_eq!(places, (1..at_once).collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn every_prompt_asks_something_else() {
+        let mut questions: Vec<String> = (0..PROMPTS).map(question).collect();
+        questions.sort();
+        questions.dedup();
+        assert_eq!(questions.len(), PROMPTS);
+    }
+
+    #[test]
+    fn the_configured_mode_is_measured_beside_reuse_and_what_could_replace_it() {
+        let names = |mode: &str, n_layers| -> Vec<String> {
+            let modes = modes(&mode.parse().unwrap(), n_layers);
+            modes.iter().map(ToString::to_string).collect()
+        };
+        assert_eq!(
+            names("hkvd@1:0.15", 30),
+            [
+                "reuse",
+                "hkvd@1:0.15",
+                "query/all:0.15",
+                "hkvd@2:0.15",
+                "first-k:0.15"
+            ]
+        );
+        assert_eq!(
+            names("anchors:0.1", 2),
+            [
+                "reuse",
+                "anchors:0.1",
+                "query/all:0.1",
+                "hkvd@1:0.1",
+                "first-k:0.1"
+            ]
+        );
+        assert_eq!(
+            names("reuse", 30)[..3],
+            ["reuse", "reuse", "query/all:0.15"]
+        );
     }
 }

@@ -46,10 +46,7 @@ async fn limits(
 
     parts.truncate(1);
     let alone = bench.prompt(&parts);
-    let in_place = match &moved[0] {
-        Stored::Moved(kv) | Stored::InPlace(kv) => Stored::InPlace(kv.clone()),
-        Stored::Missing => Stored::Missing,
-    };
+    let in_place = moved[0].clone().in_place();
     let alone_full = bench.trace(&alone, &missing[..1], Mode::Full).await?;
     let alone_reused = bench.trace(&alone, &[in_place], Mode::Reuse).await?;
     let probe = |name, exact: &[Vec<f32>], fused: &[Vec<f32>]| {

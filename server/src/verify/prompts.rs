@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use ragweave_engine::{
-    ChunkKv, ChunkState, DeviationMap, EngineError, EngineHandle, FusionPlan, LayerSource,
-    MemorySource, Mode, PromptSegments, Trace, TraceRequest,
+    ChunkKv, ChunkState, DeviationMap, EngineError, EngineHandle, FuseRequest, FusionPlan,
+    LayerSource, MemorySource, Mode, PromptSegments, SamplingParams, TokenEvent, Trace,
+    TraceRequest,
 };
 
 use super::VerifyError;
@@ -98,13 +99,52 @@ impl<'a> Bench<'a> {
         stored: &[Stored],
         mode: Mode,
     ) -> Result<Trace, EngineError> {
+        self.trace_along(segments, stored, mode, &[]).await
+    }
+
+    /// The same, and logits after each token of an answer: `[1 + answer][vocab]`.
+    pub(super) async fn trace_along(
+        &self,
+        segments: &PromptSegments,
+        stored: &[Stored],
+        mode: Mode,
+        answer: &[u32],
+    ) -> Result<Trace, EngineError> {
         let (plan, sources) = self.plan(segments, stored, mode)?;
         let request = TraceRequest {
             plan,
             sources,
-            forced: Vec::new(),
+            forced: answer.to_vec(),
         };
         self.engine.trace(request).await
+    }
+
+    /// The first tokens of full prefill's answer, the likeliest each time; fewer where it ends.
+    pub(super) async fn answer(
+        &self,
+        segments: &PromptSegments,
+        n_tokens: usize,
+    ) -> Result<Vec<u32>, EngineError> {
+        let missing = vec![Stored::Missing; segments.chunks.len()];
+        let (plan, sources) = self.plan(segments, &missing, Mode::Full)?;
+        let request = FuseRequest {
+            plan,
+            sources,
+            sampling: SamplingParams::greedy(n_tokens),
+            deadline: None,
+        };
+        let mut generation = self.engine.fuse(request).await?;
+        let mut answer = Vec::new();
+        while let Some(event) = generation.next().await {
+            if let TokenEvent::Delta { token_ids, .. } = event? {
+                answer.extend(token_ids);
+            }
+        }
+        Ok(answer)
+    }
+
+    pub(super) fn n_layers(&self) -> usize {
+        self.engine.model().config.num_hidden_layers
     }
 
     /// Stored KV against fresh KV at every layer.
@@ -146,6 +186,14 @@ impl<'a> Bench<'a> {
 }
 
 impl Stored {
+    /// The same KV right behind the prefix it was made behind.
+    pub(super) fn in_place(self) -> Self {
+        match self {
+            Self::Missing => Self::Missing,
+            Self::Moved(kv) | Self::InPlace(kv) => Self::InPlace(kv),
+        }
+    }
+
     fn kv(&self) -> Option<&Arc<ChunkKv>> {
         match self {
             Self::Missing => None,

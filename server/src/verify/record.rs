@@ -1,19 +1,21 @@
-//! `fusion-verdict.json`: the verdict kept in the data directory, and what serving makes of it.
+//! `fusion-verdict.json`: the verdict kept in the data directory.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use ragweave_engine::Mode;
+use ragweave_engine::{Blend, Mode};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::judge::{Needles, Probe, Verdict};
-use crate::controller::ModeChoice;
+use super::gate::Refused;
+use super::judge::{Probe, Verdict};
+use super::policy::Needles;
 
 /// Name of the file in the data directory.
 pub const VERDICT_FILE: &str = "fusion-verdict.json";
-/// Version of the file's fields.
-const FORMAT: u32 = 1;
+/// Version of the file's fields, and of what is asked: from 2 on policies are compared with plain reuse.
+const FORMAT: u32 = 2;
 
 /// A verdict with all it rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -45,16 +47,6 @@ pub enum Found {
     Verdict(Box<FusionVerdict>),
     /// One that does not count, and what to do about it.
     Ignored(String),
-}
-
-/// Whether requests may be fused.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Gate {
-    Open,
-    /// Every request runs as full prefill.
-    Closed {
-        reason: String,
-    },
 }
 
 impl FusionVerdict {
@@ -89,16 +81,17 @@ impl Found {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::Nothing,
             Err(error) => return Self::ignored(&error.to_string()),
         };
-        let verdict: FusionVerdict = match serde_json::from_slice(&bytes) {
+        let verdict = match parse(&bytes) {
             Ok(verdict) => verdict,
             Err(error) => {
                 return Self::ignored(&format!("{} cannot be read: {error}", path.display()));
             }
         };
-        if verdict.format != FORMAT {
+        // What was found broken stays broken; what was found good was never compared with plain reuse.
+        if verdict.format != FORMAT && verdict.verdict != Verdict::Bad {
             let found = verdict.format;
             return Self::ignored(&format!(
-                "{} has format {found}, not {FORMAT}",
+                "{} has format {found}, not {FORMAT}: another version made it, and asked other questions",
                 path.display()
             ));
         }
@@ -120,114 +113,42 @@ impl Found {
     }
 }
 
-impl Gate {
-    /// The mode to run a request in, and why it is not the one it asked for.
-    pub fn pass(&self, mode: ModeChoice) -> (ModeChoice, Option<String>) {
-        match self {
-            Self::Closed { reason } if mode.reads_kv() => (Mode::Full.into(), Some(reason.clone())),
-            Self::Closed { .. } | Self::Open => (mode, None),
-        }
+/// A verdict of any version. The figures of other versions are left out: their fields are not ours.
+fn parse(bytes: &[u8]) -> serde_json::Result<FusionVerdict> {
+    let mut value: Value = serde_json::from_slice(bytes)?;
+    if value["format"] != FORMAT
+        && let Some(fields) = value.as_object_mut()
+    {
+        fields.insert("needles".to_owned(), Value::Null);
+    }
+    serde_json::from_value(value)
+}
+
+impl FusionVerdict {
+    /// Whether the policy of a mode was measured, at this ratio or a larger one, and did not pass: then why not.
+    pub fn refusal(&self, mode: &Mode) -> Option<String> {
+        let Mode::Blend(blend) = mode else {
+            return None;
+        };
+        let refused = self.needles.as_ref().map(Refused::of).unwrap_or_default();
+        let refused = refused.into_iter().find(|refused| refused.covers(blend));
+        refused.map(|refused| refused.reason)
     }
 
-    /// Reads what the data directory says of this model, and logs what follows from it.
-    pub fn read(data: &Path, fingerprint: &str) -> Self {
-        let verdict = match Found::read(data, fingerprint) {
-            Found::Nothing => return Self::Open,
-            Found::Ignored(why) => {
-                tracing::warn!("fusion verdict ignored: {why}");
-                return Self::Open;
+    /// Whether the policy of a mode was measured at this very ratio; what computes nothing again, or everything, needs
+    /// no measuring.
+    pub fn knows(&self, mode: &Mode) -> bool {
+        let chooses = |blend: &Blend| blend.ratio > 0.0 && blend.ratio < 1.0;
+        let mut known = self.needles.iter().flat_map(Needles::all);
+        match mode {
+            Mode::Blend(blend) if chooses(blend) => {
+                known.any(|compared| compared.mode == mode.to_string())
             }
-            Found::Verdict(verdict) => verdict,
-        };
-        match verdict.verdict {
-            Verdict::Good => Self::Open,
-            Verdict::Bad => {
-                let reason = format!(
-                    "fusion verdict of this model is bad: {}",
-                    verdict.reasons.join("; ")
-                );
-                tracing::warn!("every request runs as full prefill: {reason}");
-                Self::Closed { reason }
-            }
+            Mode::Blend(_) | Mode::Full | Mode::Reuse => true,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    pub(crate) fn bad(fingerprint: &str) -> FusionVerdict {
-        FusionVerdict {
-            format: FORMAT,
-            verdict: Verdict::Bad,
-            reasons: vec!["all = full: off by 3.10e-1, and rounding explains 1e-3".to_owned()],
-            model: "tiny".to_owned(),
-            fingerprint: fingerprint.to_owned(),
-            dtype: "f32".to_owned(),
-            kv_dtype: "f32".to_owned(),
-            mode: "hkvd@1:0.15".to_owned(),
-            probes: vec![Probe::new("all = full", 0.31, 1e-3)],
-            needles: None,
-            version: "0.1.0".to_owned(),
-            unix_seconds: 1,
-        }
-    }
-
-    #[test]
-    fn a_bad_verdict_closes_the_gate_of_its_own_model_only() {
-        let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Gate::read(dir.path(), "aa"), Gate::Open);
-        let verdict = bad("aa");
-        let path = verdict.write(dir.path()).unwrap();
-        assert_eq!(
-            Found::read(dir.path(), "aa"),
-            Found::Verdict(Box::new(verdict.clone()))
-        );
-        let gate = Gate::read(dir.path(), "aa");
-        let (mode, reason) = gate.pass(Mode::Reuse.into());
-        assert_eq!(mode, Mode::Full.into());
-        assert!(reason.unwrap().contains("off by 3.10e-1"));
-        assert_eq!(
-            gate.pass(Mode::Full.into()),
-            (Mode::Full.into(), None),
-            "nothing to fall back from"
-        );
-
-        assert_eq!(Gate::read(dir.path(), "bb"), Gate::Open);
-        let good = FusionVerdict {
-            verdict: Verdict::Good,
-            ..verdict
-        };
-        good.write(dir.path()).unwrap();
-        assert_eq!(Gate::read(dir.path(), "aa"), Gate::Open);
-        assert_eq!(
-            fs_err::read_dir(dir.path()).unwrap().count(),
-            1,
-            "{}",
-            path.display()
-        );
-    }
-
-    #[test]
-    fn what_does_not_count_says_what_to_do() {
-        let dir = tempfile::tempdir().unwrap();
-        bad("aa").write(dir.path()).unwrap();
-        let Found::Ignored(why) = Found::read(dir.path(), "bb") else {
-            panic!("another model's verdict counted");
-        };
-        assert!(
-            why.contains("another model") && why.contains("doctor --verify-fusion"),
-            "{why}"
-        );
-
-        fs_err::write(dir.path().join(VERDICT_FILE), "{\"verdict\": \"bad\"}").unwrap();
-        let Found::Ignored(why) = Found::read(dir.path(), "aa") else {
-            panic!("half a verdict counted");
-        };
-        assert!(
-            why.contains(VERDICT_FILE) && why.contains("cannot be read"),
-            "{why}"
-        );
-    }
-}
+#[path = "record/tests.rs"]
+mod tests;

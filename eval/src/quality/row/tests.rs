@@ -25,6 +25,7 @@ fn item(id: &str, exact_match: f64, kl: f64) -> Item {
         deviation_left: None,
         deviation_captured: Some(0.7),
         prompt_tokens: 9,
+        is_exact: false,
         ttft_ms: 1.0,
     }
 }
@@ -77,6 +78,8 @@ fn a_row_is_the_mean_over_questions_beside_full_prefill() {
     // F1 is half of the match: 0.25 here, 0.125 for reuse, 0.375 for full.
     assert_eq!(row.normalised_f1, Some(0.5));
     assert_eq!(row.kl.map(|kl| (kl * 1e6).round()), Some(2e5));
+    // Reuse is given without a divergence here, so the mode is further off by all of its own.
+    assert_eq!(row.kl_vs_reuse.map(|kl| (kl * 1e6).round()), Some(2e5));
     assert_eq!(row.attention_deviation[0], None);
     let subset = row.where_full_is_right.unwrap();
     assert_eq!(subset.n, 3);
@@ -106,6 +109,17 @@ fn a_model_that_cannot_do_the_task_has_fidelity_only() {
             .contains("cannot do the task (full prefill: exact match 0.0 %)")
     );
     assert_eq!(row.by_type["local"].exact_match, None);
+}
+
+#[test]
+fn prompts_on_which_no_mode_can_lose_are_told() {
+    let alone = Item {
+        is_exact: true,
+        ..item("a", 1.0, 0.0)
+    };
+    let full = [alone, item("b", 1.0, 0.0)];
+    let note = row(&full, &full, &full).note.unwrap();
+    assert!(note.contains("1 of 2 prompts hold one chunk"), "{note}");
 }
 
 #[test]

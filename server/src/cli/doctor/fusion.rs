@@ -10,7 +10,7 @@ use crate::config::{Config, ModeKind};
 use crate::error::ServerError;
 use crate::fidelity::Fidelity;
 use crate::fit;
-use crate::verify::{self, Found, FusionVerdict, Probe, Verdict, VerifyError};
+use crate::verify::{self, Compared, Found, FusionVerdict, Needles, Probe, Verdict, VerifyError};
 
 const SUBJECT: &str = "fusion";
 
@@ -23,27 +23,40 @@ enum Failure {
     Verify(#[from] VerifyError),
 }
 
-/// What the data directory says of the model of this fingerprint.
-pub(super) fn kept(data: &Path, fingerprint: &str) -> Finding {
-    match Found::read(data, fingerprint) {
-        Found::Nothing => Finding::ok(
+/// What the data directory says of the model of this fingerprint and of the configured policy.
+pub(super) fn kept(config: &Config, fingerprint: &str) -> Finding {
+    let verdict = match Found::read(&config.data, fingerprint) {
+        Found::Nothing => {
+            return Finding::ok(
+                SUBJECT,
+                "no verdict is kept on this model; --verify-fusion probes whether its KV can be fused",
+            );
+        }
+        Found::Ignored(why) => return Finding::warn(SUBJECT, why),
+        Found::Verdict(verdict) => verdict,
+    };
+    let configured = config.fusion.to_mode();
+    if verdict.verdict == Verdict::Bad {
+        let reasons = verdict.reasons.join("; ");
+        let text = format!("the verdict is bad, so every request runs as full prefill: {reasons}");
+        return Finding::warn(SUBJECT, text);
+    }
+    if let Some(why) = verdict.refusal(&configured) {
+        let text = format!("not passed, so requests run as full prefill: {why}");
+        return Finding::warn(SUBJECT, text);
+    }
+    match verdict.knows(&configured) {
+        true => Finding::ok(
             SUBJECT,
-            "no verdict is kept on this model; --verify-fusion probes whether its KV can be fused",
+            format!("verified, {} under {}", verdict.model, verdict.mode),
         ),
-        Found::Ignored(why) => Finding::warn(SUBJECT, why),
-        Found::Verdict(verdict) => match verdict.verdict {
-            Verdict::Good => Finding::ok(
-                SUBJECT,
-                format!("verified, {} under {}", verdict.model, verdict.mode),
+        false => Finding::warn(
+            SUBJECT,
+            format!(
+                "verified, {} under {}, but {configured} is configured; run --verify-fusion again",
+                verdict.model, verdict.mode
             ),
-            Verdict::Bad => Finding::warn(
-                SUBJECT,
-                format!(
-                    "the verdict is bad, so every request runs as full prefill: {}",
-                    verdict.reasons.join("; ")
-                ),
-            ),
-        },
+        ),
     }
 }
 
@@ -54,25 +67,53 @@ pub(super) fn verify(config: &Config) -> Vec<Finding> {
         Err(error) => return vec![Finding::fail(SUBJECT, error.to_string())],
     };
     let mut findings: Vec<Finding> = verdict.probes.iter().map(of_probe).collect();
-    findings.extend(needles(&verdict));
-    findings.push(match verdict.verdict {
-        Verdict::Good => Finding::ok(
-            SUBJECT,
-            format!("good: the KV of {} in {} can be fused", verdict.model, verdict.kv_dtype),
-        ),
-        Verdict::Bad => Finding::fail(
-            SUBJECT,
-            format!(
-                "bad: {} in {} must be prefilled in full: {}; report this model, and serve it as it is or with \
-                 fusion.mode=full",
-                verdict.model,
-                verdict.kv_dtype,
-                verdict.reasons.join("; ")
-            ),
-        ),
-    });
+    if let Some(needles) = &verdict.needles {
+        findings.push(summary(needles));
+        findings.extend(needles.all().map(|compared| of_policy(compared, needles)));
+    }
+    findings.push(conclusion(&verdict));
     findings.push(keep(&config.data, &verdict));
     findings
+}
+
+fn conclusion(verdict: &FusionVerdict) -> Finding {
+    let FusionVerdict {
+        model,
+        kv_dtype,
+        mode,
+        ..
+    } = verdict;
+    let reasons = verdict.reasons.join("; ");
+    match (verdict.verdict, &verdict.needles) {
+        (Verdict::Good, Some(_)) => Finding::ok(
+            SUBJECT,
+            format!(
+                "good: the KV of {model} in {kv_dtype} can be fused, and {mode} is no worse than plain reuse"
+            ),
+        ),
+        (Verdict::Good, None) => Finding::ok(
+            SUBJECT,
+            format!(
+                "good: the KV of {model} in {kv_dtype} can be fused; without a prompt format no policy was compared \
+                 with plain reuse"
+            ),
+        ),
+        (Verdict::Worse, needles) => Finding::fail(
+            SUBJECT,
+            format!(
+                "not passed: fusing works on {model} in {kv_dtype}, but {reasons}. Requests run as full prefill until \
+                 another policy is configured; {}",
+                needles.as_ref().map(Needles::advice).unwrap_or_default()
+            ),
+        ),
+        (Verdict::Bad, _) => Finding::fail(
+            SUBJECT,
+            format!(
+                "bad: {model} in {kv_dtype} must be prefilled in full: {reasons}; report this model, and serve it as it \
+                 is or with fusion.mode=full"
+            ),
+        ),
+    }
 }
 
 fn probe(config: &Config) -> Result<FusionVerdict, Failure> {
@@ -119,28 +160,47 @@ fn of_probe(probe: &Probe) -> Finding {
     }
 }
 
-fn needles(verdict: &FusionVerdict) -> Option<Finding> {
-    let needles = verdict.needles.as_ref()?;
-    let said = |Fidelity {
-                    mean_kl,
-                    top1_agreement,
-                    ..
-                }: Fidelity| {
-        format!(
-            "KL {mean_kl:.3} nats, same next token {:.0} %",
-            top1_agreement * 100.0
-        )
+fn summary(needles: &Needles) -> Finding {
+    let text = format!(
+        "{} needle prompts against full prefill, along its answers, in {:.0} s: plain reuse {}",
+        needles.prompts,
+        needles.seconds.ceil(),
+        said(&needles.reuse)
+    );
+    Finding::ok(SUBJECT, text)
+}
+
+/// A policy beside plain reuse. Only the configured one can fail the check.
+fn of_policy(compared: &Compared, needles: &Needles) -> Finding {
+    let is_configured = std::ptr::eq(compared, &needles.probed);
+    let role = if is_configured {
+        "configured"
+    } else {
+        "instead"
     };
-    Some(Finding::ok(
-        SUBJECT,
-        format!(
-            "{} needle prompts against full prefill: {} {}; plain reuse {}",
-            needles.probed.positions,
-            verdict.mode,
-            said(needles.probed),
-            said(needles.reuse)
-        ),
-    ))
+    let difference = compared.kl_vs_reuse;
+    let text = format!(
+        "{role} {}: {}, {:.0} % of full prefill's rows; KL against reuse {:+.3} ({:+.3} to {:+.3}): {}",
+        compared.mode,
+        said(&compared.fidelity),
+        compared.computed_share * 100.0,
+        difference.mean,
+        difference.low,
+        difference.high,
+        compared.outcome.name()
+    );
+    match is_configured && !compared.passes() {
+        true => Finding::fail(SUBJECT, text),
+        false => Finding::ok(SUBJECT, text),
+    }
+}
+
+fn said(fidelity: &Fidelity) -> String {
+    format!(
+        "KL {:.3} nats, same next token {:.0} %",
+        fidelity.mean_kl,
+        fidelity.top1_agreement * 100.0
+    )
 }
 
 /// A directory that is no store yet is left alone: ingest creates a store in an empty one only.

@@ -29,7 +29,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings.extend(prompt(config, &model));
     if !config.data.as_os_str().is_empty() {
         let fingerprint = verify::hex(model.identity.fingerprint());
-        findings.push(fusion::kept(&config.data, &fingerprint));
+        findings.push(fusion::kept(config, &fingerprint));
     }
     findings
 }

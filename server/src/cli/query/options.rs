@@ -66,10 +66,10 @@ struct FusionArgs {
     /// be left to --ratio
     #[arg(long, value_name = "NOTATION", value_parser = selection)]
     policy: Option<String>,
-    /// Share of the context tokens that blend recomputes, 0 to 1
+    /// Share of the context tokens that are not exact that blend recomputes, 0 to 1
     #[arg(long)]
     ratio: Option<f64>,
-    /// Least share of the context tokens that auto has recomputed, 0 to 1
+    /// Least share of the context tokens that are not exact that auto has recomputed, 0 to 1
     #[arg(long)]
     min_ratio: Option<f64>,
     /// How the recomputed tokens are spread over the chunks

@@ -1,0 +1,166 @@
+//! Where the chunk that answers a question stands in its prompt. Pure. The first chunk is exact under every policy: a
+//! question that it answers loses nothing under any, and says nothing of them.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::ask::Ask;
+
+/// Where the source stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// Nothing else is in the prompt.
+    Alone,
+    First,
+    Later,
+    /// Neither a gold chunk nor an answer was found in the prompt.
+    Unknown,
+}
+
+/// A chunk of a prompt.
+pub(super) struct Chunk<'a> {
+    pub(super) id: &'a str,
+    pub(super) text: &'a str,
+}
+
+/// By the gold chunks, where they are named; else by the first chunk that holds an answer.
+pub(super) fn place(ask: &Ask, chunks: &[Chunk<'_>]) -> Place {
+    if chunks.len() < 2 {
+        return Place::Alone;
+    }
+    let is_gold = |chunk: &Chunk<'_>| ask.gold_chunks.iter().any(|gold| gold == chunk.id);
+    let last_gold = chunks.iter().rposition(is_gold);
+    let found = match ask.gold_chunks.is_empty() {
+        false => last_gold,
+        true => chunks.iter().position(|chunk| holds_answer(ask, chunk)),
+    };
+    match found {
+        Some(0) => Place::First,
+        Some(_) => Place::Later,
+        None => Place::Unknown,
+    }
+}
+
+fn holds_answer(ask: &Ask, chunk: &Chunk<'_>) -> bool {
+    let text = chunk.text.to_lowercase();
+    let mut answers = ask
+        .answers
+        .iter()
+        .map(|answer| answer.trim().to_lowercase());
+    answers.any(|answer| !answer.is_empty() && text.contains(&answer))
+}
+
+/// Where the sources of all questions stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Places {
+    /// Questions left out, because every policy answers them as full prefill does.
+    pub(super) alone: usize,
+    pub(super) first: usize,
+    pub(super) later: usize,
+    pub(super) unknown: usize,
+}
+
+impl Places {
+    pub(super) fn add(&mut self, place: Place) {
+        match place {
+            Place::Alone => self.alone += 1,
+            Place::First => self.first += 1,
+            Place::Later => self.later += 1,
+            Place::Unknown => self.unknown += 1,
+        }
+    }
+
+    /// Whether most questions whose source is known ask what is exact anyway.
+    pub(super) fn flatter(&self) -> bool {
+        self.first > self.later
+    }
+}
+
+impl fmt::Display for Places {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            alone,
+            first,
+            later,
+            unknown,
+        } = self;
+        let known = first + later;
+        write!(
+            f,
+            "the source stands first, where its KV is exact, in {first} of {known} questions whose source is known"
+        )?;
+        if *unknown > 0 {
+            write!(f, "; of {unknown} it is not known")?;
+        }
+        if *alone > 0 {
+            write!(
+                f,
+                "; {alone} with a single chunk in their prompt were left out"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNKS: [Chunk<'static>; 3] = [
+        Chunk {
+            id: "a",
+            text: "Rosa lives in Oslo.",
+        },
+        Chunk {
+            id: "b",
+            text: "Emil lives in Lima.",
+        },
+        Chunk {
+            id: "c",
+            text: "Dora went to Oslo.",
+        },
+    ];
+
+    fn ask(answers: &[&str], gold: &[&str]) -> Ask {
+        let owned = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+        Ask {
+            question: "?".to_owned(),
+            answers: owned(answers),
+            context_chunks: Vec::new(),
+            gold_chunks: owned(gold),
+        }
+    }
+
+    #[test]
+    fn gold_chunks_tell_and_else_the_answer_does() {
+        let of = |answers: &[&str], gold: &[&str]| place(&ask(answers, gold), &CHUNKS);
+        assert_eq!(of(&["Lima"], &["a"]), Place::First);
+        assert_eq!(
+            of(&["Lima"], &["a", "b"]),
+            Place::Later,
+            "all of them are needed"
+        );
+        assert_eq!(of(&[" oslo"], &[]), Place::First);
+        assert_eq!(of(&["Lima"], &[]), Place::Later);
+        assert_eq!(of(&["Cairo", ""], &[]), Place::Unknown);
+        assert_eq!(of(&[], &["elsewhere"]), Place::Unknown);
+        assert_eq!(place(&ask(&["Oslo"], &[]), &CHUNKS[..1]), Place::Alone);
+    }
+
+    #[test]
+    fn most_sources_first_flatter() {
+        let mut places = Places::default();
+        for place in [Place::First, Place::Later, Place::Unknown, Place::Alone] {
+            places.add(place);
+        }
+        assert!(!places.flatter());
+        places.add(Place::First);
+        assert!(places.flatter());
+        let text = places.to_string();
+        assert!(
+            text.contains("in 2 of 3") && text.contains("1 with a single chunk"),
+            "{text}"
+        );
+    }
+}
