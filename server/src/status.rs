@@ -234,9 +234,7 @@ impl From<PromptError> for Problem {
             PromptError::NoSystemPlace => Self::invalid("system", error),
             PromptError::Uncuttable { .. }
             | PromptError::NoRow { .. }
-            | PromptError::NoTokenizer { .. } => {
-                Self::internal(error)
-            }
+            | PromptError::NoTokenizer { .. } => Self::internal(error),
         }
     }
 }
@@ -254,6 +252,7 @@ impl From<RetrieverError> for Problem {
             | RetrieverError::WrongKind { .. }
             | RetrieverError::WrongDimension { .. }
             | RetrieverError::DuplicateChunk { .. }
+            | RetrieverError::OtherEmbedder
             | RetrieverError::IndexFull { .. } => Self::internal(error),
         }
     }

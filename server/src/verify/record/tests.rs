@@ -42,12 +42,12 @@ fn a_bad_verdict_closes_the_gate_of_its_own_model_only() {
         Found::read(dir.path(), "aa"),
         Found::Verdict(Box::new(verdict.clone()))
     );
-    let gate = gate(dir.path(), "aa");
-    let (mode, reason) = gate.pass(Mode::Reuse.into());
+    let closed = gate(dir.path(), "aa");
+    let (mode, reason) = closed.pass(Mode::Reuse.into());
     assert_eq!(mode, Mode::Full.into());
     assert!(reason.unwrap().contains("off by 3.10e-1"));
     assert_eq!(
-        gate.pass(Mode::Full.into()),
+        closed.pass(Mode::Full.into()),
         (Mode::Full.into(), None),
         "nothing to fall back from"
     );
@@ -104,9 +104,9 @@ fn judged(probed: f64, verdict: Verdict) -> FusionVerdict {
 fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
     let dir = tempfile::tempdir().unwrap();
     judged(0.6, Verdict::Worse).write(dir.path()).unwrap();
-    let gate = gate(dir.path(), "aa");
+    let closed = gate(dir.path(), "aa");
     let mode = |text: &str| -> ModeChoice { text.parse::<Mode>().unwrap().into() };
-    let (ran, reason) = gate.pass(configured());
+    let (ran, reason) = closed.pass(configured());
     assert_eq!(ran, Mode::Full.into());
     let reason = reason.unwrap();
     assert!(
