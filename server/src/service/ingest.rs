@@ -79,6 +79,9 @@ pub(super) async fn documents(
             }
         }
     }
+    // A call that its client has reset looks as if it had ended well. The transport drops it as soon as it waits: the
+    // document under way, of which nobody knows whether it is whole, must not be ingested before that.
+    tokio::task::yield_now().await;
     if let Some(complete) = arriving {
         call.ingest(complete).await?;
     }

@@ -256,3 +256,23 @@ async fn what_changed_while_kv_was_computed_is_not_undone() {
         assert_eq!(stored_text(&site, "nets"), expected);
     }
 }
+
+/// Its client went away in the middle of it: what has come is not the document.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_whose_call_is_reset_is_not_ingested() {
+    let site = site(&[]).await;
+    for _ in 0..20 {
+        let (parts, receiver) = tokio::sync::mpsc::channel(4);
+        let mut client = site.client.clone();
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        let call = tokio::spawn(async move { client.ingest_documents(stream).await });
+        for part in ragweave_server::client::document_parts(document("half", NETS), true) {
+            parts.send(part).await.unwrap();
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await; // the server has them
+        call.abort();
+        drop(parts);
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(stored_text(&site, "half"), None);
+}

@@ -74,7 +74,7 @@ fn found(components: &Components, question: &str) -> Option<String> {
     let question = LexicalEmbedder::new().embed_query(question).unwrap();
     let index = components.index.read().unwrap();
     let hits = index.search(&question, 1, &Filter::default()).unwrap();
-    hits.into_iter().next().map(|hit| hit.document_id)
+    hits.into_iter().next().map(|hit| hit.scored.document_id)
 }
 
 fn assert_searches(components: &Components) {

@@ -104,9 +104,9 @@ fn judged(probed: f64, verdict: Verdict) -> FusionVerdict {
 fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
     let dir = tempfile::tempdir().unwrap();
     judged(0.6, Verdict::Worse).write(dir.path()).unwrap();
-    let closed = gate(dir.path(), "aa");
+    let barred = gate(dir.path(), "aa");
     let mode = |text: &str| -> ModeChoice { text.parse::<Mode>().unwrap().into() };
-    let (ran, reason) = closed.pass(configured());
+    let (ran, reason) = barred.pass(configured());
     assert_eq!(ran, Mode::Full.into());
     let reason = reason.unwrap();
     assert!(
@@ -120,9 +120,9 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
             other => panic!("{other} is no blend"),
         },
     });
-    assert!(gate.pass(auto).1.is_some(), "auto would blend by it");
+    assert!(barred.pass(auto).1.is_some(), "auto would blend by it");
     assert!(
-        gate.pass(mode("hkvd@1:0.05")).1.is_some(),
+        barred.pass(mode("hkvd@1:0.05")).1.is_some(),
         "less of it is no better"
     );
     for served in [
@@ -133,7 +133,7 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
         "full",
         "hkvd@1:0",
     ] {
-        assert_eq!(gate.pass(mode(served)), (mode(served), None), "{served}");
+        assert_eq!(barred.pass(mode(served)), (mode(served), None), "{served}");
     }
 }
 
