@@ -68,7 +68,7 @@ fn a_name_that_no_id_can_have_is_one_failure_however_progress_is_shown() {
         assert_eq!(failures.len(), 2, "{failures:?}");
         for (failure, end) in failures
             .iter()
-            .zip(["/b\\xe9.txt", "/bb\\n\\u{1b}[31m.txt"])
+            .zip(["/bb\\n\\u{1b}[31m.txt", "/b\\xe9.txt"])
         {
             assert!(
                 failure["path"].as_str().unwrap().ends_with(end),
@@ -294,10 +294,11 @@ fn a_data_directory_that_is_not_utf8_is_refused_and_none_other_is_made() {
     let mut empty = ragweave();
     empty
         .current_dir(site.root.path())
-        .args(["ingest", "corpus", "--data", "", "--model"]);
-    Outcome::of(empty.arg(&site.model))
+        .args(["ingest", "corpus", "--model"])
+        .arg(&site.model);
+    Outcome::of(empty.env("RAGWEAVE_DATA", ""))
         .expect_code(2)
-        .expect_error(&["flag --data: is empty"]);
+        .expect_error(&["data in environment RAGWEAVE_DATA: is empty"]);
     assert_eq!(entries(site.root.path()), before);
 }
 
