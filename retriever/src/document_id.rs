@@ -18,7 +18,7 @@ pub enum BadDocumentId {
     /// separator: the id would not stay on one line of a list or a log.
     #[error("contains a control character or a line break")]
     Unprintable,
-    /// The name of a file is not UTF-8, so it is no text at all.
+    /// The name of a file is not UTF-8, so it is not text.
     #[error("is a file name that is not UTF-8")]
     NotUtf8,
 }

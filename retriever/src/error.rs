@@ -84,7 +84,7 @@ pub enum ReadProblem {
     },
     /// One file has more faults than are told one by one.
     #[error(
-        "{count} more of its records cannot be read, and are not listed; correct those before them first"
+        "{count} more of its records cannot be read and are not listed; correct the listed ones first"
     )]
     More {
         /// Number of records that are not listed.

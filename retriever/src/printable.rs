@@ -3,8 +3,8 @@
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-/// A path with everything escaped that is no visible text: bytes that are not UTF-8 as `\xe9`,
-/// control characters as `\n` or `\u{1b}`, invisible and direction marks likewise, and the
+/// A path in which everything is escaped that is not visible text: bytes that are not UTF-8 as
+/// `\xe9`, control characters as `\n` or `\u{1b}`, invisible and direction marks likewise, and the
 /// backslash as `\\`, so that two paths never print alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a Path);

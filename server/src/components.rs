@@ -1,7 +1,7 @@
 //! Opens what `serve`, `ingest` and evaluation share: engine, store, index, embedder, prompt format, splitter.
 //!
 //! The store's identity is made here: model and stored dtype, prompt format. A store of another identity is refused,
-//! because none of its KV would fit. The embedder is no part of it: vectors of another one are made again from the text
+//! because none of its KV would fit. The embedder is not part of it: vectors of another one are made again from the text
 //! ([`index`]). Nor is the chunk size: it goes into each document's content hash, so another `--chunk-tokens` re-ingests
 //! instead of refusing.
 

@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn an_array_of_values_is_no_object() {
+    fn an_array_of_values_is_not_an_object() {
         let parse = parse_line::<BTreeMap<String, String>>;
         let error = parse(b" [\"a\"]").unwrap_err().to_string();
         assert_eq!(error, "column 1: it is an array, not an object");

@@ -19,8 +19,8 @@ use crate::printable::Printable;
 use jsonl::RecordReader;
 use walk::{FileKind, FoundFile, Walk};
 
-/// Faulty records of one JSONL file that are told one by one; a file that is no JSONL at all, or a
-/// broken one with a million lines, must not flood the list.
+/// Faulty records of one JSONL file that are listed one by one. A file that is not JSONL at all, or
+/// a broken one with a million lines, must not flood the list.
 const MAX_LISTED: usize = 1000;
 
 /// How the text is marked up, which decides where it may be cut.

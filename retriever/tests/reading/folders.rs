@@ -135,7 +135,7 @@ fn names_that_no_id_can_have_are_one_failure_each_and_printable() {
     let items = read(dir.path());
     assert_eq!(ids(&items), ["a.txt", "z.txt"]);
     let told: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
-    assert_eq!(told.len(), 4, "a PDF is no document: {told:#?}");
+    assert_eq!(told.len(), 4, "a PDF is not a document: {told:#?}");
     for (told, name) in told.iter().zip([
         "/b\\xe9.txt: ",
         "/c\\n\\u{1b}[31m.txt: ",

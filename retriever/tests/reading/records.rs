@@ -61,7 +61,7 @@ fn bad_records_are_named_by_line() {
 }
 
 #[test]
-fn an_array_is_no_record() {
+fn an_array_is_not_a_record() {
     let lines = [
         r#"["a", "text", {"k": "v"}]"#,
         r#" [ "a" , "text" ]"#,

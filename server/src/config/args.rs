@@ -124,8 +124,7 @@ impl CommonArgs {
     }
 }
 
-/// The text of a path that sets `key`. A configuration is text: what is not UTF-8 would become
-/// another path.
+/// The text of a path that sets `key`. A configuration is text: a path that is not UTF-8 would become another one.
 fn path(key: &str, path: Option<&Path>) -> Result<Option<String>, ConfigError> {
     let text = |path: &Path| match path.to_str() {
         Some(text) => Ok(text.to_owned()),
