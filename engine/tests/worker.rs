@@ -162,7 +162,7 @@ async fn a_deadline_holds_while_stored_kv_is_waited_for() {
 #[tokio::test]
 async fn a_read_that_hangs_costs_its_chunk_a_computation_and_nobody_the_engine() {
     let engine = spawn_with(EngineOptions {
-        read_timeout: Duration::from_millis(50),
+        read_timeout: Duration::from_millis(400),
         ..fixtures::options(VARIANT)
     });
     let (_gate, running) = occupy(&engine).await;

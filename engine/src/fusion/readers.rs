@@ -18,6 +18,8 @@ use crate::kv::{BufferRing, HostMemory, LayerSource, SourceError};
 const MIN_READER_THREADS: usize = 2;
 /// At most: more add nothing to what memory gives.
 const MAX_READER_THREADS: usize = 4;
+/// At most, with those that have been inside one read for too long: others are started in their place.
+const MAX_THREADS_WITH_STUCK: usize = 16;
 /// Cores for each of them: the others compute.
 const CORES_PER_READER: usize = 4;
 /// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt's
@@ -92,10 +94,7 @@ impl Readers {
         let n_threads = reader_threads();
         let readers = Self::idle(n_threads, read_timeout);
         for i in 0..n_threads {
-            let shared = Arc::clone(&readers.shared);
-            std::thread::Builder::new()
-                .name(format!("ragweave-read-{i}"))
-                .spawn(move || shared.work(i))?;
+            start_thread(&readers.shared, i)?;
         }
         Ok(readers)
     }
@@ -136,6 +135,17 @@ impl Readers {
             shared: Arc::clone(&self.shared),
         }
     }
+}
+
+fn start_thread(shared: &Arc<Shared>, i: usize) -> io::Result<()> {
+    let shared = Arc::clone(shared);
+    let thread = std::thread::Builder::new().name(format!("ragweave-read-{i}"));
+    thread.spawn(move || shared.work(i)).map(drop)
+}
+
+/// Whether a thread has been inside one read for longer than it may.
+fn is_stuck(since: Option<Instant>, timeout: Duration) -> bool {
+    since.is_some_and(|since| since.elapsed() >= timeout)
 }
 
 /// As many as this machine has use for.
@@ -190,10 +200,28 @@ impl Ticket {
                 return Err(Interrupt::Stopped(error));
             }
             if let Some(overdue) = state.overdue(self.id, shared.read_timeout) {
+                self.replace_stuck_threads(&mut state);
                 return Err(overdue.into());
             }
             let waited = shared.ready.wait_timeout(state, CHECK_INTERVAL);
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Starts as many threads as are stuck, up to a limit: a file that does not answer must not keep all others from
+    /// being read.
+    fn replace_stuck_threads(&self, state: &mut State) {
+        let timeout = self.shared.read_timeout;
+        let stuck = state.busy.iter().filter(|since| is_stuck(**since, timeout));
+        let n_stuck = stuck.count();
+        tracing::warn!(n_stuck, "reads of stored KV do not come back");
+        let wanted = (reader_threads() + n_stuck).min(MAX_THREADS_WITH_STUCK);
+        while state.busy.len() < wanted {
+            if let Err(error) = start_thread(&self.shared, state.busy.len()) {
+                tracing::warn!(%error, "no thread could be started in place of one that is stuck");
+                return;
+            }
+            state.busy.push(None);
         }
     }
 
@@ -287,14 +315,11 @@ impl State {
     /// The block that a prompt's next layer waits for, if its read has taken longer than `timeout`, or cannot begin
     /// because every thread's has.
     fn overdue(&mut self, id: u64, timeout: Duration) -> Option<BadBlock> {
-        let is_late = |since: &Instant| since.elapsed() >= timeout;
-        let none_answers = self
-            .busy
-            .iter()
-            .all(|since| since.as_ref().is_some_and(is_late));
+        let none_answers = self.busy.iter().all(|since| is_stuck(*since, timeout));
         let prompt = self.prompt(id)?;
         let index = prompt.missing()?;
-        let is_overdue = prompt.begun.get(index).map_or(none_answers, is_late);
+        let begun = prompt.begun.get(index);
+        let is_overdue = begun.map_or(none_answers, |since| is_stuck(Some(*since), timeout));
         is_overdue.then(|| {
             prompt.give_up();
             prompt.blocks[index].bad(SourceError {

@@ -307,7 +307,7 @@ mod tests {
             ("", "cannot be told from its content"),
             ("what\nis this", "cannot be told from its content"),
             ("{\"documents\": 1}", "line 1: column 15: invalid type"),
-            ("[3]", "line 1: invalid type: integer `3`"),
+            ("[3]", "line 1: it is not an object"),
         ] {
             let error = format!("{:#}", open_text("", text).unwrap_err());
             assert!(error.starts_with("read dataset /"), "{error}");

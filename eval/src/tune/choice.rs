@@ -224,7 +224,7 @@ mod tests {
     fn other_questions_confirm_a_choice_or_do_not() {
         let of =
             |loss: Option<f64>, kl| figures("query:0.05", loss.map(|loss| 0.9 - loss), kl, 0.3);
-        assert!(LIMITS.are_confirmed_by(&of(Some(0.01), 0.3)));
+        assert!(LIMITS.are_confirmed_by(&of(Some(0.009), 0.3)));
         assert!(!LIMITS.are_confirmed_by(&of(Some(0.03), 0.001)));
         assert!(LIMITS.are_confirmed_by(&of(None, 0.04)));
         assert!(
