@@ -11,7 +11,7 @@ use tokenizers::{Decoder, Tokenizer};
 
 use super::bytes::{ByteSpelling, OpenEnd};
 use super::detokenize::Detokenizer;
-use crate::config::fields::{Fields, read_json_if_present};
+use super::named_tokens::{SPECIAL_TOKENS_FILE, named_tokens, opening};
 use crate::error::EngineError;
 use crate::model_files;
 
@@ -19,19 +19,6 @@ use crate::model_files;
 const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
 
 const TOKENIZER_FILE: &str = "tokenizer.json";
-const CONFIG_FILE: &str = "tokenizer_config.json";
-const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
-
-/// The tokens that files name by role and chat templates may use.
-const NAMED_TOKENS: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
 
 /// A model's tokenizer. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -332,67 +319,6 @@ fn instance(definition: &Value, path: &Path) -> Result<Tokenizer, EngineError> {
         .to_string()
         .parse()
         .map_err(|error: tokenizers::Error| EngineError::tokenizer(path, error.to_string()))
-}
-
-/// Reads which tokens are BOS, EOS and so on. `tokenizer_config.json` wins over the older map.
-fn named_tokens(dir: &Path) -> Result<BTreeMap<&'static str, String>, EngineError> {
-    let mut tokens = BTreeMap::new();
-    for file in [SPECIAL_TOKENS_FILE, CONFIG_FILE] {
-        let path = dir.join(file);
-        let Some(value) = read_json_if_present(&path)? else {
-            continue;
-        };
-        let fields = Fields::root(&value, &path)?;
-        for role in NAMED_TOKENS {
-            if let Some(token) = token_text(fields, role)? {
-                tokens.insert(role, token.to_owned());
-            }
-        }
-    }
-    Ok(tokens)
-}
-
-/// A token given as a string or as `{"content": ".."}`.
-fn token_text<'a>(fields: Fields<'a>, role: &'static str) -> Result<Option<&'a str>, EngineError> {
-    match fields.get(role) {
-        Some(Value::Object(_)) => match fields.object(role)? {
-            Some(object) => object.str("content"),
-            None => Ok(None),
-        },
-        _ => fields.str(role),
-    }
-}
-
-/// See [`TextCodec::opening`].
-fn opening(dir: &Path, tokenizer: &Tokenizer, bos: Option<&String>) -> Result<String, EngineError> {
-    let path = dir.join(CONFIG_FILE);
-    let add_bos = match read_json_if_present(&path)? {
-        Some(config) => Fields::root(&config, &path)?.bool("add_bos_token")?,
-        None => None,
-    };
-    let bos = bos.filter(|bos| tokenizer.token_to_id(bos).is_some());
-    let mut tokens = tokens_before_text(tokenizer).unwrap_or_default();
-    match (add_bos, bos) {
-        (Some(false), _) => tokens.retain(|token| Some(token) != bos),
-        (Some(true), Some(bos)) if !tokens.contains(bos) => tokens.insert(0, bos.clone()),
-        _ => {}
-    }
-    Ok(tokens.concat())
-}
-
-/// What the post-processor puts before a text.
-fn tokens_before_text(tokenizer: &Tokenizer) -> Option<Vec<String>> {
-    const PROBE: &str = "a";
-    let text = tokenizer.encode_fast(PROBE, false).ok()?;
-    let whole = tokenizer.encode_fast(PROBE, true).ok()?;
-    let (text, whole) = (text.get_ids(), whole.get_ids());
-    let start = whole
-        .windows(text.len().max(1))
-        .position(|ids| ids == text)?;
-    whole[..start]
-        .iter()
-        .map(|id| tokenizer.id_to_token(*id))
-        .collect()
 }
 
 /// Each file enters with its length, so that no two sets of files give the same bytes.

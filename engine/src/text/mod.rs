@@ -4,6 +4,7 @@
 mod bytes;
 mod codec;
 mod detokenize;
+mod named_tokens;
 mod template;
 
 pub use codec::TextCodec;

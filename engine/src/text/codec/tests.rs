@@ -4,6 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::text::named_tokens::CONFIG_FILE;
 
 /// The tokenizer of the demo model: byte-level BPE, 1122 tokens, three of them special.
 const FIXTURE: &str = include_str!(concat!(

@@ -85,15 +85,17 @@ fn literal_len(text: &str) -> usize {
 
 /// Length from the `{% raw %}` tag of `tag_len` bytes to where its block ends.
 fn raw_len(text: &str, tag_len: usize) -> usize {
-    let mut from = tag_len;
-    while let Some(start) = text[from..].find("{%").map(|start| from + start) {
-        let tag = &text[start..];
-        if tag.find("%}").map(|end| tag_words(&tag[..end + 2])) == Some(vec!["endraw"]) {
-            return start;
-        }
-        from = start + 2;
-    }
-    text.len()
+    const END: &str = "endraw";
+    let body = &text[tag_len..];
+    let mut ends = body.match_indices(END).filter_map(|(at, _)| {
+        let before = body[..at].trim_end();
+        let before = before.strip_suffix(['-', '+']).unwrap_or(before);
+        let after = body[at + END.len()..].trim_start();
+        let after = after.strip_prefix(['-', '+']).unwrap_or(after);
+        let before = before.strip_suffix("{%")?;
+        after.starts_with("%}").then_some(before.len())
+    });
+    tag_len + ends.next().unwrap_or(body.len())
 }
 
 /// The words of a `{% %}` tag; of other tags, none.
