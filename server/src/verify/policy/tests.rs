@@ -164,6 +164,7 @@ fn the_advice_is_the_policy_that_helps_most_with_its_exact_setting() {
         advice.contains("set fusion.policy = \"query/all\" and fusion.ratio = 0.15"),
         "{advice}"
     );
+    assert!(advice.contains("67 % of reuse's loss won back"), "{advice}");
     let none = needles(&reuse, &reuse, Vec::new()).advice();
     assert!(none.contains("fusion.mode = \"full\""), "{none}");
 }
