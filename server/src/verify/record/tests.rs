@@ -11,7 +11,7 @@ fn configured() -> ModeChoice {
     "hkvd@1:0.15".parse::<Mode>().unwrap().into()
 }
 
-fn gate(data: &Path, fingerprint: &str) -> Gate {
+fn gate_of(data: &Path, fingerprint: &str) -> Gate {
     Gate::read(data, fingerprint, &configured())
 }
 
@@ -35,30 +35,30 @@ fn bad(fingerprint: &str) -> FusionVerdict {
 #[test]
 fn a_bad_verdict_closes_the_gate_of_its_own_model_only() {
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(gate(dir.path(), "aa"), Gate::Open);
+    assert_eq!(gate_of(dir.path(), "aa"), Gate::Open);
     let verdict = bad("aa");
     let path = verdict.write(dir.path()).unwrap();
     assert_eq!(
         Found::read(dir.path(), "aa"),
         Found::Verdict(Box::new(verdict.clone()))
     );
-    let closed = gate(dir.path(), "aa");
-    let (mode, reason) = closed.pass(Mode::Reuse.into());
+    let gate = gate_of(dir.path(), "aa");
+    let (mode, reason) = gate.pass(Mode::Reuse.into());
     assert_eq!(mode, Mode::Full.into());
     assert!(reason.unwrap().contains("off by 3.10e-1"));
     assert_eq!(
-        closed.pass(Mode::Full.into()),
+        gate.pass(Mode::Full.into()),
         (Mode::Full.into(), None),
         "nothing to fall back from"
     );
 
-    assert_eq!(gate(dir.path(), "bb"), Gate::Open);
+    assert_eq!(gate_of(dir.path(), "bb"), Gate::Open);
     let good = FusionVerdict {
         verdict: Verdict::Good,
         ..verdict
     };
     good.write(dir.path()).unwrap();
-    assert_eq!(gate(dir.path(), "aa"), Gate::Open);
+    assert_eq!(gate_of(dir.path(), "aa"), Gate::Open);
     assert_eq!(
         fs_err::read_dir(dir.path()).unwrap().count(),
         1,
@@ -104,9 +104,9 @@ fn judged(probed: f64, verdict: Verdict) -> FusionVerdict {
 fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
     let dir = tempfile::tempdir().unwrap();
     judged(0.6, Verdict::Worse).write(dir.path()).unwrap();
-    let barred = gate(dir.path(), "aa");
+    let gate = gate_of(dir.path(), "aa");
     let mode = |text: &str| -> ModeChoice { text.parse::<Mode>().unwrap().into() };
-    let (ran, reason) = barred.pass(configured());
+    let (ran, reason) = gate.pass(configured());
     assert_eq!(ran, Mode::Full.into());
     let reason = reason.unwrap();
     assert!(
@@ -120,9 +120,9 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
             other => panic!("{other} is no blend"),
         },
     });
-    assert!(barred.pass(auto).1.is_some(), "auto would blend by it");
+    assert!(gate.pass(auto).1.is_some(), "auto would blend by it");
     assert!(
-        barred.pass(mode("hkvd@1:0.05")).1.is_some(),
+        gate.pass(mode("hkvd@1:0.05")).1.is_some(),
         "less of it is no better"
     );
     for served in [
@@ -133,7 +133,7 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
         "full",
         "hkvd@1:0",
     ] {
-        assert_eq!(barred.pass(mode(served)), (mode(served), None), "{served}");
+        assert_eq!(gate.pass(mode(served)), (mode(served), None), "{served}");
     }
 }
 
@@ -142,7 +142,7 @@ fn a_policy_that_passed_is_served() {
     let dir = tempfile::tempdir().unwrap();
     let good = judged(0.1, Verdict::Good);
     good.write(dir.path()).unwrap();
-    assert_eq!(gate(dir.path(), "aa"), Gate::Open);
+    assert_eq!(gate_of(dir.path(), "aa"), Gate::Open);
     assert!(good.knows(&"hkvd@1:0.15".parse().unwrap()));
     assert!(!good.knows(&"hkvd@1:0.3".parse().unwrap()));
 }
@@ -170,7 +170,7 @@ fn an_older_good_verdict_does_not_count_and_an_older_bad_one_still_does() {
         why.contains("format 1") && why.contains("doctor --verify-fusion"),
         "{why}"
     );
-    assert_eq!(gate(dir.path(), "aa"), Gate::Open);
+    assert_eq!(gate_of(dir.path(), "aa"), Gate::Open);
     write("bad");
-    assert!(matches!(gate(dir.path(), "aa"), Gate::Closed { .. }));
+    assert!(matches!(gate_of(dir.path(), "aa"), Gate::Closed { .. }));
 }
