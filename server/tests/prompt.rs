@@ -358,6 +358,29 @@ fn strings_take_the_place_of_a_template_that_does_not_parse() {
 }
 
 #[test]
+fn a_template_that_refuses_or_drops_the_system_text_gets_it_in_the_users_message() {
+    let turn =
+        "{% if m.role == 'user' %}<|im_start|>{{ m.content }}<|im_end|>{% endif %}{% endfor %}";
+    for system in [
+        "{{ raise_exception('no system role') if messages[0].role == 'system' }}",
+        "",
+    ] {
+        let template = format!("{system}{{% for m in messages %}}{turn}");
+        let change =
+            |dir: &Path| fs_err::write(dir.join("chat_template.jinja"), &template).unwrap();
+        let (_dir, model) = model_with("tiny-qwen3", &change);
+        let format = PromptFormat::from_model(&model, None, Some(SYSTEM)).unwrap();
+        let prefix = model
+            .tokenizer
+            .as_ref()
+            .unwrap()
+            .decode(&format.conditioning_prefix(), false);
+        let expected = format!("<|im_start|>{SYSTEM}\n\nUse the passages to answer.\n\n");
+        assert_eq!(prefix.unwrap(), expected);
+    }
+}
+
+#[test]
 fn tokens_that_the_model_has_no_row_for_are_refused_when_the_format_is_made() {
     // The fixture's chat tokens are 448 to 452, its words end at 447.
     let fewer = |dir: &Path| {

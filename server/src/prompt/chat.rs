@@ -1,6 +1,6 @@
 //! Cuts a chat template at the places of the texts: it is rendered once, around markers that no template changes.
 
-use ragweave_engine::{ChatMessage, ChatTemplate, EngineError};
+use ragweave_engine::{ChatMessage, ChatTemplate};
 
 use super::PromptError;
 
@@ -25,32 +25,27 @@ pub(super) struct Cut {
     pub(super) after_question: String,
 }
 
-/// Renders the template with markers and cuts the result at them.
+/// Renders the template with markers and cuts the result at them. A template that refuses the role `system`, or prints
+/// nothing of it, gets its text in the user message.
 pub(super) fn cut(template: &ChatTemplate, date: &str, model: &str) -> Result<Cut, PromptError> {
-    let rendered = render(template, date)?;
-    cut_rendered(&rendered).map_err(|problem| PromptError::Uncuttable {
-        model: model.to_owned(),
-        problem,
-    })
-}
-
-/// Renders system and user message; a template that refuses the role `system` gets its text in the user message.
-fn render(template: &ChatTemplate, date: &str) -> Result<String, EngineError> {
     let user = format!("{INTRODUCTION}{CHUNKS}{BEFORE_QUESTION}{QUESTION}");
-    let message = |role: &str, content: String| ChatMessage {
-        role: role.to_owned(),
-        content,
+    let attempt = |messages: &[ChatMessage]| {
+        let rendered = template.render(messages, true, date)?;
+        cut_rendered(&rendered).map_err(|problem| PromptError::Uncuttable {
+            model: model.to_owned(),
+            problem,
+        })
     };
-    let messages = [
-        message("system", SYSTEM.to_owned()),
-        message("user", user.clone()),
+    let apart = [
+        ChatMessage::new("system", SYSTEM),
+        ChatMessage::new("user", user.as_str()),
     ];
-    template.render(&messages, true, date).or_else(|_refused| {
-        template.render(
-            &[message("user", format!("{SYSTEM}\n\n{user}"))],
-            true,
-            date,
-        )
+    let together = [ChatMessage::new("user", format!("{SYSTEM}\n\n{user}"))];
+    attempt(&apart).or_else(|first| {
+        attempt(&together).map_err(|second| match first {
+            PromptError::Uncuttable { .. } => first,
+            _ => second,
+        })
     })
 }
 
