@@ -277,8 +277,8 @@ impl Shard {
             device: metadata.dev(),
             inode: metadata.ino(),
             len_bytes: metadata.len(),
-            changed_ns: i128::from(metadata.mtime()) * 1_000_000_000
-                + i128::from(metadata.mtime_nsec()),
+            changed_ns: i128::from(metadata.ctime()) * 1_000_000_000
+                + i128::from(metadata.ctime_nsec()),
         })
     }
 

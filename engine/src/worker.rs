@@ -195,6 +195,11 @@ impl EngineHandle {
         self.queue.n_requests()
     }
 
+    /// Background work waiting: chunk KV for the store, comparisons.
+    pub fn background_depth(&self) -> usize {
+        self.queue.n_background()
+    }
+
     /// Fuses a prompt; resolves when the first token's logits exist. Dropping the future cancels.
     ///
     /// # Errors

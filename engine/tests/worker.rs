@@ -91,6 +91,13 @@ impl LayerSource for Gate {
 async fn occupy(
     engine: &EngineHandle,
 ) -> (Sender<()>, JoinHandle<Result<Generation, EngineError>>) {
+    occupy_until(engine, None).await
+}
+
+async fn occupy_until(
+    engine: &EngineHandle,
+    deadline: Option<Instant>,
+) -> (Sender<()>, JoinHandle<Result<Generation, EngineError>>) {
     let (sender, open) = channel();
     let (reached, is_reached) = oneshot::channel();
     let segments = PromptSegments {
@@ -108,7 +115,7 @@ async fn occupy(
         plan,
         sources: vec![Some(Box::new(gate))],
         sampling: SamplingParams::greedy(1),
-        deadline: None,
+        deadline,
     };
     let running = spawn_fuse(engine, request);
     is_reached.await.expect("its KV is read");
@@ -149,14 +156,13 @@ async fn a_deadline_holds_while_stored_kv_is_waited_for() {
         read_timeout: Duration::from_secs(3600),
         ..fixtures::options(VARIANT)
     });
-    let (_gate, running) = occupy(&engine).await;
-    let late = FuseRequest {
-        deadline: Some(Instant::now() + Duration::from_millis(20)),
-        ..request(&engine, &[9, 23], 2)
-    };
-    let waited = engine.fuse(late).await.err().unwrap();
-    assert!(matches!(waited, EngineError::DeadlineExceeded { .. }));
-    drop(running);
+    let soon = Instant::now() + Duration::from_millis(300);
+    let (_gate, running) = occupy_until(&engine, Some(soon)).await;
+    let late = running.await.unwrap().err().unwrap();
+    assert!(matches!(late, EngineError::DeadlineExceeded { .. }));
+    // The engine has given it up too, although its KV never comes.
+    let next = engine.fuse(request(&engine, &[9, 23], 2)).await.unwrap();
+    assert_eq!(collect(next).await.0.len(), 2);
 }
 
 #[tokio::test]

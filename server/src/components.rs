@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
+use crate::sources::Unanswered;
 use crate::tier::MemoryTier;
 use crate::{fit, tuned, verify};
 use index::Renewed;
@@ -43,6 +44,8 @@ pub struct Components {
     pub store: Arc<Store>,
     /// Chunk KV in memory, in front of the store.
     pub memory: Arc<MemoryTier>,
+    /// Stored KV that is not read for now.
+    pub unanswered: Arc<Unanswered>,
     pub index: Arc<RwLock<SearchIndex>>,
     pub embedder: Arc<dyn Embedder>,
     pub prompt: Arc<PromptFormat>,
@@ -83,6 +86,7 @@ impl Components {
         let index = index::load(&store, &*embedder, renewed)?;
         Ok(Self {
             memory: Arc::new(MemoryTier::new(config.store.memory_bytes)),
+            unanswered: Arc::default(),
             config: Arc::new(config),
             engine,
             store: Arc::new(store),

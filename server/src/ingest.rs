@@ -6,9 +6,10 @@
 //! the document one that others can have as a neighbour; the second brings its KV ([`neighbours`]).
 //!
 //! Nothing is locked while KV is computed, which may take long on a busy engine. Commits take turns, and each checks
-//! once more what was true when its work began.
+//! once more what was true when its work began ([`commit`]).
 
-use std::sync::{Arc, Mutex, PoisonError, RwLockWriteGuard};
+use std::any::Any;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ragweave_retriever::{Embedding, SourceDocument};
@@ -16,8 +17,9 @@ use ragweave_store::{ChunkRecord, Document};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::components::Components;
-use crate::search_index::{SearchIndex, Version};
+use crate::search_index::Version;
 
+mod commit;
 mod counters;
 mod error;
 mod kv;
@@ -31,12 +33,8 @@ pub use neighbours::Unconditioned;
 pub use rules::BadMetadata;
 pub(crate) use rules::check;
 
-use kv::NewKv;
+use commit::Committed;
 use prepare::Known;
-
-/// Times the KV of a document is completed because other documents, whose chunks it shares, were removed meanwhile. After
-/// that it is committed as it is: a chunk without KV is computed when it is used.
-const MAX_COMPLETIONS: usize = 3;
 
 /// How documents are ingested.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -72,39 +70,43 @@ pub enum Change {
     Unchanged,
 }
 
-/// Ingests and deletes documents, several at a time; share it in an `Arc`.
+/// How long an ingest waits for the engine, which serves requests first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For the KV of one chunk.
+    pub chunk: Duration,
+    /// For all KV of one document.
+    pub document: Duration,
+}
+
+/// Ingests and deletes documents, several at a time. Clones share everything.
+#[derive(Clone)]
 pub struct Ingestor {
     components: Components,
     counters: Arc<IngestCounters>,
-    /// Longest wait for the KV of one chunk; `None` where nobody else uses the engine.
-    max_engine_wait: Option<Duration>,
+    /// `None` where nobody else uses the engine.
+    patience: Option<Patience>,
+    /// Kept until all work has ended that was begun on the blocking pool, also when the caller has gone.
+    place: Option<Arc<dyn Any + Send + Sync>>,
     /// Commits take turns: two versions of one document must not interleave between store and index. Taken only where
     /// blocking is allowed, and never while the engine is waited for.
     turn: Arc<Mutex<()>>,
 }
 
-/// A document that is split and embedded.
+/// A document that is ready to be committed, but for its KV.
 struct Prepared {
     document: Document,
-    /// One per chunk; `None` where there is nothing to find.
-    embeddings: Vec<Option<Embedding>>,
+    /// One per chunk, `None` where there is nothing to find. Absent where the index shows the same vectors already.
+    embeddings: Option<Vec<Option<Embedding>>>,
+    /// The version it is to replace.
+    seen: Option<Version>,
 }
 
-/// What a first look at a document comes to.
+/// What a first look at a document finds.
 enum Look {
     /// There is nothing to do, or only to wait for neighbours.
     Known(IngestOutcome),
     New(Prepared),
-}
-
-/// What a commit comes to.
-enum Commit {
-    Done {
-        change: Change,
-        seq: u64,
-    },
-    /// KV that was in the store when it was looked for is there no more.
-    Incomplete(Prepared, NewKv),
 }
 
 impl Ingestor {
@@ -112,16 +114,25 @@ impl Ingestor {
         Self {
             components: components.clone(),
             counters: Arc::default(),
-            max_engine_wait: None,
+            patience: None,
+            place: None,
             turn: Arc::default(),
         }
     }
 
-    /// The same beside requests, which the engine serves first: no chunk's KV is waited for longer than this.
-    pub fn waiting_at_most(self, limit: Duration) -> Self {
+    /// The same beside requests.
+    pub fn with_patience(self, patience: Patience) -> Self {
         Self {
-            max_engine_wait: Some(limit),
+            patience: Some(patience),
             ..self
+        }
+    }
+
+    /// The same for a caller that may go at any time: `place` is dropped once the work has ended that it began.
+    pub fn holding(&self, place: Arc<dyn Any + Send + Sync>) -> Self {
+        Self {
+            place: Some(place),
+            ..self.clone()
         }
     }
 
@@ -132,12 +143,12 @@ impl Ingestor {
 
     /// Ingests one document; returns after its commit is durable and the index shows it. Dropping the future before
     /// the commit has begun leaves the store as it was; a commit that has begun is finished, its index entries too.
-    /// Of two versions that are ingested at the same time, the one committed last stays.
     ///
     /// With `ingest.neighbours` above 0 the KV of what changed is left to [`Ingestor::condition`].
     ///
     /// # Errors
-    /// [`IngestError`]; the store then holds what it held before.
+    /// [`IngestError`]; the store then holds what it held before. `ChangedMeanwhile` where another call has replaced or
+    /// deleted the document since this one began.
     pub async fn ingest(
         &self,
         source: SourceDocument,
@@ -145,38 +156,26 @@ impl Ingestor {
     ) -> Result<IngestOutcome, IngestError> {
         let no_kv = options.no_kv;
         let components = self.components.clone();
-        let mut prepared = match blocking(move || look(&components, source, no_kv)).await? {
+        let looking = self.blocking(move || look(&components, source, no_kv));
+        let prepared = match looking.await? {
             Look::Known(outcome) => return Ok(outcome),
             Look::New(prepared) => prepared,
         };
         let is_conditioned = self.components.config.ingest.neighbours > 0;
         let unconditioned = is_conditioned.then(|| prepared.waiting(no_kv));
         let unfinished = outcome(Change::Added, &prepared.document);
-        let mut kv = NewKv::default();
-        let mut completions = if no_kv || is_conditioned {
-            0
-        } else {
-            MAX_COMPLETIONS
-        };
-        loop {
-            if completions > 0 {
-                self.complete(&mut prepared.document, &mut kv).await?;
-            }
-            completions = completions.saturating_sub(1);
-            let kv_bytes = kv.bytes;
-            match self.commit(prepared, kv, completions > 0).await? {
-                Commit::Done { change, seq } => {
-                    return Ok(IngestOutcome {
-                        change,
-                        kv_bytes,
-                        seq: Some(seq),
-                        unconditioned,
-                        ..unfinished
-                    });
-                }
-                Commit::Incomplete(again, rest) => (prepared, kv) = (again, rest),
-            }
-        }
+        let Committed {
+            change,
+            seq,
+            kv_bytes,
+        } = self.finish(prepared, no_kv || is_conditioned).await?;
+        Ok(IngestOutcome {
+            change,
+            kv_bytes,
+            seq,
+            unconditioned,
+            ..unfinished
+        })
     }
 
     /// Gives each chunk of a document the neighbours it has among the documents that are in now, computes its KV after
@@ -190,22 +189,20 @@ impl Ingestor {
         waiting: &Unconditioned,
     ) -> Result<Option<IngestOutcome>, IngestError> {
         let (components, asked) = (self.components.clone(), waiting.clone());
-        let choosing = move || neighbours::with_neighbours(&components, &asked);
-        let Some((mut document, version)) = blocking(choosing).await? else {
+        let choosing = self.blocking(move || neighbours::with_neighbours(&components, &asked));
+        let Some(prepared) = choosing.await? else {
             return Ok(None);
         };
-        let mut kv = NewKv::default();
-        if !waiting.no_kv {
-            self.complete(&mut document, &mut kv).await?;
+        let unfinished = outcome(Change::Replaced, &prepared.document);
+        match self.finish(prepared, waiting.no_kv).await {
+            Ok(Committed { seq, kv_bytes, .. }) => Ok(Some(IngestOutcome {
+                kv_bytes,
+                seq,
+                ..unfinished
+            })),
+            Err(IngestError::ChangedMeanwhile) => Ok(None),
+            Err(error) => Err(error),
         }
-        let kv_bytes = kv.bytes;
-        let unfinished = outcome(Change::Replaced, &document);
-        let seq = self.commit_again(document, version, kv).await?;
-        Ok(seq.map(|seq| IngestOutcome {
-            kv_bytes,
-            seq: Some(seq),
-            ..unfinished
-        }))
     }
 
     /// Removes a document, its vectors and its KV. `false` when there is none of this id.
@@ -213,74 +210,27 @@ impl Ingestor {
     /// # Errors
     /// [`IngestError::Store`]; the document is then still there.
     pub async fn delete(&self, document_id: &str) -> Result<bool, IngestError> {
-        let id = document_id.to_owned();
-        self.in_turn(move |components| {
-            let was_there = components.store.remove_document(&id)?;
-            write_index(components).remove(&id);
-            Ok(was_there)
-        })
-        .await
+        self.remove(document_id.to_owned()).await
     }
 
-    /// Commits the document, then shows it in the index. Where all KV `must_be_there`, nothing is committed as long as
-    /// some is missing.
-    async fn commit(
+    /// Runs disk or tokenizer work where blocking is allowed.
+    async fn blocking<T: Send + 'static>(
         &self,
-        prepared: Prepared,
-        kv: NewKv,
-        must_be_there: bool,
-    ) -> Result<Commit, IngestError> {
-        self.in_turn(move |components| {
-            let store = &components.store;
-            if must_be_there && !kv.completes(store, &prepared.document)? {
-                return Ok(Commit::Incomplete(prepared, kv));
-            }
-            let Prepared {
-                document,
-                embeddings,
-            } = prepared;
-            let change = match store.content_hash(&document.id)? {
-                Some(_) => Change::Replaced,
-                None => Change::Added,
-            };
-            let seq = store.commit_document(&document, kv.blobs)?;
-            write_index(components).replace(&document, embeddings)?;
-            Ok(Commit::Done { change, seq })
-        })
-        .await
-    }
-
-    /// Commits a document whose chunks the index shows already, with the same vectors; `None` where the store holds
-    /// another version by now than the one it was made from.
-    async fn commit_again(
-        &self,
-        document: Document,
-        made_from: Version,
-        kv: NewKv,
-    ) -> Result<Option<u64>, IngestError> {
-        self.in_turn(move |components| {
-            if components.store.content_hash(&document.id)? != Some(made_from) {
-                return Ok(None);
-            }
-            let seq = components.store.commit_document(&document, kv.blobs)?;
-            write_index(components).set_version(&document.id, document.content_hash);
-            Ok(Some(seq))
-        })
-        .await
-    }
-
-    /// Changes store and index where blocking is allowed, after the changes that came before. It is finished although
-    /// the caller may have gone.
-    async fn in_turn<T: Send + 'static>(
-        &self,
-        change: impl FnOnce(&Components) -> Result<T, IngestError> + Send + 'static,
+        work: impl FnOnce() -> Result<T, IngestError> + Send + 'static,
     ) -> Result<T, IngestError> {
-        let (components, turn) = (self.components.clone(), Arc::clone(&self.turn));
-        blocking(move || {
-            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
-            change(&components)
+        joined(self.begin(work)).await
+    }
+
+    /// The same as a task, which goes on whether or not it is waited for.
+    fn begin<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, IngestError> + Send + 'static,
+    ) -> JoinHandle<Result<T, IngestError>> {
+        let place = self.place.clone();
+        spawn_blocking(move || {
+            let _place = place;
+            work()
         })
-        .await
     }
 }
 
@@ -330,18 +280,6 @@ fn outcome(change: Change, document: &Document) -> IngestOutcome {
         seq: None,
         unconditioned: None,
     }
-}
-
-fn write_index(components: &Components) -> RwLockWriteGuard<'_, SearchIndex> {
-    let index = components.index.write();
-    index.unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Runs disk or tokenizer work where blocking is allowed.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, IngestError> + Send + 'static,
-) -> Result<T, IngestError> {
-    joined(spawn_blocking(work)).await
 }
 
 async fn joined<T>(task: JoinHandle<Result<T, IngestError>>) -> Result<T, IngestError> {

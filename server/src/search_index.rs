@@ -69,7 +69,8 @@ impl SearchIndex {
     /// As [`FlatIndex::insert`].
     pub fn insert(
         &mut self,
-        (chunk_id, document_id): (&str, &str),
+        chunk_id: &str,
+        document_id: &str,
         version: Version,
         metadata: &BTreeMap<String, String>,
         embedding: Embedding,
@@ -92,8 +93,8 @@ impl SearchIndex {
         self.remove(&document.id);
         for (chunk, embedding) in document.chunks.iter().zip(embeddings) {
             let Some(embedding) = embedding else { continue };
-            let ids = (chunk.id.as_str(), document.id.as_str());
-            self.insert(ids, document.content_hash, &document.metadata, embedding)?;
+            let (version, metadata) = (document.content_hash, &document.metadata);
+            self.insert(&chunk.id, &document.id, version, metadata, embedding)?;
         }
         Ok(())
     }

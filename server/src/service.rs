@@ -26,7 +26,7 @@ pub(crate) use ingest::MAX_PART_BYTES;
 
 use crate::components::Components;
 use crate::convert;
-use crate::ingest::Ingestor;
+use crate::ingest::{Ingestor, Patience};
 use crate::pipeline::Pipeline;
 use crate::status::Problem;
 use admission::{Admission, Permit};
@@ -66,11 +66,15 @@ impl Service {
     /// Must be called within a tokio runtime, as [`Pipeline::new`].
     pub fn new(components: &Components) -> Self {
         // As many as the engine's queue holds, so that what is admitted here never finds it full.
-        let max_answers = components.config.limits.max_queue;
+        let limits = &components.config.limits;
+        let max_answers = limits.max_queue;
+        let patience = Patience {
+            chunk: limits.max_engine_wait,
+            document: limits.max_document_time,
+        };
         let shared = Shared {
             pipeline: Pipeline::new(components),
-            ingestor: Ingestor::new(components)
-                .waiting_at_most(components.config.limits.max_engine_wait),
+            ingestor: Ingestor::new(components).with_patience(patience),
             components: components.clone(),
             answers: Admission::new(max_answers),
             ingests: Admission::new(MAX_INGEST_STREAMS),
@@ -148,7 +152,8 @@ impl Service {
     /// ended, also when the caller has gone or the deadline has passed.
     async fn short_call<T: Send + 'static, E: Into<Problem> + Send + 'static>(
         &self,
-        (metadata, door): (&MetadataMap, &Admission),
+        metadata: &MetadataMap,
+        door: &Admission,
         work: impl Future<Output = Result<T, E>> + Send + 'static,
     ) -> Result<T, Status> {
         let permit = self.admit(door)?;
@@ -176,8 +181,7 @@ impl Service {
             let done = spawn_blocking(move || work(service.components())).await;
             done.unwrap_or_else(|panic| Err(Problem::internal(panic)))
         };
-        self.short_call((metadata, &self.shared.reads), reading)
-            .await
+        self.short_call(metadata, &self.shared.reads, reading).await
     }
 }
 
@@ -217,7 +221,7 @@ impl RagService for Service {
         let service = self.clone();
         let searching = async move { service.shared.pipeline.retrieve(query).await };
         let passages = self
-            .short_call((&metadata, &self.shared.reads), searching)
+            .short_call(&metadata, &self.shared.reads, searching)
             .await?;
         let sources = passages.into_iter().map(convert::source).collect();
         let response = v1::RetrieveResponse { sources };
@@ -230,9 +234,11 @@ impl RagService for Service {
         &self,
         request: Request<Streaming<v1::IngestDocumentsRequest>>,
     ) -> Result<Response<v1::IngestDocumentsResponse>, Status> {
-        let _permit = self.admit(&self.shared.ingests)?;
+        let permit = self.admit(&self.shared.ingests)?;
         let limits = &self.components().config.limits;
-        let ingesting = ingest::documents(&self.shared.ingestor, request.into_inner(), limits);
+        // Also after a reset, the place is taken until what was begun on the blocking pool has ended.
+        let ingestor = self.shared.ingestor.holding(Arc::new(permit));
+        let ingesting = ingest::documents(&ingestor, request.into_inner(), limits);
         tokio::select! {
             response = ingesting => response.map(Response::new),
             () = self.shared.stopping.cancelled() => Err(Problem::shutting_down().into()),
@@ -252,7 +258,7 @@ impl RagService for Service {
                 false => Err(Problem::document_not_found(&id)),
             }
         };
-        let deleted = self.short_call((&metadata, &self.shared.deletes), deleting);
+        let deleted = self.short_call(&metadata, &self.shared.deletes, deleting);
         Ok(Response::new(deleted.await?))
     }
 

@@ -1,13 +1,40 @@
 //! Stored KV as the engine reads it: a `LayerSource` over a blob of the store.
 
-use std::sync::Arc;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use ragweave_engine::{HostBuffer, LayerSource, SourceError, Tier};
-use ragweave_store::{BlobReader, Store, StoreError};
+use ragweave_store::{BlobKey, BlobReader, Store, StoreError};
 
 use crate::tier::MemoryTier;
+
+/// A blob that was not read in time is not asked for again for this long: each such read holds a thread.
+const AVOIDED: Duration = Duration::from_secs(300);
+
+/// Blobs that the device did not give in time.
+#[derive(Debug, Default)]
+pub struct Unanswered {
+    since: Mutex<HashMap<BlobKey, Instant>>,
+}
+
+impl Unanswered {
+    /// Whether the blob is better not read now.
+    pub fn contains(&self, key: &BlobKey) -> bool {
+        let mut since = self.lock();
+        since.retain(|_, since| since.elapsed() < AVOIDED);
+        since.contains_key(key)
+    }
+
+    fn add(&self, key: BlobKey) {
+        self.lock().insert(key, Instant::now());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<BlobKey, Instant>> {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Layers of one stored chunk. A block that does not verify puts the blob in quarantine, so that later requests miss it
 /// at once and its replacement is computed. One that the device does not give is a miss for this request only: it may
@@ -16,6 +43,7 @@ pub struct BlobSource {
     store: Arc<Store>,
     reader: BlobReader,
     memory: Option<Arc<MemoryTier>>,
+    unanswered: Option<Arc<Unanswered>>,
     /// Nanoseconds spent on reads that the memory tier has not been told of yet.
     reading_ns: AtomicU64,
 }
@@ -26,6 +54,7 @@ impl BlobSource {
             store,
             reader,
             memory: None,
+            unanswered: None,
             reading_ns: AtomicU64::new(0),
         }
     }
@@ -35,6 +64,14 @@ impl BlobSource {
         memory.touch(&self.reader.key());
         Self {
             memory: Some(memory),
+            ..self
+        }
+    }
+
+    /// The same, noted there when it is not read in time.
+    pub fn noted_in(self, unanswered: Arc<Unanswered>) -> Self {
+        Self {
+            unanswered: Some(unanswered),
             ..self
         }
     }
@@ -78,6 +115,12 @@ impl LayerSource for BlobSource {
         }
     }
 
+    fn overdue(&self) {
+        if let Some(unanswered) = &self.unanswered {
+            unanswered.add(self.reader.key());
+        }
+    }
+
     fn tier(&self) -> Tier {
         Tier::Disk
     }
@@ -101,6 +144,16 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+
+    #[test]
+    fn a_blob_that_did_not_come_is_avoided_and_others_are_not() {
+        let unanswered = Unanswered::default();
+        let (late, other) = (BlobKey([1; 32]), BlobKey([2; 32]));
+        unanswered.add(late);
+        assert!(unanswered.contains(&late) && !unanswered.contains(&other));
+        unanswered.lock().insert(late, Instant::now() - AVOIDED);
+        assert!(!unanswered.contains(&late), "it may have come back");
+    }
 
     #[test]
     fn only_bad_bytes_are_held_against_a_blob() {

@@ -219,6 +219,7 @@ impl From<IngestError> for Problem {
             IngestError::EngineBusy { .. } | IngestError::TooSlow { .. } => {
                 Self::new(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", error)
             }
+            IngestError::ChangedMeanwhile => Self::new(Code::Aborted, "DOCUMENT_CHANGED", error),
             IngestError::ForeignStore => {
                 Self::new(Code::FailedPrecondition, "STORE_READ_ONLY", error)
             }

@@ -80,6 +80,7 @@ struct Prompt {
 /// One block for one thread.
 struct Task {
     prompt_id: u64,
+    begun: Instant,
     index: usize,
     block: BlockRead,
     source: Option<Arc<dyn LayerSource>>,
@@ -248,7 +249,6 @@ impl Shared {
     /// A reader thread's life.
     fn work(&self, thread: usize) {
         while let Some(task) = self.next_task(thread) {
-            let start = Instant::now();
             let source = task.source.as_deref();
             let read = || task.block.run(source, &self.ring);
             let read = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
@@ -257,7 +257,7 @@ impl Shared {
                 })
             });
             let read = read.map_err(|error| task.block.bad(error));
-            self.deliver(thread, &task, read, start.elapsed());
+            self.deliver(thread, &task, read, task.begun.elapsed());
         }
     }
 
@@ -269,7 +269,7 @@ impl Shared {
                 return None;
             }
             if let Some(task) = state.begin() {
-                state.busy[thread] = Some(Instant::now());
+                state.busy[thread] = Some(task.begun);
                 return Some(task);
             }
             let waited = self.work.wait(state);
@@ -322,7 +322,11 @@ impl State {
         let is_overdue = begun.map_or(none_answers, |since| is_stuck(Some(*since), timeout));
         is_overdue.then(|| {
             prompt.give_up();
-            prompt.blocks[index].bad(SourceError {
+            let block = &prompt.blocks[index];
+            if let Some(Some(source)) = prompt.sources.get(block.chunk) {
+                source.overdue();
+            }
+            block.bad(SourceError {
                 message: format!("stored KV did not come within {timeout:?}"),
             })
         })
@@ -367,10 +371,12 @@ impl Prompt {
             return None;
         }
         self.n_begun += 1;
-        self.begun.push(Instant::now());
+        let begun = Instant::now();
+        self.begun.push(begun);
         let block = self.blocks[index].clone();
         Some(Task {
             prompt_id: self.id,
+            begun,
             index,
             source: self.sources.get(block.chunk).cloned().flatten(),
             block,

@@ -58,10 +58,8 @@ impl<B: FusionBackend> Run<B> {
         };
         let stored = Stored::new(loader, (0..n_layers).map(compares_at).collect());
         let (dtype, device) = (decoder.dtype(), decoder.device());
-        let mut cache = ctx.spare.take(capacity).unwrap_or_else(|| {
-            B::memory_cleanup(device); // of a spare cache that was too small
-            KvCache::new(decoder.config(), capacity, dtype, device)
-        });
+        let new = || KvCache::new(decoder.config(), capacity, dtype, device);
+        let mut cache = ctx.spare.take(capacity, device).unwrap_or_else(new);
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
         let candidates = candidates(plan, n_layers);
         let correction = match plan.mode() {

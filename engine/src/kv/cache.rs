@@ -158,10 +158,16 @@ impl<B: FusionBackend> SpareCache<B> {
         Self { kept: None }
     }
 
-    /// The kept cache where it has room for `capacity` tokens. One that is too small is dropped: kept beside its
-    /// larger successor, it would raise the peak of memory by its own size.
-    pub(crate) fn take(&mut self, capacity: usize) -> Option<KvCache<B>> {
-        self.kept.take().filter(|kept| kept.capacity() >= capacity)
+    /// The kept cache where it has room for `capacity` tokens. One that is too small is dropped and its memory given back:
+    /// kept beside its larger successor, it would raise the peak by its own size.
+    pub(crate) fn take(&mut self, capacity: usize, device: &B::Device) -> Option<KvCache<B>> {
+        let kept = self.kept.take()?;
+        if kept.capacity() >= capacity {
+            return Some(kept);
+        }
+        drop(kept);
+        B::memory_cleanup(device);
+        None
     }
 
     /// Takes buffers back, whatever became of the sequence.
@@ -185,7 +191,7 @@ impl<B: FusionBackend> SpareCache<B> {
 
 #[cfg(test)]
 mod tests {
-    use burn_flex::Flex;
+    use burn_flex::{Flex, FlexDevice};
 
     use super::*;
 
@@ -224,9 +230,12 @@ mod tests {
         spare.give(of_capacity(8));
         spare.give(of_capacity(4));
         assert_eq!(spare.capacity(), 8);
-        assert_eq!(spare.take(5).map(|cache| cache.capacity()), Some(8));
+        assert_eq!(
+            spare.take(5, &FlexDevice).map(|cache| cache.capacity()),
+            Some(8)
+        );
         spare.give(of_capacity(8));
-        assert!(spare.take(9).is_none());
+        assert!(spare.take(9, &FlexDevice).is_none());
         assert_eq!(spare.capacity(), 0, "nothing lies beside the larger one");
     }
 

@@ -36,6 +36,9 @@ pub trait LayerSource: Send + Sync {
     /// for later requests; nobody writes to them any more.
     fn keep(&self, _layer: usize, _block: &Arc<HostBuffer>) {}
 
+    /// Tells that a read has taken too long and was given up, though it may still be under way.
+    fn overdue(&self) {}
+
     /// Where [`LayerSource::read_layer`] reads from, for the statistics.
     fn tier(&self) -> Tier;
 

@@ -102,6 +102,10 @@ impl JobQueue {
         self.lock().requests.len()
     }
 
+    pub(super) fn n_background(&self) -> usize {
+        self.lock().background.len()
+    }
+
     /// Every change of the state is a single push, pop or replace, so a poisoned lock is sound.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -70,8 +70,9 @@ fn insert_current(
         }
         match Embedding::from_bytes(&row.vector, embedder.id()) {
             Ok(embedding) => {
-                let ids = (row.chunk_id.as_str(), row.document_id.as_str());
-                let added = index.insert(ids, row.content_hash, &row.metadata, embedding);
+                let (version, metadata) = (row.content_hash, &row.metadata);
+                let (chunk, document) = (&row.chunk_id, &row.document_id);
+                let added = index.insert(chunk, document, version, metadata, embedding);
                 failure = failure.take().or(added.err());
             }
             Err(error) => {

@@ -39,9 +39,17 @@ pub enum IngestError {
          requests run, or with skip_kv", limit.as_secs()
     )]
     EngineBusy { limit: Duration },
-    #[error("not committed within limits.max_document_s ({} s) of its first part; send it again in smaller documents, or \
-         with skip_kv", limit.as_secs())]
+    #[error(
+        "the engine had no time for all of its KV within limits.max_document_s ({} s); send it again in smaller documents, or \
+         with skip_kv", limit.as_secs()
+    )]
     TooSlow { limit: Duration },
+    /// Whose version is the newer one is not ours to say.
+    #[error(
+        "the document was replaced or deleted by another call while this one was computing its KV; send it again if this \
+         version is wanted"
+    )]
+    ChangedMeanwhile,
     #[error("a worker of the ingest panicked: {message}; this is a bug")]
     Panicked { message: String },
 }
@@ -57,10 +65,14 @@ impl IngestError {
             | Self::Retriever(_)
             | Self::Prompt(_)
             | Self::EngineBusy { .. }
-            | Self::TooSlow { .. } => false,
+            | Self::TooSlow { .. }
+            | Self::ChangedMeanwhile => false,
             Self::Engine(error) => !matches!(
                 error,
-                EngineError::PromptTooLong { .. } | EngineError::InvalidRequest { .. }
+                EngineError::PromptTooLong { .. }
+                    | EngineError::InvalidRequest { .. }
+                    | EngineError::DeviceMemory
+                    | EngineError::QueueFull { .. }
             ),
             Self::Store(error) => !matches!(
                 error,

@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use ragweave_engine::{ChunkKv, EngineError};
 use ragweave_store::{BlobKey, ChunkRecord, Document, PendingBlob, Store, StoreError};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{IngestError, Ingestor, blocking, joined};
+use super::{IngestError, Ingestor, Patience, joined};
 use crate::components::Components;
 use crate::notes::notes_of;
 
@@ -36,18 +36,19 @@ impl NewKv {
 
 impl Ingestor {
     /// Computes and writes the KV that the store lacks and `kv` does not hold yet. A chunk is written while the next one
-    /// is computed.
+    /// is computed. The document's time counts from `since` on.
     pub(super) async fn complete(
         &self,
         document: &mut Document,
         kv: &mut NewKv,
+        since: Instant,
     ) -> Result<(), IngestError> {
         let mut writing: Option<JoinHandle<Result<PendingBlob, IngestError>>> = None;
         for chunk in &mut document.chunks {
             if kv.notes.contains_key(&chunk.key) || self.has_blob(chunk.key).await? {
                 self.counters.add(chunk.token_ids.len(), 0);
             } else {
-                let computed = self.compute(chunk).await?;
+                let computed = self.compute(chunk, since).await?;
                 kv.notes.insert(chunk.key, notes_of(&computed));
                 kv.bytes += kv_bytes(&computed);
                 if let Some(previous) = writing.replace(self.write(chunk.key, computed)) {
@@ -65,25 +66,25 @@ impl Ingestor {
     }
 
     /// The KV of a chunk, once the engine has time for it.
-    async fn compute(&self, chunk: &ChunkRecord) -> Result<ChunkKv, IngestError> {
+    async fn compute(&self, chunk: &ChunkRecord, since: Instant) -> Result<ChunkKv, IngestError> {
         let Components { engine, prompt, .. } = &self.components;
         let (prefix, ids) = (prompt.conditioning_prefix(), chunk.token_ids.clone());
         let computing = engine.chunk_kv_among(prefix, chunk.conditioning_ids.clone(), ids);
-        match self.max_engine_wait {
-            Some(limit) => in_time(limit, computing).await,
+        match self.patience {
+            Some(patience) => in_time(patience, since, computing).await,
             None => Ok(computing.await?),
         }
     }
 
     async fn has_blob(&self, key: BlobKey) -> Result<bool, IngestError> {
         let store = Arc::clone(&self.components.store);
-        blocking(move || Ok(store.contains_blob(&key)?)).await
+        self.blocking(move || Ok(store.contains_blob(&key)?)).await
     }
 
     fn write(&self, key: BlobKey, kv: ChunkKv) -> JoinHandle<Result<PendingBlob, IngestError>> {
         let components = self.components.clone();
         let counters = Arc::clone(&self.counters);
-        spawn_blocking(move || {
+        self.begin(move || {
             let blob = components.append_kv(key, &kv)?;
             counters.add(kv.token_ids.len(), kv_bytes(&kv));
             Ok(blob)
@@ -98,11 +99,14 @@ fn kv_bytes(kv: &ChunkKv) -> u64 {
 }
 
 async fn in_time(
-    limit: Duration,
+    Patience { chunk, document }: Patience,
+    since: Instant,
     computing: impl Future<Output = Result<ChunkKv, EngineError>>,
 ) -> Result<ChunkKv, IngestError> {
-    match timeout(limit, computing).await {
+    let left = document.saturating_sub(since.elapsed());
+    match timeout(chunk.min(left), computing).await {
         Ok(kv) => Ok(kv?),
-        Err(_) => Err(IngestError::EngineBusy { limit }),
+        Err(_) if left < chunk => Err(IngestError::TooSlow { limit: document }),
+        Err(_) => Err(IngestError::EngineBusy { limit: chunk }),
     }
 }

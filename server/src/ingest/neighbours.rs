@@ -10,10 +10,10 @@ use std::sync::PoisonError;
 use ragweave_retriever::{Embedding, Filter};
 use ragweave_store::{ChunkRecord, Document};
 
-use super::{IngestError, prepare};
+use super::{IngestError, Prepared, prepare};
 use crate::components::Components;
 use crate::config::MAX_NEIGHBOURS;
-use crate::search_index::{Hit, Version};
+use crate::search_index::Hit;
 
 /// A document that is in the store without the neighbours its chunks should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,19 +49,18 @@ pub(super) fn is_of_content(document: &Document, content: &[u8; 32]) -> bool {
     (0..=MAX_NEIGHBOURS).any(|n| document.content_hash == conditioned_hash(content, n))
 }
 
-/// The stored document with neighbours for every chunk, and the version it is made from; `None` if it has been removed or
-/// replaced since.
+/// The stored document with neighbours for every chunk; `None` if it has been removed or replaced since.
 pub(super) fn with_neighbours(
     components: &Components,
     waiting: &Unconditioned,
-) -> Result<Option<(Document, Version)>, IngestError> {
+) -> Result<Option<Prepared>, IngestError> {
     let Some(mut document) = components.store.document(&waiting.document_id)? else {
         return Ok(None);
     };
     if !is_of_content(&document, &waiting.content) {
         return Ok(None);
     }
-    let version = document.content_hash;
+    let seen = Some(document.content_hash);
     document.content_hash = conditioned_hash(&waiting.content, components.config.ingest.neighbours);
     for chunk in &mut document.chunks {
         let similar = match vector_of(components, chunk, &document.text)? {
@@ -71,7 +70,11 @@ pub(super) fn with_neighbours(
         let conditioning_ids = neighbour_ids(components, chunk, &similar)?;
         place(components, chunk, conditioning_ids);
     }
-    Ok(Some((document, version)))
+    Ok(Some(Prepared {
+        document,
+        embeddings: None,
+        seen,
+    }))
 }
 
 /// The chunk's vector; `None` for one without a word. It is made again where the stored one is another embedder's.

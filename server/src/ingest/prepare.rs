@@ -120,7 +120,8 @@ pub(super) fn prepare(
     };
     Ok(Prepared {
         document,
-        embeddings,
+        embeddings: Some(embeddings),
+        seen: earlier.map(|earlier| earlier.content_hash),
     })
 }
 

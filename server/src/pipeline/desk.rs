@@ -365,9 +365,13 @@ impl Desk {
 /// logged.
 fn open_source(components: &Components, passage: &Passage) -> Option<Box<dyn LayerSource>> {
     let (store, memory) = (&components.store, &components.memory);
+    if components.unanswered.contains(&passage.key) {
+        return None;
+    }
     match store.open_blob(&passage.key, &passage.token_ids) {
         Ok(reader) => {
             let source = BlobSource::new(Arc::clone(store), reader?);
+            let source = source.noted_in(Arc::clone(&components.unanswered));
             Some(Box::new(source.behind(Arc::clone(memory))))
         }
         Err(error) => {

@@ -1,10 +1,10 @@
 //! IngestDocuments: headers and text parts of a stream become documents, one at a time in memory.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::ingest_documents_request::Part;
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Code, Status, Streaming};
 
@@ -65,9 +65,10 @@ pub(super) async fn documents(
         };
         match message.part {
             Some(Part::Header(header)) => {
-                if let Some(complete) = arriving.replace(Arriving::new(header)) {
+                if let Some(complete) = arriving.take() {
                     call.ingest(complete).await?;
                 }
+                arriving = Some(Arriving::new(header));
             }
             Some(Part::Text(text)) => match &mut arriving {
                 Some(document) => document.take(&text, limits.max_document_bytes),
@@ -139,13 +140,12 @@ impl Call<'_> {
     }
 
     async fn ingest(&mut self, arrived: Arriving) -> Result<(), Problem> {
-        let (document_id, since) = (arrived.id().to_owned(), arrived.since());
+        let document_id = arrived.id().to_owned();
         let (document, options) = match arrived.complete(self.limits.max_document_bytes) {
             Ok(complete) => complete,
             Err(problem) => return self.failures.add(document_id, problem),
         };
-        let ingesting = self.ingestor.ingest(document, &options);
-        match self.in_time(since, ingesting).await {
+        match self.ingestor.ingest(document, &options).await {
             Ok(outcome) => {
                 count(&outcome, &mut self.response);
                 self.waiting.extend(outcome.unconditioned);
@@ -158,22 +158,10 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// What `work` on a document gives, if that is within the time one document may take.
-    async fn in_time<T>(
-        &self,
-        since: Instant,
-        work: impl Future<Output = Result<T, IngestError>>,
-    ) -> Result<T, IngestError> {
-        let limit = self.limits.max_document_time;
-        let done = timeout_at((since + limit).into(), work).await;
-        done.unwrap_or(Err(IngestError::TooSlow { limit }))
-    }
-
     /// Gives the documents that wait for them their neighbours, and the KV after those.
     async fn condition(&mut self) -> Result<(), Problem> {
         for waiting in std::mem::take(&mut self.waiting) {
-            let conditioning = self.ingestor.condition(&waiting);
-            match self.in_time(Instant::now(), conditioning).await {
+            match self.ingestor.condition(&waiting).await {
                 Ok(outcome) => self.response.kv_bytes += outcome.map_or(0, |done| done.kv_bytes),
                 Err(error) => self.fail(waiting.document_id().to_owned(), error)?,
             }

@@ -1,37 +1,92 @@
 //! One slow part does not hold the others, and what happens between two steps of a change is seen by nobody.
 
-use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use ragweave_engine::{
+    ChunkState, FuseRequest, FusionPlan, HostBuffer, LayerSource, Mode, PromptSegments,
+    SamplingParams, SourceError, Tier,
+};
 use ragweave_proto::v1;
 use ragweave_retriever::Filter;
+use ragweave_server::client::document_parts;
 use ragweave_server::ingest::{IngestError, IngestOptions, IngestOutcome, Ingestor};
 use ragweave_server::pipeline::{Context, Query, Search};
 use tokio::task::JoinHandle;
-use tonic::{Code, Status, Streaming};
+use tonic::{Code, Status};
 
 use crate::site::{FOX, NETS, SWORD, Site, document, hold_index, question};
 
-/// More tokens than any test waits for: the engine is busy, and KV for the store waits.
-const ENDLESS: u32 = 3500;
 const WITH_KV: IngestOptions = IngestOptions { no_kv: false };
 const WITHOUT_KV: IngestOptions = IngestOptions { no_kv: true };
 
-/// A server whose answers may be long, with [`FOX`] in its corpus.
+/// A server with [`FOX`] in its corpus, whose engine waits for stored KV as long as a test wants.
 async fn site(settings: &[&str]) -> Site {
-    let long = ["limits.max_output_tokens=4000"];
-    let settings: Vec<&str> = long.iter().chain(settings).copied().collect();
+    let patient = ["store.read_timeout_s=3600"];
+    let settings: Vec<&str> = patient.iter().chain(settings).copied().collect();
     let mut site = Site::empty(&settings).await;
     site.ingest(&[("fox", FOX)], false).await;
     site
 }
 
-/// Keeps the engine busy until the stream is dropped.
-async fn occupy(site: &mut Site) -> Streaming<v1::GenerateResponse> {
-    let endless = question("Where does the fox live?", ENDLESS);
-    let mut stream = site.client.generate(endless).await.unwrap().into_inner();
-    stream.message().await.unwrap().unwrap(); // its first event: it runs
-    stream
+/// Stored KV that comes when the test says so.
+struct Gate {
+    reached: Sender<()>,
+    open: Mutex<Receiver<()>>,
+}
+
+impl LayerSource for Gate {
+    fn read_layer(&self, _: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
+        let _ = self.reached.send(()); // only the first is listened to
+        let _ = self.open.lock().unwrap().recv(); // an error: it is open for good
+        into.bytes_mut().fill(0);
+        Ok(())
+    }
+
+    fn tier(&self) -> Tier {
+        Tier::Memory
+    }
+}
+
+/// Keeps the engine busy until the sender is dropped: KV for the store waits.
+async fn occupy(site: &Site) -> Sender<()> {
+    let engine = site.service.components().engine.clone();
+    let ((busy, open), (reached, is_reached)) = (channel(), channel());
+    let segments = PromptSegments {
+        prefix: vec![1],
+        chunks: vec![vec![2, 3]],
+        question: vec![4],
+    };
+    let states = vec![ChunkState::Hit { exact: false }];
+    let plan = FusionPlan::new(segments, states, Mode::Reuse, engine.model()).unwrap();
+    let gate = Gate {
+        reached,
+        open: Mutex::new(open),
+    };
+    let request = FuseRequest {
+        plan,
+        sources: vec![Some(Box::new(gate))],
+        sampling: SamplingParams::greedy(1),
+        deadline: None,
+    };
+    let waiting = engine.clone();
+    tokio::spawn(async move { waiting.fuse(request).await });
+    tokio::task::spawn_blocking(move || is_reached.recv())
+        .await
+        .unwrap()
+        .unwrap();
+    while engine.queue_depth() > 0 {
+        tokio::task::yield_now().await; // reading begins in the queue
+    }
+    busy
+}
+
+/// Waits until something waits for the engine that is no request.
+async fn background(site: &Site) {
+    while site.service.components().engine.background_depth() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 type Ingesting = JoinHandle<Result<IngestOutcome, IngestError>>;
@@ -41,7 +96,7 @@ async fn waiting_ingest(site: &Site, id: &str, text: &str) -> (Arc<Ingestor>, In
     let ingestor = Arc::new(Ingestor::new(site.service.components()));
     let (worker, source) = (Arc::clone(&ingestor), document(id, text));
     let ingesting = tokio::spawn(async move { worker.ingest(source, &WITH_KV).await });
-    tokio::time::sleep(Duration::from_millis(50)).await; // past its first look
+    background(site).await;
     (ingestor, ingesting)
 }
 
@@ -69,13 +124,12 @@ async fn retrieve(site: &mut Site) -> Result<usize, Status> {
 #[tokio::test(flavor = "multi_thread")]
 async fn deletes_and_other_ingests_do_not_wait_for_kv() {
     let mut site = site(&[]).await;
-    let busy = occupy(&mut site).await;
+    let busy = occupy(&site).await;
     let mut client = site.client.clone();
-    let parts = ragweave_server::client::document_parts(document("nets", NETS), false);
-    let parts: Vec<_> = parts.collect();
+    let parts: Vec<_> = document_parts(document("nets", NETS), false).collect();
     let ingesting =
         tokio::spawn(async move { client.ingest_documents(tokio_stream::iter(parts)).await });
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    background(&site).await;
 
     let added = site.ingest(&[("sword", SWORD)], true).await;
     assert_eq!(added.added, 1);
@@ -91,7 +145,7 @@ async fn deletes_and_other_ingests_do_not_wait_for_kv() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wait_for_the_engine_ends_and_fails_one_document_only() {
     let mut site = site(&["limits.max_engine_wait_s=1"]).await;
-    let _busy = occupy(&mut site).await;
+    let _busy = occupy(&site).await;
     let response = site.ingest(&[("nets", NETS)], false).await;
     assert_eq!((response.added, response.failures.len()), (0, 1));
     let failure = &response.failures[0];
@@ -102,15 +156,60 @@ async fn a_wait_for_the_engine_ends_and_fails_one_document_only() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_document_has_a_deadline_of_its_own() {
+async fn a_document_has_a_deadline_of_its_own_and_its_neighbours_go_in() {
     let mut site = site(&["limits.max_document_s=1"]).await;
-    let busy = occupy(&mut site).await;
-    let response = site.ingest(&[("nets", NETS)], false).await;
+    let busy = occupy(&site).await;
+    let slow = document_parts(document("nets", NETS), false);
+    let quick = ["sword", "bridge"].map(|id| document_parts(document(id, SWORD), true));
+    let response = site.send(slow.chain(quick.into_iter().flatten()).collect());
+    let response = response.await.unwrap();
+    assert_eq!((response.added, response.failures.len()), (2, 1));
+    assert_eq!(response.failures[0].document_id, "nets");
     assert_eq!(response.failures[0].reason, "DEADLINE_EXCEEDED");
     assert!(response.failures[0].message.contains("max_document_s"));
     drop(busy);
     let response = site.ingest(&[("nets", NETS)], false).await;
     assert_eq!((response.added, response.failures.len()), (1, 0));
+}
+
+/// What another call has acknowledged in the meantime stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ingest_does_not_undo_what_changed_while_its_kv_was_computed() {
+    for deleted in [false, true] {
+        let mut site = site(&[]).await;
+        let busy = occupy(&site).await;
+        let (ingestor, ingesting) = waiting_ingest(&site, "fox", NETS).await;
+        if deleted {
+            delete(&mut site, "fox").await.unwrap();
+        } else {
+            let newer = document("fox", SWORD);
+            ingestor.ingest(newer, &WITHOUT_KV).await.unwrap();
+        }
+        drop(busy);
+        let error = ingesting.await.unwrap().unwrap_err();
+        assert!(matches!(error, IngestError::ChangedMeanwhile), "{error}");
+        let expected = (!deleted).then(|| SWORD.to_owned());
+        assert_eq!(stored_text(&site, "fox"), expected);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_calls_that_bring_the_same_document_both_succeed() {
+    let site = site(&[]).await;
+    let busy = occupy(&site).await;
+    let (ingestor, first) = waiting_ingest(&site, "nets", NETS).await;
+    let second = tokio::spawn({
+        let source = document("nets", NETS);
+        async move { ingestor.ingest(source, &WITH_KV).await }
+    });
+    while site.service.components().engine.background_depth() < 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(busy);
+    for ingesting in [first, second] {
+        ingesting.await.unwrap().unwrap();
+    }
+    assert_eq!(stored_text(&site, "nets").as_deref(), Some(NETS));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,10 +236,15 @@ async fn calls_that_wait_for_a_lock_end_at_their_deadline_and_leave_others_room(
         ));
     }
     index.release();
-    // What was late is done all the same, once.
-    while stored_text(&site, "fox").is_some() {
+    // What was late is done all the same: the index does not show it any more either.
+    let found = |site: &Site| site.service.components().index.read().unwrap().len();
+    for _ in 0..2000 {
+        if found(&site) == 0 {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+    assert_eq!(found(&site), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,7 +314,7 @@ async fn a_document_has_all_its_kv_although_it_shared_some_with_one_that_was_del
     let mut site = site(&["ingest.chunk_tokens=40"]).await;
     let shared = stored_chunk_texts(&site, "fox").join("\n\n");
     let text = format!("{shared}\n\n{NETS} {SWORD}");
-    let busy = occupy(&mut site).await;
+    let busy = occupy(&site).await;
     let (_, ingesting) = waiting_ingest(&site, "both", &text).await;
     delete(&mut site, "fox").await.unwrap();
     drop(busy);
@@ -235,14 +339,14 @@ fn stored_chunk_texts(site: &Site, id: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_while_kv_was_computed_is_not_undone() {
     for deleted in [false, true] {
-        let mut site = site(&["ingest.neighbours=1"]).await;
+        let site = site(&["ingest.neighbours=1"]).await;
         let ingestor = Arc::new(Ingestor::new(site.service.components()));
         let outcome = ingestor.ingest(document("nets", NETS), &WITH_KV).await;
         let waiting = outcome.unwrap().unconditioned.unwrap();
-        let busy = occupy(&mut site).await;
+        let busy = occupy(&site).await;
         let worker = Arc::clone(&ingestor);
         let conditioning = tokio::spawn(async move { worker.condition(&waiting).await });
-        tokio::time::sleep(Duration::from_millis(50)).await; // it waits for the engine
+        background(&site).await;
         if deleted {
             assert!(ingestor.delete("nets").await.unwrap());
         } else {
@@ -266,11 +370,13 @@ async fn a_document_whose_call_is_reset_is_not_ingested() {
         let mut client = site.client.clone();
         let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
         let call = tokio::spawn(async move { client.ingest_documents(stream).await });
-        for part in ragweave_server::client::document_parts(document("half", NETS), true) {
+        for part in document_parts(document("half", NETS), true) {
             parts.send(part).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(5)).await; // the server has them
         call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        tokio::time::sleep(Duration::from_millis(5)).await; // the reset is out before its stream ends
         drop(parts);
     }
     tokio::time::sleep(Duration::from_millis(200)).await;

@@ -146,10 +146,6 @@ fn making_room_for_a_correction_leaves_the_others_where_they_are() {
     assert!(!filter.corrections.contains_key(&key(0)), "the oldest went");
     let after = filter.correction(&last);
     assert!(after > before * 1.01, "{after} {before}");
-    // Both were used alike, so both have moved alike.
-    let other = filter.correction(&keys[1..]);
-    assert!(
-        (after / before / other - 1.0).abs() < 0.02,
-        "{after} {other}"
-    );
+    let new = filter.correction(&keys[1..]);
+    assert!(new > 1.03, "the new one has moved too: {new}");
 }

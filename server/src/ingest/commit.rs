@@ -1,0 +1,146 @@
+//! The end of an ingest: complete the KV, then commit and index in turn with all other changes.
+//!
+//! What was looked at before the KV was computed may have changed since: the document, or KV that it shares with another
+//! one. Both are checked again under the lock that the commit takes.
+
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+use std::time::Instant;
+
+use super::kv::NewKv;
+use super::{Change, IngestError, Ingestor, Prepared};
+use crate::components::Components;
+use crate::search_index::SearchIndex;
+
+/// Times the KV of a document is completed because other documents, whose chunks it shares, were removed meanwhile. After
+/// that it is committed as it is: a chunk without KV is computed when it is used.
+const MAX_COMPLETIONS: usize = 3;
+
+/// What came of a document that was to be committed.
+pub(super) struct Committed {
+    pub(super) change: Change,
+    /// `None` where another call has committed the very same meanwhile.
+    pub(super) seq: Option<u64>,
+    pub(super) kv_bytes: u64,
+}
+
+/// What one attempt to commit comes to.
+enum Attempt {
+    Done {
+        change: Change,
+        seq: Option<u64>,
+    },
+    /// KV that was in the store when it was looked for is not there any more.
+    Incomplete(Prepared, NewKv),
+}
+
+impl Ingestor {
+    /// Computes the KV that is missing, unless it is left to the first use (`no_kv`), and commits.
+    pub(super) async fn finish(
+        &self,
+        mut prepared: Prepared,
+        no_kv: bool,
+    ) -> Result<Committed, IngestError> {
+        let since = Instant::now();
+        let mut kv = NewKv::default();
+        let mut completions = if no_kv { 0 } else { MAX_COMPLETIONS };
+        loop {
+            if completions > 0 {
+                let document = &mut prepared.document;
+                self.complete(document, &mut kv, since).await?;
+            }
+            completions = completions.saturating_sub(1);
+            let kv_bytes = kv.bytes;
+            match self.commit(prepared, kv, completions > 0).await? {
+                Attempt::Done { change, seq } => {
+                    return Ok(Committed {
+                        change,
+                        seq,
+                        kv_bytes,
+                    });
+                }
+                Attempt::Incomplete(again, rest) => (prepared, kv) = (again, rest),
+            }
+        }
+    }
+
+    /// Commits the document in place of the version that was seen, then shows it in the index. Where all KV
+    /// `must_be_there`, nothing is committed as long as some is missing.
+    async fn commit(
+        &self,
+        prepared: Prepared,
+        kv: NewKv,
+        must_be_there: bool,
+    ) -> Result<Attempt, IngestError> {
+        self.in_turn(move |components| {
+            let (store, document) = (&components.store, &prepared.document);
+            let stored = store.content_hash(&document.id)?;
+            if stored != prepared.seen {
+                let is_the_same = stored == Some(document.content_hash);
+                return is_the_same
+                    .then_some(UNCHANGED)
+                    .ok_or(IngestError::ChangedMeanwhile);
+            }
+            if must_be_there && !kv.completes(store, document)? {
+                return Ok(Attempt::Incomplete(prepared, kv));
+            }
+            let change = stored.map_or(Change::Added, |_| Change::Replaced);
+            let seq = Some(store.commit_document(document, kv.blobs)?);
+            show(components, prepared)?;
+            Ok(Attempt::Done { change, seq })
+        })
+        .await
+    }
+
+    /// Removes a document from the store, then from the index; `false` when there is none of this id.
+    pub(super) async fn remove(&self, id: String) -> Result<bool, IngestError> {
+        self.in_turn(move |components| {
+            let was_there = components.store.remove_document(&id)?;
+            write_index(components).remove(&id);
+            Ok(was_there)
+        })
+        .await
+    }
+
+    /// Changes store and index where blocking is allowed, after the changes that came before. It is finished although
+    /// the caller may have gone.
+    async fn in_turn<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Components) -> Result<T, IngestError> + Send + 'static,
+    ) -> Result<T, IngestError> {
+        let (components, turn) = (self.components.clone(), Arc::clone(&self.turn));
+        self.blocking(move || {
+            let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&components)
+        })
+        .await
+    }
+}
+
+const UNCHANGED: Attempt = Attempt::Done {
+    change: Change::Unchanged,
+    seq: None,
+};
+
+/// Shows a committed document in the index: whole, or where that fails not at all.
+fn show(components: &Components, prepared: Prepared) -> Result<(), IngestError> {
+    let Prepared {
+        document,
+        embeddings,
+        ..
+    } = prepared;
+    let mut index = write_index(components);
+    let Some(embeddings) = embeddings else {
+        index.set_version(&document.id, document.content_hash);
+        return Ok(());
+    };
+    let shown = index.replace(&document, embeddings);
+    if shown.is_err() {
+        index.remove(&document.id);
+    }
+    Ok(shown?)
+}
+
+fn write_index(components: &Components) -> RwLockWriteGuard<'_, SearchIndex> {
+    let index = components.index.write();
+    index.unwrap_or_else(PoisonError::into_inner)
+}
