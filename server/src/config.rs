@@ -36,6 +36,7 @@ pub use selection::{BadSelection, Selection, Settings};
 use crate::device::Device;
 use crate::error::ServerError;
 use layers::Layer;
+pub(crate) use limits::MIN_MESSAGE_BYTES;
 use origins::Origins;
 
 /// The compiled-in defaults, documented line by line.

@@ -3,7 +3,7 @@
 use super::Limits;
 
 /// A message must hold a document's id twice and what stands beside it.
-const MIN_MESSAGE_BYTES: usize = 4096;
+pub(crate) const MIN_MESSAGE_BYTES: usize = 4096;
 /// What the length of a gRPC message is written in.
 const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
 /// What the store keeps in one value.
