@@ -16,6 +16,7 @@ mod address;
 
 pub use address::server_url;
 
+use crate::config::MIN_MESSAGE_BYTES;
 use crate::service::MAX_PART_BYTES;
 
 /// Where `ragweave serve` listens unless told otherwise.
@@ -27,6 +28,8 @@ const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
 const SERVER_MESSAGE_BYTES: usize = 4 << 20;
 /// Tag and length of a text part in its message.
 const PART_FRAME_BYTES: usize = 16;
+/// Longest character in UTF-8: a part holds one, whatever the server says of its limit.
+const MIN_PART_BYTES: usize = 4;
 
 /// Why a call gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -146,7 +149,7 @@ impl Client {
         Ok(self.service.get_stats(request).await?.into_inner())
     }
 
-    /// Largest message in bytes that the server takes.
+    /// Largest message in bytes that the server takes, at least what any server takes.
     ///
     /// # Errors
     /// `Refused`.
@@ -157,10 +160,7 @@ impl Client {
             .server
             .unwrap_or_default()
             .max_message_bytes;
-        Ok(match usize::try_from(said) {
-            Ok(0) | Err(_) => SERVER_MESSAGE_BYTES,
-            Ok(bytes) => bytes,
-        })
+        Ok(message_limit(said))
     }
 
     /// Sends documents; [`document_parts`] cuts them.
@@ -172,6 +172,14 @@ impl Client {
         parts: impl Stream<Item = v1::IngestDocumentsRequest> + Send + 'static,
     ) -> Result<v1::IngestDocumentsResponse, ClientError> {
         Ok(self.service.ingest_documents(parts).await?.into_inner())
+    }
+}
+
+/// What a server's word on its largest message comes to.
+fn message_limit(said: u64) -> usize {
+    match usize::try_from(said) {
+        Ok(0) | Err(_) => SERVER_MESSAGE_BYTES,
+        Ok(bytes) => bytes.max(MIN_MESSAGE_BYTES),
     }
 }
 
@@ -201,12 +209,15 @@ pub fn parts_within(
         skip_kv: Some(skip_kv),
     };
     let part_bytes = max_message_bytes.saturating_sub(PART_FRAME_BYTES);
-    let texts = cut(document.text, part_bytes.min(MAX_PART_BYTES));
+    let texts = cut(
+        document.text,
+        part_bytes.clamp(MIN_PART_BYTES, MAX_PART_BYTES),
+    );
     let parts = std::iter::once(Part::Header(header)).chain(texts.into_iter().map(Part::Text));
     parts.map(|part| v1::IngestDocumentsRequest { part: Some(part) })
 }
 
-/// Cuts between characters, into pieces of at most so many bytes.
+/// Cuts between characters, into pieces of at most so many bytes, which any character fits.
 fn cut(mut text: String, part_bytes: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     while text.len() > part_bytes {
@@ -253,6 +264,28 @@ mod tests {
         assert_eq!(pieces.concat(), format!("x{text}"));
         assert_eq!(cut(String::new(), 4), [""]);
         assert_eq!(cut("xéé".to_owned(), 4), ["xé", "é"]);
+    }
+
+    #[test]
+    fn no_limit_of_a_server_keeps_text_from_being_cut() {
+        let text = "x\u{1f98a}é";
+        for limit in 0..24 {
+            let document = SourceDocument {
+                id: "a".to_owned(),
+                text: text.to_owned(),
+                metadata: [].into(),
+                format: DocumentFormat::Text,
+            };
+            let parts = parts_within(document, true, limit);
+            let texts = parts.filter_map(|message| match message.part {
+                Some(Part::Text(text)) => Some(text),
+                _ => None,
+            });
+            assert_eq!(texts.collect::<String>(), text);
+        }
+        assert_eq!(message_limit(0), SERVER_MESSAGE_BYTES);
+        assert_eq!(message_limit(17), MIN_MESSAGE_BYTES);
+        assert_eq!(message_limit(1 << 20), 1 << 20);
     }
 
     #[tokio::test]
