@@ -6,25 +6,30 @@ use super::{AnswerError, Passage};
 const ENTRY_BYTES: usize = 18;
 const FIELDS_BYTES: usize = 80;
 
-/// Keeps sources within `limit` bytes. Of dropped passages, text and metadata go first: they are not in the prompt.
+/// Keeps sources within `limit` bytes. Dropped passages give way, since they are not in the prompt: first the text and
+/// metadata of all, then those that came last in the search.
 ///
 /// # Errors
 /// [`AnswerError::SourcesTooLarge`] where the passages of the prompt alone are too large.
 pub(super) fn fit(
     passages: &[Passage],
-    dropped: &mut [Passage],
+    dropped: &mut Vec<Passage>,
     limit: usize,
 ) -> Result<(), AnswerError> {
-    if size(passages) + size(dropped) <= limit {
+    let bytes = size(passages);
+    if bytes > limit {
+        return Err(AnswerError::SourcesTooLarge { bytes, limit });
+    }
+    let room = limit - bytes;
+    if size(dropped) <= room {
         return Ok(());
     }
     for passage in &mut *dropped {
         passage.text.clear();
         passage.metadata.clear();
     }
-    let bytes = size(passages) + size(dropped);
-    if bytes > limit {
-        return Err(AnswerError::SourcesTooLarge { bytes, limit });
+    while size(dropped) > room {
+        dropped.pop();
     }
     Ok(())
 }
@@ -84,7 +89,7 @@ mod tests {
     #[test]
     fn dropped_passages_give_way_first() {
         let kept = [passage(100, 1, 1000)];
-        let mut dropped = [passage(100, 1, 1000)];
+        let mut dropped = vec![passage(100, 1, 1000)];
         fit(&kept, &mut dropped, 4000).unwrap();
         assert!(!dropped[0].text.is_empty());
         fit(&kept, &mut dropped, 2000).unwrap();
@@ -95,5 +100,22 @@ mod tests {
             refused,
             AnswerError::SourcesTooLarge { limit: 1000, .. }
         ));
+    }
+
+    #[test]
+    fn dropped_passages_never_cost_the_answer() {
+        let kept = [passage(100, 1, 1000)];
+        let id_only = size(&[passage(0, 0, 0)]);
+        for (n_left, spare) in [(0, 0), (0, id_only - 1), (1, id_only), (2, 3 * id_only - 1)] {
+            let named = |i: usize| Passage {
+                chunk_id: format!("{i:0110}"),
+                ..passage(100, 1, 1000)
+            };
+            let mut dropped: Vec<_> = (0..5).map(named).collect();
+            fit(&kept, &mut dropped, size(&kept) + spare).unwrap();
+            let left = dropped.iter().map(|passage| passage.chunk_id.clone());
+            let best: Vec<_> = (0..n_left).map(|i| named(i).chunk_id).collect();
+            assert_eq!(left.collect::<Vec<_>>(), best);
+        }
     }
 }
