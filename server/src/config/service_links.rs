@@ -8,7 +8,7 @@
 /// GRPC_SERVICE_HOST  GRPC_SERVICE_PORT  GRPC_SERVICE_PORT_API    Kubernetes
 /// GRPC_PORT=tcp://10.0.0.1:50051                                 Kubernetes, Docker links
 /// GRPC_PORT_50051_TCP  GRPC_PORT_50051_TCP_{ADDR,PORT,PROTO}     Kubernetes, Docker links
-/// GRPC_NAME=/app/ragweave-grpc  GRPC_ENV_...                     Docker links
+/// GRPC_NAME=/app/ragweave-grpc  GRPC_ENV_...                     Docker links: /container/alias
 /// ```
 /// A service that is called just `ragweave` has the same without `GRPC_`.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
@@ -22,7 +22,7 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
             true
         }
         [.., "PORT"] if is_socket_url(value) => true,
-        [.., "NAME"] if value.starts_with('/') => true,
+        [.., "NAME"] if is_link(name, value) => true,
         _ => has_inside(&words, &["SERVICE", "PORT"]) || has_inside(&words, &["ENV"]),
     }
 }
@@ -38,6 +38,17 @@ fn is_protocol(word: &str) -> bool {
 fn is_socket_url(value: &str) -> bool {
     let schemes = ["tcp://", "udp://", "sctp://"];
     schemes.iter().any(|scheme| value.starts_with(scheme))
+}
+
+/// Whether the value is a container and the alias that Docker made the variable's own name from.
+fn is_link(name: &str, value: &str) -> bool {
+    let path = value
+        .strip_prefix('/')
+        .and_then(|path| path.split_once('/'));
+    path.is_some_and(|(container, alias)| {
+        let alias = alias.to_uppercase().replace('-', "_");
+        !container.is_empty() && format!("{alias}_NAME") == format!("RAGWEAVE_{name}")
+    })
 }
 
 /// Whether `part` is among the words with at least one more after it.
@@ -66,12 +77,23 @@ mod tests {
                 ("PORT_50051_TCP_PORT", "50051"),
                 ("PORT_50051_TCP_ADDR", "10.0.0.1"),
                 ("PORT_53_UDP_ADDR", "10.0.0.1"),
-                ("NAME", "/web/ragweave"),
                 ("ENV_RUST_LOG", "info"),
             ] {
                 let name = format!("{service}{suffix}");
                 assert!(is_service_link(&name, value), "{name}={value}");
             }
+        }
+    }
+
+    #[test]
+    fn docker_names_a_link_after_its_alias() {
+        for (name, value) in [
+            ("NAME", "/web/ragweave"),
+            ("GRPC_NAME", "/app/ragweave-grpc"),
+            ("GRPC_NAME", "/my_app.1/RagWeave_grpc"),
+            ("LIMITS_MAX_NAME", "/web/ragweave-limits-max"),
+        ] {
+            assert!(is_service_link(name, value), "{name}={value}");
         }
     }
 
@@ -86,6 +108,13 @@ mod tests {
             ("PORT_X_TCP", "1"),
             ("PORT_50051_HTTP", "1"),
             ("MODEL_NAME", "llama"),
+            ("MODEL_NAME", "/models/x"),
+            ("MODEL_NAME", "/models/ragweave/model"),
+            ("MODEL_NAME", "/ragweave-model"),
+            ("MODEL_NAME", "//ragweave-model"),
+            ("DATA_NAME", "/data"),
+            ("DATA_NAME", "/data/"),
+            ("NAME", "/web/ragweave-grpc"),
             ("ENV", "production"),
             ("ENVIRONMENT_NAME", "production"),
             ("HOST", "10.0.0.1"),
