@@ -1,4 +1,4 @@
-//! Names of files as text that can be printed, kept in JSON, and told apart.
+//! Names of files, and other text from outside, as text that can be printed, kept in JSON, and told apart.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
@@ -8,6 +8,13 @@ use std::path::Path;
 /// backslash as `\\`, so that two paths never print alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a Path);
+
+impl<'a> Printable<'a> {
+    /// The same of a text that is no path: a key, an id, a message from elsewhere.
+    pub fn text(text: &'a str) -> Self {
+        Self(Path::new(text))
+    }
+}
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -38,7 +45,7 @@ fn write_char(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
-        '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
     )
 }
 
@@ -64,8 +71,27 @@ mod tests {
 
     #[test]
     fn two_paths_never_print_alike() {
-        let names: [&[u8]; 6] = [b"\xe9", b"\\xe9", b"\n", b"\\n", "é".as_bytes(), b"\xc3"];
+        let names: [&[u8]; 10] = [
+            b"\xe9",
+            b"\\xe9",
+            b"\n",
+            b"\\n",
+            "é".as_bytes(),
+            b"\xc3",
+            "\u{200b}".as_bytes(),
+            b"\\u{200b}",
+            b"",
+            "\u{61c}".as_bytes(),
+        ];
         let printed: std::collections::BTreeSet<_> = names.map(printed).into();
         assert_eq!(printed.len(), names.len());
+    }
+
+    #[test]
+    fn no_invisible_character_is_printed() {
+        for c in ('\0'..=char::MAX).filter(|&c| c.is_control() || is_invisible(c)) {
+            assert!(Printable::text(&c.to_string()).to_string().is_ascii());
+        }
+        assert_eq!(Printable::text("a\u{200b}\\").to_string(), "a\\u{200b}\\\\");
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use prost::Message as _;
 use ragweave_proto::v1;
-use ragweave_retriever::SourceDocument;
+use ragweave_retriever::{Printable, SourceDocument};
 use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -72,15 +72,19 @@ async fn send_all(
         );
         let response = response?;
         for failure in &response.failures {
-            eprintln!(
-                "failed: {}: {} [{}]",
-                failure.document_id, failure.message, failure.reason
-            );
+            eprintln!("failed: {}", told(failure));
         }
         add(totals, response);
         sent?;
     }
     Ok(())
+}
+
+/// A failure on one line of a terminal, whatever the server put into it.
+fn told(failure: &v1::IngestFailure) -> String {
+    let [id, message, reason] =
+        [&failure.document_id, &failure.message, &failure.reason].map(|text| Printable::text(text));
+    format!("{id}: {message} [{reason}]")
 }
 
 /// How documents become messages to this server.
@@ -238,6 +242,19 @@ mod tests {
         assert_eq!(
             (ids, documents.n_unreadable),
             (vec!["1".to_owned(), "2".to_owned()], 1)
+        );
+    }
+
+    #[test]
+    fn what_a_server_says_of_a_failure_does_not_reach_the_terminal_raw() {
+        let failure = v1::IngestFailure {
+            document_id: "a\n\u{1b}[31m".to_owned(),
+            message: "it is \u{202e}bad\r".to_owned(),
+            reason: "INVALID_FIELD\u{7}".to_owned(),
+        };
+        assert_eq!(
+            told(&failure),
+            "a\\n\\u{1b}[31m: it is \\u{202e}bad\\r [INVALID_FIELD\\u{7}]"
         );
     }
 
