@@ -131,7 +131,7 @@ impl<R: Read> RecordReader<R> {
     }
 }
 
-/// Moves behind the next line feed without keeping what lies before it.
+/// Moves on until after the next line feed and keeps nothing of what comes before it.
 fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     loop {
         let buffer = input.fill_buf()?;
@@ -181,7 +181,7 @@ fn scalar(key: &str, json: &str) -> Result<String, ReadProblem> {
     match json.as_bytes().first() {
         Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(json.to_owned()),
         _ => text(json).unwrap_or_else(|| {
-            let key = shortened(&Printable(Path::new(key)).to_string());
+            let key = shortened(&Printable::text(key).to_string());
             let message = format!("metadata `{key}` must be a string, a number or a boolean");
             Err(bad(&message))
         }),
@@ -213,7 +213,7 @@ impl<'de> Visitor<'de> for PairsVisitor {
         let mut pairs = BTreeMap::new();
         while let Some((key, value)) = members.next_entry::<String, &RawValue>()? {
             if pairs.contains_key(&key) {
-                let key = Printable(Path::new(&key));
+                let key = Printable::text(&key);
                 return Err(A::Error::custom(format!("metadata `{key}` is given twice")));
             }
             pairs.insert(key, value);

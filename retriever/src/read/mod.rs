@@ -17,7 +17,7 @@ use crate::document_id::check_document_id;
 use crate::error::{ReadError, ReadProblem};
 use crate::printable::Printable;
 use jsonl::RecordReader;
-use walk::{FileKind, FoundFile, Walk};
+use walk::{Content, FoundFile, Walk};
 
 /// Faulty records of one JSONL file that are listed one by one. A file that is not JSONL at all, or
 /// a broken one with a million lines, must not flood the list.
@@ -114,8 +114,9 @@ impl DocumentReader {
 
     /// Starts on a file; the error or document it yields at once, if any.
     fn open(&mut self, file: FoundFile) -> Option<Result<SourceDocument, ReadError>> {
-        let format = match file.kind {
-            FileKind::Records => {
+        let (id, format) = match file.content {
+            Content::Document { id, format } => (id, format),
+            Content::Records => {
                 let opened = RecordReader::open(file.path, self.limit_bytes);
                 return match opened {
                     Ok(reader) => {
@@ -128,15 +129,13 @@ impl DocumentReader {
                     Err(error) => Some(Err(error)),
                 };
             }
-            FileKind::Text => DocumentFormat::Text,
-            FileKind::Markdown => DocumentFormat::Markdown,
         };
         let place = Place {
             path: Arc::from(file.path.as_path()),
             line: None,
         };
         let document = text::read(&file.path, self.limit_bytes).map(|text| SourceDocument {
-            id: file.id,
+            id,
             text,
             metadata: BTreeMap::new(),
             format,

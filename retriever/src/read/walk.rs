@@ -5,6 +5,7 @@
 //! `std::fs` is used and not `fs_err`: a [`ReadError`] names the path itself, and escapes it.
 
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,24 +13,30 @@ use std::sync::Arc;
 
 use crate::document_id::{BadDocumentId, check_document_id};
 use crate::error::{ReadError, ReadProblem};
-use crate::read::OffLimits;
+use crate::read::{DocumentFormat, OffLimits};
 
 /// A file to read.
 #[derive(Debug)]
 pub(super) struct FoundFile {
     pub(super) path: PathBuf,
-    /// Document id if the file is one document.
-    pub(super) id: String,
-    pub(super) kind: FileKind,
+    pub(super) content: Content,
     /// Its length in bytes.
     pub(super) len: u64,
 }
 
+/// What the file holds.
+#[derive(Debug)]
+pub(super) enum Content {
+    /// One document, named after the file.
+    Document { id: String, format: DocumentFormat },
+    /// Documents with ids of their own.
+    Records,
+}
+
 /// What the extension promises.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileKind {
-    Text,
-    Markdown,
+#[derive(Debug, Clone, Copy)]
+enum FileKind {
+    Document(DocumentFormat),
     Records,
 }
 
@@ -37,8 +44,8 @@ impl FileKind {
     fn of(path: &Path) -> Option<Self> {
         let extension = path.extension()?.to_str()?.to_ascii_lowercase();
         match extension.as_str() {
-            "txt" => Some(Self::Text),
-            "md" | "markdown" => Some(Self::Markdown),
+            "txt" => Some(Self::Document(DocumentFormat::Text)),
+            "md" | "markdown" => Some(Self::Document(DocumentFormat::Markdown)),
             "jsonl" => Some(Self::Records),
             _ => None,
         }
@@ -52,8 +59,12 @@ pub(super) struct Walk {
     pending: Vec<Result<Entry, ReadError>>,
     /// Real paths of the folders entered.
     entered: HashSet<PathBuf>,
-    /// Real folder and name of each root that is a file.
+    /// The same of folders below a bad name, where only records are read.
+    entered_for_records: HashSet<PathBuf>,
+    /// Real folder and name of each root that is a file, and of each file of records below a bad name.
     named: HashSet<PathBuf>,
+    /// Files and folders whose bad name has been told.
+    told: HashSet<Arc<Path>>,
     off_limits: OffLimits,
     skipped: usize,
 }
@@ -70,8 +81,15 @@ struct Entry {
 #[derive(Debug)]
 struct Folder {
     /// Names from the root to here, joined by `/`; `None` for the root itself.
-    id: Option<String>,
+    id: Result<Option<String>, BadName>,
     real_path: PathBuf,
+}
+
+/// A file or folder with a name that no document id can contain.
+#[derive(Debug, Clone)]
+struct BadName {
+    path: Arc<Path>,
+    why: BadDocumentId,
 }
 
 impl Walk {
@@ -86,7 +104,9 @@ impl Walk {
         Self {
             pending: roots.iter().rev().map(root).collect(),
             entered: HashSet::new(),
+            entered_for_records: HashSet::new(),
             named: HashSet::new(),
+            told: HashSet::new(),
             off_limits,
             skipped: 0,
         }
@@ -119,12 +139,28 @@ impl Walk {
         if self.was_read(&entry)? {
             return Ok(None);
         }
-        Ok(Some(FoundFile {
-            id: entry.id()?,
+        Ok(self.content(&entry, kind)?.map(|content| FoundFile {
+            content,
             path: entry.path,
-            kind,
             len: metadata.len(),
         }))
+    }
+
+    /// What the file holds; nothing if it is a document below a folder whose bad name has been told.
+    fn content(&mut self, entry: &Entry, kind: FileKind) -> Result<Option<Content>, ReadError> {
+        let FileKind::Document(format) = kind else {
+            if let Some((folder, name)) = entry.below_bad_name() {
+                self.named.insert(folder.real_path.join(name));
+            }
+            return Ok(Some(Content::Records));
+        };
+        match entry.id() {
+            Ok(id) => Ok(Some(Content::Document { id, format })),
+            Err(bad) if self.told.insert(Arc::clone(&bad.path)) => {
+                Err(problem(&bad.path, ReadProblem::BadId { why: bad.why }))
+            }
+            Err(_) => Ok(None),
+        }
     }
 
     /// Passes over what a folder holds; what somebody named is not passed over in silence.
@@ -172,9 +208,16 @@ impl Walk {
 
     /// Puts the entries of a folder next in line, unless it was entered before.
     fn enter(&mut self, entry: &Entry) -> Result<(), ReadError> {
-        let id = entry.folder_id()?;
+        let id = entry.folder_id();
         let real_path = fs::canonicalize(&entry.path).map_err(|e| io(&entry.path, e))?;
-        if !self.entered.insert(real_path.clone()) {
+        if self.entered.contains(&real_path) {
+            return Ok(());
+        }
+        let entered = match id {
+            Ok(_) => &mut self.entered,
+            Err(_) => &mut self.entered_for_records,
+        };
+        if !entered.insert(real_path.clone()) {
             return Ok(());
         }
         let folder = Arc::new(Folder { id, real_path });
@@ -208,24 +251,40 @@ impl Iterator for Walk {
 
 impl Entry {
     /// Id of the document in the file.
-    fn id(&self) -> Result<String, ReadError> {
+    fn id(&self) -> Result<String, BadName> {
+        let above = match &self.folder {
+            Some(folder) => folder.id.as_ref().map_err(BadName::clone)?.as_ref(),
+            None => None,
+        };
         let name = self.path.file_name().and_then(|name| name.to_str());
-        let name = name.ok_or_else(|| bad_id(&self.path, BadDocumentId::NotUtf8))?;
-        let above = self.folder.as_ref().and_then(|folder| folder.id.as_ref());
+        let name = name.ok_or_else(|| self.bad_name(BadDocumentId::NotUtf8))?;
         Ok(above.map_or_else(|| name.to_owned(), |above| format!("{above}/{name}")))
     }
 
-    /// What the ids of the documents in the folder begin with. A name that no id can contain is
-    /// told once, here, and not for every document.
-    fn folder_id(&self) -> Result<Option<String>, ReadError> {
+    /// What the ids of the documents in the folder begin with. A name that no id can contain is kept
+    /// for the first document that needs it: records have ids of their own.
+    fn folder_id(&self) -> Result<Option<String>, BadName> {
         if self.folder.is_none() {
             return Ok(None);
         }
         let id = self.id()?;
         match check_document_id(&id) {
             Ok(()) | Err(BadDocumentId::Blank) => Ok(Some(id)),
-            Err(why) => Err(bad_id(&self.path, why)),
+            Err(why) => Err(self.bad_name(why)),
         }
+    }
+
+    fn bad_name(&self, why: BadDocumentId) -> BadName {
+        BadName {
+            path: Arc::from(self.path.as_path()),
+            why,
+        }
+    }
+
+    /// The folder and the name in it, where that folder or one above it has a bad name.
+    fn below_bad_name(&self) -> Option<(&Folder, &OsStr)> {
+        let folder = self.folder.as_deref().filter(|folder| folder.id.is_err())?;
+        Some((folder, self.path.file_name()?))
     }
 }
 
@@ -249,10 +308,6 @@ fn children(path: &Path, folder: &Arc<Folder>) -> (Vec<Entry>, Option<ReadError>
 fn is_hidden(path: &Path) -> bool {
     path.file_name()
         .is_some_and(|name| name.as_encoded_bytes().starts_with(b"."))
-}
-
-fn bad_id(path: &Path, why: BadDocumentId) -> ReadError {
-    problem(path, ReadProblem::BadId { why })
 }
 
 fn io(path: &Path, error: io::Error) -> ReadError {

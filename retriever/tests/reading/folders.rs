@@ -150,6 +150,75 @@ fn names_that_no_id_can_have_are_one_failure_each_and_printable() {
 }
 
 #[test]
+fn records_are_read_whatever_their_file_and_folders_are_called() {
+    let dir = folder(&[("z.txt", b"good")]);
+    let deep = "d".repeat(200);
+    let record = |id: &str| format!(r#"{{"id": "{id}", "text": "t"}}"#);
+    let write = |path: &[u8], text: &str| {
+        let path = dir.path().join(OsStr::from_bytes(path));
+        fs_err::create_dir_all(path.parent().unwrap()).unwrap();
+        fs_err::write(path, text).unwrap();
+    };
+    write(b"b\xe9.jsonl", &record("in a file"));
+    write(b"b\xe9.txt", "one");
+    write(b"e\xe9/r.jsonl", &record("in a folder"));
+    write(b"e\xe9/sub/r.jsonl", &record("below a folder"));
+    write(b"f\n/r.jsonl", &record("with a line feed"));
+    write(b"f\n/one.txt", "one");
+    write(b"f\n/sub/two.md", "two");
+    write(
+        format!("{}/r.jsonl", [&*deep; 6].join("/")).as_bytes(),
+        &record("deep"),
+    );
+    let all = [
+        "in a file",
+        "deep",
+        "in a folder",
+        "below a folder",
+        "with a line feed",
+        "z.txt",
+    ];
+    let items = read(dir.path());
+    assert_eq!(ids(&items), all);
+    let told: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
+    assert_eq!(told.len(), 2, "{told:#?}");
+    assert!(told[0].contains("/b\\xe9.txt: ") && told[1].contains("/f\\n: "));
+
+    let bytes = |root: &Path| total_bytes(&[root.to_owned()], &ReadOptions::default());
+    let expected: usize = all.iter().map(|id| record(id).len()).sum();
+    assert_eq!(
+        bytes(dir.path()) as usize,
+        expected - record("z.txt").len() + "good".len()
+    );
+    let named = dir.path().join(OsStr::from_bytes(b"b\xe9.jsonl"));
+    assert_eq!(ids(&read(&named)), ["in a file"]);
+}
+
+/// The name of a root is part of no id, so the way to read such a folder is to name it.
+#[test]
+fn a_folder_with_a_bad_name_is_read_whole_where_it_is_named() {
+    let dir = folder(&[]);
+    let bad = dir.path().join(OsStr::from_bytes(b"e\xe9"));
+    fs_err::create_dir_all(bad.join("sub")).unwrap();
+    fs_err::write(bad.join("one.txt"), "one").unwrap();
+    fs_err::write(bad.join("sub/r.jsonl"), r#"{"id": "r", "text": "t"}"#).unwrap();
+    fs_err::write(bad.join("sub/two.txt"), "two").unwrap();
+    symlink("..", bad.join("up")).unwrap();
+    let found = |roots: [&Path; 3]| {
+        let roots = roots.map(Path::to_owned);
+        let items: Vec<Item> = read_documents(&roots, &ReadOptions::default()).collect();
+        let mut found: Vec<String> = ids(&items).into_iter().map(str::to_owned).collect();
+        found.sort();
+        (found, errors(&items).len())
+    };
+    let whole = ["one.txt", "r", "sub/two.txt"].map(str::to_owned).to_vec();
+    assert_eq!(found([dir.path(), &bad, &bad]), (whole.clone(), 1));
+    let records = bad.join("sub/r.jsonl");
+    assert_eq!(found([dir.path(), &records, &bad]), (whole.clone(), 1));
+    assert_eq!(found([&bad, dir.path(), &records]), (whole, 0));
+}
+
+#[test]
 fn a_very_deep_tree_is_one_failure() {
     let dir = folder(&[("z.txt", b"good")]);
     let mut deep = std::path::PathBuf::from("d");
