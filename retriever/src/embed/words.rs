@@ -6,7 +6,6 @@
 //! word per character, so that their bigrams act as words. A text without any letter or digit gives
 //! its runs of non-blank characters, so every text that shows something has words.
 
-use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
 use icu_casemap::CaseMapper;
@@ -50,9 +49,9 @@ pub(super) fn bigram_id(first: &str, second: &str) -> u32 {
 }
 
 /// The text under which all ways to write it are one.
-fn folded(text: &str) -> Cow<'_, str> {
+fn folded(text: &str) -> String {
     if text.is_ascii() {
-        return Cow::Owned(text.to_ascii_lowercase());
+        return text.to_ascii_lowercase();
     }
     let ignorable = CodePointSetData::new::<DefaultIgnorableCodePoint>();
     let visible: String = text.chars().filter(|&c| !ignorable.contains(c)).collect();
@@ -62,11 +61,9 @@ fn folded(text: &str) -> Cow<'_, str> {
     let text = cases.fold_string(&text);
     let text = DecomposingNormalizer::new_nfkd().normalize(&text);
     let text = cases.fold_string(&text);
-    Cow::Owned(
-        ComposingNormalizer::new_nfkc()
-            .normalize(&text)
-            .into_owned(),
-    )
+    ComposingNormalizer::new_nfkc()
+        .normalize(&text)
+        .into_owned()
 }
 
 fn push_words(run: &str, words: &mut Vec<String>) {
@@ -165,7 +162,7 @@ mod tests {
     #[test]
     fn every_letter_is_found_by_its_capital_and_its_small_form() {
         for c in ('\0'..=char::MAX).filter(|&c| c.is_alphabetic() && c != 'ı') {
-            let word = folded(&c.to_string()).into_owned();
+            let word = folded(&c.to_string());
             let (small, capital): (String, String) =
                 (c.to_lowercase().collect(), c.to_uppercase().collect());
             assert_eq!(folded(&small), word, "{c:?}");

@@ -2,11 +2,11 @@
 
 use crate::split::ChunkSpan;
 
-/// Kinds of border, best first: a cut goes behind the pattern.
+/// Kinds of border, best first: a cut comes after the pattern.
 const BORDERS: [&str; 4] = ["\n\n", "\n", ". ", " "];
 
 /// End of the part of `text` that begins at `start` and has at most `max_bytes` bytes: the end of
-/// the text, or behind the last line feed or space of its second half, or any char border.
+/// the text, or after the last line feed or space of its second half, or any char border.
 pub(super) fn border_at_or_before(text: &str, start: usize, max_bytes: usize) -> usize {
     if text.len() - start <= max_bytes {
         return text.len();
@@ -14,11 +14,11 @@ pub(super) fn border_at_or_before(text: &str, start: usize, max_bytes: usize) ->
     let end = text.floor_char_boundary(start + max_bytes);
     let half = text.ceil_char_boundary(start + max_bytes / 2);
     let tail = &text[half..end];
-    let behind = tail
+    let after = tail
         .rfind('\n')
         .or_else(|| tail.rfind(' '))
         .map(|at| half + at + 1);
-    behind.unwrap_or(end)
+    after.unwrap_or(end)
 }
 
 /// The two parts of a span, cut at the best border near its middle, without the white space at
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_ends_behind_a_line_or_word() {
+    fn a_window_ends_after_a_line_or_word() {
         assert_eq!(border_at_or_before("short", 0, 10), 5);
         assert_eq!(border_at_or_before("aaaa bbb\ncccc dddd", 0, 12), 9);
         assert_eq!(border_at_or_before("aaaaaaaaaaaaaaaaaa", 0, 12), 12);
