@@ -73,8 +73,8 @@ pub struct ModelInfo {
     pub identity: KvIdentity,
     /// Absent where the directory has no tokenizer (random weights, `--tokens`).
     pub tokenizer: Option<TextCodec>,
-    /// Absent where the directory has none. One that cannot be used is no error before it is used:
-    /// a prompt format made of strings has no need of it.
+    /// Absent where the directory has none. One that cannot be used is not an error until it is
+    /// used: a prompt format made of strings does not need it.
     pub template: Result<Option<ChatTemplate>, EngineError>,
     pub generation: GenerationDefaults,
     /// The directory's name.

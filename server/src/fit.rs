@@ -64,7 +64,7 @@ pub fn notices(config: &Config, model: &ModelInfo, prompt: &PromptFormat) -> Vec
     let prefix = prompt.conditioning_prefix().len();
     if config.ingest.neighbours > 0 && prefix + 2 * chunk + 1 > context {
         notices.push(format!(
-            "behind the prefix, the context of {context} tokens does not hold two chunks of ingest.chunk_tokens ({chunk}): \
+            "after the prefix, the context of {context} tokens does not hold two chunks of ingest.chunk_tokens ({chunk}): \
              ingest.neighbours has no effect on such chunks"
         ));
     }
