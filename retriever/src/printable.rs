@@ -10,7 +10,7 @@ use std::path::Path;
 pub struct Printable<'a>(pub &'a Path);
 
 impl<'a> Printable<'a> {
-    /// The same of a text that is no path: a key, an id, a message from elsewhere.
+    /// The same of a text that is not a path: a key, an id, a message from elsewhere.
     pub fn text(text: &'a str) -> Self {
         Self(Path::new(text))
     }
