@@ -147,7 +147,8 @@ fn logits_that_are_not_finite_count_and_survive_json() {
             .contains("over 10000 nats")
     );
     let text = serde_json::to_string(&needles).unwrap();
-    assert_eq!(serde_json::from_str::<Needles>(&text).unwrap(), needles);
+    let read: Needles = serde_json::from_str(&text).unwrap();
+    assert_eq!((read.probed.outcome, read.prompts), (Outcome::Lost, 8));
 }
 
 #[test]
