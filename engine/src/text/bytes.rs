@@ -44,14 +44,15 @@ impl ByteSpelling {
         }
     }
 
-    /// The tokens with each run of byte tokens as the text it spells; a byte that is not UTF-8
-    /// becomes one U+FFFD. The library's decoder gives up the whole run for one bad byte, good text
-    /// included. (Byte-level decoders are lossy byte by byte, so their tokens stay as they are.)
-    pub(super) fn spelled_out(self, tokens: &[String]) -> Vec<String> {
+    /// The tokens with U+FFFD for each byte token that is not part of UTF-8. For one such byte the
+    /// library's decoder replaces every byte of the run, those of good text included. Good bytes
+    /// stay tokens: what the decoder does to text before and after it joins bytes must not change.
+    /// (Byte-level decoders replace only the bad bytes.)
+    pub(super) fn without_bad_bytes(self, tokens: &[String]) -> Vec<String> {
         if self != Self::Fallback {
             return tokens.to_vec();
         }
-        let mut texts = Vec::with_capacity(tokens.len());
+        let mut result = Vec::with_capacity(tokens.len());
         for run in tokens.chunk_by(|a, b| fallback_byte(a).is_some() && fallback_byte(b).is_some())
         {
             let bytes: Vec<u8> = run
@@ -59,11 +60,11 @@ impl ByteSpelling {
                 .filter_map(|token| fallback_byte(token))
                 .collect();
             match bytes.is_empty() {
-                true => texts.extend_from_slice(run),
-                false => texts.push(lossy(&bytes)),
+                true => result.extend_from_slice(run),
+                false => push_run(&mut result, run, &bytes),
             }
         }
-        texts
+        result
     }
 
     /// Whether the tokens end inside a character that further tokens may complete.
@@ -113,13 +114,16 @@ fn fallback_byte(token: &str) -> Option<u8> {
     (digits.len() == 2).then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
-fn lossy(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
+/// A run of byte tokens and the bytes they spell, one each.
+fn push_run(result: &mut Vec<String>, run: &[String], bytes: &[u8]) {
+    let mut rest = run;
     for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
+        let (good, after) = rest.split_at(chunk.valid().len());
+        let (bad, after) = after.split_at(chunk.invalid().len());
+        result.extend_from_slice(good);
+        result.extend(bad.iter().map(|_| char::REPLACEMENT_CHARACTER.to_string()));
+        rest = after;
     }
-    text
 }
 
 /// Bytes at the end that begin a character and do not complete it.
@@ -144,6 +148,26 @@ mod tests {
         assert_eq!(bytes, (0..=u8::MAX).collect::<Vec<u8>>());
         assert_eq!(level_byte('Ġ'), Some(b' '));
         assert_eq!((level_byte(' '), level_byte('▁')), (None, None));
+    }
+
+    #[test]
+    fn only_bad_bytes_are_replaced_and_good_ones_stay_tokens() {
+        let tokens = |text: &str| -> Vec<String> { text.split(' ').map(str::to_owned).collect() };
+        for (before, after) in [
+            ("<0xE2> <0x96> <0x81>", "<0xE2> <0x96> <0x81>"),
+            ("a <0x3C> <0x30> b", "a <0x3C> <0x30> b"),
+            (
+                "<0x41> <0xFF> <0x42> \u{2581}",
+                "<0x41> \u{fffd} <0x42> \u{2581}",
+            ),
+            ("<0xE6> <0x97> a <0xA5>", "\u{fffd} \u{fffd} a \u{fffd}"),
+        ] {
+            let after = tokens(after);
+            assert_eq!(
+                ByteSpelling::Fallback.without_bad_bytes(&tokens(before)),
+                after
+            );
+        }
     }
 
     #[test]

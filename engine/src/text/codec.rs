@@ -221,10 +221,10 @@ impl TextCodec {
         if tokens.is_empty() {
             return Ok(String::new());
         }
-        let texts = self.inner.bytes.spelled_out(tokens);
+        let tokens = self.inner.bytes.without_bad_bytes(tokens);
         match self.inner.template.get_decoder() {
-            Some(decoder) => decoder.decode(texts).map_err(|error| self.refuse(error)),
-            None => Ok(texts.join(" ")),
+            Some(decoder) => decoder.decode(tokens).map_err(|error| self.refuse(error)),
+            None => Ok(tokens.join(" ")),
         }
     }
 

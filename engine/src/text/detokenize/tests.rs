@@ -272,7 +272,7 @@ fn good_bytes_beside_bad_ones_keep_their_text() {
 }
 
 #[test]
-fn special_tokens_and_unknown_ids_are_no_border_inside_a_character() {
+fn special_tokens_and_unknown_ids_do_not_cut_a_character() {
     let ids = [3 + 0xE6, 2, 3 + 0x97, 100_000, 3 + 0xA5];
     assert_eq!(pieces(&llama(), &ids), ["日", ""]);
     assert_eq!(llama().decode(&ids, true).unwrap(), "日");
@@ -363,23 +363,27 @@ proptest! {
 
 #[test]
 fn text_without_bad_bytes_decodes_as_in_the_library() {
-    for (kind, codec, _) in KINDS.iter() {
-        let ids: Vec<u32> = [
-            3 + 0xE6,
-            3 + 0x97,
-            3 + 0xA5,
-            260,
-            1,
-            3 + 0x0A,
-            262,
-            265,
-            259,
-            261,
-        ]
+    let spelled = |text: &str| text.bytes().map(|byte| 3 + u32::from(byte)).collect();
+    let several: Vec<u32> = [3 + 0xE6, 3 + 0x97, 3 + 0xA5, 260, 1, 3 + 0x0A, 262, 265]
         .into_iter()
+        .chain([259, 261])
         .chain(3..18)
         .collect();
-        let library = codec.template_tokenizer().decode(&ids, true).unwrap();
-        assert_eq!(codec.decode(&ids, true).unwrap(), library, "{kind}");
+    // Steps before the bytes are joined must not see their text, and none may read it as bytes.
+    for ids in [several, spelled("a\u{2581}b"), spelled("<0x41>")] {
+        for (kind, codec, _) in KINDS.iter() {
+            let library = codec.template_tokenizer().decode(&ids, true).unwrap();
+            assert_eq!(
+                codec.decode(&ids, true).unwrap(),
+                library,
+                "{kind}: {ids:?}"
+            );
+            assert_eq!(pieces(codec, &ids).concat(), library, "{kind}: {ids:?}");
+        }
     }
+    assert_eq!(llama().decode(&spelled("<0x41>"), true).unwrap(), "<0x41>");
+    assert_eq!(
+        llama().decode(&spelled("a\u{2581}b"), true).unwrap(),
+        "a\u{2581}b"
+    );
 }
