@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::civil::Date;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Value as JinjaValue;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, context};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, context};
 use serde_json::Value;
 
 use super::codec::TextCodec;
@@ -23,6 +23,7 @@ mod date;
 mod filters;
 mod json;
 mod methods;
+mod size;
 mod source;
 mod text;
 
@@ -115,7 +116,7 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// [`EngineError::Template`] when the template refuses the messages, fails, runs too long or
-    /// writes too much, and for a date that is none.
+    /// writes too much, and for a date in any other form.
     pub fn render(
         &self,
         messages: &[ChatMessage],
@@ -126,7 +127,7 @@ impl ChatTemplate {
             let message = format!("date {date:?} is not of the form 2024-07-26 or 26 Jul 2024");
             EngineError::template(&self.path, message)
         })?;
-        let now = move |args: Arguments| strftime_now(date, args);
+        let now = move |state: &State, args: Arguments| strftime_now(state, date, args);
         let messages: Vec<JinjaValue> = messages.iter().map(ChatMessage::to_value).collect();
         let tokens = JinjaValue::from(self.codec.named_tokens().clone());
         let values = context! {
@@ -220,15 +221,15 @@ fn new_environment() -> Environment<'static> {
     environment
 }
 
-fn raise_exception(args: Arguments) -> Result<JinjaValue, Error> {
+fn raise_exception(state: &State, args: Arguments) -> Result<JinjaValue, Error> {
     let [message] = named(&args.into_values(), ["message"])?;
-    let message = text::str(&required(message, "message")?);
+    let message = text::str(state, &required(message, "message")?)?;
     Err(refuse(format!("the template refuses: {message}")))
 }
 
-fn strftime_now(date: Date, args: Arguments) -> Result<String, Error> {
+fn strftime_now(state: &State, date: Date, args: Arguments) -> Result<String, Error> {
     let [format] = named(&args.into_values(), ["format"])?;
-    let format = text::str(&required(format, "format")?);
+    let format = text::str(state, &required(format, "format")?)?;
     date::strftime(date, &format).map_err(|error| refuse(error.to_string()))
 }
 

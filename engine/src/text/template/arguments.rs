@@ -33,6 +33,15 @@ pub(super) fn named<const N: usize>(
     Ok(values)
 }
 
+/// The arguments that were given, all of them by name.
+pub(super) fn keywords<const N: usize>(args: Arguments, names: [&str; N]) -> Result<Kwargs, Error> {
+    let values = named(&args.into_values(), names)?;
+    let given = names.into_iter().zip(values);
+    Ok(given
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect())
+}
+
 /// An argument that must be there.
 pub(super) fn required(value: Option<Value>, name: &str) -> Result<Value, Error> {
     value.ok_or_else(|| Error::new(ErrorKind::MissingArgument, format!("argument {name}")))

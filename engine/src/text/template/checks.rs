@@ -1,7 +1,7 @@
 //! Tests (`x is ...`) as Jinja2 has them.
 
 use minijinja::value::ValueKind;
-use minijinja::{Environment, Error, Value, tests};
+use minijinja::{Environment, Error, State, Value, tests};
 
 use super::arguments::refuse;
 use super::text;
@@ -19,8 +19,12 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_test("divisibleby", |value: &Value, other: &Value| {
         number(value).map(|()| tests::is_divisibleby(value, other))
     });
-    environment.add_test("lower", |value: &Value| tests::is_lower(&as_text(value)));
-    environment.add_test("upper", |value: &Value| tests::is_upper(&as_text(value)));
+    environment.add_test("lower", |state: &State, value: &Value| {
+        as_text(state, value).map(|text| tests::is_lower(&text))
+    });
+    environment.add_test("upper", |state: &State, value: &Value| {
+        as_text(state, value).map(|text| tests::is_upper(&text))
+    });
 }
 
 fn number(value: &Value) -> Result<(), Error> {
@@ -50,6 +54,6 @@ fn is_callable(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain)
 }
 
-fn as_text(value: &Value) -> Value {
-    Value::from(text::str(value))
+fn as_text(state: &State, value: &Value) -> Result<Value, Error> {
+    text::str(state, value).map(Value::from)
 }

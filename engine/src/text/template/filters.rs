@@ -1,20 +1,27 @@
 //! Filters as Jinja2 has them, where the engine's own take other arguments, or values that Python
 //! refuses.
 
-use minijinja::value::{Kwargs, ValueKind, from_args};
+use minijinja::value::{ValueKind, from_args};
 use minijinja::{Environment, Error, State, Value, filters};
 
-use super::arguments::{Arguments, flag, integer, iterable, named, refuse, required, string};
+use super::arguments::{
+    Arguments, flag, integer, iterable, keywords, named, refuse, required, string,
+};
 use super::json::Style;
 use super::source::ITERABLE_FILTER;
-use super::{json, methods, text};
+use super::{json, methods, size, text};
+
+/// What items are compared by, as `unique`, `min` and `max` take it.
+const BY: [&str; 2] = ["case_sensitive", "attribute"];
 
 pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter(ITERABLE_FILTER, |value: &Value| {
         iterable(value).map(|()| value.clone())
     });
     environment.add_filter("tojson", tojson);
-    environment.add_filter("string", |value: &Value| text::str(value));
+    environment.add_filter("string", |state: &State, value: &Value| {
+        text::str(state, value)
+    });
     environment.add_filter("int", int);
     environment.add_filter("float", float);
     environment.add_filter("trim", trim);
@@ -23,11 +30,10 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     environment.add_filter("d", default);
     environment.add_filter("dictsort", dictsort);
     environment.add_filter("attr", attr);
-    environment.add_filter("wordcount", |value: &Value| {
-        text::str(value)
-            .split(|c: char| !is_word(c))
-            .filter(|word| !word.is_empty())
-            .count()
+    environment.add_filter("wordcount", |state: &State, value: &Value| {
+        let text = text::str(state, value)?;
+        let words = text.split(|c: char| !is_word(c));
+        Ok::<usize, Error>(words.filter(|word| !word.is_empty()).count())
     });
     for name in ["escape", "e", "forceescape"] {
         environment.add_filter(name, escape);
@@ -52,23 +58,12 @@ fn add_refusing_none(environment: &mut Environment<'_>) {
     );
     environment.add_filter("sort", |state: &State, value: Value, args: Arguments| {
         iterable(&value)?;
-        let [reverse, case_sensitive, attribute] = named(
-            &args.into_values(),
-            ["reverse", "case_sensitive", "attribute"],
-        )?;
-        let keywords = [
-            ("reverse", reverse),
-            ("case_sensitive", case_sensitive),
-            ("attribute", attribute),
-        ];
-        filters::sort(state, value, given(keywords))
+        let names = ["reverse", "case_sensitive", "attribute"];
+        filters::sort(state, value, keywords(args, names)?)
     });
     environment.add_filter("unique", |state: &State, value: Value, args: Arguments| {
         iterable(&value)?;
-        let [case_sensitive, attribute] =
-            named(&args.into_values(), ["case_sensitive", "attribute"])?;
-        let keywords = [("case_sensitive", case_sensitive), ("attribute", attribute)];
-        filters::unique(state, value, given(keywords))
+        filters::unique(state, value, keywords(args, BY)?)
     });
     environment.add_filter("sum", |state: &State, value: Value, args: Arguments| {
         iterable(&value)?;
@@ -78,11 +73,11 @@ fn add_refusing_none(environment: &mut Environment<'_>) {
     });
     environment.add_filter("min", |state: &State, value: Value, args: Arguments| {
         iterable(&value)?;
-        filters::min(state, value, extreme(args)?)
+        filters::min(state, value, keywords(args, BY)?)
     });
     environment.add_filter("max", |state: &State, value: Value, args: Arguments| {
         iterable(&value)?;
-        filters::max(state, value, extreme(args)?)
+        filters::max(state, value, keywords(args, BY)?)
     });
     environment.add_filter("batch", |state: &State, value: Value, args: Arguments| {
         iterable(&value)?;
@@ -92,27 +87,12 @@ fn add_refusing_none(environment: &mut Environment<'_>) {
     });
 }
 
-fn extreme(args: Arguments) -> Result<Kwargs, Error> {
-    let [case_sensitive, attribute] = named(&args.into_values(), ["case_sensitive", "attribute"])?;
-    Ok(given([
-        ("case_sensitive", case_sensitive),
-        ("attribute", attribute),
-    ]))
-}
-
-/// The keyword arguments that were given.
-fn given<const N: usize>(args: [(&str, Option<Value>); N]) -> Kwargs {
-    args.into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-        .collect()
-}
-
 /// `tojson` of transformers: unlike Jinja's own it does not escape for HTML.
-fn tojson(value: &Value, args: Arguments) -> Result<String, Error> {
+fn tojson(state: &State, value: &Value, args: Arguments) -> Result<String, Error> {
     let names = ["ensure_ascii", "indent", "separators", "sort_keys"];
     let [ensure_ascii, indent, separators, sort_keys] = named(&args.into_values(), names)?;
     let style = Style::new(flag(ensure_ascii), indent, separators, flag(sort_keys))?;
-    json::to_json(value, &style)
+    json::to_json(state, value, &style)
 }
 
 /// Python's `int()`; what it cannot read is the default.
@@ -139,9 +119,10 @@ fn read_int(text: &str, base: u32) -> Option<i128> {
         _ => "",
     };
     let lower = digits.to_lowercase();
-    let bare = lower.strip_prefix(prefix).unwrap_or(&lower);
-    match (2..=36).contains(&base) {
-        true => i128::from_str_radix(bare, base)
+    let (sign, unsigned) = lower.split_at(usize::from(lower.starts_with(['-', '+'])));
+    let bare = unsigned.strip_prefix(prefix).unwrap_or(unsigned);
+    match (2..=36).contains(&base) && !bare.starts_with(['-', '+']) {
+        true => i128::from_str_radix(&format!("{sign}{bare}"), base)
             .ok()
             .or_else(|| read_float(text).filter(|_| base == 10).and_then(whole)),
         false => None,
@@ -180,19 +161,22 @@ fn defined(value: &Value) -> Result<(), Error> {
     }
 }
 
-fn trim(value: &Value, args: Arguments) -> Result<String, Error> {
-    let [chars] = named(&args.into_values(), ["chars"])?;
-    Ok(methods::strip(&text::str(value), string(chars)?.as_deref(), true, true).to_owned())
+fn trim(state: &State, value: &Value, args: Arguments) -> Result<String, Error> {
+    let args = args.into_values();
+    size::charge(state, methods::n_bytes(&args))?;
+    let [chars] = named(&args, ["chars"])?;
+    let text = text::str(state, value)?;
+    Ok(methods::strip(&text, string(chars)?.as_deref(), true, true).to_owned())
 }
 
 /// Indents all lines but the first, and none that is empty.
-fn indent(value: &Value, args: Arguments) -> Result<String, Error> {
+fn indent(state: &State, value: &Value, args: Arguments) -> Result<String, Error> {
     let Some(text) = value.as_str() else {
         return Err(refuse(format!("cannot indent a {}", value.kind())));
     };
     let [width, first, blank] = named(&args.into_values(), ["width", "first", "blank"])?;
     let indention = match width {
-        Some(width) if width.as_str().is_some() => text::str(&width),
+        Some(width) if width.as_str().is_some() => text::str(state, &width)?,
         width => " ".repeat(
             usize::try_from(integer(width)?.unwrap_or(4))
                 .unwrap_or(0)
@@ -200,6 +184,8 @@ fn indent(value: &Value, args: Arguments) -> Result<String, Error> {
         ),
     };
     let (first, blank) = (flag(first), flag(blank));
+    let n_lines = 1 + text.matches('\n').count();
+    size::charge_result(state, text.len() + n_lines * indention.len())?;
     let mut result = String::with_capacity(text.len());
     for (i, line) in text.split('\n').enumerate() {
         if i > 0 {
@@ -227,14 +213,7 @@ fn default(value: &Value, args: Arguments) -> Result<Value, Error> {
 }
 
 fn dictsort(value: &Value, args: Arguments) -> Result<Value, Error> {
-    let [case_sensitive, by, reverse] =
-        named(&args.into_values(), ["case_sensitive", "by", "reverse"])?;
-    let keywords = [
-        ("case_sensitive", case_sensitive),
-        ("by", by),
-        ("reverse", reverse),
-    ];
-    filters::dictsort(value, given(keywords))
+    filters::dictsort(value, keywords(args, ["case_sensitive", "by", "reverse"])?)
 }
 
 /// Attributes alone: the keys of a mapping are items.
@@ -245,14 +224,14 @@ fn attr(value: &Value, name: &Value) -> Result<Value, Error> {
     }
 }
 
-fn escape(value: &Value) -> Value {
-    let text = text::str(value)
+fn escape(state: &State, value: &Value) -> Result<Value, Error> {
+    let text = text::str(state, value)?
         .replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")
         .replace('\'', "&#39;")
         .replace('"', "&#34;");
-    Value::from_safe_string(text)
+    Ok(Value::from_safe_string(text))
 }
 
 fn is_word(c: char) -> bool {

@@ -4,9 +4,10 @@
 use std::fmt::Write;
 
 use minijinja::value::ValueKind;
-use minijinja::{Error, ErrorKind, Value};
+use minijinja::{Error, ErrorKind, State, Value};
 
 use super::arguments::string;
+use super::size::{self, Capped};
 use super::text;
 
 /// The deepest nesting that is written. A template can nest values without end, a stack cannot.
@@ -60,18 +61,20 @@ impl Style {
     }
 }
 
-/// `value` as JSON. Keys keep their order unless they are to be sorted.
-pub(super) fn to_json(value: &Value, style: &Style) -> Result<String, Error> {
+/// `value` as JSON, paid for with fuel. Keys keep their order unless they are to be sorted.
+pub(super) fn to_json(state: &State, value: &Value, style: &Style) -> Result<String, Error> {
     let mut writer = Writer {
-        text: String::new(),
+        text: Capped::default(),
         style,
     };
     writer.value(value, 0)?;
-    Ok(writer.text)
+    let text = writer.text.into_text();
+    size::charge_result(state, text.len())?;
+    Ok(text)
 }
 
 struct Writer<'s> {
-    text: String,
+    text: Capped,
     style: &'s Style,
 }
 
@@ -82,12 +85,12 @@ impl Writer<'_> {
         }
         match value.kind() {
             ValueKind::None | ValueKind::Bool | ValueKind::Number => {
-                self.text.push_str(&scalar(value));
+                self.text.push(&scalar(value))?;
             }
             ValueKind::String => self.string(value.as_str().unwrap_or_default())?,
             ValueKind::Seq | ValueKind::Iterable => {
                 let items: Vec<Value> = value.try_iter()?.collect();
-                self.block('[', ']', &items, depth, |writer, item| {
+                self.block("[", "]", &items, depth, |writer, item| {
                     writer.value(item, depth + 1)
                 })?;
             }
@@ -96,9 +99,9 @@ impl Writer<'_> {
                 if self.style.sort_keys {
                     keys.sort();
                 }
-                self.block('{', '}', &keys, depth, |writer, key| {
+                self.block("{", "}", &keys, depth, |writer, key| {
                     writer.key(key)?;
-                    writer.text.push_str(&writer.style.key_separator);
+                    writer.text.push(&writer.style.key_separator)?;
                     writer.value(&value.get_item(key)?, depth + 1)
                 })?;
             }
@@ -109,31 +112,30 @@ impl Writer<'_> {
 
     fn block(
         &mut self,
-        open: char,
-        close: char,
+        open: &str,
+        close: &str,
         items: &[Value],
         depth: usize,
         write: impl Fn(&mut Self, &Value) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.text.push(open);
+        self.text.push(open)?;
         for (i, item) in items.iter().enumerate() {
             if i > 0 {
-                self.text.push_str(&self.style.item_separator);
+                self.text.push(&self.style.item_separator)?;
             }
-            self.new_line(depth + 1);
+            self.new_line(depth + 1)?;
             write(self, item)?;
         }
         if !items.is_empty() {
-            self.new_line(depth);
+            self.new_line(depth)?;
         }
-        self.text.push(close);
-        Ok(())
+        self.text.push(close)
     }
 
-    fn new_line(&mut self, depth: usize) {
-        if let Some(indent) = &self.style.indent {
-            self.text.push('\n');
-            self.text.push_str(&indent.repeat(depth));
+    fn new_line(&mut self, depth: usize) -> Result<(), Error> {
+        match &self.style.indent {
+            Some(indent) => self.text.push(&format!("\n{}", indent.repeat(depth))),
+            None => Ok(()),
         }
     }
 
@@ -148,10 +150,9 @@ impl Writer<'_> {
     fn string(&mut self, text: &str) -> Result<(), Error> {
         let quoted = serde_json::to_string(text).map_err(|error| refuse(error.to_string()))?;
         match self.style.ensure_ascii {
-            true => push_ascii(&mut self.text, &quoted),
-            false => self.text.push_str(&quoted),
+            true => self.text.push(&ascii(&quoted)),
+            false => self.text.push(&quoted),
         }
-        Ok(())
     }
 }
 
@@ -171,7 +172,8 @@ fn scalar(value: &Value) -> String {
 }
 
 /// Everything but printable ASCII as `\uXXXX`, in two halves beyond U+FFFF.
-fn push_ascii(text: &mut String, quoted: &str) {
+fn ascii(quoted: &str) -> String {
+    let mut text = String::with_capacity(quoted.len());
     let mut units = [0; 2];
     for c in quoted.chars() {
         match c {
@@ -183,6 +185,7 @@ fn push_ascii(text: &mut String, quoted: &str) {
             }
         }
     }
+    text
 }
 
 fn refuse(what: String) -> Error {

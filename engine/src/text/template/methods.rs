@@ -1,14 +1,17 @@
 //! Methods of strings, lists and mappings as Python has them, where `minijinja-contrib` has none or
 //! takes other arguments.
 
+use std::collections::HashSet;
+
 use minijinja::value::{Tuple, ValueKind};
 use minijinja::{Error, ErrorKind, State, Value};
 use minijinja_contrib::pycompat;
 
-use super::arguments::{flag, integer, is_tuple, named, refuse, required, string};
+use super::arguments::{flag, integer, iterable, named, refuse, required, string};
+use super::size;
 
-/// The longest text that padding makes, characters.
-const MAX_WIDTH: usize = 1 << 16;
+mod padding;
+mod search;
 
 /// Calls a method that the value itself does not have.
 pub(super) fn call(
@@ -17,8 +20,9 @@ pub(super) fn call(
     method: &str,
     args: &[Value],
 ) -> Result<Value, Error> {
+    size::charge(state, n_bytes(args))?;
     let own = match (value.as_str(), value.kind()) {
-        (Some(text), _) => string_method(text, method, args)?,
+        (Some(text), _) => string_method(state, text, method, args)?,
         (None, ValueKind::Seq) => list_method(value, method, args)?,
         (None, ValueKind::Map) if method == "copy" => Some(value.clone()),
         _ => None,
@@ -29,6 +33,20 @@ pub(super) fn call(
     }
 }
 
+/// Bytes of the texts among the arguments, and items of the lists.
+pub(super) fn n_bytes(args: &[Value]) -> usize {
+    let size = |arg: &Value| match arg.as_str() {
+        Some(text) => text.len(),
+        None => arg.len().unwrap_or(0),
+    };
+    let named = args.iter().filter(|arg| arg.is_kwargs());
+    let named = named.flat_map(|arg| {
+        let names = arg.try_iter().into_iter().flatten();
+        names.filter_map(|name| arg.get_item(&name).ok())
+    });
+    args.iter().map(size).sum::<usize>() + named.map(|arg| size(&arg)).sum::<usize>()
+}
+
 fn list_method(list: &Value, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
     Ok(match method {
         "copy" => Some(list.clone()),
@@ -36,14 +54,19 @@ fn list_method(list: &Value, method: &str, args: &[Value]) -> Result<Option<Valu
             let [item] = named(args, ["value"])?;
             let item = required(item, "value")?;
             let place = list.try_iter()?.position(|other| other == item);
-            let place = place.ok_or_else(|| refuse(format!("{item:?} is not in list")))?;
+            let place = place.ok_or_else(|| refuse("the item is not in the list".to_owned()))?;
             Some(Value::from(place))
         }
         _ => None,
     })
 }
 
-fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Value>, Error> {
+fn string_method(
+    state: &State,
+    text: &str,
+    method: &str,
+    args: &[Value],
+) -> Result<Option<Value>, Error> {
     let result = match method {
         "strip" | "lstrip" | "rstrip" => {
             let [chars] = named(args, ["chars"])?;
@@ -55,15 +78,15 @@ fn string_method(text: &str, method: &str, args: &[Value]) -> Result<Option<Valu
                 method != "lstrip",
             ))
         }
-        "split" | "rsplit" => split(text, method == "rsplit", args)?,
+        "split" | "rsplit" => split(state, text, method == "rsplit", args)?,
         "partition" | "rpartition" => partition(text, method == "rpartition", args)?,
-        "splitlines" => splitlines(text, args)?,
-        "startswith" | "endswith" => starts_or_ends(text, method == "endswith", args)?,
-        "find" | "rfind" | "index" | "rindex" | "count" => find(text, method, args)?,
-        "replace" => replace(text, args)?,
+        "splitlines" => splitlines(state, text, args)?,
+        "startswith" | "endswith" => search::starts_or_ends(text, method == "endswith", args)?,
+        "find" | "rfind" | "index" | "rindex" | "count" => search::find(text, method, args)?,
+        "replace" => replace(state, text, args)?,
         "removeprefix" | "removesuffix" => remove_affix(text, method == "removeprefix", args)?,
-        "join" => join(text, args)?,
-        "zfill" | "ljust" | "rjust" | "center" => pad(text, method, args)?,
+        "join" => join(state, text, args)?,
+        "zfill" | "ljust" | "rjust" | "center" => padding::pad(text, method, args)?,
         "title" => Value::from(title(text)),
         "swapcase" => Value::from(text.chars().flat_map(swapped).collect::<String>()),
         _ => return Ok(None),
@@ -78,8 +101,9 @@ fn is_space(c: char) -> bool {
 
 /// Removes white space, or any of `chars`, from the ends asked for.
 pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, start: bool, end: bool) -> &'t str {
-    let is_removed = |c: char| match chars {
-        Some(chars) => chars.contains(c),
+    let chars = chars.map(|chars| chars.chars().collect::<HashSet<char>>());
+    let is_removed = |c: char| match &chars {
+        Some(chars) => chars.contains(&c),
         None => is_space(c),
     };
     let text = if start {
@@ -94,9 +118,9 @@ pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, start: bool, end: bo
     }
 }
 
-fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
+fn split(state: &State, text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
     let [sep, maxsplit] = named(args, ["sep", "maxsplit"])?;
-    // A negative number is no limit.
+    // A negative number sets no limit.
     let limit = usize::try_from(integer(maxsplit)?.unwrap_or(-1)).unwrap_or(usize::MAX - 1);
     let mut parts: Vec<&str> = match (string(sep)?.as_deref(), from_end) {
         (Some(""), _) => return Err(refuse("empty separator".to_owned())),
@@ -108,7 +132,12 @@ fn split(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error> {
     if from_end {
         parts.reverse();
     }
-    Ok(parts.into_iter().map(Value::from).collect())
+    list_of(state, &parts)
+}
+
+fn list_of(state: &State, parts: &[&str]) -> Result<Value, Error> {
+    size::charge_result(state, size_of_val(parts))?;
+    Ok(parts.iter().copied().map(Value::from).collect())
 }
 
 fn split_words(text: &str, limit: usize) -> Vec<&str> {
@@ -156,7 +185,7 @@ fn partition(text: &str, from_end: bool, args: &[Value]) -> Result<Value, Error>
     Ok(Value::from(Tuple::from(parts.map(Value::from))))
 }
 
-fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
+fn splitlines(state: &State, text: &str, args: &[Value]) -> Result<Value, Error> {
     const ENDS: [char; 10] = [
         '\n', '\r', '\x0b', '\x0c', '\x1c', '\x1d', '\x1e', '\u{85}', '\u{2028}', '\u{2029}',
     ];
@@ -175,74 +204,19 @@ fn splitlines(text: &str, args: &[Value]) -> Result<Value, Error> {
     if !rest.is_empty() {
         lines.push(rest);
     }
-    Ok(lines.into_iter().map(Value::from).collect())
+    list_of(state, &lines)
 }
 
-fn starts_or_ends(text: &str, at_end: bool, args: &[Value]) -> Result<Value, Error> {
-    let [affix, start, end] = named(args, ["affix", "start", "end"])?;
-    let affix = required(affix, "affix")?;
-    let (_, text) = window(text, start, end)?;
-    let holds = |affix: &str| match at_end {
-        true => text.ends_with(affix),
-        false => text.starts_with(affix),
-    };
-    if let Some(affix) = affix.as_str() {
-        return Ok(Value::from(holds(affix)));
-    }
-    if !is_tuple(&affix) {
-        return Err(refuse("expected a string or a tuple of strings".to_owned()));
-    }
-    let mut affixes = affix.try_iter()?;
-    Ok(Value::from(
-        affixes.any(|affix| affix.as_str().is_some_and(holds)),
-    ))
-}
-
-fn find(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let [sub, start, end] = named(args, ["sub", "start", "end"])?;
-    let sub = string(sub)?.ok_or_else(|| refuse("expected a string".to_owned()))?;
-    let (skipped, text) = window(text, start, end)?;
-    if method == "count" {
-        return Ok(Value::from(text.matches(&sub).count()));
-    }
-    let found = if method.starts_with('r') {
-        text.rfind(&sub)
-    } else {
-        text.find(&sub)
-    };
-    match found {
-        Some(at) => Ok(Value::from(skipped + text[..at].chars().count())),
-        None if method.ends_with("find") => Ok(Value::from(-1)),
-        None => Err(refuse("substring not found".to_owned())),
-    }
-}
-
-/// `text[start:end]`, and how many characters it begins after.
-fn window(text: &str, start: Option<Value>, end: Option<Value>) -> Result<(usize, &str), Error> {
-    let (start, end) = (integer(start)?, integer(end)?);
-    if (start, end) == (None, None) {
-        return Ok((0, text));
-    }
-    let n_chars = text.chars().count();
-    let place = |at: i64| match usize::try_from(at) {
-        Ok(at) => at.min(n_chars),
-        Err(_) => n_chars.saturating_sub(usize::try_from(at.unsigned_abs()).unwrap_or(n_chars)),
-    };
-    let (start, end) = (start.map_or(0, place), end.map_or(n_chars, place));
-    let byte = |at: usize| {
-        text.char_indices()
-            .nth(at)
-            .map_or(text.len(), |(byte, _)| byte)
-    };
-    Ok((start, text.get(byte(start)..byte(end)).unwrap_or_default()))
-}
-
-fn replace(text: &str, args: &[Value]) -> Result<Value, Error> {
+fn replace(state: &State, text: &str, args: &[Value]) -> Result<Value, Error> {
     let [old, new, count] = named(args, ["old", "new", "count"])?;
     let [Some(old), Some(new)] = [string(old)?, string(new)?] else {
         return Err(refuse("expected two strings".to_owned()));
     };
     let count = usize::try_from(integer(count)?.unwrap_or(-1)).unwrap_or(usize::MAX);
+    if new.len() > old.len() {
+        let n_matches = text.matches(&old).take(count).count();
+        size::charge_result(state, text.len() + n_matches * (new.len() - old.len()))?;
+    }
     Ok(Value::from(text.replacen(&old, &new, count)))
 }
 
@@ -256,43 +230,21 @@ fn remove_affix(text: &str, is_prefix: bool, args: &[Value]) -> Result<Value, Er
     Ok(Value::from(rest.unwrap_or(text)))
 }
 
-fn join(separator: &str, args: &[Value]) -> Result<Value, Error> {
+fn join(state: &State, separator: &str, args: &[Value]) -> Result<Value, Error> {
     let [items] = named(args, ["iterable"])?;
     let items = required(items, "iterable")?;
-    super::arguments::iterable(&items)?;
-    let text = |item: Value| match item.as_str() {
-        Some(text) => Ok(text.to_owned()),
-        None => Err(refuse(format!(
-            "join takes strings, found a {}",
-            item.kind()
-        ))),
+    iterable(&items)?;
+    size::charge_result(state, items.len().unwrap_or(0) * size_of::<Value>())?;
+    let items: Vec<Value> = items.try_iter()?.collect();
+    let text = |item: &Value| match item.kind() {
+        ValueKind::String => Ok(()),
+        other => Err(refuse(format!("join takes strings, found a {other}"))),
     };
-    let texts: Vec<String> = items.try_iter()?.map(text).collect::<Result<_, _>>()?;
+    items.iter().try_for_each(text)?;
+    let texts: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+    let n_bytes: usize = texts.iter().map(|text| text.len() + separator.len()).sum();
+    size::charge_result(state, n_bytes)?;
     Ok(Value::from(texts.join(separator)))
-}
-
-fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Error> {
-    let [width, fill] = named(args, ["width", "fillchar"])?;
-    let width = usize::try_from(integer(width)?.unwrap_or(0)).unwrap_or(0);
-    if width > MAX_WIDTH {
-        return Err(refuse(format!("width {width} is more than {MAX_WIDTH}")));
-    }
-    let fill = string(fill)?.unwrap_or_else(|| " ".to_owned());
-    let missing = width.saturating_sub(text.chars().count());
-    let padded = match method {
-        "zfill" => {
-            let (sign, digits) = text.split_at(usize::from(text.starts_with(['-', '+'])));
-            format!("{sign}{}{digits}", "0".repeat(missing))
-        }
-        "ljust" => format!("{text}{}", fill.repeat(missing)),
-        "rjust" => format!("{}{text}", fill.repeat(missing)),
-        _ => {
-            // Python gives the odd one to the left where the width is odd.
-            let left = missing / 2 + (missing & width & 1);
-            format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
-        }
-    };
-    Ok(Value::from(padded))
 }
 
 /// Upper case after anything that is not a letter, an apostrophe too.

@@ -17,7 +17,7 @@ pub(super) fn prepare(source: &str) -> String {
         match tag_words(&tag[..len]).as_slice() {
             ["raw"] => {
                 let raw_len = raw_len(tag, len);
-                result.push_str(&tag[..len].replacen("raw %}", "raw +%}", 1));
+                result.push_str(&with_newline_kept(&tag[..len]));
                 result.push_str(&tag[len..raw_len]);
                 rest = &tag[raw_len..];
                 continue;
@@ -96,6 +96,14 @@ fn raw_len(text: &str, tag_len: usize) -> usize {
         after.starts_with("%}").then_some(before.len())
     });
     tag_len + ends.next().unwrap_or(body.len())
+}
+
+/// The tag such that the line feed after it is text, unless the tag itself says what happens to it.
+fn with_newline_kept(tag: &str) -> String {
+    match tag.strip_suffix("%}") {
+        Some(inner) if !inner.ends_with(['-', '+']) => format!("{inner}+%}}"),
+        _ => tag.to_owned(),
+    }
 }
 
 /// The words of a `{% %}` tag; of other tags, none.
@@ -220,6 +228,9 @@ mod tests {
                 "{% raw %}{% generation %}{% endraw %}{% generation %}",
                 "{% raw +%}{% generation %}{% endraw %}{% with %}",
             ),
+            ("{% raw%}\na{%endraw%}", "{% raw+%}\na{%endraw%}"),
+            ("{%raw-%}\na{%endraw%}", "{%raw-%}\na{%endraw%}"),
+            ("{%-raw\n%}a{%endraw%}", "{%-raw\n+%}a{%endraw%}"),
             (r"{{ '\/\a\U0001F600\n\'' }}", r"{{ '\\/\x07😀\n\'' }}"),
             (r"a\/b {# '\/' #}", r"a\/b {# '\/' #}"),
             (

@@ -3,19 +3,35 @@
 use minijinja::value::ValueKind;
 use minijinja::{Error, Output, State, Value, escape_formatter};
 
+use super::size::{self, Capped};
+
 /// Writes a value into the output.
 pub(super) fn format(out: &mut Output, state: &mut State, value: &Value) -> Result<(), Error> {
     match value.kind() {
-        ValueKind::Number => out.write_str(&str(value)).map_err(Error::from),
+        ValueKind::Number | ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => {
+            out.write_str(&printed(value)?).map_err(Error::from)
+        }
         _ => escape_formatter(out, state, value),
     }
 }
 
-/// Python's `str()`. Lists and mappings the engine prints as Python does.
-pub(super) fn str(value: &Value) -> String {
-    match as_float(value) {
-        Some(number) => float(number),
-        None => value.to_string(),
+/// Python's `str()`, paid for with fuel.
+pub(super) fn str(state: &State, value: &Value) -> Result<String, Error> {
+    let text = printed(value)?;
+    size::charge(state, text.len())?;
+    Ok(text)
+}
+
+/// Lists and mappings the engine prints as Python does.
+fn printed(value: &Value) -> Result<String, Error> {
+    match (value.as_str(), as_float(value)) {
+        (Some(text), _) => Ok(text.to_owned()),
+        (None, Some(number)) => Ok(float(number)),
+        (None, None) => {
+            let mut text = Capped::default();
+            text.print(value)?;
+            Ok(text.into_text())
+        }
     }
 }
 
