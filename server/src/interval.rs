@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// On fewer samples than these a figure tells little: what was chosen by it may be luck.
+pub const FEW: usize = 30;
+
 /// A mean and what it may be: 95 % of such intervals hold the true mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {

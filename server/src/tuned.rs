@@ -3,19 +3,22 @@
 use std::path::Path;
 
 use crate::config::{Config, TUNED_FILE_NAME};
+use crate::interval::FEW;
 
 /// Where the choice of the data directory comes from.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tuned {
     /// The keys of [fusion], as they stand in the file.
     fusion: String,
+    /// Full prefill is what policies are compared with: it needs no confirming.
+    is_full: bool,
     model_fingerprint: Option<String>,
     chosen_on: Option<i64>,
     confirmed_on: Option<i64>,
 }
 
-/// Logs what is applied from `tuned.toml`, and warns where it was measured on another model, or never confirmed on other
-/// questions than those it was chosen on: it is applied all the same, because the configuration says so.
+/// Logs what is applied from `tuned.toml`, and warns where it was measured on another model, never confirmed on other
+/// questions than those it was chosen on, or on few: it is applied all the same, because the configuration says so.
 pub(crate) fn log(config: &Config, fingerprint: &str) {
     let path = config.data.join(TUNED_FILE_NAME);
     let Some(tuned) = read(&path) else { return };
@@ -34,11 +37,18 @@ pub(crate) fn log(config: &Config, fingerprint: &str) {
             "was tuned for another model; run `ragweave-eval tune` again, or delete it"
         );
     }
-    if tuned.confirmed_on.is_none() {
+    if tuned.is_unconfirmed() {
         tracing::warn!(
             %file,
             "its choice was never confirmed on other questions than those it was chosen on; run `ragweave-eval tune` \
              again, or delete it"
+        );
+    }
+    if tuned.rests_on_few() {
+        tracing::warn!(
+            %file,
+            "its choice was made or confirmed on fewer than {FEW} questions, which tell little; run `ragweave-eval tune` \
+             with more, or delete it"
         );
     }
 }
@@ -60,8 +70,10 @@ impl Tuned {
             .map(|(key, value)| format!("{key} = {value}"))
             .collect();
         let fingerprint = evidence.and_then(|why| why.get("model_fingerprint"));
+        let mode = table.get("fusion").and_then(|fusion| fusion.get("mode"));
         Self {
             fusion: keys.join(", "),
+            is_full: mode.and_then(toml::Value::as_str) == Some("full"),
             model_fingerprint: fingerprint.and_then(toml::Value::as_str).map(str::to_owned),
             chosen_on: count("chosen_on"),
             confirmed_on: count("confirmed_on"),
@@ -72,6 +84,17 @@ impl Tuned {
     fn is_foreign(&self, fingerprint: &str) -> bool {
         let named = self.model_fingerprint.as_deref();
         named.is_some_and(|named| named != fingerprint)
+    }
+
+    fn is_unconfirmed(&self) -> bool {
+        !self.is_full && self.confirmed_on.is_none()
+    }
+
+    /// Whether a policy was chosen, or confirmed, on few questions.
+    fn rests_on_few(&self) -> bool {
+        let counts = [self.chosen_on, self.confirmed_on];
+        let is_few = |count: i64| usize::try_from(count).unwrap_or(0) < FEW;
+        !self.is_full && counts.into_iter().flatten().any(is_few)
     }
 }
 
@@ -104,5 +127,27 @@ mod tests {
         );
         let older = Tuned::parse("[fusion]\nmode = \"full\"\n[evidence]\nquestions = 400\n");
         assert_eq!((older.chosen_on, older.confirmed_on), (None, None));
+    }
+
+    #[test]
+    fn a_policy_that_few_questions_or_none_confirmed_is_warned_of_and_full_prefill_is_not() {
+        let of = |mode: &str, counts: &str| {
+            let text = format!("[fusion]\nmode = \"{mode}\"\n[evidence]\n{counts}");
+            let tuned = Tuned::parse(&text);
+            (tuned.is_unconfirmed(), tuned.rests_on_few())
+        };
+        let enough = "chosen_on = 30\nconfirmed_on = 30\n";
+        assert_eq!(of("auto", enough), (false, false));
+        assert_eq!(
+            of("auto", "chosen_on = 1\nconfirmed_on = 1\n"),
+            (false, true)
+        );
+        assert_eq!(
+            of("auto", "chosen_on = 300\nconfirmed_on = 29\n"),
+            (false, true)
+        );
+        assert_eq!(of("auto", "chosen_on = 300\n"), (true, false));
+        assert_eq!(of("full", "chosen_on = 2\n"), (false, false));
+        assert!(Tuned::parse("[fusion]\npolicy = \"hkvd@2\"\n").is_unconfirmed());
     }
 }

@@ -46,7 +46,7 @@ pub enum VerifyError {
 /// Probes a loaded model. `mode` is the one that is judged; without a prompt format no policy is compared with reuse.
 ///
 /// # Errors
-/// [`VerifyError`]; a probe that fails is no error but a bad verdict.
+/// [`VerifyError`]; a probe that fails is not an error but makes the verdict bad.
 pub async fn verify(
     engine: &EngineHandle,
     prompt: Option<&PromptFormat>,
@@ -59,7 +59,7 @@ pub async fn verify(
     let mode = &mode.clone().normalised(bench.n_layers())?;
     let probes = probes::run(&bench, mode, tolerances).await?;
     let needles = match prompt {
-        Some(prompt) => Some(needles::run(&bench, prompt, mode).await?),
+        Some(prompt) => Some(needles::run(&bench, prompt, mode, tolerances).await?),
         None => None,
     };
     let (verdict, reasons) = judge(&probes, needles.as_ref());

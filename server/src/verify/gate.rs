@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ragweave_engine::{Blend, Mode};
+use ragweave_engine::{Blend, Budget, Mode, Policy};
 
 use super::judge::Verdict;
 use super::policy::Needles;
@@ -24,23 +24,20 @@ pub enum Gate {
 /// A policy that was measured and is not shown to be better than plain reuse.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// The policy's notation without its ratio.
-    pub selection: String,
-    /// It is refused up to this ratio; of larger ones nothing is known.
-    pub ratio: f64,
-    pub reason: String,
+    /// In [`canonical`] spelling. It is refused up to this ratio; of larger ones nothing is known.
+    blend: Blend,
+    /// Of the model.
+    n_layers: Option<usize>,
+    reason: String,
 }
 
 impl Refused {
     /// Those of a verdict's policies that did not pass.
     pub(super) fn of(needles: &Needles) -> Vec<Self> {
         let refused = needles.all().filter_map(|compared| {
-            let Ok(Mode::Blend(blend)) = compared.mode.parse() else {
-                return None;
-            };
             Some(Self {
-                selection: blend.selection(),
-                ratio: blend.ratio,
+                blend: canonical(&compared.blend()?, needles.n_layers),
+                n_layers: needles.n_layers,
                 reason: format!("{}; {}", compared.refusal(needles)?, needles.advice()),
             })
         });
@@ -48,8 +45,56 @@ impl Refused {
     }
 
     pub(super) fn covers(&self, blend: &Blend) -> bool {
-        // Ratio 0 is plain reuse, which no policy has a part in.
-        blend.ratio > 0.0 && blend.ratio <= self.ratio && blend.selection() == self.selection
+        let asked = Blend {
+            ratio: self.blend.ratio,
+            ..canonical(blend, self.n_layers)
+        };
+        // At ratio 0 no row is selected: it is plain reuse, whatever the policy.
+        blend.ratio > 0.0 && blend.ratio <= self.blend.ratio && asked == self.blend
+    }
+
+    pub(super) fn into_reason(self) -> String {
+        self.reason
+    }
+}
+
+/// The blend in one spelling of those that mean the same on a model of this many layers.
+pub(super) fn canonical(blend: &Blend, n_layers: Option<usize>) -> Blend {
+    let budget = match (&blend.policy, blend.budget) {
+        // The engine gives it the first rows of each chunk either way.
+        (Policy::FirstK, Budget::Prompt) => Budget::Length,
+        (_, budget) => budget,
+    };
+    Blend {
+        policy: canonical_policy(&blend.policy, n_layers),
+        budget,
+        ..blend.clone()
+    }
+}
+
+fn canonical_policy(policy: &Policy, n_layers: Option<usize>) -> Policy {
+    match policy {
+        Policy::Anchors { layers, pooling } => {
+            let middle = n_layers.map(|n_layers| n_layers / 2);
+            let mut layers = match layers.is_empty() {
+                true => middle.into_iter().collect(),
+                false => layers.clone(),
+            };
+            layers.sort_unstable();
+            layers.dedup();
+            let pooling = *pooling;
+            Policy::Anchors { layers, pooling }
+        }
+        // Each names a row in turn: who begins makes a difference of one row at most.
+        Policy::Union(policies) => {
+            let policies = policies.iter();
+            let mut policies: Vec<Policy> = policies
+                .map(|policy| canonical_policy(policy, n_layers))
+                .collect();
+            policies.sort_by_key(Policy::to_string);
+            Policy::Union(policies)
+        }
+        _ => policy.clone(),
     }
 }
 

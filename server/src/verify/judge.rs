@@ -24,7 +24,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A figure that is no number counts as the largest there is: JSON has neither.
+    /// A figure that is not a number counts as the largest there is: JSON has neither.
     pub(super) fn new(name: &str, measured: f64, tolerance: f64) -> Self {
         Self {
             name: name.to_owned(),
@@ -49,6 +49,8 @@ pub struct Tolerances {
     pub relative: f64,
     /// Of a row's KV: squared distance over the mean squared norm.
     pub squared: f64,
+    /// Of next-token distributions: mean divergence in nats. Below it neither is told from the other.
+    pub kl: f64,
 }
 
 impl Tolerances {
@@ -61,13 +63,18 @@ impl Tolerances {
             (ComputeDtype::F16, _) | (_, KvDtype::F16) => KvDtype::F16,
             (ComputeDtype::F32, KvDtype::F32) => KvDtype::F32,
         };
-        let (relative, squared) = match coarse {
-            KvDtype::F32 => (1e-3, 1e-6),
-            KvDtype::F16 => (3e-2, 1e-4),
+        // A divergence grows with the square of the logits' error; at 1e-4 nats no answer is another one, in any type.
+        let (relative, squared, kl) = match coarse {
+            KvDtype::F32 => (1e-3, 1e-6, 1e-4),
+            KvDtype::F16 => (3e-2, 1e-4, 2e-4),
             // A step of int8 is a 127th of the largest value, as one of bf16 is a 128th of each.
-            KvDtype::Bf16 | KvDtype::Int8 => (1e-1, 1e-3),
+            KvDtype::Bf16 | KvDtype::Int8 => (1e-1, 1e-3, 2e-3),
         };
-        Self { relative, squared }
+        Self {
+            relative,
+            squared,
+            kl,
+        }
     }
 }
 
@@ -103,6 +110,7 @@ mod tests {
     const F32: Tolerances = Tolerances {
         relative: 1e-3,
         squared: 1e-6,
+        kl: 1e-4,
     };
 
     /// Eight prompts under the configured mode, and under reuse, which loses 0.3 nats.
@@ -140,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_figure_that_is_no_number_is_bad_and_survives_json() {
+    fn a_figure_that_is_not_a_number_is_bad_and_survives_json() {
         let probe = Probe::new("all = full", f64::NAN, F32.relative);
         assert_eq!(judge(std::slice::from_ref(&probe), None).0, Verdict::Bad);
         let text = serde_json::to_string(&probe).unwrap();
@@ -162,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_policy_that_is_no_better_than_reuse_is_not_passed() {
+    fn a_configured_policy_that_is_not_better_than_reuse_does_not_pass() {
         assert_eq!(
             judge(&[], Some(&needles(0.1, 7))),
             (Verdict::Good, Vec::new())
@@ -184,6 +192,7 @@ mod tests {
         assert_eq!(Tolerances::of(ComputeDtype::F32, KvDtype::F32), F32);
         let mixed = Tolerances::of(ComputeDtype::F32, KvDtype::F16);
         assert_eq!(mixed, Tolerances::of(ComputeDtype::F16, KvDtype::F16));
-        assert!(Tolerances::of(ComputeDtype::Bf16, KvDtype::F16).relative > mixed.relative);
+        let bf16 = Tolerances::of(ComputeDtype::Bf16, KvDtype::F16);
+        assert!(bf16.relative > mixed.relative && bf16.kl > mixed.kl && mixed.kl > F32.kl);
     }
 }

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 use ragweave_engine::{Blend, Mode, Policy, PromptSegments};
 
 use super::VerifyError;
+use super::judge::Tolerances;
 use super::policy::{Compared, Needles, Sample, overall};
 use super::prompts::{Bench, Stored};
-use crate::fidelity;
+use crate::fidelity::{self, Fidelity};
 use crate::prompt::PromptFormat;
 
 /// Who lives where, as what. Every prompt holds some of these and asks for one.
@@ -38,11 +39,13 @@ const ANSWER_TOKENS: usize = 8;
 /// The ratio of the policies beside the configured one, where that has none.
 const USUAL_RATIO: f64 = 0.15;
 
-/// Asks the prompts under `mode`, under what could be configured instead, and under reuse.
+/// Asks the prompts under `mode`, under what could be configured instead, and under reuse. `tolerances`: of the types
+/// that the model computes and stores in.
 pub(super) async fn run(
     bench: &Bench<'_>,
     prompt: &PromptFormat,
     mode: &Mode,
+    tolerances: Tolerances,
 ) -> Result<Needles, VerifyError> {
     let start = Instant::now();
     let chunks = chunks(bench, prompt).await?;
@@ -61,7 +64,18 @@ pub(super) async fn run(
         let lists = samples.iter_mut().zip(asked);
         lists.for_each(|(list, sample)| list.push(sample));
     }
-    Ok(sum_up(&modes, &samples, start.elapsed()))
+    let (compared, reuse) = sum_up(&modes, &samples, tolerances.kl);
+    let mut compared = compared.into_iter();
+    Ok(Needles {
+        prompts: samples[0].len(),
+        seconds: start.elapsed().as_secs_f64(),
+        n_layers: Some(bench.n_layers()),
+        reuse,
+        probed: compared
+            .next()
+            .expect("the configured mode is always asked"),
+        others: compared.collect(),
+    })
 }
 
 struct Fact {
@@ -148,19 +162,13 @@ fn question(number: usize) -> String {
     }
 }
 
-/// `samples`: those of reuse, of the configured mode, and of the others.
-fn sum_up(modes: &[Mode], samples: &[Vec<Sample>], time: Duration) -> Needles {
+/// The configured mode and the others beside reuse, and reuse. `samples`: one list per mode, that of reuse first;
+/// `rounding`: nats that it explains.
+fn sum_up(modes: &[Mode], samples: &[Vec<Sample>], rounding: f64) -> (Vec<Compared>, Fidelity) {
     let reuse = &samples[0];
-    let compared = |(mode, samples): (&Mode, &Vec<Sample>)| Compared::new(mode, samples, reuse);
-    let mut of_modes = modes.iter().zip(samples).map(compared).skip(1);
-    let probed = of_modes.next();
-    Needles {
-        prompts: reuse.len(),
-        seconds: time.as_secs_f64(),
-        reuse: overall(reuse),
-        probed: probed.expect("the configured mode is always asked"),
-        others: of_modes.collect(),
-    }
+    let of_modes = modes.iter().zip(samples).skip(1);
+    let compared = of_modes.map(|(mode, samples)| Compared::new(mode, samples, reuse, rounding));
+    (compared.collect(), overall(reuse))
 }
 
 /// The facts of one prompt, the asked one among them. It never comes first: there its KV is exact under every mode.
@@ -177,7 +185,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_prompt_holds_its_fact_behind_another_and_none_twice() {
+    fn every_prompt_holds_its_fact_after_another_and_none_twice() {
         for at_once in 2..=FACTS_AT_ONCE {
             let mut places = Vec::new();
             for number in 0..PROMPTS {

@@ -1,6 +1,6 @@
 //! What needle prompts say of policies: each beside plain reuse on the same prompts, and both beside full prefill. Pure.
 
-use ragweave_engine::Mode;
+use ragweave_engine::{Blend, Mode};
 use serde::{Deserialize, Serialize};
 
 use crate::fidelity::Fidelity;
@@ -10,8 +10,6 @@ use crate::interval::Interval;
 const MAX_NEEDLE_KL: f64 = 1.0;
 /// ... agree with it less often than this, are not the same model any more.
 const MIN_NEEDLE_AGREEMENT: f64 = 0.5;
-/// Nats on average below which neither reuse nor a policy is told from full prefill: there is nothing to win back.
-const NOTHING_LOST: f64 = 1e-4;
 /// Stands for the divergence of logits that are not finite, in nats.
 const LOST_KL: f64 = 1e4;
 
@@ -21,7 +19,7 @@ const LOST_KL: f64 = 1e4;
 pub enum Outcome {
     /// Nearer to full prefill, at both ends of the interval.
     Helps,
-    /// Plain reuse itself, or neither loses anything.
+    /// Plain reuse itself, or neither loses more than rounding explains.
     Even,
     /// The interval holds both: computing more is not shown to give more.
     Unclear,
@@ -53,6 +51,9 @@ pub struct Needles {
     pub prompts: usize,
     /// Time it took.
     pub seconds: f64,
+    /// Of the model; absent in older files. It tells which layer is the middle one.
+    #[serde(default)]
+    pub n_layers: Option<usize>,
     pub reuse: Fidelity,
     /// The configured mode.
     pub probed: Compared,
@@ -96,15 +97,16 @@ pub(super) fn overall(samples: &[Sample]) -> Fidelity {
 }
 
 impl Compared {
-    /// `samples` and `reuse`: prompt by prompt, the same number of each.
-    pub(super) fn new(mode: &Mode, samples: &[Sample], reuse: &[Sample]) -> Self {
+    /// `samples` and `reuse`: prompt by prompt, the same number of each. `rounding`: nats on average that rounding
+    /// explains; where neither loses more there is nothing to win back.
+    pub(super) fn new(mode: &Mode, samples: &[Sample], reuse: &[Sample], rounding: f64) -> Self {
         let fidelity = overall(samples);
         let kl_vs_reuse = difference(samples, reuse, Sample::kl);
         let top1_vs_reuse = difference(samples, reuse, Sample::top1);
         let shares: f64 = samples.iter().map(|sample| sample.computed_share).sum();
         let reused = overall(reuse);
-        let is_even = *mode == Mode::Reuse
-            || (fidelity.mean_kl <= NOTHING_LOST && reused.mean_kl <= NOTHING_LOST);
+        let is_even =
+            *mode == Mode::Reuse || (fidelity.mean_kl <= rounding && reused.mean_kl <= rounding);
         let outcome = match (is_lost(&fidelity), is_even) {
             (true, _) => Outcome::Lost,
             (false, true) => Outcome::Even,
@@ -125,6 +127,14 @@ impl Compared {
         match self.outcome {
             Outcome::Helps | Outcome::Even => true,
             Outcome::Unclear | Outcome::Hurts | Outcome::Lost => false,
+        }
+    }
+
+    /// The blend it is; `None` for full prefill and reuse.
+    pub(super) fn blend(&self) -> Option<Blend> {
+        match self.mode.parse() {
+            Ok(Mode::Blend(blend)) => Some(blend),
+            _ => None,
         }
     }
 
@@ -163,7 +173,7 @@ impl Compared {
     }
 }
 
-/// In three hundred digits nobody reads anything.
+/// A divergence for people to read; beyond [`LOST_KL`] only that, since the largest floats have 300 digits.
 pub(super) fn nats(kl: f64) -> String {
     match kl {
         _ if kl >= LOST_KL => "over 10000".to_owned(),
@@ -215,23 +225,19 @@ impl Needles {
         std::iter::once(&self.probed).chain(&self.others)
     }
 
-    /// Of the policies that help, the one nearest to full prefill.
-    pub fn best(&self) -> Option<&Compared> {
-        let helping = self
-            .all()
-            .filter(|compared| compared.outcome == Outcome::Helps);
-        helping.min_by(|a, b| a.fidelity.mean_kl.total_cmp(&b.fidelity.mean_kl))
+    /// Of the policies that help, the one nearest to full prefill. What computes everything is not one of them.
+    fn best(&self) -> Option<(&Compared, Blend)> {
+        let helping = self.all().filter_map(|compared| {
+            let blend = compared.blend()?;
+            let helps = compared.outcome == Outcome::Helps && blend.ratio < 1.0;
+            helps.then_some((compared, blend))
+        });
+        helping.min_by(|(a, _), (b, _)| a.fidelity.mean_kl.total_cmp(&b.fidelity.mean_kl))
     }
 
     /// What to configure instead of a mode that did not pass.
     pub fn advice(&self) -> String {
-        let best = self.best().and_then(|best| {
-            let Ok(Mode::Blend(blend)) = best.mode.parse() else {
-                return None;
-            };
-            Some((best, blend))
-        });
-        let Some((best, blend)) = best else {
+        let Some((best, blend)) = self.best() else {
             return "none of the policies measured helps on this model: serve with fusion.mode = \"full\", or search with \
                     `ragweave-eval tune`"
                 .to_owned();

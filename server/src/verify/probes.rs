@@ -71,7 +71,7 @@ async fn limits(
     ])
 }
 
-/// One chunk behind others of several lengths. K and V of layer 0 depend on the token alone, so those stored must be
+/// One chunk after others of several lengths. K and V of layer 0 depend on the token alone, so those stored must be
 /// those computed; and once rotated to their places, they must give layer 0 the attention output of full prefill.
 async fn positions(bench: &Bench<'_>, tolerances: Tolerances) -> Result<[Probe; 2], VerifyError> {
     let n = bench.chunk_tokens;
@@ -109,7 +109,7 @@ async fn positions(bench: &Bench<'_>, tolerances: Tolerances) -> Result<[Probe; 
     ])
 }
 
-/// Where the chunk is placed: right behind the prefix, near, and as far as context and patience allow.
+/// Where the chunk is placed: right after the prefix, near, and as far as the context and a short run allow.
 fn offsets(chunk_tokens: usize, room: usize) -> [usize; 4] {
     let farthest = FARTHEST_TOKENS.min(room - chunk_tokens);
     [0, 1, chunk_tokens / 2 + 3, farthest]

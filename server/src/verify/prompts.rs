@@ -1,4 +1,4 @@
-//! Prompts to probe with: chunks computed alone behind the conditioning prefix, and plans that use their KV or not.
+//! Prompts to probe with: chunks computed alone after the conditioning prefix, and plans that use their KV or not.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub(super) enum Stored {
     Missing,
     /// Stands somewhere else than where its KV was made.
     Moved(Arc<ChunkKv>),
-    /// Right behind the prefix its KV was made behind.
+    /// Right after the prefix that it was made after.
     InPlace(Arc<ChunkKv>),
 }
 
@@ -186,7 +186,7 @@ impl<'a> Bench<'a> {
 }
 
 impl Stored {
-    /// The same KV right behind the prefix it was made behind.
+    /// The same KV right after the prefix that it was made after.
     pub(super) fn in_place(self) -> Self {
         match self {
             Self::Missing => Self::Missing,

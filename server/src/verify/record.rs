@@ -8,9 +8,9 @@ use ragweave_engine::{Blend, Mode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::gate::Refused;
+use super::gate::{Refused, canonical};
 use super::judge::{Probe, Verdict};
-use super::policy::Needles;
+use super::policy::{Compared, Needles};
 
 /// Name of the file in the data directory.
 pub const VERDICT_FILE: &str = "fusion-verdict.json";
@@ -132,17 +132,19 @@ impl FusionVerdict {
         };
         let refused = self.needles.as_ref().map(Refused::of).unwrap_or_default();
         let refused = refused.into_iter().find(|refused| refused.covers(blend));
-        refused.map(|refused| refused.reason)
+        refused.map(Refused::into_reason)
     }
 
     /// Whether the policy of a mode was measured at this very ratio; what computes nothing again, or everything, needs
     /// no measuring.
     pub fn knows(&self, mode: &Mode) -> bool {
         let chooses = |blend: &Blend| blend.ratio > 0.0 && blend.ratio < 1.0;
-        let mut known = self.needles.iter().flat_map(Needles::all);
+        let n_layers = self.needles.as_ref().and_then(|needles| needles.n_layers);
+        let known = self.needles.iter().flat_map(Needles::all);
+        let mut known = known.filter_map(Compared::blend);
         match mode {
             Mode::Blend(blend) if chooses(blend) => {
-                known.any(|compared| compared.mode == mode.to_string())
+                known.any(|known| canonical(&known, n_layers) == canonical(blend, n_layers))
             }
             Mode::Blend(_) | Mode::Full | Mode::Reuse => true,
         }

@@ -1,6 +1,12 @@
 //! Policies judged by hand-made figures.
 
+use ragweave_engine::{ComputeDtype, KvDtype};
+
+use super::super::judge::Tolerances;
 use super::*;
+
+/// What rounding explains in f32.
+pub(crate) const ROUNDING: f64 = 1e-4;
 
 /// One prompt of one position.
 pub(crate) fn sample(kl: f64, top1: f64) -> Sample {
@@ -25,13 +31,14 @@ pub(crate) fn around(kl: f64, agreeing: usize) -> Vec<Sample> {
 }
 
 fn compared(mode: &str, samples: &[Sample], reuse: &[Sample]) -> Compared {
-    Compared::new(&mode.parse().unwrap(), samples, reuse)
+    Compared::new(&mode.parse().unwrap(), samples, reuse, ROUNDING)
 }
 
 pub(crate) fn needles(probed: &[Sample], reuse: &[Sample], others: Vec<Compared>) -> Needles {
     Needles {
         prompts: reuse.len(),
         seconds: 1.0,
+        n_layers: Some(4),
         reuse: overall(reuse),
         probed: compared("hkvd@1:0.15", probed, reuse),
         others,
@@ -118,6 +125,18 @@ fn where_reuse_loses_nothing_there_is_nothing_to_win_back() {
 }
 
 #[test]
+fn what_rounding_explains_depends_on_the_type() {
+    let (reuse, blend) = (around(5e-4, 8), around(5.1e-4, 8));
+    let outcome = |dtype, kv_dtype| {
+        let rounding = Tolerances::of(dtype, kv_dtype).kl;
+        Compared::new(&"hkvd@1:0.15".parse().unwrap(), &blend, &reuse, rounding).outcome
+    };
+    assert_eq!(outcome(ComputeDtype::Bf16, KvDtype::Bf16), Outcome::Even);
+    assert_eq!(outcome(ComputeDtype::F32, KvDtype::Int8), Outcome::Even);
+    assert_ne!(outcome(ComputeDtype::F32, KvDtype::F32), Outcome::Even);
+}
+
+#[test]
 fn lost_answers_are_lost_whatever_reuse_gives() {
     let (reuse, blend) = (around(3.0, 0), around(1.5, 3));
     assert_eq!(
@@ -168,4 +187,20 @@ fn the_advice_is_the_policy_that_helps_most_with_its_exact_setting() {
     assert!(advice.contains("67 % of reuse's loss won back"), "{advice}");
     let none = needles(&reuse, &reuse, Vec::new()).advice();
     assert!(none.contains("fusion.mode = \"full\""), "{none}");
+}
+
+#[test]
+fn what_computes_everything_is_not_advised() {
+    let reuse = around(0.3, 6);
+    let rival = compared("query/all:0.15", &around(0.1, 7), &reuse);
+    for everything in ["full", "all"] {
+        let everything = compared(everything, &around(0.0, 8), &reuse);
+        assert_eq!(everything.outcome, Outcome::Helps);
+        let advised = Needles {
+            probed: everything,
+            ..needles(&reuse, &reuse, vec![rival.clone()])
+        };
+        let advice = advised.advice();
+        assert!(advice.contains("fusion.policy = \"query/all\""), "{advice}");
+    }
 }

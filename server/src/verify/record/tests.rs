@@ -3,8 +3,7 @@
 use super::*;
 use crate::controller::{Auto, ModeChoice};
 use crate::verify::gate::Gate;
-use crate::verify::policy::Compared;
-use crate::verify::policy::tests::{around, needles};
+use crate::verify::policy::tests::{ROUNDING, around, needles};
 
 /// What is configured where nothing else is.
 fn configured() -> ModeChoice {
@@ -89,10 +88,16 @@ fn what_does_not_count_says_what_to_do() {
     );
 }
 
+/// A policy this far from full prefill, beside a reuse at 0.3.
+fn compared(mode: &str, kl: f64) -> Compared {
+    let (samples, reuse) = (around(kl, 6), around(0.3, 6));
+    Compared::new(&mode.parse().unwrap(), &samples, &reuse, ROUNDING)
+}
+
 /// A verdict under which the configured policy, or else a rival of it, passes.
 fn judged(probed: f64, verdict: Verdict) -> FusionVerdict {
     let reuse = around(0.3, 6);
-    let rival = Compared::new(&"query/all:0.15".parse().unwrap(), &around(0.1, 7), &reuse);
+    let rival = compared("query/all:0.15", 0.1);
     FusionVerdict {
         verdict,
         needles: Some(needles(&around(probed, 6), &reuse, vec![rival])),
@@ -117,13 +122,13 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
     let auto = ModeChoice::Auto(Auto {
         blend: match configured().widest() {
             Mode::Blend(blend) => blend,
-            other => panic!("{other} is no blend"),
+            other => panic!("{other} is not a blend"),
         },
     });
     assert!(gate.pass(auto).1.is_some(), "auto would blend by it");
     assert!(
         gate.pass(mode("hkvd@1:0.05")).1.is_some(),
-        "less of it is no better"
+        "less of it is not better"
     );
     for served in [
         "query/all:0.15",
@@ -134,6 +139,34 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
         "hkvd@1:0",
     ] {
         assert_eq!(gate.pass(mode(served)), (mode(served), None), "{served}");
+    }
+}
+
+#[test]
+fn a_refused_policy_is_refused_however_it_is_spelt() {
+    let dir = tempfile::tempdir().unwrap();
+    let refused = ["first-k:0.15", "anchors:0.15", "first-k+query/all:0.15"];
+    let others = refused.map(|mode| compared(mode, 0.6)).into();
+    let verdict = FusionVerdict {
+        needles: Some(needles(&around(0.1, 7), &around(0.3, 6), others)),
+        ..judged(0.1, Verdict::Good)
+    };
+    verdict.write(dir.path()).unwrap();
+    let gate = gate_of(dir.path(), "aa");
+    let mode = |text: &str| text.parse::<Mode>().unwrap();
+    // The model has four layers, so that layer 2 is the middle one.
+    for spelling in [
+        "first-k~length:0.15",
+        "anchors@2:0.1",
+        "anchors@2.2/mean:0.15",
+        "query/all+first-k:0.15",
+    ] {
+        assert!(gate.pass(mode(spelling).into()).1.is_some(), "{spelling}");
+        assert!(verdict.refusal(&mode(spelling)).is_some(), "{spelling}");
+    }
+    assert!(verdict.knows(&mode("anchors@2:0.15")) && !verdict.knows(&mode("anchors@2:0.1")));
+    for other in ["first-k~score:0.15", "anchors@3:0.15", "query/all:0.15"] {
+        assert_eq!(gate.pass(mode(other).into()).1, None, "{other}");
     }
 }
 
