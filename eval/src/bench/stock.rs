@@ -133,21 +133,7 @@ impl Stock {
                 }
             }
         }
-        self.expect_cold(kept)
-    }
-
-    fn expect_cold(&self, kept: Residency) -> anyhow::Result<()> {
-        if kept.is_cold() {
-            return Ok(());
-        }
-        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        bail!(
-            "{:.1} of {:.1} MiB of stored KV stay in memory though they were dropped from the page cache, so no read in \
-             {} is cold; choose another disk with --scratch, or measure warm reads",
-            mib(kept.resident_bytes),
-            mib(kept.bytes),
-            self.dir.path().display()
-        )
+        expect_cold(kept, self.dir.path())
     }
 
     /// One source per chunk, opened anew.
@@ -168,6 +154,24 @@ impl Stock {
         });
         opened.collect()
     }
+}
+
+/// `kept`: what is in memory of the KV in `dir` after it was dropped.
+///
+/// # Errors
+/// Where that is more than a cold read may find, with how much it is.
+fn expect_cold(kept: Residency, dir: &Path) -> anyhow::Result<()> {
+    if kept.is_cold() {
+        return Ok(());
+    }
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    bail!(
+        "{:.1} of {:.1} MiB of stored KV stay in memory though they were dropped from the page cache, so no read in \
+         {} is cold; choose another disk with --scratch, or measure warm reads",
+        mib(kept.resident_bytes),
+        mib(kept.bytes),
+        dir.display()
+    )
 }
 
 /// Cold reads need a disk.
@@ -262,4 +266,28 @@ fn geometry(identity: &KvIdentity, kv: &ChunkKv) -> anyhow::Result<BlobGeometry>
         v_block_bytes: u32::try_from(identity.v_block_bytes(n_tokens))?,
         dtype: identity.dtype_tag(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stays_in_memory_is_not_cold() {
+        let of = |resident_bytes| {
+            let kept = Residency {
+                bytes: 64 << 20,
+                resident_bytes,
+            };
+            expect_cold(kept, Path::new("/scratch"))
+        };
+        assert!(of(0).is_ok());
+        for resident_bytes in [64 << 20, 8 << 20] {
+            let error = of(resident_bytes).unwrap_err().to_string();
+            let said = format!("{}.0 of 64.0 MiB", resident_bytes >> 20);
+            for part in [said.as_str(), "/scratch is cold", "--scratch"] {
+                assert!(error.contains(part), "no {part} in {error}");
+            }
+        }
+    }
 }
