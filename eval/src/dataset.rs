@@ -18,6 +18,7 @@ mod json;
 mod questions;
 
 pub use example::{Dataset, Example, SkippedLine, Task};
+pub(crate) use json::{lines, parse_line};
 pub(crate) use questions::{Question, read_questions};
 pub use ruler::{RulerTask, UnknownRulerTask};
 pub use source::{Format, Making, Source, UnknownDataset, open};

@@ -10,6 +10,7 @@ use anyhow::{Context as _, ensure};
 use ragweave_engine::Mode;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
+use ragweave_server::verify::Tolerances;
 
 use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
 use crate::mode_spec::ModeSpec;
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     questions: Option<PathBuf>,
     /// Questions asked of the policies that are left in the end; a third of them confirm the choice made on the others
-    #[arg(long, value_name = "N", default_value = "400", value_parser = parse_count)]
+    #[arg(long, value_name = "N", default_value = "480", value_parser = parse_count)]
     limit: usize,
     /// Questions asked of every policy at first, to leave out what is clearly worse
     #[arg(long, value_name = "N", default_value = "24", value_parser = parse_count)]
@@ -102,26 +103,36 @@ async fn search(
         None => openings::from_corpus(components, &corpus, args.limit, args.seed).await?,
     };
     let (asks, places) = with_something_to_fuse(&corpus, asks).await?;
-    if places.flatter() {
-        tracing::warn!(
-            "{places}: policies look better on these than on questions whose source stands later"
-        );
+    if places.first > 0 {
+        tracing::warn!("{places}: policies would look better on these than they are");
     }
+    let limits = &limits(args, components);
     let asked = Asked::new(&asks, places);
     let Split { choose, confirm } = Split::new(asks, args.seed)?;
-    let (figures, choices) = choose_on(args, &corpus, &choose, &candidates).await?;
-    let confirmation = Confirmation::find(&corpus, &confirm, &choices, &args.limits).await?;
+    let (figures, choices) = choose_on(args, limits, &corpus, &choose, &candidates).await?;
+    let confirmation = Confirmation::find(&corpus, &confirm, &choices, limits).await?;
     let asked = asked.split(choose.len(), confirm.len());
     Ok(Evidence::new(
         components,
         asked,
-        &args.limits,
+        limits,
         figures,
         confirmation,
     ))
 }
 
-/// Leaves out questions that every policy answers as full prefill does; and where the sources of all stand.
+/// Those asked for, and what rounding explains in the types of this model.
+fn limits(args: &Args, components: &Components) -> Limits {
+    let identity = &components.engine.model().identity;
+    let tolerances = Tolerances::of(identity.compute_dtype, identity.kv_dtype);
+    Limits {
+        rounding_kl: tolerances.kl,
+        ..args.limits.clone()
+    }
+}
+
+/// Leaves out questions that say nothing of policies, because what answers them is exact under each; and where the
+/// sources of all stand.
 async fn with_something_to_fuse(
     corpus: &Corpus<'_>,
     asks: Vec<Ask>,
@@ -131,14 +142,17 @@ async fn with_something_to_fuse(
         let place = corpus.place(&ask).await;
         let place = place.with_context(|| format!("question {}", number + 1))?;
         places.add(place);
-        if place != Place::Alone {
-            kept.push(ask);
+        match place {
+            Place::Alone | Place::First => {}
+            Place::Later | Place::Unknown => kept.push(ask),
         }
     }
+    let Places { alone, first, .. } = places;
     ensure!(
         !kept.is_empty(),
-        "every prompt of these questions holds one chunk, which is exact under every policy: nothing can be told; ask \
-         over more chunks, or ingest more documents"
+        "no question tells policies apart: {alone} have a prompt of one chunk, and {first} have their source in the first \
+         chunk, which is exact under every policy; ask over more chunks, put the source at a later place in \
+         context_chunks, or ingest more documents"
     );
     Ok((kept, places))
 }
@@ -146,6 +160,7 @@ async fn with_something_to_fuse(
 /// All figures, and the modes that keep full prefill's quality, those that compute least first.
 async fn choose_on(
     args: &Args,
+    limits: &Limits,
     corpus: &Corpus<'_>,
     asks: &[Ask],
     candidates: &[ModeSpec],
@@ -153,14 +168,14 @@ async fn choose_on(
     let mut search = Search::new(corpus, asks);
     let first = args.first.min(asks.len());
     search.run(&beside_reuse(candidates), first).await?;
-    let left = choice::worth_another_look(&search.figures(), &args.limits);
+    let left = choice::worth_another_look(&search.figures(), limits);
     let (mut figures, mut choices) = (Vec::new(), Vec::new());
     // The cheapest first; dearer ones are asked only if none of those keeps the quality.
     for batch in left.chunks(choice::BATCH) {
         search.run(&beside_reuse(batch), asks.len()).await?;
         figures.retain(|known: &Figures| known.spec != REUSE);
         figures.extend(search.figures());
-        choices = choice::choices(&figures, &args.limits);
+        choices = choice::choices(&figures, limits);
         if !choices.is_empty() {
             break;
         }
@@ -172,4 +187,34 @@ async fn choose_on(
 fn beside_reuse(specs: &[ModeSpec]) -> Vec<ModeSpec> {
     let reuse = ModeSpec::new(Mode::Reuse);
     specs.iter().cloned().chain([reuse]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args as _, FromArgMatches as _};
+
+    use super::choice::tests::figures;
+    use super::*;
+
+    /// With the questions that `--limit` asks by default, right answers alone can choose and confirm.
+    #[test]
+    fn the_default_limit_is_enough_to_choose_and_to_confirm_by_right_answers() {
+        let command = Args::augment_args(clap::Command::new("tune"));
+        let matches = command.try_get_matches_from(["tune"]).unwrap();
+        let Args { limit, limits, .. } = Args::from_arg_matches(&matches).unwrap();
+        let numbered = |n: usize| Ask {
+            question: n.to_string(),
+            answers: vec!["x".to_owned()],
+            context_chunks: Vec::new(),
+            gold_chunks: Vec::new(),
+        };
+        let of = Split::new((0..limit).map(numbered).collect(), 1).unwrap();
+        let far_but_right = |n_answered| Figures {
+            n_answered,
+            ..figures("query:0.05", Some(0.9), 0.3, 0.3)
+        };
+        assert!(limits.are_kept_by(&far_but_right(of.choose.len())));
+        assert!(limits.are_confirmed_by(&far_but_right(of.confirm.len())));
+        assert!(!limits.are_kept_by(&far_but_right(299)));
+    }
 }

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// The column, counted from 1 in bytes, and what is wrong there. The line's number is for the
 /// caller to add.
-pub(super) fn parse_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<T> {
+pub(crate) fn parse_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<T> {
     if line.trim_ascii_start().starts_with(b"[") {
         anyhow::bail!("column 1: it is an array, not an object");
     }
@@ -21,7 +21,7 @@ pub(super) fn parse_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<T> 
 }
 
 /// The lines of a file that hold something, numbered from 1. A byte order mark is not content.
-pub(super) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     (1..)
         .zip(bytes.split(|&byte| byte == b'\n'))

@@ -1,5 +1,6 @@
 //! What is asked: questions of a file, or the first words of chunks of the corpus itself, and which of them choose.
 
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context as _, ensure};
@@ -8,13 +9,15 @@ use rand::seq::SliceRandom as _;
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 
+use crate::dataset::{lines, parse_line};
+
 /// Words of a chunk that are asked for.
 const MAX_WORDS: usize = 12;
 /// One question in so many is kept back to confirm the choice.
 const CONFIRM_PART: usize = 3;
 
 /// One question.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Ask {
     pub(super) question: String,
     /// Any of these is right; without any, only fidelity to full prefill counts.
@@ -35,45 +38,74 @@ pub(super) struct Split {
 }
 
 impl Split {
-    /// At random, the same for the same seed: files are often sorted. Either part holds one at least.
+    /// At random, the same for the same seed: files are often sorted. Questions about one chunk, or of one text, stay
+    /// together: what was chosen on some would confirm itself on the others. Either part holds one at least.
     ///
     /// # Errors
-    /// Where there are fewer than two.
-    pub(super) fn new(mut asks: Vec<Ask>, seed: u64) -> anyhow::Result<Self> {
+    /// Where they cannot be parted.
+    pub(super) fn new(asks: Vec<Ask>, seed: u64) -> anyhow::Result<Self> {
+        let mut groups = by_source(asks);
         ensure!(
-            asks.len() >= 2,
-            "a choice is confirmed on questions it was not made on, and there is only one question; give more with \
-             --questions FILE, or a larger --limit"
+            groups.len() >= 2,
+            "a choice is confirmed on questions it was not made on, and there is only one question, or all are about one \
+             chunk; give more with --questions FILE, or a larger --limit"
         );
-        asks.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
-        let n_confirm = (asks.len() / CONFIRM_PART).max(1);
-        let confirm = asks.split_off(asks.len() - n_confirm);
+        groups.shuffle(&mut ChaCha8Rng::seed_from_u64(seed));
+        let n_asks: usize = groups.iter().map(Vec::len).sum();
+        let mut room = (n_asks / CONFIRM_PART).max(1);
+        let fits = |group: &Vec<Ask>| {
+            let rest = room.checked_sub(group.len());
+            room = rest.unwrap_or(room);
+            rest.is_some()
+        };
+        let (mut confirm, mut choose): (Vec<_>, Vec<_>) = groups.into_iter().partition(fits);
+        if confirm.is_empty() {
+            choose.sort_by_key(|group| std::cmp::Reverse(group.len()));
+            confirm.extend(choose.pop());
+        }
         Ok(Self {
-            choose: asks,
-            confirm,
+            choose: choose.concat(),
+            confirm: confirm.concat(),
         })
     }
 }
 
-/// Reads up to `limit` questions of a JSONL file; blank lines are skipped.
+/// Groups of questions about the same chunk, by the first that is named, else of the same text; in a fixed order.
+fn by_source(asks: Vec<Ask>) -> Vec<Vec<Ask>> {
+    let mut groups: BTreeMap<(bool, String), Vec<Ask>> = BTreeMap::new();
+    for ask in asks {
+        let source = match ask.gold_chunks.first() {
+            Some(gold) => (true, gold.clone()),
+            None => (false, ask.question.trim().to_owned()),
+        };
+        groups.entry(source).or_default().push(ask);
+    }
+    groups.into_values().collect()
+}
+
+/// Reads up to `limit` questions of a JSONL file; blank lines are skipped, and a question that stands there twice counts
+/// once.
 ///
 /// # Errors
 /// Names the file and the line.
 pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<Ask>> {
-    let text = fs_err::read_to_string(path).context("read --questions")?;
-    let lines = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty());
-    let asks: Vec<Ask> = lines
-        .take(limit)
-        .map(|(number, line)| parse(line).with_context(|| format!("{}:{number}", path.display())))
-        .collect::<Result<_, _>>()?;
+    let bytes = fs_err::read(path).context("read --questions")?;
+    let (mut asks, mut known) = (Vec::new(), HashSet::new());
+    for (number, line) in lines(&bytes) {
+        if asks.len() == limit {
+            break;
+        }
+        let ask = parse(line).with_context(|| format!("{}:{number}", path.display()))?;
+        if known.insert(ask.clone()) {
+            asks.push(ask);
+        }
+    }
     ensure!(!asks.is_empty(), "{} holds no questions", path.display());
     Ok(asks)
 }
 
-fn parse(line: &str) -> anyhow::Result<Ask> {
-    let ask: Ask = serde_json::from_str(line)?;
+fn parse(line: &[u8]) -> anyhow::Result<Ask> {
+    let ask: Ask = parse_line(line)?;
     ensure!(!ask.question.trim().is_empty(), "field `question` is empty");
     Ok(ask)
 }
@@ -113,10 +145,19 @@ mod tests {
             ("{\"question\": \" \"}", "field `question` is empty"),
             ("{}", "missing field `question`"),
             ("\n", "holds no questions"),
+            ("[\"Who?\", [\"x\"]]", "an array, not an object"),
         ] {
             let error = format!("{:#}", read(file(text).path(), 9).unwrap_err());
             assert!(error.contains(reason), "{error}");
         }
+    }
+
+    #[test]
+    fn a_question_that_stands_there_twice_counts_once() {
+        let text = "{\"question\": \"Who?\"}\n{\"question\": \"Who?\", \"answers\": []}\n\
+                    {\"question\": \"Who?\", \"answers\": [\"x\"]}\n";
+        assert_eq!(read(file(text).path(), 9).unwrap().len(), 2);
+        assert_eq!(read(file(text).path(), 2).unwrap().len(), 2);
     }
 
     #[test]
@@ -129,14 +170,19 @@ mod tests {
         assert_eq!(opening(" -- \n"), None);
     }
 
-    #[test]
-    fn no_question_both_chooses_and_confirms() {
-        let numbered = |n: usize| Ask {
-            question: n.to_string(),
+    /// A question about a chunk, where one is named.
+    fn ask(question: &str, gold: Option<&str>) -> Ask {
+        Ask {
+            question: question.to_owned(),
             answers: Vec::new(),
             context_chunks: Vec::new(),
-            gold_chunks: Vec::new(),
-        };
+            gold_chunks: gold.map(str::to_owned).into_iter().collect(),
+        }
+    }
+
+    #[test]
+    fn no_question_both_chooses_and_confirms() {
+        let numbered = |n: usize| ask(&n.to_string(), None);
         let split = |n: usize, seed| Split::new((0..n).map(numbered).collect(), seed);
         let of = split(30, 1).unwrap();
         assert_eq!((of.choose.len(), of.confirm.len()), (20, 10));
@@ -152,5 +198,32 @@ mod tests {
         assert_eq!((two.choose.len(), two.confirm.len()), (1, 1));
         let error = split(1, 1).err().unwrap().to_string();
         assert!(error.contains("only one question"), "{error}");
+    }
+
+    #[test]
+    fn questions_about_one_chunk_or_of_one_text_stay_together() {
+        for seed in 0..20 {
+            let numbers = 0..30;
+            let asks = numbers.map(|n| ask(&n.to_string(), Some(&(n % 7).to_string())));
+            let same = ["Who?", "Who? "].map(|question| ask(question, None));
+            let of = Split::new(asks.chain(same).collect(), seed).unwrap();
+            let sources = |asks: &[Ask]| -> HashSet<String> {
+                let source = |ask: &Ask| match ask.gold_chunks.first() {
+                    Some(gold) => gold.clone(),
+                    None => ask.question.trim().to_owned(),
+                };
+                asks.iter().map(source).collect()
+            };
+            assert!(sources(&of.choose).is_disjoint(&sources(&of.confirm)));
+            assert!(!of.confirm.is_empty() && of.confirm.len() <= 10);
+            assert_eq!(of.choose.len() + of.confirm.len(), 32);
+        }
+        let of_one = |n: usize| (0..n).map(|n| ask(&n.to_string(), Some("a")));
+        let error = Split::new(of_one(9).collect(), 1).err().unwrap();
+        assert!(error.to_string().contains("about one chunk"), "{error}");
+        // The smaller part confirms, where neither fits a third.
+        let other = [ask("x", Some("b")), ask("y", Some("b"))];
+        let of = Split::new(of_one(3).chain(other).collect(), 1).unwrap();
+        assert_eq!((of.choose.len(), of.confirm.len()), (3, 2));
     }
 }

@@ -22,7 +22,7 @@ const CHECKED: [&str; 3] = ["hkvd@{}", "hkvd@{}/gradual", "hkvd@{}~mean"];
 /// The policies asked for, or all of them, at every ratio.
 ///
 /// # Errors
-/// Names a policy that is none, that this model is too shallow for, or that cannot be served.
+/// Names a policy that does not exist, that this model is too shallow for, or that cannot be served.
 pub(super) fn specs(
     asked: &[String],
     ratios: &[f64],
@@ -95,7 +95,7 @@ mod tests {
         );
         assert!(
             !names.contains(&"hkvd@3".to_owned()),
-            "nothing is left to recompute behind it"
+            "nothing is left to recompute after it"
         );
     }
 

@@ -13,6 +13,11 @@ const SECOND_CHANCE: f64 = 0.08;
 const SECOND_CHANCE_KL: f64 = 4.0;
 /// So many get another look at a time, the cheapest first.
 pub(super) const BATCH: usize = 24;
+/// Where n questions lose nothing, 3 / n may yet be lost (the rule of three): where fewer than three losses of those
+/// questions are allowed, right answers do not decide alone.
+const MUST_ALLOW_TO_CHOOSE: f64 = 3.0;
+/// Where not even one loss is allowed, no loss in so few questions confirms nothing alone.
+const MUST_ALLOW_TO_CONFIRM: f64 = 1.0;
 /// Below this, full prefill cannot answer the questions, and right answers say nothing.
 const CANNOT: f64 = 0.05;
 
@@ -31,6 +36,9 @@ pub(super) struct Limits {
     /// end of its 95 % interval
     #[arg(long, value_name = "SHARE", default_value = "0.95", value_parser = parse_ratio)]
     pub(super) min_top1: f64,
+    /// Mean divergence in nats that rounding explains in the types of the model: not a flag.
+    #[arg(skip)]
+    pub(super) rounding_kl: f64,
 }
 
 impl Limits {
@@ -39,22 +47,27 @@ impl Limits {
     pub(super) fn are_kept_by(&self, figures: &Figures) -> bool {
         let upper = figures.loss_ci.map(|(_, upper)| upper);
         let is_faithful = figures.kl_ci.1 <= self.max_kl && figures.top1_ci.0 >= self.min_top1;
-        // Without any loss in n questions the interval has no width, and yet 3 / n may be lost (the
-        // rule of three): few questions cannot speak alone.
-        let is_enough = figures.n_answered as f64 * self.max_loss >= 3.0;
+        let is_enough = self.allowed(figures.n_answered) >= MUST_ALLOW_TO_CHOOSE;
         match upper.or(figures.loss()).filter(|_| figures.can_answer()) {
             Some(loss) => loss <= self.max_loss && (is_enough || is_faithful),
             None => is_faithful,
         }
     }
 
-    /// Whether a mode that was chosen on other questions does on these what it was chosen for: their
-    /// mean is not the best of many, so it counts as it is.
+    /// Whether a mode that was chosen on other questions does on these what it was chosen for. The means count: the
+    /// mode was not picked as the best of many on these questions, so they are not too good by luck.
     pub(super) fn are_confirmed_by(&self, figures: &Figures) -> bool {
+        let is_faithful = figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1;
+        let is_enough = self.allowed(figures.n_answered) >= MUST_ALLOW_TO_CONFIRM;
         match figures.loss().filter(|_| figures.can_answer()) {
-            Some(loss) => loss <= self.max_loss,
-            None => figures.kl <= self.max_kl && figures.top1_agreement >= self.min_top1,
+            Some(loss) => loss <= self.max_loss && (is_enough || is_faithful),
+            None => is_faithful,
         }
+    }
+
+    /// Of so many questions, those that may be lost.
+    fn allowed(&self, n_answered: usize) -> f64 {
+        n_answered as f64 * self.max_loss
     }
 
     /// Whether more questions may yet show that a mode keeps it.
@@ -95,18 +108,32 @@ pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<Mo
 /// What computes nothing again: measured beside the policies, and not chosen.
 pub(super) const REUSE: &str = "reuse";
 
-/// Whether a mode is nearer to full prefill than plain reuse on the same questions; what is not only
-/// computes more.
-pub(super) fn beats_reuse(figures: &Figures, all: &[Figures]) -> bool {
+/// Whether a mode is shown to be nearer to full prefill than plain reuse on the same questions, at the worse end of the
+/// interval; what is not only computes more. Where neither loses more than rounding explains, it need not be.
+pub(super) fn is_shown_nearer(one: &Figures, all: &[Figures], limits: &Limits) -> bool {
+    let is_nearer = one.kl_vs_reuse_ci.is_none_or(|(_, upper)| upper < 0.0);
+    is_nearer || is_even(one, all, limits)
+}
+
+/// The same of a mode that was chosen on other questions: its mean counts.
+pub(super) fn is_nearer(one: &Figures, all: &[Figures], limits: &Limits) -> bool {
+    let is_nearer = one.kl_vs_reuse.is_none_or(|mean| mean < 0.0);
+    is_nearer || is_even(one, all, limits)
+}
+
+/// Whether neither a mode nor plain reuse loses more than rounding explains.
+fn is_even(one: &Figures, all: &[Figures], limits: &Limits) -> bool {
     let reuse = all.iter().find(|other| other.spec == REUSE);
-    reuse.is_none_or(|reuse| figures.kl < reuse.kl)
+    let is_lossless = |figures: &Figures| figures.kl <= limits.rounding_kl;
+    is_lossless(one) && reuse.is_some_and(is_lossless)
 }
 
 /// The modes that keep full prefill's quality and are nearer to it than plain reuse, those that
 /// compute least first; ties to the smaller divergence. None: only full prefill does.
 pub(super) fn choices(figures: &[Figures], limits: &Limits) -> Vec<Figures> {
-    let is_choice =
-        |one: &&Figures| one.spec != REUSE && limits.are_kept_by(one) && beats_reuse(one, figures);
+    let is_choice = |one: &&Figures| {
+        one.spec != REUSE && limits.are_kept_by(one) && is_shown_nearer(one, figures, limits)
+    };
     let mut kept: Vec<Figures> = figures.iter().filter(is_choice).cloned().collect();
     kept.sort_by(|a, b| {
         let by_work = a.computed_share.total_cmp(&b.computed_share);
@@ -126,16 +153,22 @@ pub(super) fn is_on_front(one: &Figures, all: &[Figures]) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    pub(in crate::tune) const LIMITS: Limits = Limits {
         max_loss: 0.01,
         max_kl: 0.05,
         min_top1: 0.95,
+        rounding_kl: 1e-4,
     };
 
-    fn figures(spec: &str, exact_match: Option<f64>, kl: f64, computed_share: f64) -> Figures {
+    pub(in crate::tune) fn figures(
+        spec: &str,
+        exact_match: Option<f64>,
+        kl: f64,
+        computed_share: f64,
+    ) -> Figures {
         Figures {
             spec: spec.to_owned(),
             n: 400,
@@ -145,10 +178,21 @@ mod tests {
             loss_ci: None,
             kl,
             kl_ci: (kl, kl),
+            kl_vs_reuse: None,
+            kl_vs_reuse_ci: None,
             top1_agreement: 1.0 - kl,
             top1_ci: (1.0 - kl, 1.0 - kl),
             computed_share,
             ttft_ms_p50: 1.0,
+        }
+    }
+
+    /// So far beside reuse, give or take a hundredth of a nat.
+    pub(in crate::tune) fn beside_reuse(figures: Figures, difference: f64) -> Figures {
+        Figures {
+            kl_vs_reuse: Some(difference),
+            kl_vs_reuse_ci: Some((difference - 0.01, difference + 0.01)),
+            ..figures
         }
     }
 
@@ -226,6 +270,15 @@ mod tests {
             |loss: Option<f64>, kl| figures("query:0.05", loss.map(|loss| 0.9 - loss), kl, 0.3);
         assert!(LIMITS.are_confirmed_by(&of(Some(0.009), 0.3)));
         assert!(!LIMITS.are_confirmed_by(&of(Some(0.03), 0.001)));
+        let few = |kl| Figures {
+            n_answered: 3,
+            ..of(Some(0.0), kl)
+        };
+        assert!(
+            !LIMITS.are_confirmed_by(&few(0.3)),
+            "none lost of three says nothing of KL 0.3"
+        );
+        assert!(LIMITS.are_confirmed_by(&few(0.04)));
         assert!(LIMITS.are_confirmed_by(&of(None, 0.04)));
         assert!(
             !LIMITS.are_confirmed_by(&of(None, 0.379)),
@@ -234,17 +287,34 @@ mod tests {
     }
 
     #[test]
-    fn a_mode_that_is_no_nearer_than_reuse_is_not_chosen() {
+    fn a_mode_that_is_not_shown_to_be_nearer_than_reuse_is_not_chosen() {
         let all = [
-            figures("first-k:0.05", None, 0.03, 0.2),
-            figures("query:0.05", None, 0.01, 0.3),
+            beside_reuse(figures("first-k:0.05", None, 0.03, 0.2), 0.01),
+            beside_reuse(figures("anchors:0.05", None, 0.015, 0.25), -0.005),
+            beside_reuse(figures("query:0.05", None, 0.005, 0.3), -0.015),
             figures(REUSE, None, 0.02, 0.1),
         ];
+        assert!(
+            is_nearer(&all[1], &all, &LIMITS),
+            "its mean would do where it was chosen before"
+        );
+        assert!(!is_nearer(&all[0], &all, &LIMITS));
         let chosen: Vec<String> = choices(&all, &LIMITS)
             .into_iter()
             .map(|of| of.spec)
             .collect();
         assert_eq!(chosen, ["query:0.05"]);
+    }
+
+    #[test]
+    fn where_reuse_loses_nothing_a_mode_that_loses_nothing_is_as_good() {
+        let all = [
+            beside_reuse(figures("query:0.05", None, 2e-5, 0.3), 1e-5),
+            beside_reuse(figures("first-k:0.05", None, 2e-3, 0.2), 2e-3),
+            figures(REUSE, None, 1e-5, 0.1),
+        ];
+        assert_eq!(choose(&all, &LIMITS).unwrap().spec, "query:0.05");
+        assert!(is_nearer(&all[0], &all, &LIMITS) && !is_nearer(&all[1], &all, &LIMITS));
     }
 
     #[test]

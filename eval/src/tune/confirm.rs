@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::ask::Ask;
-use super::choice::{Limits, beats_reuse};
+use super::choice::{Limits, is_nearer};
 use super::corpus::Corpus;
 use super::search::{Figures, Search};
 use crate::mode_spec::ModeSpec;
@@ -54,7 +54,7 @@ impl Confirmation {
         let Some(confirmed) = figures.first() else {
             return false;
         };
-        let holds = limits.are_confirmed_by(confirmed) && beats_reuse(confirmed, figures);
+        let holds = limits.are_confirmed_by(confirmed) && is_nearer(confirmed, figures, limits);
         let tried = Tried {
             chosen: chosen.clone(),
             confirmed: confirmed.clone(),

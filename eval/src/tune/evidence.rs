@@ -5,32 +5,31 @@ use std::path::Path;
 use anyhow::Context as _;
 use ragweave_engine::Mode;
 use ragweave_server::components::Components;
+use ragweave_server::interval::FEW;
 use serde::Serialize;
 
 use super::ask::Ask;
-use super::choice::{Limits, REUSE, is_on_front};
+use super::choice::{Limits, is_on_front};
 use super::confirm::{Confirmation, Tried};
 use super::search::Figures;
 use super::source::Places;
 use crate::run_dir::{RunModel, replace};
-use crate::table::{Table, number, percent};
+
+mod outcome;
 
 /// The file that `serve` takes its default from.
 const TUNED: &str = "tuned.toml";
 /// All figures.
 const FIGURES: &str = "tuned.json";
 
-/// Fewer questions than these on either part tell little.
-const FEW: usize = 30;
-
 /// What was asked.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Asked {
     questions: usize,
     questions_with_answers: usize,
-    /// Questions the choice was made on, and others it was confirmed on.
+    /// Questions the choice was made on, and others to confirm it on.
     chosen_on: usize,
-    confirmed_on: usize,
+    kept_back: usize,
     source: Places,
 }
 
@@ -43,7 +42,10 @@ pub(super) struct Evidence {
     limits: Limits,
     /// `full` where no mode keeps its quality, or none that does was confirmed.
     chosen: String,
-    /// The choice on the questions that were kept back; absent for `full`.
+    /// Questions that confirmed the choice; absent for `full`, which nothing has to confirm.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_on: Option<usize>,
+    /// The choice on those questions.
     confirmed: Option<Figures>,
     /// Modes that kept the quality where they were chosen, and not on the questions kept back.
     refuted: Vec<Tried>,
@@ -85,7 +87,8 @@ struct Why<'a> {
     questions: usize,
     questions_with_answers: usize,
     chosen_on: usize,
-    confirmed_on: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confirmed_on: Option<usize>,
     max_loss: f64,
     max_kl: f64,
     min_top1: f64,
@@ -103,21 +106,21 @@ impl Asked {
             questions: asks.len(),
             questions_with_answers: asks.iter().filter(|ask| !ask.answers.is_empty()).count(),
             chosen_on: 0,
-            confirmed_on: 0,
+            kept_back: 0,
             source,
         }
     }
 
-    pub(super) fn split(self, chosen_on: usize, confirmed_on: usize) -> Self {
+    pub(super) fn split(self, chosen_on: usize, kept_back: usize) -> Self {
         Self {
             chosen_on,
-            confirmed_on,
+            kept_back,
             ..self
         }
     }
 
     fn is_few(&self) -> bool {
-        self.chosen_on < FEW || self.confirmed_on < FEW
+        self.chosen_on < FEW || self.kept_back < FEW
     }
 }
 
@@ -138,6 +141,7 @@ impl Evidence {
         };
         Self {
             model: RunModel::of(components.engine.model()),
+            confirmed_on: confirmed.as_ref().map(|confirmed: &Figures| confirmed.n),
             asked,
             limits: limits.clone(),
             chosen: chosen.map_or_else(|| "full".to_owned(), |chosen: Figures| chosen.spec),
@@ -154,9 +158,10 @@ impl Evidence {
     pub(super) fn write(&self, data: &Path) -> anyhow::Result<()> {
         let tuned = toml::to_string(&self.tuned()?)?;
         let text = format!(
-            "# Written by `ragweave-eval tune`, chosen on {} questions and confirmed on {} others; `serve` takes [fusion] as \
-             its default. Delete it to go back.\n\n{tuned}",
-            self.asked.chosen_on, self.asked.confirmed_on
+            "# Written by `ragweave-eval tune`, {}; `serve` takes [fusion] as its default. Delete it to go back.\n{}\n{tuned}",
+            self.basis(),
+            self.doubt()
+                .map_or_else(String::new, |doubt| format!("# {doubt}.\n"))
         );
         let figures = serde_json::to_string_pretty(self)? + "\n";
         replace(data, FIGURES, figures.as_bytes())?;
@@ -181,7 +186,7 @@ impl Evidence {
                 questions: self.asked.questions,
                 questions_with_answers: self.asked.questions_with_answers,
                 chosen_on: self.asked.chosen_on,
-                confirmed_on: self.asked.confirmed_on,
+                confirmed_on: self.confirmed_on,
                 max_loss: self.limits.max_loss,
                 max_kl: self.limits.max_kl,
                 min_top1: self.limits.min_top1,
@@ -190,107 +195,5 @@ impl Evidence {
                 confirmed: self.confirmed.as_ref(),
             },
         })
-    }
-
-    /// The figures as a table, and what became of them.
-    pub(super) fn describe(&self, is_dry: bool, data: &Path) -> String {
-        let header = [
-            "",
-            "policy",
-            "n",
-            "exact match",
-            "full",
-            "KL",
-            "top-1",
-            "computed",
-            "TTFT ms p50",
-        ];
-        let mut table = Table::new(&header);
-        for Row { figures, on_front } in &self.rows {
-            let mark = match (figures.spec == self.chosen, on_front) {
-                (true, _) => "chosen",
-                (false, true) => "front",
-                (false, false) => "",
-            };
-            table.push(vec![
-                mark.to_owned(),
-                figures.spec.clone(),
-                figures.n.to_string(),
-                percent(figures.exact_match),
-                percent(figures.full_exact_match),
-                number(Some(figures.kl), 4),
-                percent(Some(figures.top1_agreement)),
-                percent(Some(figures.computed_share)),
-                number(Some(figures.ttft_ms_p50), 2),
-            ]);
-        }
-        let written = match is_dry {
-            true => "not written (--dry-run)".to_owned(),
-            false => format!("written to {}", data.join(TUNED).display()),
-        };
-        format!("{table}\n\n{}\n{written}", self.outcome())
-    }
-
-    /// What was chosen and confirmed, on what, a line each.
-    fn outcome(&self) -> String {
-        let Asked {
-            chosen_on,
-            confirmed_on,
-            source,
-            ..
-        } = &self.asked;
-        let mut lines = vec![format!(
-            "chosen on {chosen_on} questions, confirmed on {confirmed_on} others; {source}"
-        )];
-        let refuted = self.refuted.iter();
-        lines.extend(refuted.map(|Tried { chosen, confirmed }| {
-            format!(
-                "{} does not hold: {} where it was chosen, {} on the others",
-                chosen.spec,
-                said(chosen),
-                said(confirmed)
-            )
-        }));
-        let chosen = self.rows.iter().find(|row| row.figures.spec == self.chosen);
-        lines.push(match (chosen, &self.confirmed) {
-            (Some(row), Some(confirmed)) => format!(
-                "{} computes least within the limits: {} where it was chosen, {} on the others",
-                self.chosen,
-                said(&row.figures),
-                said(confirmed)
-            ),
-            _ if self.refuted.is_empty() => {
-                "no policy keeps full prefill's quality within the limits: full prefill is chosen"
-                    .to_owned()
-            }
-            _ => "no choice was confirmed: full prefill is chosen".to_owned(),
-        });
-        let reuse = self.rows.iter().find(|row| row.figures.spec == REUSE);
-        if reuse.is_some_and(|row| self.limits.are_kept_by(&row.figures)) {
-            lines.push(
-                "plain reuse is within the limits too, and computes less than any policy"
-                    .to_owned(),
-            );
-        }
-        if self.asked.is_few() {
-            lines.push(format!("fewer than {FEW} questions tell little: give more"));
-        }
-        lines.join("\n")
-    }
-}
-
-fn said(figures: &Figures) -> String {
-    let fidelity = format!(
-        "KL {:.4}, top-1 {}",
-        figures.kl,
-        percent(Some(figures.top1_agreement))
-    );
-    match (figures.exact_match, figures.full_exact_match) {
-        (Some(_), Some(_)) => format!(
-            "exact match {} against {} of full prefill, {fidelity}",
-            percent(figures.exact_match),
-            percent(figures.full_exact_match)
-        ),
-        _ => fidelity,
     }
 }

@@ -49,7 +49,7 @@ pub(super) async fn from_corpus(
     );
     ensure!(
         asks.len() >= 2,
-        "the corpus is too small to tune on its own text: only {} of its chunks can be asked about behind another \
+        "the corpus is too small to tune on its own text: only {} of its chunks can be asked about after another \
          chunk, and one that comes first is exact under every policy; ingest more documents, or give --questions FILE",
         asks.len()
     );
@@ -98,7 +98,7 @@ async fn ask(
     if n == 0 {
         return Ok(None);
     }
-    ask.context_chunks = behind_others(source, others, random.random_range(1..=n));
+    ask.context_chunks = after_others(source, others, random.random_range(1..=n));
     Ok(Some(ask))
 }
 
@@ -115,19 +115,19 @@ fn others(found: &[Passage], source: &str, mut room: usize) -> Vec<String> {
 }
 
 /// The prompt's chunks with the source at `place`.
-fn behind_others(source: &str, mut others: Vec<String>, place: usize) -> Vec<String> {
+fn after_others(source: &str, mut others: Vec<String>, place: usize) -> Vec<String> {
     others.insert(place, source.to_owned());
     others
 }
 
 #[cfg(test)]
 mod tests {
-    use super::behind_others;
+    use super::after_others;
 
     #[test]
     fn the_source_stands_where_it_is_put_and_the_others_keep_their_order() {
         let others = || ["a", "b"].map(str::to_owned).to_vec();
-        assert_eq!(behind_others("s", others(), 1), ["a", "s", "b"]);
-        assert_eq!(behind_others("s", others(), 2), ["a", "b", "s"]);
+        assert_eq!(after_others("s", others(), 1), ["a", "s", "b"]);
+        assert_eq!(after_others("s", others(), 2), ["a", "b", "s"]);
     }
 }

@@ -5,6 +5,7 @@ use ragweave_server::interval::Interval;
 use serde::Serialize;
 
 use super::ask::Ask;
+use super::choice::REUSE;
 use super::corpus::Corpus;
 use super::trial::{Trial, Tried, full_match};
 use crate::examiner::Examiner;
@@ -46,6 +47,10 @@ pub(super) struct Figures {
     pub(super) kl: f64,
     /// Its 95 % interval over the questions.
     pub(super) kl_ci: (f64, f64),
+    /// Divergence less that of plain reuse, paired by question: below zero is nearer to full prefill. Absent for reuse.
+    pub(super) kl_vs_reuse: Option<f64>,
+    /// Its 95 % interval.
+    pub(super) kl_vs_reuse_ci: Option<(f64, f64)>,
     pub(super) top1_agreement: f64,
     pub(super) top1_ci: (f64, f64),
     /// Of full prefill's rows through attention and MLP, all layers and probes counted.
@@ -118,19 +123,23 @@ impl<'a> Search<'a> {
     }
 
     pub(super) fn figures(&self) -> Vec<Figures> {
-        let of = |tried| Figures::new(tried, &self.full);
+        let is_reuse = |tried: &&Tried| tried.spec.to_string() == REUSE;
+        let reuse = self.tried.iter().find(is_reuse);
+        let of = |tried| Figures::new(tried, &self.full, reuse);
         self.tried.iter().map(of).collect()
     }
 }
 
 impl Figures {
-    /// `full`: of each question, whether full prefill is right.
-    pub(super) fn new(tried: &Tried, full: &[Option<bool>]) -> Self {
+    /// `full`: of each question, whether full prefill is right; `reuse`: asked the same questions.
+    fn new(tried: &Tried, full: &[Option<bool>], reuse: Option<&Tried>) -> Self {
         let trials = &tried.trials;
         let of = |value: fn(&Trial) -> f64| trials.iter().map(value).collect::<Vec<f64>>();
         let mean_of = |value| mean(&of(value)).unwrap_or_default();
         let kl = interval(&of(|trial| trial.kl));
         let top1 = interval(&of(|trial| trial.top1_agreement));
+        let vs_reuse = reuse.filter(|reuse| reuse.spec != tried.spec);
+        let vs_reuse = vs_reuse.map(|reuse| interval(&differences(tried, reuse)));
         let number = |is_match: bool| f64::from(u8::from(is_match));
         let pairs: Vec<(f64, f64)> = trials
             .iter()
@@ -147,6 +156,8 @@ impl Figures {
             loss_ci: paired_difference_ci(&pairs, CI_SEED),
             kl: kl.mean,
             kl_ci: (kl.low, kl.high),
+            kl_vs_reuse: vs_reuse.map(|of| of.mean),
+            kl_vs_reuse_ci: vs_reuse.map(|of| (of.low, of.high)),
             top1_agreement: top1.mean,
             top1_ci: (top1.low, top1.high),
             computed_share: mean_of(|trial| trial.computed_share),
@@ -160,11 +171,48 @@ impl Figures {
     }
 }
 
-/// Without samples nothing is known, which is as far from full prefill as can be.
+/// Divergence less that of reuse, of each question that both were asked.
+fn differences(tried: &Tried, reuse: &Tried) -> Vec<f64> {
+    let pairs = tried.trials.iter().zip(&reuse.trials);
+    pairs.map(|(tried, reuse)| tried.kl - reuse.kl).collect()
+}
+
+/// Without samples nothing is known: the interval then holds every number, so that no limit is kept.
 fn interval(samples: &[f64]) -> Interval {
     Interval::of(samples).unwrap_or(Interval {
         mean: f64::MAX,
         low: f64::MIN,
         high: f64::MAX,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tried(spec: &str, kls: &[f64]) -> Tried {
+        let trial = |&kl: &f64| Trial {
+            is_match: None,
+            kl,
+            top1_agreement: 1.0,
+            computed_share: 0.2,
+            ttft_ms: 1.0,
+        };
+        Tried {
+            spec: spec.parse().unwrap(),
+            trials: kls.iter().map(trial).collect(),
+        }
+    }
+
+    #[test]
+    fn a_mode_is_paired_with_reuse_question_by_question() {
+        // Hard and easy questions differ far more than the modes do.
+        let reuse = tried(REUSE, &[0.1, 1.0, 0.2, 2.0]);
+        let blend = tried("first-k:0.1", &[0.08, 0.97, 0.18, 1.97]);
+        let of = Figures::new(&blend, &[None; 4], Some(&reuse));
+        assert!((of.kl_vs_reuse.unwrap() + 0.025).abs() < 1e-9, "{of:?}");
+        assert!(of.kl_vs_reuse_ci.unwrap().1 < 0.0, "{of:?}");
+        let alone = Figures::new(&reuse, &[None; 4], Some(&reuse));
+        assert_eq!((alone.kl_vs_reuse, alone.kl_vs_reuse_ci), (None, None));
+    }
 }

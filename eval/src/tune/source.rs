@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::ask::Ask;
+use crate::metric::normalise_answer;
 
 /// Where the source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,19 +43,17 @@ pub(super) fn place(ask: &Ask, chunks: &[Chunk<'_>]) -> Place {
     }
 }
 
+/// Whole words, as answers are compared with: "no" is not in "Norway".
 fn holds_answer(ask: &Ask, chunk: &Chunk<'_>) -> bool {
-    let text = chunk.text.to_lowercase();
-    let mut answers = ask
-        .answers
-        .iter()
-        .map(|answer| answer.trim().to_lowercase());
-    answers.any(|answer| !answer.is_empty() && text.contains(&answer))
+    let text = format!(" {} ", normalise_answer(chunk.text));
+    let mut answers = ask.answers.iter().map(|answer| normalise_answer(answer));
+    answers.any(|answer| !answer.is_empty() && text.contains(&format!(" {answer} ")))
 }
 
 /// Where the sources of all questions stand.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Places {
-    /// Questions left out, because every policy answers them as full prefill does.
+    /// Questions left out, because they say nothing of policies.
     pub(super) alone: usize,
     pub(super) first: usize,
     pub(super) later: usize,
@@ -69,11 +68,6 @@ impl Places {
             Place::Later => self.later += 1,
             Place::Unknown => self.unknown += 1,
         }
-    }
-
-    /// Whether most questions whose source is known ask what is exact anyway.
-    pub(super) fn flatter(&self) -> bool {
-        self.first > self.later
     }
 }
 
@@ -90,6 +84,9 @@ impl fmt::Display for Places {
             f,
             "the source stands first, where its KV is exact, in {first} of {known} questions whose source is known"
         )?;
+        if *first > 0 {
+            write!(f, ", which were left out")?;
+        }
         if *unknown > 0 {
             write!(f, "; of {unknown} it is not known")?;
         }
@@ -149,18 +146,30 @@ mod tests {
     }
 
     #[test]
-    fn most_sources_first_flatter() {
+    fn an_answer_is_found_as_whole_words() {
+        let chunks = [
+            ("a", "Nora, a nurse, saw the canoe."),
+            ("b", "No: \u{c9}lan."),
+        ];
+        let chunks = chunks.map(|(id, text)| Chunk { id, text });
+        let of = |answer: &str| place(&ask(&[answer], &[]), &chunks);
+        assert_eq!(of("no"), Place::Later);
+        assert_eq!(of("\u{e9}lan"), Place::Later);
+        assert_eq!(of("A nurse"), Place::First);
+        for nowhere in ["a", "can", "nurse canoe", "ora"] {
+            assert_eq!(of(nowhere), Place::Unknown, "{nowhere}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_told() {
         let mut places = Places::default();
         for place in [Place::First, Place::Later, Place::Unknown, Place::Alone] {
             places.add(place);
         }
-        assert!(!places.flatter());
-        places.add(Place::First);
-        assert!(places.flatter());
         let text = places.to_string();
-        assert!(
-            text.contains("in 2 of 3") && text.contains("1 with a single chunk"),
-            "{text}"
-        );
+        for part in ["in 1 of 2", "which were left out", "1 with a single chunk"] {
+            assert!(text.contains(part), "{text}");
+        }
     }
 }
