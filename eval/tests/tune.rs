@@ -118,6 +118,36 @@ fn read(path: &Path) -> String {
     fs_err::read_to_string(path).unwrap()
 }
 
+/// The chosen row beats reuse and loses nothing, and those that compute less do not, or were refuted.
+fn assert_cheapest_that_keeps_quality(evidence: &Value, row: &Value) {
+    let rows = evidence["rows"].as_array().unwrap();
+    let reuse = rows.iter().find(|row| row["spec"] == "reuse").unwrap();
+    assert!(row["kl"].as_f64() < reuse["kl"].as_f64(), "{evidence}");
+    let share = |field: &str| row[field].as_f64().unwrap();
+    assert!(
+        share("full_exact_match") - share("exact_match") <= 0.01,
+        "{row}"
+    );
+    let cheaper =
+        |other: &&Value| other["computed_share"].as_f64() < row["computed_share"].as_f64();
+    let faithful = |row: &Value| {
+        let end = |field: &str, end: usize| row[field][end].as_f64().unwrap();
+        end("kl_ci", 1) <= 0.05 && end("top1_ci", 0) >= 0.95
+    };
+    for other in rows.iter().filter(cheaper) {
+        let upper = other["loss_ci"][1].as_f64().unwrap();
+        let is_kept = upper <= 0.01 && faithful(other);
+        let was_refuted = evidence["refuted"].as_array().unwrap().iter();
+        let was_refuted = was_refuted
+            .clone()
+            .any(|tried| tried["chosen"]["spec"] == other["spec"]);
+        assert!(
+            !is_kept || was_refuted,
+            "{other} computes less and loses nothing"
+        );
+    }
+}
+
 #[test]
 fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
     let site = Site::new();
@@ -162,31 +192,7 @@ fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
         evidence["confirmed"]["kl"].as_f64().unwrap() <= 0.05,
         "{evidence}"
     );
-    let reuse = rows.iter().find(|row| row["spec"] == "reuse").unwrap();
-    assert!(row["kl"].as_f64() < reuse["kl"].as_f64(), "{evidence}");
-    let share = |field: &str| row[field].as_f64().unwrap();
-    assert!(
-        share("full_exact_match") - share("exact_match") <= 0.01,
-        "{row}"
-    );
-    let cheaper =
-        |other: &&Value| other["computed_share"].as_f64() < row["computed_share"].as_f64();
-    let faithful = |row: &Value| {
-        let end = |field: &str, end: usize| row[field][end].as_f64().unwrap();
-        end("kl_ci", 1) <= 0.05 && end("top1_ci", 0) >= 0.95
-    };
-    for other in rows.iter().filter(cheaper) {
-        let upper = other["loss_ci"][1].as_f64().unwrap();
-        let is_kept = upper <= 0.01 && faithful(other);
-        let was_refuted = evidence["refuted"].as_array().unwrap().iter();
-        let was_refuted = was_refuted
-            .clone()
-            .any(|tried| tried["chosen"]["spec"] == other["spec"]);
-        assert!(
-            !is_kept || was_refuted,
-            "{other} computes less and loses nothing"
-        );
-    }
+    assert_cheapest_that_keeps_quality(&evidence, row);
 
     let mode: Mode = chosen.parse().unwrap();
     assert_ne!(mode, before);

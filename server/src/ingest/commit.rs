@@ -30,7 +30,7 @@ enum Attempt {
         seq: Option<u64>,
     },
     /// KV that was in the store when it was looked for is not there any more.
-    Incomplete(Prepared, NewKv),
+    Incomplete(Box<(Prepared, NewKv)>),
 }
 
 impl Ingestor {
@@ -58,7 +58,7 @@ impl Ingestor {
                         kv_bytes,
                     });
                 }
-                Attempt::Incomplete(again, rest) => (prepared, kv) = (again, rest),
+                Attempt::Incomplete(rest) => (prepared, kv) = *rest,
             }
         }
     }
@@ -81,7 +81,7 @@ impl Ingestor {
                     .ok_or(IngestError::ChangedMeanwhile);
             }
             if must_be_there && !kv.completes(store, document)? {
-                return Ok(Attempt::Incomplete(prepared, kv));
+                return Ok(Attempt::Incomplete(Box::new((prepared, kv))));
             }
             let change = stored.map_or(Change::Added, |_| Change::Replaced);
             let seq = Some(store.commit_document(document, kv.blobs)?);
