@@ -209,7 +209,7 @@ impl Walk {
     /// Puts the entries of a folder next in line, unless it was entered before.
     fn enter(&mut self, entry: &Entry) -> Result<(), ReadError> {
         let id = entry.folder_id();
-        let real_path = fs::canonicalize(&entry.path).map_err(|e| io(&entry.path, e))?;
+        let real_path = entry.real_path().map_err(|e| io(&entry.path, e))?;
         if self.entered.contains(&real_path) {
             return Ok(());
         }
@@ -271,6 +271,14 @@ impl Entry {
         match check_document_id(&id) {
             Ok(()) | Err(BadDocumentId::Blank) => Ok(Some(id)),
             Err(why) => Err(self.bad_name(why)),
+        }
+    }
+
+    /// Where it really is. Only a link is asked about: to resolve each path of a deep tree takes long.
+    fn real_path(&self) -> io::Result<PathBuf> {
+        match (&self.folder, self.path.file_name()) {
+            (Some(folder), Some(name)) if !self.is_link => Ok(folder.real_path.join(name)),
+            _ => fs::canonicalize(&self.path),
         }
     }
 
