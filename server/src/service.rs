@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::rag_service_server::RagService;
@@ -39,6 +39,9 @@ const MAX_INGEST_STREAMS: usize = 4;
 const MAX_READS: usize = 64;
 /// DeleteDocument calls that may run at once: commits take turns, and reads must not wait with them.
 const MAX_DELETES: usize = 16;
+
+/// The transport has a timer of its own for a client's deadline, and would answer CANCELLED: ours is a little earlier.
+const TRANSPORT_MARGIN: Duration = Duration::from_millis(2);
 
 /// The service over one set of components. Cheap to clone; clones share everything.
 #[derive(Clone)]
@@ -163,7 +166,7 @@ impl Service {
             let _permit = permit;
             work.await
         });
-        match timeout_at(deadline.into(), working).await {
+        match timeout_at((deadline - TRANSPORT_MARGIN).into(), working).await {
             Ok(Ok(done)) => Ok(done.map_err(Into::into)?),
             Ok(Err(panic)) => Err(Problem::internal(panic).into()),
             Err(_) => Err(Problem::too_late(started.elapsed()).into()),

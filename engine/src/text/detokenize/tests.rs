@@ -371,7 +371,9 @@ fn text_without_bad_bytes_decodes_as_in_the_library() {
         .collect();
     // Steps before the bytes are joined must not see their text, and none may read it as bytes.
     for ids in [several, spelled("a\u{2581}b"), spelled("<0x41>")] {
-        for (kind, codec, _) in KINDS.iter() {
+        // The library's decoder with a suffix cannot decode nothing.
+        let has_text = |codec: &TextCodec| ids.iter().any(|id| codec.text_token(*id).is_some());
+        for (kind, codec, _) in KINDS.iter().filter(|(_, codec, _)| has_text(codec)) {
             let library = codec.template_tokenizer().decode(&ids, true).unwrap();
             assert_eq!(
                 codec.decode(&ids, true).unwrap(),
