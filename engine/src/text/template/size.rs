@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use minijinja::{Error, ErrorKind, State};
+use minijinja::{Error, ErrorKind, State, Value};
 
 use super::MAX_OUTPUT_BYTES;
 
@@ -49,7 +49,7 @@ impl Capped {
 
     /// # Errors
     /// [`ErrorKind::WriteFailure`] when the text becomes too long.
-    pub(super) fn print(&mut self, value: &minijinja::Value) -> Result<(), Error> {
+    pub(super) fn print(&mut self, value: &Value) -> Result<(), Error> {
         fmt::Write::write_fmt(self, format_args!("{value}")).map_err(|_| too_long())
     }
 

@@ -7,12 +7,11 @@ use super::super::arguments::{integer, is_tuple, named, refuse, required, string
 pub(super) fn starts_or_ends(text: &str, at_end: bool, args: &[Value]) -> Result<Value, Error> {
     let [affix, start, end] = named(args, ["affix", "start", "end"])?;
     let affix = required(affix, "affix")?;
-    let Some((_, text)) = window(text, start, end)? else {
-        return Ok(Value::from(false));
-    };
-    let holds = |affix: &str| match at_end {
-        true => text.ends_with(affix),
-        false => text.starts_with(affix),
+    let window = window(text, start, end)?;
+    let holds = |affix: &str| match (window, at_end) {
+        (Some((_, text)), true) => text.ends_with(affix),
+        (Some((_, text)), false) => text.starts_with(affix),
+        (None, _) => false,
     };
     if let Some(affix) = affix.as_str() {
         return Ok(Value::from(holds(affix)));
