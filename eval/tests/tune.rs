@@ -21,6 +21,21 @@ const N_QUESTIONS: usize = 30;
 /// Some that keep the demo model's answers and some that do not.
 const POLICIES: [&str; 2] = ["--policies", "hkvd@1,hkvd@2,hkvd@2/gradual,first-k"];
 
+/// Wider than the defaults: of thirty questions, one on which a mode differs weighs much.
+const MAX_LOSS: f64 = 0.1;
+const MAX_KL: f64 = 0.3;
+const MIN_TOP1: f64 = 0.8;
+
+fn limits() -> Vec<String> {
+    let limits = [
+        ("--max-loss", MAX_LOSS),
+        ("--max-kl", MAX_KL),
+        ("--min-top1", MIN_TOP1),
+    ];
+    let flag = |(flag, limit): (&str, f64)| [flag.to_owned(), limit.to_string()];
+    limits.into_iter().flat_map(flag).collect()
+}
+
 /// A data directory and questions over it.
 struct Site {
     dir: TempDir,
@@ -125,18 +140,18 @@ fn assert_cheapest_that_keeps_quality(evidence: &Value, row: &Value) {
     assert!(row["kl"].as_f64() < reuse["kl"].as_f64(), "{evidence}");
     let share = |field: &str| row[field].as_f64().unwrap();
     assert!(
-        share("full_exact_match") - share("exact_match") <= 0.01,
+        share("full_exact_match") - share("exact_match") <= MAX_LOSS,
         "{row}"
     );
     let cheaper =
         |other: &&Value| other["computed_share"].as_f64() < row["computed_share"].as_f64();
     let faithful = |row: &Value| {
         let end = |field: &str, end: usize| row[field][end].as_f64().unwrap();
-        end("kl_ci", 1) <= 0.05 && end("top1_ci", 0) >= 0.95
+        end("kl_ci", 1) <= MAX_KL && end("top1_ci", 0) >= MIN_TOP1
     };
     for other in rows.iter().filter(cheaper) {
         let upper = other["loss_ci"][1].as_f64().unwrap();
-        let is_kept = upper <= 0.01 && faithful(other);
+        let is_kept = upper <= MAX_LOSS && faithful(other);
         let was_refuted = evidence["refuted"].as_array().unwrap().iter();
         let was_refuted = was_refuted
             .clone()
@@ -164,6 +179,7 @@ fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
     let evidence = Outcome::of(
         site.tune()
             .args(POLICIES)
+            .args(limits())
             .arg("--json")
             .arg("--questions")
             .arg(site.questions()),
@@ -177,7 +193,8 @@ fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
     let n_confirm = asked / 3;
     let n_choose = asked - n_confirm;
     let rows = evidence["rows"].as_array().unwrap();
-    let row = rows.iter().find(|row| row["spec"] == chosen).unwrap();
+    let row = rows.iter().find(|row| row["spec"] == chosen);
+    let row = row.unwrap_or_else(|| panic!("{chosen} is not among the policies: {evidence:#}"));
     // A third is kept back, and confirms the choice.
     assert_eq!(
         (&evidence["chosen_on"], &evidence["confirmed_on"]),
@@ -189,7 +206,7 @@ fn the_choice_keeps_full_prefills_answers_and_is_what_serving_takes() {
     );
     assert_eq!(evidence["confirmed"]["spec"], chosen);
     assert!(
-        evidence["confirmed"]["kl"].as_f64().unwrap() <= 0.05,
+        evidence["confirmed"]["kl"].as_f64().unwrap() <= MAX_KL,
         "{evidence}"
     );
     assert_cheapest_that_keeps_quality(&evidence, row);
