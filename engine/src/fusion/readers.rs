@@ -200,8 +200,12 @@ impl Ticket {
             if let Some(error) = stop() {
                 return Err(Interrupt::Stopped(error));
             }
-            if let Some(overdue) = state.overdue(self.id, shared.read_timeout) {
+            if let Some((overdue, source)) = state.overdue(self.id, shared.read_timeout) {
                 self.replace_stuck_threads(&mut state);
+                drop(state);
+                if let Some(source) = source {
+                    source.overdue();
+                }
                 return Err(overdue.into());
             }
             let waited = shared.ready.wait_timeout(state, CHECK_INTERVAL);
@@ -312,24 +316,29 @@ impl State {
         prompts.find_map(Prompt::begin)
     }
 
-    /// The block that a prompt's next layer waits for, if its read has taken longer than `timeout`, or cannot begin
-    /// because every thread's has.
-    fn overdue(&mut self, id: u64, timeout: Duration) -> Option<BadBlock> {
+    /// The block that a prompt's next layer waits for and its source, if its read has taken longer than `timeout`, or
+    /// cannot begin because every thread's has.
+    fn overdue(
+        &mut self,
+        id: u64,
+        timeout: Duration,
+    ) -> Option<(BadBlock, Option<Arc<dyn LayerSource>>)> {
         let none_answers = self.busy.iter().all(|since| is_stuck(*since, timeout));
         let prompt = self.prompt(id)?;
         let index = prompt.missing()?;
-        let begun = prompt.begun.get(index);
-        let is_overdue = begun.map_or(none_answers, |since| is_stuck(Some(*since), timeout));
-        is_overdue.then(|| {
-            prompt.give_up();
-            let block = &prompt.blocks[index];
-            if let Some(Some(source)) = prompt.sources.get(block.chunk) {
-                source.overdue();
-            }
-            block.bad(SourceError {
-                message: format!("stored KV did not come within {timeout:?}"),
-            })
-        })
+        let begun = prompt.begun.get(index).copied();
+        let is_overdue = begun.map_or(none_answers, |since| is_stuck(Some(since), timeout));
+        if !is_overdue {
+            return None;
+        }
+        prompt.give_up();
+        let block = &prompt.blocks[index];
+        let bad = block.bad(SourceError {
+            message: format!("stored KV did not come within {timeout:?}"),
+        });
+        // A block that was not begun says nothing of its source.
+        let source = begun.and_then(|_| prompt.sources.get(block.chunk)?.clone());
+        Some((bad, source))
     }
 
     fn place(&self, id: u64) -> Option<usize> {
