@@ -6,14 +6,13 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
-use support::{Outcome, Site, ragweave};
+use support::{Outcome, Serving, Site, ragweave};
 
 /// `a.txt`, `c.txt`, and between them a name that is not UTF-8 and one that would break a line and colour a terminal.
 fn with_odd_names() -> Site {
@@ -107,10 +106,10 @@ fn a_dry_run_and_a_server_take_the_same_documents_and_tell_the_same_failures() {
         "{}",
         dry.stdout
     );
-    let (mut server, addr) = serve(&site);
+    let server = serve(&site);
     let mut command = ragweave();
     command.arg("ingest").arg(site.corpus());
-    let sent = run(&mut command, &["--addr".as_ref(), addr.as_ref()]).expect_code(3);
+    let sent = run(&mut command, &["--addr".as_ref(), server.url.as_ref()]).expect_code(3);
     assert_eq!(told(&sent.stderr), 2, "{}", sent.stderr);
     assert!(
         sent.stdout
@@ -118,12 +117,10 @@ fn a_dry_run_and_a_server_take_the_same_documents_and_tell_the_same_failures() {
         "{}",
         sent.stdout
     );
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
-/// A server over a data directory with one other document, and its address.
-fn serve(site: &Site) -> (Child, String) {
+/// A server over a data directory with one other document.
+fn serve(site: &Site) -> Serving {
     fs_err::write(site.root.path().join("first.txt"), "The mill grinds rye.").unwrap();
     let data = site.data();
     Outcome::of(&mut ingest(
@@ -133,22 +130,7 @@ fn serve(site: &Site) -> (Child, String) {
         &[],
     ))
     .expect_code(0);
-    let mut server = ragweave()
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(data)
-        .arg("--model")
-        .arg(&site.model)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let out = server.stdout.as_mut().unwrap();
-    BufReader::new(out).read_line(&mut line).unwrap();
-    let addr = line
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"));
-    (server, addr.unwrap().to_owned())
+    Serving::start(site)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use support::{Outcome, Site, ragweave};
+use support::{Outcome, Serving, Site, ragweave};
 
 /// Added, replaced, unchanged, removed, failed.
 fn counts(outcome: &Outcome) -> [u64; 5] {
@@ -204,23 +204,7 @@ fn an_interrupt_ends_after_a_whole_document_and_the_next_run_goes_on() {
 fn a_directory_held_by_a_server_takes_documents_through_it() {
     let site = Site::with_corpus();
     jsonl(&site, &["--limit", "1"]).expect_code(0);
-    let mut server = ragweave()
-        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-        .arg(site.data())
-        .arg("--model")
-        .arg(&site.model)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    let addr = line
-        .split_whitespace()
-        .find(|word| word.starts_with("http://"))
-        .unwrap();
+    let server = Serving::start(&site);
 
     jsonl(&site, &[])
         .expect_code(1)
@@ -230,7 +214,7 @@ fn a_directory_held_by_a_server_takes_documents_through_it() {
             ragweave()
                 .arg("ingest")
                 .arg(site.corpus())
-                .args(["--addr", addr]),
+                .args(["--addr", &server.url]),
         )
     };
     let first = send().expect_code(0);
@@ -251,8 +235,7 @@ fn a_directory_held_by_a_server_takes_documents_through_it() {
         second.stdout
     );
 
-    server.kill().unwrap();
-    server.wait().unwrap();
+    drop(server); // its lock too
     assert_eq!(site.stats()["documents"], 3);
     // Offline and online ingest make the same thing of a document.
     fs_err::remove_file(site.corpus().join("latin1.txt")).unwrap();
