@@ -82,7 +82,7 @@ async fn occupy(site: &Site) -> Sender<()> {
     busy
 }
 
-/// Waits until something waits for the engine that is no request.
+/// Waits until work other than a request waits for the engine.
 async fn background(site: &Site) {
     while site.service.components().engine.background_depth() == 0 {
         tokio::time::sleep(Duration::from_millis(1)).await;
