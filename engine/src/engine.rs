@@ -3,6 +3,10 @@
 //! `Engine` is single-threaded and generic over the backend; `worker` gives it a thread and a
 //! handle without generics.
 
+mod chunk;
+#[cfg(feature = "testing")]
+mod testing;
+mod trace;
 mod warm_up;
 
 use std::path::{Path, PathBuf};
@@ -14,19 +18,21 @@ use burn::tensor::{DType, Tensor};
 use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
-    AnchorFinder, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, LayerView,
-    Loader, Mode, Observer, PromptSegments, Readers, RowWindow, Sources, StopCheck, shared,
+    Flight, Forward, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Halt,
+    Lane, LayerStep, Loader, NoHooks, Observer, Readers, Sources, StopCheck, advance, decode_steps,
+    prefill,
 };
 use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
-use crate::kv::{
-    ChunkKv, ComputeDtype, KvCache, KvDtype, KvIdentity, KvSide, LayerSource, PrefixCache,
-    SpareCache, tensor_to_block,
-};
+use crate::kv::{ComputeDtype, KvCache, KvDtype, KvIdentity, PrefixCache, SpareCache};
 use crate::model::load::WeightSource;
-use crate::model::{Decoder, RopeTable, row_tensor};
+use crate::model::{Decoder, RopeTable};
 use crate::text::{ChatTemplate, TextCodec};
 use crate::weights::{WeightFiles, WeightStamp};
+
+#[cfg(feature = "testing")]
+pub use self::testing::ForwardTrace;
+pub use self::trace::{DeviationMap, Trace, TraceRequest};
 
 /// How to load and run a model.
 #[derive(Debug, Clone)]
@@ -145,45 +151,6 @@ fn directory_name(dir: &Path) -> String {
         .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
 }
 
-/// Logits at every position and K (before RoPE) and V of every layer of one full prefill.
-#[derive(Debug, Clone)]
-pub struct ForwardTrace {
-    /// `[n_tokens, vocab_size]`
-    pub logits: Vec<Vec<f32>>,
-    /// Per layer K before RoPE and V, `[n_tokens, kv_heads, head_dim]` row-major.
-    pub layers: Vec<(Vec<f32>, Vec<f32>)>,
-}
-
-/// A prompt and the answer its logits are wanted along.
-pub struct TraceRequest {
-    pub plan: FusionPlan,
-    /// One per chunk; `None` for a miss.
-    pub sources: Vec<Option<Box<dyn LayerSource>>>,
-    /// Token ids decoded one after the other, whatever the logits say.
-    pub forced: Vec<u32>,
-}
-
-/// What a mode computes along a given answer.
-#[derive(Debug, Clone)]
-pub struct Trace {
-    /// After the prompt and after each forced token: `[1 + forced][vocab_size]`.
-    pub logits: Vec<Vec<f32>>,
-    /// Per layer, the output of attention at the prompt's last token, before its projection:
-    /// `[n_layers][heads * head_dim]`.
-    pub attention_output: Vec<Vec<f32>>,
-    pub report: FuseReport,
-}
-
-/// Stored KV against that of a real full prefill of the same prompt.
-#[derive(Debug, Clone)]
-pub struct DeviationMap {
-    /// Prompt positions of the stored rows that are not exact, ascending.
-    pub rows: Vec<usize>,
-    /// Per layer and row, squared L2 distance of K plus that of V, each over the layer's mean
-    /// squared norm: `[n_layers][rows]`.
-    pub layers: Vec<Vec<f32>>,
-}
-
 /// A loaded model.
 pub struct Engine<B: FusionBackend> {
     decoder: Decoder<B>,
@@ -193,6 +160,7 @@ pub struct Engine<B: FusionBackend> {
     readers: Arc<Readers>,
     max_prefill_tokens: usize,
     spare: SpareCache<B>,
+    decode_steps: Arc<[LayerStep]>,
 }
 
 /// A prompt ready for decoding.
@@ -253,6 +221,7 @@ impl<B: FusionBackend> Engine<B> {
             prefixes: PrefixCache::new(options.prefix_cache_entries),
             max_prefill_tokens: options.max_prefill_tokens.max(1),
             spare: SpareCache::new(),
+            decode_steps: decode_steps(info.config.num_hidden_layers),
             decoder,
             info,
             readers,
@@ -291,7 +260,7 @@ impl<B: FusionBackend> Engine<B> {
         capacity: usize,
         stop: StopCheck<'_>,
     ) -> Result<Sequence<B>, EngineError> {
-        self.fuse_observed(plan, loader, capacity, stop, &mut |_| {})
+        self.fuse_observed(plan, loader, capacity, stop, &mut |_, _| {})
     }
 
     /// [`Engine::fuse`], with every layer shown to `observe`; a replanned prompt starts again from
@@ -306,13 +275,7 @@ impl<B: FusionBackend> Engine<B> {
     ) -> Result<Sequence<B>, EngineError> {
         let fused = self.fuse_or_replan(plan, loader, capacity, stop, observe)?;
         let start = Instant::now();
-        let logits = match fused.hidden {
-            Some(hidden) => self.read_logits(hidden),
-            None => Err(EngineError::Device {
-                message: "prefill gave no hidden state".into(),
-            }),
-        };
-        let logits = match logits {
+        let logits = match self.read_logits(fused.hidden) {
             Ok(logits) => logits,
             Err(error) => {
                 self.spare.give(fused.cache);
@@ -339,9 +302,8 @@ impl<B: FusionBackend> Engine<B> {
     ) -> Result<FusedPrefill<B>, EngineError> {
         let mut failed_chunks = Vec::new();
         loop {
-            let mut context = self.context(stop);
-            let outcome = context.prefill(&plan, loader, capacity, RowWindow::Last, observe);
-            match outcome {
+            let context = &mut self.context(stop);
+            match prefill(context, &plan, loader, capacity, Forward::Last, observe) {
                 Ok(mut fused) => {
                     fused.report.replans = failed_chunks.len();
                     fused.report.failed_chunks = failed_chunks;
@@ -362,215 +324,6 @@ impl<B: FusionBackend> Engine<B> {
         }
     }
 
-    /// KV of one chunk, computed alone behind the conditioning prefix, which is computed once and
-    /// kept (CacheBlend section 4; design invariant 6).
-    ///
-    /// # Errors
-    /// An empty chunk, ids outside the vocabulary, or more tokens than the model takes.
-    pub fn chunk_kv(
-        &mut self,
-        conditioning: &[u32],
-        chunk_ids: &[u32],
-    ) -> Result<ChunkKv, EngineError> {
-        self.chunk_kv_among(conditioning, &[], chunk_ids)
-    }
-
-    /// [`Engine::chunk_kv`], with other chunks between the prefix and the chunk, to which it attends
-    /// (FusionRAG, arXiv 2601.12904). The prefix alone is kept; what follows is different each time.
-    ///
-    /// # Errors
-    /// As [`Engine::chunk_kv`], over all the ids.
-    pub fn chunk_kv_among(
-        &mut self,
-        prefix: &[u32],
-        neighbours: &[u32],
-        chunk_ids: &[u32],
-    ) -> Result<ChunkKv, EngineError> {
-        if chunk_ids.is_empty() {
-            return Err(EngineError::InvalidRequest {
-                field: "chunk",
-                message: "has no tokens".into(),
-            });
-        }
-        let kv_dtype = self.info.identity.kv_dtype;
-        let start = prefix.len() + neighbours.len();
-        let ids = [neighbours, chunk_ids].concat();
-        // Attention of a few rows sums in another order than that of many, and so do products on
-        // GPUs: with the prefix cached before the first chunk, a chunk's bytes do not depend on what was computed before it.
-        if self.prefixes.is_missing(prefix) {
-            self.run_alone(prefix, &ids, RowWindow::None, &mut |_| {})?;
-        }
-        let mut layers = Vec::with_capacity(self.info.config.num_hidden_layers);
-        let mut anchors = AnchorFinder::new(start, chunk_ids.len());
-        let mut observe = |view: LayerView<'_, B>| {
-            let positions = &view.rows.positions;
-            let first = positions.partition_point(|&position| position < start);
-            let block =
-                |x: &Tensor<B, 3>, side| tensor_to_block(rows_from(x, first), kv_dtype, side);
-            let (k, v) = view.fresh;
-            layers.push((block(k, KvSide::K), block(v, KvSide::V)));
-            anchors.add(&view);
-        };
-        self.run_alone(prefix, &ids, RowWindow::None, &mut observe)?;
-        Ok(ChunkKv {
-            token_ids: chunk_ids.to_vec(),
-            layers,
-            anchors: anchors.finish(),
-        })
-    }
-
-    /// A plain forward pass over `ids`, for parity tests and fidelity measurements.
-    ///
-    /// # Errors
-    /// No ids, ids outside the vocabulary, or more than the model takes.
-    pub fn forward(&mut self, ids: &[u32]) -> Result<ForwardTrace, EngineError> {
-        let mut layers = Vec::new();
-        let mut observe = |view: LayerView<'_, B>| {
-            let floats = |x: &Tensor<B, 3>| x.to_data().iter::<f32>().collect();
-            let (k, v) = view.fresh;
-            layers.push((floats(k), floats(v)));
-        };
-        let hidden = self.run_alone(&[], ids, RowWindow::Alive, &mut observe)?;
-        let hidden = hidden.ok_or(EngineError::Cancelled)?;
-        let logits = self.decoder.logits(hidden).into_data();
-        let flat: Vec<f32> = logits.iter::<f32>().collect();
-        let vocab = self.info.config.vocab_size;
-        Ok(ForwardTrace {
-            logits: flat.chunks_exact(vocab).map(<[f32]>::to_vec).collect(),
-            layers,
-        })
-    }
-
-    /// Logits of a plan's last position, with the report of its prefill.
-    ///
-    /// # Errors
-    /// None from bad KV, which is computed instead; a device failure otherwise.
-    pub fn plan_logits(
-        &mut self,
-        plan: FusionPlan,
-        sources: Vec<Option<Box<dyn LayerSource>>>,
-    ) -> Result<(Vec<f32>, FuseReport), EngineError> {
-        let capacity = plan.n_tokens();
-        let loader = self.open(&plan, shared(sources));
-        let sequence = self.fuse(plan, loader, capacity, &|| None)?;
-        Ok(self.end(sequence))
-    }
-
-    /// Logits along a given answer, for comparing modes on the same tokens.
-    ///
-    /// # Errors
-    /// As [`Engine::plan_logits`]; an answer that is too long, or holds ids outside the vocabulary.
-    pub(crate) fn trace(
-        &mut self,
-        request: TraceRequest,
-        stop: StopCheck<'_>,
-    ) -> Result<Trace, EngineError> {
-        let TraceRequest {
-            plan,
-            sources,
-            forced,
-        } = request;
-        let capacity = plan.n_tokens() + forced.len();
-        self.check_forced(&forced, capacity)?;
-        let mut attention_output = Vec::new();
-        let mut observe = |view: LayerView<'_, B>| {
-            attention_output.truncate(view.index);
-            attention_output.push(view.last_attended());
-        };
-        let loader = self.open(&plan, shared(sources));
-        let mut sequence = self.fuse_observed(plan, loader, capacity, stop, &mut observe)?;
-        let logits = self.follow(&mut sequence, forced, stop);
-        let (_, report) = self.end(sequence);
-        Ok(Trace {
-            logits: logits?,
-            attention_output,
-            report,
-        })
-    }
-
-    /// Logits after the prompt and after each of the forced tokens: `[1 + forced][vocab_size]`.
-    fn follow(
-        &mut self,
-        sequence: &mut Sequence<B>,
-        forced: Vec<u32>,
-        stop: StopCheck<'_>,
-    ) -> Result<Vec<Vec<f32>>, EngineError> {
-        let mut logits = vec![sequence.logits.clone()];
-        for token in forced {
-            if let Some(error) = stop() {
-                return Err(error);
-            }
-            self.step(sequence, token)?;
-            logits.push(sequence.logits.clone());
-        }
-        Ok(logits)
-    }
-
-    fn check_forced(&self, forced: &[u32], tokens: usize) -> Result<(), EngineError> {
-        let (vocab, limit) = (self.info.config.vocab_size, self.info.max_model_len);
-        if let Some(id) = forced.iter().find(|&&id| id as usize >= vocab) {
-            return Err(EngineError::InvalidRequest {
-                field: "forced",
-                message: format!("holds id {id}, which is outside the vocabulary of {vocab}"),
-            });
-        }
-        match tokens > limit {
-            true => Err(EngineError::PromptTooLong { tokens, limit }),
-            false => Ok(()),
-        }
-    }
-
-    /// How far the stored KV of a plan's chunks is from a real full prefill.
-    ///
-    /// # Errors
-    /// `Unavailable` where stored KV cannot be read; this measures it, so it is not replaced.
-    pub(crate) fn deviation(
-        &mut self,
-        plan: &FusionPlan,
-        sources: Vec<Option<Box<dyn LayerSource>>>,
-        stop: StopCheck<'_>,
-    ) -> Result<DeviationMap, EngineError> {
-        let loader = self.open(plan, shared(sources));
-        match self.context(stop).true_deviation(plan, loader) {
-            Ok((rows, layers)) => Ok(DeviationMap { rows, layers }),
-            Err(FuseError::Stopped(error)) => Err(error),
-            Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Unavailable {
-                message: format!("stored KV of chunk {}: {}", block.chunk, block.error),
-            }),
-        }
-    }
-
-    /// Full prefill of `ids` after `prefix`, with every layer's computed K and V observed. Returns the last hidden
-    /// states that `window` asks for, `[rows, hidden_size]`.
-    fn run_alone(
-        &mut self,
-        prefix: &[u32],
-        ids: &[u32],
-        window: RowWindow,
-        observe: Observer<'_, B>,
-    ) -> Result<Option<Tensor<B, 2>>, EngineError> {
-        let segments = PromptSegments {
-            prefix: prefix.to_vec(),
-            chunks: Vec::new(),
-            question: ids.to_vec(),
-        };
-        let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, &self.info)?;
-        let capacity = plan.n_tokens();
-        let never = || None;
-        let loader = self.open(&plan, Vec::new());
-        let mut context = self.context(&never);
-        match context.prefill(&plan, loader, capacity, window, observe) {
-            Ok(fused) => {
-                self.spare.give(fused.cache);
-                Ok(fused.hidden)
-            }
-            Err(FuseError::Stopped(error)) => Err(error),
-            Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Device {
-                message: block.error.to_string(),
-            }),
-        }
-    }
-
     /// One decode step: `token` enters at the sequence's next position.
     ///
     /// # Errors
@@ -584,25 +337,24 @@ impl<B: FusionBackend> Engine<B> {
     }
 
     fn step_here(&mut self, sequence: &mut Sequence<B>, token: u32) -> Result<(), EngineError> {
-        let position = sequence.n_tokens;
-        let rope = self.rope.rows(&[position]);
-        let index = row_tensor::<B>(&[position], self.decoder.device());
-        let mut hidden = self.decoder.embed(&[token]); // [1, hidden_size]
-        for layer_idx in 0..self.info.config.num_hidden_layers {
-            let layer = self.decoder.layer(layer_idx);
-            let normed = layer.pre_attention(hidden.clone());
-            let (k, v) = layer.keys_values(normed.clone()); // [1, kv_heads, head_dim]
-            let cache = sequence.cache.layer_mut(layer_idx);
-            cache.write_fresh(&index, k, v, &rope.rotation());
-            let cache = sequence.cache.layer(layer_idx);
-            hidden = layer.forward_rows(hidden, normed, &[position], &rope, cache);
+        let (steps, positions) = (self.decode_steps.clone(), vec![sequence.n_tokens]);
+        let context = &mut self.context(&|| None);
+        let mut flight = Flight::start(context, steps, positions, &[token]);
+        while flight.step().is_some() {
+            let lane = Lane::new(&mut flight, &mut sequence.cache, NoHooks);
+            advance(context, &mut [lane]).map_err(Halt::into_error)?;
         }
+        let hidden = flight.into_hidden(); // [1, hidden_size]
         sequence.logits = self.read_logits(hidden)?;
         sequence.n_tokens += 1;
         Ok(())
     }
 
-    fn read_logits(&self, hidden: Tensor<B, 2>) -> Result<Vec<f32>, EngineError> {
+    /// Logits of the row that has gone through all layers: `[vocab_size]`.
+    fn read_logits(&self, hidden: Option<Tensor<B, 2>>) -> Result<Vec<f32>, EngineError> {
+        let hidden = hidden.ok_or_else(|| EngineError::Device {
+            message: "the last layer gave no hidden state".into(),
+        })?;
         let data = self.decoder.logits(hidden).try_into_data();
         let data = data.map_err(|error| EngineError::Device {
             message: format!("{error:?}"),
@@ -656,12 +408,6 @@ fn check_dtype<B: FusionBackend>(
         dtype.name()
     );
     Err(EngineError::InvalidRequest { field, message })
-}
-
-/// Rows `first..` of `[m, heads, head_dim]`.
-fn rows_from<B: FusionBackend>(x: &Tensor<B, 3>, first: usize) -> Tensor<B, 3> {
-    let [m, heads, head_dim] = x.dims();
-    x.clone().slice([first..m, 0..heads, 0..head_dim])
 }
 
 #[cfg(test)]

@@ -20,9 +20,9 @@ mod weights;
 mod worker;
 
 pub use config::ModelConfig;
-pub use engine::{
-    DeviationMap, Engine, EngineOptions, ForwardTrace, ModelInfo, Trace, TraceRequest,
-};
+#[cfg(feature = "testing")]
+pub use engine::ForwardTrace;
+pub use engine::{DeviationMap, Engine, EngineOptions, ModelInfo, Trace, TraceRequest};
 pub use error::EngineError;
 pub use fusion::{
     BadNotation, Blend, Budget, ChunkState, Correction, Deviation, FuseReport, FuseTimings,

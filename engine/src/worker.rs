@@ -97,7 +97,8 @@ enum Job {
         chunk_ids: Vec<u32>,
         reply: oneshot::Sender<Result<ChunkKv, EngineError>>,
     },
-    /// Panics on the engine thread with these words, for tests of the recovery.
+    /// Panics on the engine thread with these words.
+    #[cfg(feature = "testing")]
     Panic {
         message: &'static str,
         reply: oneshot::Sender<Result<(), EngineError>>,
@@ -113,6 +114,7 @@ impl Job {
             Self::Trace { reply, .. } => !reply.is_closed(),
             Self::Deviation { reply, .. } => !reply.is_closed(),
             Self::ChunkKv { reply, .. } => !reply.is_closed(),
+            #[cfg(feature = "testing")]
             Self::Panic { .. } => true,
         }
     }
@@ -342,7 +344,7 @@ impl EngineHandle {
     ///
     /// # Errors
     /// What a request would get.
-    #[doc(hidden)]
+    #[cfg(feature = "testing")]
     pub async fn panic_for_test(&self, message: &'static str) -> Result<(), EngineError> {
         let (reply, result) = oneshot::channel();
         self.queue.push_request(Job::Panic { message, reply })?;
@@ -471,6 +473,7 @@ fn run_job<B: FusionBackend>(engine: &mut Engine<B>, job: Job) {
                 }));
             }
         }
+        #[cfg(feature = "testing")]
         Job::Panic { message, reply } => {
             let _ = reply.send(within_memory(engine, |_| panic!("{message}")));
         }

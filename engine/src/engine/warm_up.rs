@@ -8,7 +8,7 @@ use burn::tensor::{DType, Tensor};
 
 use super::{Engine, Sequence};
 use crate::error::EngineError;
-use crate::fusion::{ChunkState, FusionPlan, Mode, PromptSegments, RowWindow, shared};
+use crate::fusion::{ChunkState, Forward, FusionPlan, Mode, PromptSegments, shared};
 use crate::kernel::FusionBackend;
 use crate::kv::{LayerSource, MemorySource};
 use crate::model::RopeTable;
@@ -54,7 +54,7 @@ impl<B: FusionBackend> Engine<B> {
         let rows = powers.take_while(|&rows| rows < longest);
         let between = (BETWEEN < longest).then_some(BETWEEN);
         for rows in rows.chain(between).chain([longest]) {
-            self.run_alone(&[], &vec![0; rows], RowWindow::Last, &mut |_| {})?;
+            self.run_alone(&[], &vec![0; rows], Forward::Last, &mut |_, _| {})?;
         }
         if self.info.max_model_len > CHUNK_TOKENS + 2 {
             self.fuse_and_decode()?;

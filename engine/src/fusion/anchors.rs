@@ -1,10 +1,11 @@
 //! A chunk's anchor tokens, found while its KV is made: those its own later tokens attend to most
 //! (after QCFuse, arXiv 2606.05875, which keeps a compact stand-in per chunk).
 
+use super::executor::LayerView;
 use super::plan::TOKENS_PER_ANCHOR;
-use super::prefill::LayerView;
 use crate::kernel::FusionBackend;
-use crate::model::row_tensor;
+use crate::kv::LayerCache;
+use crate::model::{SequenceRows, row_tensor};
 
 /// Adds up, layer by layer, the attention that a chunk's tokens receive.
 pub(crate) struct AnchorFinder {
@@ -14,7 +15,7 @@ pub(crate) struct AnchorFinder {
 }
 
 impl AnchorFinder {
-    /// For a chunk of `n_tokens` behind `start` conditioning tokens.
+    /// For a chunk of `n_tokens` after `start` conditioning tokens.
     pub(crate) fn new(start: usize, n_tokens: usize) -> Self {
         Self {
             start,
@@ -23,19 +24,23 @@ impl AnchorFinder {
     }
 
     /// Takes in one layer of the chunk's own prefill.
-    pub(crate) fn add<B: FusionBackend>(&mut self, view: &LayerView<'_, B>) {
+    pub(crate) fn add<B: FusionBackend>(
+        &mut self,
+        view: &LayerView<'_, B>,
+        cache: &LayerCache<B>,
+    ) {
         let (positions, n) = (&view.rows.positions, self.received.len());
         let first = positions.partition_point(|&position| position < self.start);
         let device = view.normed.device();
         let rows: Vec<usize> = (first..positions.len()).collect();
         let end = self.start + n;
-        let weights = view.layer.attention_weights(
-            view.normed.clone().select(0, row_tensor(&rows, &device)),
-            &positions[first..],
-            &view.rows.rope.select(&rows, &device),
-            end,
-            view.cache,
-        ); // [n, end]
+        let asking = SequenceRows {
+            positions: &positions[first..],
+            rope: &view.rows.rope.select(&rows, &device),
+            cache,
+        };
+        let normed = view.normed.clone().select(0, row_tensor(&rows, &device));
+        let weights = view.layer.attention_weights(normed, asking, end); // [n, end]
         let weights = weights.slice([0..n, self.start..end]); // [n, n]
         let weights: Vec<f32> = weights.into_data().iter::<f32>().collect();
         add_received(&mut self.received, weights.chunks_exact(n));
@@ -51,9 +56,9 @@ impl AnchorFinder {
     }
 }
 
-/// Adds to each token the mean attention of the tokens behind it; one layer's rows in order. The
-/// mean, because early tokens have more tokens behind them; without itself, because the last
-/// tokens would win by looking at themselves.
+/// Adds to each token the mean attention that the tokens after it pay to it; one layer's rows in order. The
+/// mean, because early tokens have more tokens after them; without its own, because the last
+/// tokens would win by attending to themselves.
 fn add_received<'a>(received: &mut [f64], rows: impl Iterator<Item = &'a [f32]>) {
     let n = received.len();
     for (row, weights) in rows.enumerate() {
@@ -68,11 +73,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_ranked_by_the_mean_attention_of_those_behind_them() {
+    fn tokens_are_ranked_by_the_mean_attention_of_those_after_them() {
         let mut received = vec![0.0; 3];
         let rows: [&[f32]; 3] = [&[1.0, 0.0, 0.0], &[0.5, 0.5, 0.0], &[0.2, 0.6, 0.2]];
         add_received(&mut received, rows.into_iter());
-        // Token 0: (0.5 + 0.2) / 2; token 1: 0.6 / 1; token 2 has nobody behind it.
+        // Token 0: (0.5 + 0.2) / 2; token 1: 0.6 / 1; no token comes after token 2.
         let rounded: Vec<f64> = received.iter().map(|x| (x * 1e4).round() / 1e4).collect();
         assert_eq!(rounded, [0.35, 0.6, 0.0]);
     }

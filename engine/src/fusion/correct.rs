@@ -5,47 +5,47 @@ use std::ops::Range;
 
 use burn::tensor::{DType, Tensor};
 
-use super::deviation::{Fresh, Pair};
-use super::prefill::FusionContext;
-use super::recompute::Run;
-use super::rows::indices;
-use super::stored::{Placed, Rows};
+use super::context::FusionContext;
+use super::distance::Pair;
+use super::executor::LayerView;
+use super::policy::Candidates;
+use super::rows::{Rows, indices};
+use super::stored::Placed;
 use crate::kernel::FusionBackend;
+use crate::kv::KvCache;
 use crate::model::row_tensor;
 
-impl<B: FusionBackend> Run<B> {
-    /// Moves the stored rows of one layer in the cache. Chunks without a recomputed row stay.
-    pub(super) fn correct(
-        &mut self,
-        ctx: &mut FusionContext<'_, B>,
-        layer_idx: usize,
-        fresh: &Fresh<B>,
-        placed: &Placed<B>,
-    ) {
-        let recomputed = self.alive_candidates();
-        let groups = Groups::new(&self.chunks, &recomputed, &self.candidates);
-        if groups.others.is_empty() {
-            return;
-        }
-        let device = placed.k.device();
-        let Pair { fresh, stored } = Pair::of(&recomputed, &self.alive.positions, fresh, placed);
-        let index = row_tensor::<B>(&indices(&groups.others, &placed.rows), &device);
-        let chunk_of = row_tensor::<B>(&groups.chunk_of, &device); // [others]
-        let moved = |fresh: Tensor<B, 3>, stored: Tensor<B, 3>, all: &Tensor<B, 3>| {
-            let [m, heads, head_dim] = fresh.dims();
-            let width = heads * head_dim;
-            let change = (fresh.cast(DType::F32) - stored.cast(DType::F32)).reshape([m, width]);
-            let change = groups.means(change).select(0, chunk_of.clone());
-            let change = change.reshape([groups.others.len(), heads, head_dim]);
-            let others = all.clone().select(0, index.clone());
-            (others.cast(DType::F32) + change).cast(ctx.decoder.dtype())
-        };
-        let k = moved(fresh.0, stored.0, &placed.k); // [others, kv_heads, head_dim]
-        let v = moved(fresh.1, stored.1, &placed.v);
-        let others = Rows::new(ctx, groups.others.clone());
-        let cache = self.cache.layer_mut(layer_idx);
-        cache.write_fresh(&others.index, k, v, &others.rope.rotation());
+/// Moves the stored rows of one layer in the cache. Chunks without one of the `recomputed` rows (ascending) stay.
+pub(super) fn correct<B: FusionBackend>(
+    ctx: &mut FusionContext<'_, B>,
+    view: &LayerView<'_, B>,
+    cache: &mut KvCache<B>,
+    placed: &Placed<B>,
+    candidates: &Candidates,
+    recomputed: &[usize],
+) {
+    let groups = Groups::new(&candidates.chunks, recomputed, &candidates.rows());
+    if groups.others.is_empty() {
+        return;
     }
+    let device = placed.k.device();
+    let Pair { fresh, stored } = Pair::of(recomputed, &view.rows.positions, view.fresh, placed);
+    let index = row_tensor::<B>(&indices(&groups.others, &placed.rows), &device);
+    let chunk_of = row_tensor::<B>(&groups.chunk_of, &device); // [others]
+    let moved = |fresh: Tensor<B, 3>, stored: Tensor<B, 3>, all: &Tensor<B, 3>| {
+        let [m, heads, head_dim] = fresh.dims();
+        let width = heads * head_dim;
+        let change = (fresh.cast(DType::F32) - stored.cast(DType::F32)).reshape([m, width]);
+        let change = groups.means(change).select(0, chunk_of.clone());
+        let change = change.reshape([groups.others.len(), heads, head_dim]);
+        let others = all.clone().select(0, index.clone());
+        (others.cast(DType::F32) + change).cast(ctx.decoder.dtype())
+    };
+    let k = moved(fresh.0, stored.0, &placed.k); // [others, kv_heads, head_dim]
+    let v = moved(fresh.1, stored.1, &placed.v);
+    let others = Rows::new(ctx, groups.others.clone());
+    let layer = cache.layer_mut(view.step.layer_idx);
+    layer.write_fresh(&others.index, k, v, &others.rope.rotation());
 }
 
 /// Which rows are corrected, and from which chunk's recomputed rows.

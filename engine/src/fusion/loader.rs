@@ -1,131 +1,17 @@
-//! One prompt's stored KV on its way to the engine thread: which blocks, in which order, and what
-//! came of them. The reading itself is done by the engine's [`Readers`].
+//! One prompt's stored KV on its way to the engine thread: which blocks, in which order, and
+//! what came of them. The reading itself is done by the engine's [`Readers`].
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::block::{BlockRead, LoadedBlock, Sources};
+use super::interrupt::{Interrupt, StopCheck};
 use super::plan::FusionPlan;
-use super::prefill::{Interrupt, StopCheck};
 use super::readers::{Readers, Ticket};
-use super::rows::layer_reads;
-use crate::kv::{
-    BlockSpan, BufferRing, HostBuffer, KvIdentity, LayerSource, Lent, SourceError, Tier,
-};
+use super::schedule::{LayerReads, layer_reads};
+use crate::kv::{KvIdentity, Tier};
 
-/// One source per chunk of the prompt; `None` where the chunk is missed.
-pub(crate) type Sources = Vec<Option<Arc<dyn LayerSource>>>;
-
-/// Sources as callers give them.
-pub(crate) fn shared(sources: Vec<Option<Box<dyn LayerSource>>>) -> Sources {
-    sources
-        .into_iter()
-        .map(|source| source.map(Arc::from))
-        .collect()
-}
-
-/// What to read of one layer.
-#[derive(Debug, Clone)]
-pub(crate) struct LayerReads {
-    pub layer: usize,
-    /// Chunk index and its positions, ascending.
-    pub chunks: Vec<(usize, Range<usize>)>,
-}
-
-/// The blocks of one layer of one chunk to read.
-#[derive(Debug, Clone)]
-pub(super) struct BlockRead {
-    pub layer: usize,
-    pub chunk: usize,
-    /// The chunk's positions in the prompt.
-    pub rows: Range<usize>,
-    pub span: BlockSpan,
-}
-
-/// The stored KV of one layer of one chunk. Its memory goes round when this is dropped.
-pub(crate) struct LoadedBlock {
-    /// The chunk's positions in the prompt.
-    pub rows: Range<usize>,
-    tier: Tier,
-    block: Arc<Lent>,
-}
-
-impl LoadedBlock {
-    /// The K block, before RoPE, in the stored dtype.
-    pub(crate) fn k(&self) -> &[u8] {
-        self.block.k()
-    }
-
-    /// The V block in the stored dtype.
-    pub(crate) fn v(&self) -> &[u8] {
-        self.block.v()
-    }
-
-    /// Both with the padding behind each, for a device that copies them later.
-    pub(crate) fn share(&self) -> bytes::Bytes {
-        Lent::share(&self.block)
-    }
-
-    fn bytes(&self) -> u64 {
-        (self.k().len() + self.v().len()) as u64
-    }
-}
-
-/// A block that could not be had.
-#[derive(Debug, Clone)]
-pub(crate) struct BadBlock {
-    pub chunk: usize,
-    pub layer: usize,
-    pub error: SourceError,
-}
-
-impl BlockRead {
-    /// Gets the blocks: from memory where the source has them there, else read into a buffer of the
-    /// ring.
-    pub(super) fn run(
-        &self,
-        source: Option<&dyn LayerSource>,
-        ring: &Arc<BufferRing>,
-    ) -> Result<LoadedBlock, SourceError> {
-        let source = source.ok_or_else(|| SourceError {
-            message: "the chunk has no source".into(),
-        })?;
-        let resident = source.resident(self.layer);
-        if let Some(block) = resident.filter(|block| block.span() == self.span) {
-            return Ok(self.loaded(Tier::Memory, block, ring));
-        }
-        let mut block = ring.take(self.span);
-        let buffer = Arc::get_mut(&mut block).ok_or_else(|| SourceError {
-            message: "a buffer to read into is in use".into(),
-        })?;
-        match source.read_layer(self.layer, buffer) {
-            Ok(()) => source.keep(self.layer, &block),
-            Err(error) => {
-                ring.give(block);
-                return Err(error);
-            }
-        }
-        Ok(self.loaded(source.tier(), block, ring))
-    }
-
-    fn loaded(&self, tier: Tier, block: Arc<HostBuffer>, ring: &Arc<BufferRing>) -> LoadedBlock {
-        LoadedBlock {
-            rows: self.rows.clone(),
-            tier,
-            block: Arc::new(Lent::new(block, ring)),
-        }
-    }
-
-    pub(super) fn bad(&self, error: SourceError) -> BadBlock {
-        BadBlock {
-            chunk: self.chunk,
-            layer: self.layer,
-            error,
-        }
-    }
-}
-
-/// What loading came to.
+/// Times and bytes of one prompt's loading.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct LoadReport {
     /// Time the reader threads spent on these blocks, added up.
@@ -226,7 +112,7 @@ impl Loader {
         self.report.wait
     }
 
-    /// Stops reading; gives the sources back with what loading came to.
+    /// Stops reading; gives the sources back, with times and bytes.
     pub(crate) fn finish(self) -> (Sources, LoadReport) {
         let load = self.ticket.as_ref().map_or(Duration::ZERO, Ticket::load);
         (

@@ -2,31 +2,39 @@
 //!
 //! ```text
 //! [0, s)    prefix      exact, from the prefix cache or computed once; never a candidate
-//! [s, p1)   chunk 1     cached behind the same prefix ids, so exact; placed at every layer
+//! [s, p1)   chunk 1     cached after the same prefix ids, so exact; placed at every layer
 //! [p1, p2)  chunk 2     missing; every row computed at every layer, in place
 //! [p2, p3)  chunk 3     cached; K rotated to its positions; the policy picks rows to recompute
 //! [p3, end) question    always computed
 //! ```
-//! 1. `plan` fixes token ids, positions and what each chunk is.
-//! 2. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
-//! 3. `policy` ranks rows, by what `probe` or `deviation` showed it of the prompt.
-//! 4. `choose` makes rows alive; `recompute` runs the layers on them; `correct` moves the others.
+//! 1. `plan` fixes token ids, positions and the state of each chunk.
+//! 2. `schedule` says, as a value, what runs at each layer: first the passes in which policies look at the prompt, then
+//!    the prefill. `work` counts it.
+//! 3. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
+//! 4. `executor` runs a layer for the rows of one or more sequences; `prefill` takes a plan through its passes.
+//! 5. At each layer a pass has its say: `probe` and `deviation` observe, for `policy` to rank rows by; `mending` compares,
+//!    narrows and lets `correct` move the rows that are not recomputed.
 
 mod anchors;
 mod blend;
-mod choose;
+mod block;
+mod context;
 mod correct;
 mod deviation;
+mod distance;
+mod executor;
+mod interrupt;
 mod loader;
+mod mending;
 mod notation;
 mod plan;
 mod policy;
 mod prefill;
 mod probe;
 mod readers;
-mod recompute;
 mod report;
 mod rows;
+mod schedule;
 mod stored;
 mod work;
 
@@ -39,8 +47,12 @@ pub use report::{FuseReport, FuseTimings};
 pub use work::{PlanWork, StepWork};
 
 pub(crate) use anchors::AnchorFinder;
-pub(crate) use loader::{Loader, Sources, shared};
-pub(crate) use prefill::{
-    FuseError, FusedPrefill, FusionContext, LayerView, Observer, RowWindow, StopCheck,
-};
+pub(crate) use block::{Sources, shared};
+pub(crate) use context::FusionContext;
+pub(crate) use executor::{Flight, Halt, Lane, LayerView, NoHooks, advance};
+pub(crate) use interrupt::StopCheck;
+pub(crate) use loader::Loader;
+pub(crate) use mending::Observer;
+pub(crate) use prefill::{FuseError, FusedPrefill, prefill, true_deviation};
 pub(crate) use readers::Readers;
+pub(crate) use schedule::{Forward, LayerStep, decode_steps};

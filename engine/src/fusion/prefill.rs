@@ -1,53 +1,34 @@
-//! One prefill from outside: what it needs, what it gives, how it may end.
+//! One prefill: a plan's schedule, run pass by pass and layer by layer.
+//!
+//! [`Prefill::advance`] runs one layer and can be called whenever there is time for it; [`prefill`] runs them all.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 
-use super::deviation::Fresh;
-use super::loader::{BadBlock, Loader, Sources};
-use super::plan::FusionPlan;
-use super::policy::Deviation;
-use super::recompute::Run;
-use super::report::FuseReport;
-use super::stored::Rows;
+use super::blend::Mode;
+use super::block::Sources;
+use super::context::FusionContext;
+use super::deviation::TrueDeviation;
+use super::executor::{Flight, Lane, advance};
+use super::interrupt::{BadBlock, Interrupt};
+use super::loader::Loader;
+use super::mending::{Mended, Mending, Observer};
+use super::plan::{ChunkState, FusionPlan};
+use super::policy::{self, Member, Selector};
+use super::probe::QuestionAttention;
+use super::report::{FuseReport, FuseTimings};
+use super::schedule::{Forward, LayerSchedule, Purpose, candidates};
+use super::stored::Stored;
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
-use crate::kv::{KvCache, KvIdentity, LayerCache, PrefixCache, SpareCache};
-use crate::model::{Decoder, DecoderLayer, RopeTable, row_tensor};
-
-/// What the loop needs of the engine.
-pub(crate) struct FusionContext<'a, B: FusionBackend> {
-    pub decoder: &'a Decoder<B>,
-    pub rope: &'a mut RopeTable<B>,
-    pub prefixes: &'a mut PrefixCache<B>,
-    /// Buffers to write over, where they are large enough. A prefill that stops gives its own back.
-    pub spare: &'a mut SpareCache<B>,
-    pub identity: &'a KvIdentity,
-    /// Rows computed at once in attention and MLP: bounds activation memory.
-    pub max_prefill_tokens: usize,
-    /// Asked once per layer, and while stored KV is waited for: a cancelled or expired request stops here.
-    pub stop: StopCheck<'a>,
-}
-
-/// A check asked between steps: `Some` stops the work with that error.
-pub(crate) type StopCheck<'a> = &'a dyn Fn() -> Option<EngineError>;
-
-/// Of which rows the last hidden state is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum RowWindow {
-    /// The last row: the next token's logits.
-    Last,
-    /// All rows alive at the last layer.
-    Alive,
-    /// None: only K/V are wanted, and the last layer's attention and MLP are left out.
-    None,
-}
+use crate::kv::KvCache;
+use crate::model::row_tensor;
 
 /// A prompt whose KV is complete.
 pub(crate) struct FusedPrefill<B: FusionBackend> {
     pub cache: KvCache<B>,
-    /// `[rows, hidden_size]`; absent for [`RowWindow::None`].
+    /// `[rows, hidden_size]`: the rows that [`Forward`] asked for at the last layer.
     pub hidden: Option<Tensor<B, 2>>,
     pub report: FuseReport,
 }
@@ -60,112 +41,340 @@ pub(crate) enum FuseError {
     Stopped(EngineError),
 }
 
-/// One layer as a watcher sees it, once the rows computed there are in the cache.
-pub(crate) struct LayerView<'a, B: FusionBackend> {
-    pub index: usize,
-    pub layer: &'a DecoderLayer<B>,
-    pub rows: &'a Rows<B>,
-    /// K (before RoPE) and V of the rows: `[m, kv_heads, head_dim]`.
-    pub fresh: &'a Fresh<B>,
-    pub normed: &'a Tensor<B, 2>, // [m, hidden_size]
-    pub cache: &'a LayerCache<B>,
-}
-
-impl<B: FusionBackend> LayerView<'_, B> {
-    /// The output of attention at the last row, before its projection: `[heads * head_dim]`.
-    pub(crate) fn last_attended(&self) -> Vec<f32> {
-        let (device, positions) = (self.normed.device(), &self.rows.positions);
-        let last = positions.len() - 1;
-        let normed = self.normed.clone().select(0, row_tensor(&[last], &device));
-        let rope = self.rows.rope.select(&[last], &device);
-        let attended = self
-            .layer
-            .attend(normed, &positions[last..], &rope, self.cache);
-        attended.into_data().iter::<f32>().collect()
+/// Runs a plan. `capacity` tokens are reserved, prompt included; `at_end` says which rows go through the last layer;
+/// `observe` sees each layer.
+pub(crate) fn prefill<B: FusionBackend>(
+    ctx: &mut FusionContext<'_, B>,
+    plan: &FusionPlan,
+    loader: Loader,
+    capacity: usize,
+    at_end: Forward,
+    observe: Observer<'_, B>,
+) -> Result<FusedPrefill<B>, FuseError> {
+    let mut prefill = Prefill::start(ctx, plan, loader, capacity, at_end);
+    match prefill.run(ctx, observe) {
+        Ok(()) => prefill.finish(ctx),
+        Err(interrupt) => Err(prefill.give_up(ctx, interrupt)),
     }
 }
 
-pub(crate) type Observer<'a, B> = &'a mut dyn FnMut(LayerView<'_, B>);
+/// Relative deviation of each candidate's stored KV from a real full prefill, with the candidates' positions:
+/// `[n_layers][candidates]`.
+pub(crate) fn true_deviation<B: FusionBackend>(
+    ctx: &mut FusionContext<'_, B>,
+    plan: &FusionPlan,
+    loader: Loader,
+) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
+    let schedule = LayerSchedule::deviation(plan, ctx.n_layers());
+    let cache = ctx.take_cache(plan.n_tokens());
+    let mut prefill = Prefill::new(plan, loader, cache, schedule);
+    match prefill.run(ctx, &mut |_, _| {}) {
+        Ok(()) => {
+            ctx.spare.give(prefill.cache);
+            let layers = prefill.observed.pop().unwrap_or_default();
+            Ok((prefill.schedule.candidate_rows.to_vec(), layers))
+        }
+        Err(interrupt) => Err(prefill.give_up(ctx, interrupt)),
+    }
+}
 
-impl<B: FusionBackend> FusionContext<'_, B> {
-    /// Runs a plan. `capacity` tokens are reserved, prompt included; `observe` sees each layer.
-    pub(crate) fn prefill(
-        &mut self,
+/// Whether there is more to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    More,
+    Done,
+}
+
+/// The state of one prefill between two layers.
+pub(crate) struct Prefill<B: FusionBackend> {
+    plan: FusionPlan,
+    schedule: LayerSchedule,
+    prompt_ids: Vec<u32>,
+    cache: KvCache<B>,
+    stored: Stored<B>,
+    prefix_cached: bool,
+    /// Index of the pass that runs, with its rows; `None` before its first layer.
+    pass: usize,
+    flight: Option<Flight<B>>,
+    /// The cache of a full prefill beside this one, while a probe runs it.
+    truth: Option<KvCache<B>>,
+    /// What each probe so far has observed: `[probes][layers][candidates]`.
+    observed: Vec<Vec<Vec<f32>>>,
+    selector: Option<Selector>,
+    mended: Mended,
+    hidden: Option<Tensor<B, 2>>,
+    rows_forwarded: usize,
+    /// Time spent here so far, waiting for reads included.
+    spent: Duration,
+    /// The part of it that went into probes, waiting for reads not included.
+    probe: Duration,
+}
+
+impl<B: FusionBackend> Prefill<B> {
+    /// Prepares a plan: no row has been computed yet.
+    pub(crate) fn start(
+        ctx: &mut FusionContext<'_, B>,
         plan: &FusionPlan,
         loader: Loader,
         capacity: usize,
-        window: RowWindow,
-        observe: Observer<'_, B>,
-    ) -> Result<FusedPrefill<B>, FuseError> {
-        let start = Instant::now();
-        let mut run = Run::start(self, plan, loader, capacity);
-        // 1. What the policy must see before it can choose.
-        let outcome = run
-            .choose_rows(self, plan)
-            // 2. Layer by layer.
-            .and_then(|()| run.layers(self, window, observe));
-        match outcome {
-            Ok(()) => {}
-            Err(interrupt) => return Err(self.give_up(run, interrupt)),
-        }
-        // 3. Keep an exact prefix; report, once the device has done what it was asked.
-        run.keep_prefix(self, plan);
-        match B::sync(self.decoder.device()) {
-            Ok(()) => Ok(run.finish(plan, start)),
-            Err(error) => {
-                let message = format!("{error:?}");
-                Err(FuseError::Stopped(EngineError::Device { message }))
-            }
+        at_end: Forward,
+    ) -> Self {
+        let begun = Instant::now();
+        let mut cache = ctx.take_cache(capacity);
+        let prefix_cached = place_prefix(ctx, plan, &mut cache);
+        let schedule = LayerSchedule::prefill(plan, ctx.n_layers(), prefix_cached, at_end);
+        let mut prefill = Self::new(plan, loader, cache, schedule);
+        prefill.prefix_cached = prefix_cached;
+        prefill.spent = begun.elapsed();
+        prefill
+    }
+
+    fn new(plan: &FusionPlan, loader: Loader, cache: KvCache<B>, schedule: LayerSchedule) -> Self {
+        Self {
+            stored: Stored::new(loader, schedule.kept_layers()),
+            prompt_ids: plan.segments().token_ids(),
+            plan: plan.clone(),
+            cache,
+            prefix_cached: false,
+            pass: 0,
+            flight: None,
+            truth: None,
+            observed: Vec::new(),
+            selector: None,
+            mended: Mended::default(),
+            hidden: None,
+            rows_forwarded: 0,
+            spent: Duration::ZERO,
+            probe: Duration::ZERO,
+            schedule,
         }
     }
 
-    /// Relative deviation of each candidate's stored KV from a real full prefill, with the
-    /// candidates' positions: `[n_layers][candidates]`.
-    pub(crate) fn true_deviation(
+    /// Runs all layers.
+    fn run(
         &mut self,
-        plan: &FusionPlan,
-        loader: Loader,
-    ) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
-        let mut run = Run::start(self, plan, loader, plan.n_tokens());
-        run.stored.keep_all();
-        match run.true_deviation(self, plan, Deviation::Kv) {
-            Ok(layers) => {
-                self.spare.give(run.cache);
-                Ok((run.candidates, layers))
-            }
-            Err(interrupt) => Err(self.give_up(run, interrupt)),
+        ctx: &mut FusionContext<'_, B>,
+        observe: Observer<'_, B>,
+    ) -> Result<(), Interrupt> {
+        while self.advance(ctx, observe)? == Progress::More {}
+        Ok(())
+    }
+
+    /// Runs one layer of the pass that is due.
+    pub(crate) fn advance(
+        &mut self,
+        ctx: &mut FusionContext<'_, B>,
+        observe: Observer<'_, B>,
+    ) -> Result<Progress, Interrupt> {
+        let begun = Instant::now();
+        let (waited, is_probe) = (self.stored.waited(), self.is_probing());
+        if let Some(lane) = self.lane(ctx, observe) {
+            advance(ctx, &mut [lane]).map_err(|halt| halt.interrupt)?;
+        }
+        self.settle();
+        let spent = begun.elapsed();
+        self.spent += spent;
+        if is_probe {
+            let waited = self.stored.waited() - waited;
+            self.probe += spent.saturating_sub(waited);
+        }
+        match self.pass < self.schedule.passes.len() {
+            true => Ok(Progress::More),
+            false => Ok(Progress::Done),
         }
     }
 
-    /// Ends a run that was interrupted: its buffers are for the next one.
-    fn give_up(&mut self, run: Run<B>, interrupt: Interrupt) -> FuseError {
-        self.spare.give(run.cache);
+    /// The rows that are due, with what happens to them at their next layer; `None` after the last pass.
+    fn lane<'a>(
+        &'a mut self,
+        ctx: &mut FusionContext<'_, B>,
+        observe: Observer<'a, B>,
+    ) -> Option<Lane<'a, B>> {
+        let purpose = self.schedule.passes.get(self.pass)?.purpose;
+        if self.flight.is_none() {
+            self.begin_pass(ctx, purpose);
+        }
+        let (stored, candidates) = (&mut self.stored, &*self.schedule.candidate_rows);
+        let (cache, observed) = (&mut self.cache, self.observed.last_mut());
+        let flight = self.flight.as_mut()?;
+        Some(match purpose {
+            Purpose::Question { pooling, n_asking } => {
+                let hooks = QuestionAttention {
+                    pooling,
+                    n_asking,
+                    candidates,
+                    stored,
+                    observed: observed?,
+                };
+                Lane::new(flight, cache, hooks)
+            }
+            Purpose::Truth(which) => {
+                let hooks = TrueDeviation {
+                    which,
+                    candidates,
+                    stored,
+                    placed_in: cache,
+                    observed: observed?,
+                };
+                Lane::new(flight, self.truth.as_mut()?, hooks)
+            }
+            Purpose::Compute => {
+                let hooks = Mending {
+                    schedule: &self.schedule,
+                    selector: self.selector.as_ref(),
+                    stored,
+                    mended: &mut self.mended,
+                    observe,
+                };
+                Lane::new(flight, cache, hooks)
+            }
+        })
+    }
+
+    fn begin_pass(&mut self, ctx: &mut FusionContext<'_, B>, purpose: Purpose) {
+        let mut chosen = Vec::new();
+        match purpose {
+            Purpose::Question { .. } => self.observed.push(Vec::new()),
+            Purpose::Truth(_) => {
+                self.observed.push(Vec::new());
+                self.truth = Some(ctx.new_cache(self.plan.n_tokens()));
+            }
+            Purpose::Compute => {
+                self.selector = self.select();
+                let selector = self.selector.as_ref();
+                chosen = selector.map_or_else(Vec::new, Selector::initial_rows);
+            }
+        }
+        let pass = &self.schedule.passes[self.pass];
+        self.flight = Some(Flight::of_pass(ctx, pass, &chosen, &self.prompt_ids));
+    }
+
+    /// Scores the candidates by what the probes have observed; `None` where no policy chooses.
+    fn select(&self) -> Option<Selector> {
+        let blend = self.plan.mode().as_blend().filter(|_| self.schedule.chooses)?;
+        let candidates = candidates(&self.plan, self.schedule.n_layers);
+        let mut observed = self.observed.iter();
+        let (mut scores, mut check) = (Vec::new(), None);
+        for member in policy::members(blend, self.schedule.n_layers) {
+            scores.push(match member {
+                Member::Checked(found) => {
+                    check = Some(found);
+                    None
+                }
+                Member::Ranked(ranker) => {
+                    let seen = ranker.probe().and_then(|_| observed.next());
+                    Some(ranker.scores(&candidates, seen.map_or(&[], Vec::as_slice)))
+                }
+            });
+        }
+        Some(Selector::new(candidates, scores, check))
+    }
+
+    /// Ends a pass whose last layer has run.
+    fn settle(&mut self) {
+        let has_landed = |flight: &mut Flight<B>| flight.step().is_none();
+        if let Some(flight) = self.flight.take_if(has_landed) {
+            self.rows_forwarded += flight.rows_forwarded;
+            self.truth = None;
+            self.pass += 1;
+            self.hidden = flight.into_hidden();
+        }
+    }
+
+    fn is_probing(&self) -> bool {
+        let pass = self.schedule.passes.get(self.pass);
+        pass.is_some_and(|pass| pass.purpose != Purpose::Compute)
+    }
+
+    /// Keeps an exact prefix, and reports, once the device has done what it was asked.
+    fn finish(mut self, ctx: &mut FusionContext<'_, B>) -> Result<FusedPrefill<B>, FuseError> {
+        let begun = Instant::now();
+        self.keep_prefix(ctx);
+        if let Err(error) = B::sync(ctx.decoder.device()) {
+            let message = format!("{error:?}");
+            return Err(FuseError::Stopped(EngineError::Device { message }));
+        }
+        self.spent += begun.elapsed();
+        Ok(self.into_fused())
+    }
+
+    /// Puts the KV of a prefix computed here into the prefix cache: it is exact.
+    fn keep_prefix(&self, ctx: &mut FusionContext<'_, B>) {
+        let prefix = &self.plan.segments().prefix;
+        if !self.prefix_cached && !prefix.is_empty() {
+            let kv = self.cache.rows(0..prefix.len());
+            ctx.prefixes.insert(prefix, kv);
+        }
+    }
+
+    fn into_fused(self) -> FusedPrefill<B> {
+        let states = self.plan.chunk_states();
+        let loads = *self.plan.mode() != Mode::Full;
+        let is_hit = |state: &&ChunkState| matches!(state, ChunkState::Hit { .. });
+        let chunks_hit = states.iter().filter(is_hit).count();
+        let prefix_tokens = self.plan.segments().prefix.len();
+        let tokens_loaded = self.stored.n_tokens();
+        let (_, loaded) = self.stored.finish();
+        let report = FuseReport {
+            mode: self.plan.mode().clone(),
+            prompt_tokens: self.plan.n_tokens(),
+            prefix_tokens_cached: if self.prefix_cached { prefix_tokens } else { 0 },
+            tokens_loaded,
+            tokens_recomputed: self.mended.recomputed.len(),
+            tokens_prefilled: self.schedule.always.len(),
+            bytes_loaded: loaded.bytes_from_memory + loaded.bytes_from_disk,
+            bytes_from_memory: loaded.bytes_from_memory,
+            bytes_from_disk: loaded.bytes_from_disk,
+            chunks_hit: if loads { chunks_hit } else { 0 },
+            chunks_missed: states.len() - chunks_hit,
+            failed_chunks: Vec::new(),
+            replans: 0,
+            recomputed_rows: self.mended.recomputed,
+            rows_forwarded: self.rows_forwarded,
+            deviation_left: self.mended.deviation_left,
+            timings: FuseTimings {
+                load: loaded.load,
+                load_wait: loaded.wait,
+                probe: self.probe,
+                recompute: self.spent.saturating_sub(loaded.wait + self.probe),
+                ..FuseTimings::default()
+            },
+        };
+        FusedPrefill {
+            cache: self.cache,
+            hidden: self.hidden,
+            report,
+        }
+    }
+
+    /// Ends a prefill that was interrupted: its buffers are for the next one.
+    fn give_up(self, ctx: &mut FusionContext<'_, B>, interrupt: Interrupt) -> FuseError {
+        ctx.spare.give(self.cache);
         match interrupt {
             Interrupt::Stopped(error) => FuseError::Stopped(error),
             Interrupt::BadBlock(block) => {
-                let (sources, _) = run.stored.finish();
+                let (sources, _) = self.stored.finish();
                 FuseError::BadBlock { block, sources }
             }
         }
     }
-
-    pub(super) fn check_stop(&self) -> Result<(), Interrupt> {
-        match (self.stop)() {
-            Some(error) => Err(Interrupt::Stopped(error)),
-            None => Ok(()),
-        }
-    }
 }
 
-/// What stops a prefill on its way.
-#[derive(Debug)]
-pub(super) enum Interrupt {
-    BadBlock(BadBlock),
-    Stopped(EngineError),
-}
-
-impl From<BadBlock> for Interrupt {
-    fn from(block: BadBlock) -> Self {
-        Self::BadBlock(block)
+/// Copies a cached prefix into the cache; whether there was one.
+fn place_prefix<B: FusionBackend>(
+    ctx: &mut FusionContext<'_, B>,
+    plan: &FusionPlan,
+    cache: &mut KvCache<B>,
+) -> bool {
+    let prefix = &plan.segments().prefix;
+    let rows: Vec<usize> = (0..prefix.len()).collect();
+    let index = row_tensor::<B>(&rows, ctx.decoder.device());
+    let Some(kv) = ctx.prefixes.get(prefix) else {
+        return false;
+    };
+    for (layer_idx, (k, v)) in kv.iter().enumerate() {
+        let layer = cache.layer_mut(layer_idx);
+        layer.write(&index, k.clone(), v.clone());
     }
+    true
 }

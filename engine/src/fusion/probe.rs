@@ -1,115 +1,70 @@
 //! The question's attention over stored KV, read before rows are chosen: what the policies `query`
 //! and `anchors` rank by.
 
-use std::sync::Arc;
-
-use burn::tensor::Tensor;
-
-use super::plan::{ChunkState, FusionPlan};
-use super::policy::{Pooling, ProbeKeys};
-use super::prefill::{FusionContext, Interrupt};
-use super::recompute::{Run, embed, forward_tiled};
-use super::stored::Rows;
+use super::context::FusionContext;
+use super::executor::{LayerHooks, LayerView};
+use super::interrupt::Interrupt;
+use super::policy::Pooling;
+use super::stored::Stored;
 use crate::kernel::FusionBackend;
-use crate::model::row_tensor;
+use crate::kv::KvCache;
+use crate::model::{SequenceRows, row_tensor};
 
-/// A question probe: see [`super::policy::Probe::Question`].
-pub(super) struct QuestionProbe<'a> {
-    /// Ascending, not empty.
-    pub layers: &'a [usize],
-    pub keys: ProbeKeys,
+/// Reads, at the probed layers, the attention of the question's tokens to each candidate.
+pub(super) struct QuestionAttention<'a, B: FusionBackend> {
     pub pooling: Pooling,
-    /// Tokens of the question.
-    pub n_question: usize,
+    /// The question's tokens that are read: the last rows of the prompt.
+    pub n_asking: usize,
+    /// Rows whose attention is wanted, ascending.
+    pub candidates: &'a [usize],
+    pub stored: &'a mut Stored<B>,
+    /// Per probed layer so far, the pooled attention to each candidate.
+    pub observed: &'a mut Vec<Vec<f32>>,
 }
 
-impl<B: FusionBackend> Run<B> {
-    /// Runs question and missed chunks over stored KV; per probed layer, the pooled attention of
-    /// the question's tokens to each candidate: `[layers][candidates]`.
-    pub(super) fn question_attention(
+impl<B: FusionBackend> LayerHooks<B> for QuestionAttention<'_, B> {
+    fn place(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
-        plan: &FusionPlan,
-        probe: &QuestionProbe<'_>,
-    ) -> Result<Vec<Vec<f32>>, Interrupt> {
-        let rows = Rows::new(ctx, self.always.iter().copied().collect());
-        let held = self.held_rows(plan, probe.keys);
-        let held_index = row_tensor::<B>(&held, ctx.decoder.device());
-        let mut hidden = embed(ctx, plan, &rows.positions); // [always, hidden_size]
-        let mut observed = Vec::new();
-        let deepest = probe.layers.last().copied().unwrap_or_default();
-        for layer_idx in 0..=deepest {
-            ctx.check_stop()?;
-            self.stored.look(ctx, &mut self.cache, layer_idx)?;
-            let layer = ctx.decoder.layer(layer_idx);
-            let normed = layer.pre_attention(hidden.clone());
-            let (k, v) = layer.keys_values(normed.clone()); // [always, kv_heads, head_dim]
-            let cache = self.cache.layer_mut(layer_idx);
-            cache.write_fresh(&rows.index, k, v, &rows.rope.rotation());
-            if probe.layers.contains(&layer_idx) {
-                observed.push(self.read_attention(ctx, layer_idx, &rows, &normed, probe));
-            }
-            if layer_idx < deepest {
-                self.rows_forwarded += rows.positions.len();
-                let cache = self.cache.layer(layer_idx);
-                hidden = match probe.keys {
-                    ProbeKeys::All => forward_tiled(ctx, layer, hidden, normed, &rows, cache),
-                    ProbeKeys::Anchors => {
-                        let packed = cache.packed(&held, &held_index);
-                        forward_tiled(ctx, layer, hidden, normed, &rows, &packed)
-                    }
-                };
-            }
-        }
-        Ok(observed)
-    }
-
-    /// The rows the question sees on its way: all, or the prefix, anchors in place of each stored
-    /// chunk, missed chunks and the question itself.
-    fn held_rows(&self, plan: &FusionPlan, keys: ProbeKeys) -> Arc<[usize]> {
-        if keys == ProbeKeys::All {
-            return (0..plan.n_tokens()).collect();
-        }
-        let states = plan.chunk_states();
-        let is_hit = |&i: &usize| matches!(states[i], ChunkState::Hit { .. });
-        let anchors = (0..states.len())
-            .filter(is_hit)
-            .flat_map(|i| plan.anchor_rows(i));
-        let mut held: Vec<usize> = (0..plan.segments().prefix.len()).chain(anchors).collect();
-        held.extend(&self.always);
-        held.sort_unstable();
-        held.dedup();
-        held.into()
-    }
-
-    /// The question's attention at one layer, pooled over its tokens, per candidate.
-    fn read_attention(
-        &self,
-        ctx: &FusionContext<'_, B>,
         layer_idx: usize,
-        rows: &Rows<B>,
-        normed: &Tensor<B, 2>,
-        probe: &QuestionProbe<'_>,
-    ) -> Vec<f32> {
-        let device = normed.device();
+        cache: &mut KvCache<B>,
+    ) -> Result<(), Interrupt> {
+        self.stored.place_up_to(ctx, cache, layer_idx)
+    }
+
+    fn look(
+        &mut self,
+        _ctx: &mut FusionContext<'_, B>,
+        view: &LayerView<'_, B>,
+        cache: &mut KvCache<B>,
+    ) -> Option<Vec<usize>> {
+        if view.step.reads {
+            let attention = self.attention(view, cache);
+            self.observed.push(attention);
+        }
+        None
+    }
+}
+
+impl<B: FusionBackend> QuestionAttention<'_, B> {
+    /// The question's attention at one layer, pooled over its tokens, per candidate.
+    fn attention(&self, view: &LayerView<'_, B>, cache: &KvCache<B>) -> Vec<f32> {
+        let device = view.normed.device();
+        let positions = &view.rows.positions;
         // The question's rows are the last ones, and the last of them is the prompt's end.
-        let n = rows.positions.len();
-        let n_tokens = rows.positions.last().map_or(0, |last| last + 1);
-        let n_asking = match probe.pooling {
-            Pooling::Final => 1,
-            Pooling::Mean | Pooling::Max => probe.n_question,
+        let n = positions.len();
+        let n_tokens = positions.last().map_or(0, |last| last + 1);
+        let asking: Vec<usize> = (n - self.n_asking..n).collect();
+        let rows = SequenceRows {
+            positions: &positions[n - self.n_asking..],
+            rope: &view.rows.rope.select(&asking, &device),
+            cache: cache.layer(view.step.layer_idx),
         };
-        let asking: Vec<usize> = (n - n_asking..n).collect();
-        let weights = ctx.decoder.layer(layer_idx).attention_weights(
-            normed.clone().select(0, row_tensor(&asking, &device)),
-            &rows.positions[n - n_asking..],
-            &rows.rope.select(&asking, &device),
-            n_tokens,
-            self.cache.layer(layer_idx),
-        ); // [asking, n_tokens]
-        let candidates = row_tensor::<B>(&self.candidates, &device);
+        let normed = view.normed.clone().select(0, row_tensor(&asking, &device));
+        let weights = view.layer.attention_weights(normed, rows, n_tokens); // [asking, n_tokens]
+        let candidates = row_tensor::<B>(self.candidates, &device);
         let weights = weights.select(1, candidates); // [asking, candidates]
-        let pooled = match probe.pooling {
+        let pooled = match self.pooling {
             Pooling::Max => weights.max_dim(0),
             Pooling::Mean | Pooling::Final => weights.mean_dim(0),
         };

@@ -10,8 +10,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::loader::{BadBlock, BlockRead, LoadedBlock, Sources};
-use super::prefill::{Interrupt, StopCheck};
+use super::block::{BlockRead, LoadedBlock, Sources};
+use super::interrupt::{BadBlock, Interrupt, StopCheck};
 use crate::kv::{BufferRing, HostMemory, LayerSource, SourceError};
 
 /// Threads that read, at least. Two keep a disk busy while one of them verifies what it has read.

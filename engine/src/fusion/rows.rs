@@ -1,68 +1,41 @@
-//! Which rows a plan computes, loads and lets a policy choose from. Pure.
+//! Rows of a prompt that are computed together: their positions and what placing them needs.
 
-use std::collections::BTreeSet;
+use burn::tensor::{Int, Tensor};
 
-use super::blend::{Blend, Budget, Mode};
-use super::loader::LayerReads;
-use super::plan::{ChunkState, FusionPlan};
-use super::policy::{self, Candidates};
+use super::context::FusionContext;
+use crate::kernel::FusionBackend;
+use crate::model::{RopeRows, row_tensor};
 
-/// Rows no policy decides about, computed at every layer: all of them in full prefill.
-pub(super) fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> BTreeSet<usize> {
-    let prefix_len = plan.segments().prefix.len();
-    let mut rows: BTreeSet<usize> = plan.question_rows().collect();
-    if !prefix_cached {
-        rows.extend(0..prefix_len);
-    }
-    let full = *plan.mode() == Mode::Full;
-    rows.extend(plan.rows_of(|state| full || state == ChunkState::Miss));
-    rows
+/// Fresh K (before RoPE) and V of rows `[m, kv_heads, head_dim]` computed at a layer.
+pub(crate) type Fresh<B> = (Tensor<B, 3>, Tensor<B, 3>);
+
+/// Rows of the prompt with what is needed to place them.
+pub(crate) struct Rows<B: FusionBackend> {
+    pub positions: Vec<usize>, // ascending
+    pub index: Tensor<B, 1, Int>,
+    pub rope: RopeRows<B>,
 }
 
-pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
-    let states = plan.chunk_states();
-    let loads = *plan.mode() != Mode::Full;
-    let loose =
-        (0..states.len()).filter(|&i| loads && states[i] == ChunkState::Hit { exact: false });
-    let blend = plan.mode().as_blend();
-    Candidates {
-        chunks: loose.map(|i| plan.chunk_rows(i)).collect(),
-        n_layers,
-        ratio: blend.map_or(0.0, |blend| blend.ratio),
-        budget: blend.map_or(Budget::Prompt, Blend::budget),
-    }
-}
-
-/// Per chunk the first layer that is read of its stored KV; `None` where none is. Exact chunks are read from layer 0,
-/// the others from the first layer the policy places them at.
-pub(super) fn first_reads(plan: &FusionPlan, n_layers: usize) -> Vec<Option<usize>> {
-    let loads = *plan.mode() != Mode::Full;
-    let blend = plan.mode().as_blend();
-    let first_loose = blend.map_or(0, |blend| policy::first_loaded_layer(blend, n_layers));
-    let first = |&state: &ChunkState| match state {
-        ChunkState::Hit { exact } if loads => Some(if exact { 0 } else { first_loose }),
-        ChunkState::Hit { .. } | ChunkState::Miss => None,
-    };
-    plan.chunk_states().iter().map(first).collect()
-}
-
-/// What is read of the stored chunks, layer by layer.
-pub(super) fn layer_reads(plan: &FusionPlan, n_layers: usize) -> Vec<LayerReads> {
-    let first = first_reads(plan, n_layers);
-    let reads = (0..n_layers).map(|layer| {
-        let is_read = |&i: &usize| first[i].is_some_and(|first| first <= layer);
-        let chunks = (0..first.len()).filter(is_read);
-        LayerReads {
-            layer,
-            chunks: chunks.map(|i| (i, plan.chunk_rows(i))).collect(),
+impl<B: FusionBackend> Rows<B> {
+    pub(super) fn new(ctx: &mut FusionContext<'_, B>, positions: Vec<usize>) -> Self {
+        let index = row_tensor(&positions, ctx.decoder.device());
+        let rope = ctx.rope.rows(&positions);
+        Self {
+            positions,
+            index,
+            rope,
         }
-    });
-    reads.filter(|read| !read.chunks.is_empty()).collect()
+    }
 }
 
 /// Where each of `rows` stands in `all`; both ascending, `rows` a part of `all`.
 pub(super) fn indices(rows: &[usize], all: &[usize]) -> Vec<usize> {
-    rows.iter()
-        .filter_map(|row| all.binary_search(row).ok())
-        .collect()
+    let found = rows.iter().filter_map(|row| all.binary_search(row).ok());
+    found.collect()
+}
+
+/// Those of `rows` that are in `all`; both ascending.
+pub(super) fn common(rows: &[usize], all: &[usize]) -> Vec<usize> {
+    let is_in = |row: &usize| all.binary_search(row).is_ok();
+    rows.iter().copied().filter(is_in).collect()
 }

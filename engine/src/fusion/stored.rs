@@ -1,4 +1,4 @@
-//! Stored KV on its way into the cache: layer by layer, each placed once, whoever asks first.
+//! Stored KV on its way into the cache: layer by layer, each placed once, by the first pass that asks.
 //!
 //! A probe may run ahead of the fused prefill; what it placed and has to be compared later is kept
 //! until the prefill takes it.
@@ -6,32 +6,14 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::Tensor;
 
-use super::loader::{LoadReport, LoadedBlock, Loader, Sources};
-use super::prefill::{FusionContext, Interrupt};
+use super::block::{LoadedBlock, Sources};
+use super::context::FusionContext;
+use super::interrupt::Interrupt;
+use super::loader::{LoadReport, Loader};
 use crate::kernel::{FusionBackend, Rotation, load_block};
 use crate::kv::{KvCache, StoredBlock};
-use crate::model::{RopeRows, row_tensor};
-
-/// Rows of the prompt with what is needed to place them.
-pub(crate) struct Rows<B: FusionBackend> {
-    pub positions: Vec<usize>, // ascending
-    pub index: Tensor<B, 1, Int>,
-    pub rope: RopeRows<B>,
-}
-
-impl<B: FusionBackend> Rows<B> {
-    pub(super) fn new(ctx: &mut FusionContext<'_, B>, positions: Vec<usize>) -> Self {
-        let index = row_tensor(&positions, ctx.decoder.device());
-        let rope = ctx.rope.rows(&positions);
-        Self {
-            positions,
-            index,
-            rope,
-        }
-    }
-}
 
 /// The stored KV of one layer on the device, K before RoPE.
 pub(super) struct Placed<B: FusionBackend> {
@@ -68,34 +50,28 @@ impl<B: FusionBackend> Stored<B> {
         }
     }
 
-    /// Places the layer, if it is not yet, and shows what it held.
-    pub(super) fn look(
+    /// Places this layer and those below it, as far as they are not yet.
+    pub(super) fn place_up_to(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
         cache: &mut KvCache<B>,
         layer_idx: usize,
-    ) -> Result<Option<&Placed<B>>, Interrupt> {
+    ) -> Result<(), Interrupt> {
         while self.n_placed <= layer_idx {
             self.layers[self.n_placed] = self.place(ctx, cache, self.n_placed)?;
             self.n_placed += 1;
         }
-        Ok(self.layers[layer_idx].as_ref())
+        Ok(())
     }
 
-    /// As [`Stored::look`]; gives the layer away.
-    pub(super) fn take(
-        &mut self,
-        ctx: &mut FusionContext<'_, B>,
-        cache: &mut KvCache<B>,
-        layer_idx: usize,
-    ) -> Result<Option<Placed<B>>, Interrupt> {
-        self.look(ctx, cache, layer_idx)?;
-        Ok(self.layers[layer_idx].take())
+    /// What was placed at a layer, where it is kept.
+    pub(super) fn placed(&self, layer_idx: usize) -> Option<&Placed<B>> {
+        self.layers[layer_idx].as_ref()
     }
 
-    /// Keeps what is placed at every layer.
-    pub(super) fn keep_all(&mut self) {
-        self.kept.fill(true);
+    /// [`Stored::placed`], given away.
+    pub(super) fn take_placed(&mut self, layer_idx: usize) -> Option<Placed<B>> {
+        self.layers[layer_idx].take()
     }
 
     /// Tokens of the layer placed last: the last one holds all that were loaded.
@@ -108,7 +84,7 @@ impl<B: FusionBackend> Stored<B> {
         self.loader.waited()
     }
 
-    /// Ends reading; gives the sources back with what loading came to.
+    /// Ends reading; gives the sources back, with times and bytes.
     pub(super) fn finish(self) -> (Sources, LoadReport) {
         self.loader.finish()
     }

@@ -1,11 +1,9 @@
 //! The work of a plan, counted before it runs: what a cost model needs to foresee its time. Pure.
 //!
-//! Follows `choose_rows` and `Run::layers` step by step; a test holds its rows and bytes against
-//! what runs report.
+//! It counts the same [`LayerSchedule`] that the executor runs; a test holds its rows and bytes against what runs report.
 
-use super::plan::{ChunkState, FusionPlan};
-use super::policy::{self, Candidates, Check, Member, Policy, Pooling, Probe, ProbeKeys};
-use super::rows::{always_rows, candidates, first_reads};
+use super::plan::FusionPlan;
+use super::schedule::{Forward, LayerSchedule, LayerStep, Pass, Purpose};
 use crate::config::ModelConfig;
 use crate::engine::ModelInfo;
 
@@ -81,12 +79,17 @@ impl PlanWork {
 impl FusionPlan {
     /// Counts what the plan will do. `prefix_cached`: the prompt's prefix is in the prefix cache.
     pub fn work(&self, model: &ModelInfo, prefix_cached: bool) -> PlanWork {
-        let mut tally = Tally::new(self, &model.config, prefix_cached);
-        let kept_at = tally.probe();
-        tally.prefill(&kept_at);
+        let config = &model.config;
+        let n_layers = config.num_hidden_layers;
+        let schedule = LayerSchedule::prefill(self, n_layers, prefix_cached, Forward::Last);
+        let mut steps = Vec::new();
+        for pass in &schedule.passes {
+            let count = PassCount::new(self, pass, &schedule.candidate_rows, config);
+            steps.extend(pass.steps.iter().map(|step| count.work(step)));
+        }
         PlanWork {
-            steps: tally.steps,
-            first_reads: tally.first_reads,
+            steps,
+            first_reads: schedule.first_reads,
             chunk_rows: (0..self.chunk_states().len())
                 .map(|chunk| self.chunk_rows(chunk).len())
                 .collect(),
@@ -94,196 +97,80 @@ impl FusionPlan {
     }
 }
 
-/// A count under way.
-struct Tally<'a> {
-    plan: &'a FusionPlan,
+/// What counts the steps of one pass.
+struct PassCount<'a> {
+    pass: &'a Pass,
     config: &'a ModelConfig,
-    /// Positions computed at every layer.
-    always: Vec<usize>,
-    candidates: Candidates,
-    candidate_rows: Vec<usize>,
-    first_reads: Vec<Option<usize>>,
-    /// Layers below this have been placed.
-    n_placed: usize,
-    /// Visible keys of the rows of `always` and of the candidates, by sliding window.
+    n_tokens: usize,
+    n_candidates: usize,
+    /// Visible keys of the fixed rows and of the candidates, by sliding window.
     visible: Vec<(Option<usize>, f64, f64)>,
-    steps: Vec<StepWork>,
 }
 
-/// Candidates alive at the input of layer 0, and the comparison that narrows them.
-struct Kept {
-    n_first: usize,
-    check: Option<Check>,
-}
-
-impl<'a> Tally<'a> {
-    fn new(plan: &'a FusionPlan, config: &'a ModelConfig, prefix_cached: bool) -> Self {
-        let n_layers = config.num_hidden_layers;
-        let candidates = candidates(plan, n_layers);
-        let always: Vec<usize> = match plan.mode().as_blend() {
-            Some(blend) if blend.policy == Policy::All => (0..plan.n_tokens()).collect(),
-            _ => always_rows(plan, prefix_cached).into_iter().collect(),
-        };
-        let mut tally = Self {
-            first_reads: first_reads(plan, n_layers),
-            candidate_rows: candidates.rows(),
-            visible: Vec::new(),
-            n_placed: 0,
-            steps: Vec::new(),
-            always,
-            candidates,
-            plan,
-            config,
-        };
+impl<'a> PassCount<'a> {
+    fn new(
+        plan: &FusionPlan,
+        pass: &'a Pass,
+        candidates: &[usize],
+        config: &'a ModelConfig,
+    ) -> Self {
+        let mut visible: Vec<(Option<usize>, f64, f64)> = Vec::new();
         for &window in &config.sliding_windows {
-            if !tally.visible.iter().any(|(known, ..)| *known == window) {
-                let of_always = n_visible(&tally.always, window);
-                let of_candidates = n_visible(&tally.candidate_rows, window);
-                tally.visible.push((window, of_always, of_candidates));
+            if visible.iter().all(|(known, ..)| *known != window) {
+                let of_fixed = n_visible(&pass.fixed, window);
+                visible.push((window, of_fixed, n_visible(candidates, window)));
             }
         }
-        tally
+        Self {
+            pass,
+            config,
+            n_tokens: plan.n_tokens(),
+            n_candidates: candidates.len(),
+            visible,
+        }
     }
 
-    /// The policies' looks at the prompt.
-    fn probe(&mut self) -> Kept {
-        let none = Kept {
-            n_first: 0,
-            check: None,
-        };
-        let Some(blend) = self.plan.mode().as_blend() else {
-            return none;
-        };
-        if self.candidate_rows.is_empty() || blend.policy == Policy::All {
-            return none;
-        }
-        let mut check = None;
-        for member in policy::members(blend, self.config.num_hidden_layers) {
-            match member {
-                Member::Checked(found) => check = Some(found),
-                Member::Ranked(ranker) => match ranker.probe() {
-                    Some(Probe::Question {
-                        layers,
-                        keys,
-                        pooling,
-                    }) => self.ask(&layers, keys, pooling),
-                    Some(Probe::Truth(_)) => self.prefill_in_full(),
-                    None => {}
-                },
+    fn work(&self, step: &LayerStep) -> StepWork {
+        let n_alive = step.n_kept.unwrap_or(step.n_candidates);
+        let (rows_forwarded, pairs) = match step.forward {
+            Forward::Alive => {
+                let rows = self.pass.fixed.len() + n_alive;
+                (rows, self.pairs(step.layer_idx, n_alive))
             }
-        }
-        let n_first = match check {
-            Some(_) => self.candidate_rows.len(),
-            None => self.candidates.n_kept(1.0),
-        };
-        Kept { n_first, check }
-    }
-
-    /// A question probe: see `question_attention`.
-    fn ask(&mut self, layers: &[usize], keys: ProbeKeys, pooling: Pooling) {
-        let (n_rows, n_tokens) = (self.always.len(), self.plan.n_tokens());
-        let deepest = layers.last().copied().unwrap_or_default();
-        let seen = match keys {
-            ProbeKeys::All => 1.0,
-            ProbeKeys::Anchors => self.n_held() as f64 / n_tokens as f64,
-        };
-        let n_asking = match pooling {
-            Pooling::Final => 1,
-            Pooling::Mean | Pooling::Max => self.plan.question_rows().len(),
-        };
-        for layer_idx in 0..=deepest {
-            let goes_on = layer_idx < deepest;
-            let mut attention_pairs = 0.0;
-            if goes_on {
-                attention_pairs += self.pairs(layer_idx, 0) * seen;
+            Forward::Last => {
+                let window = self.config.sliding_windows[step.layer_idx];
+                (1, n_visible(&[self.n_tokens - 1], window))
             }
-            if layers.contains(&layer_idx) {
-                attention_pairs += (n_asking * n_tokens) as f64;
-            }
-            let step = StepWork {
-                layer_idx,
-                rows_placed: self.place(layer_idx),
-                rows_projected: n_rows,
-                rows_forwarded: if goes_on { n_rows } else { 0 },
-                attention_pairs,
-            };
-            self.steps.push(step);
+            Forward::None => (0, 0.0),
+        };
+        StepWork {
+            layer_idx: step.layer_idx,
+            rows_placed: step.rows_placed,
+            rows_projected: self.pass.fixed.len() + step.n_candidates,
+            rows_forwarded,
+            attention_pairs: pairs + self.pairs_read(step),
         }
     }
 
-    /// The full prefill of a probe for the truth.
-    fn prefill_in_full(&mut self) {
-        let n_tokens = self.plan.n_tokens();
-        let rows: Vec<usize> = (0..n_tokens).collect();
-        for layer_idx in 0..self.config.num_hidden_layers {
-            let step = StepWork {
-                layer_idx,
-                rows_placed: self.place(layer_idx),
-                rows_projected: n_tokens,
-                rows_forwarded: n_tokens,
-                attention_pairs: n_visible(&rows, self.config.sliding_windows[layer_idx]),
-            };
-            self.steps.push(step);
+    /// Keys that the question's rows look at where their attention is read.
+    fn pairs_read(&self, step: &LayerStep) -> f64 {
+        match self.pass.purpose {
+            Purpose::Question { n_asking, .. } if step.reads => (n_asking * self.n_tokens) as f64,
+            Purpose::Question { .. } | Purpose::Truth(_) | Purpose::Compute => 0.0,
         }
     }
 
-    /// The layer loop: see `Run::layers`.
-    fn prefill(&mut self, kept: &Kept) {
-        let n_layers = self.config.num_hidden_layers;
-        let mut n_alive = kept.n_first; // candidates alive
-        for layer_idx in 0..n_layers {
-            let rows_placed = self.place(layer_idx);
-            let rows_projected = self.always.len() + n_alive;
-            let check = kept.check.filter(|check| check.at(layer_idx).is_some());
-            if let Some(check) = check {
-                let factor = check.factor(layer_idx, n_layers);
-                n_alive = n_alive.min(self.candidates.n_kept(factor));
-            }
-            let (rows_forwarded, attention_pairs) = if layer_idx + 1 == n_layers {
-                let last = [self.plan.n_tokens() - 1];
-                (1, n_visible(&last, self.config.sliding_windows[layer_idx]))
-            } else {
-                (self.always.len() + n_alive, self.pairs(layer_idx, n_alive))
-            };
-            self.steps.push(StepWork {
-                layer_idx,
-                rows_placed,
-                rows_projected,
-                rows_forwarded,
-                attention_pairs,
-            });
-        }
-    }
-
-    /// Stored rows that this layer places, if it has not been placed before.
-    fn place(&mut self, layer_idx: usize) -> usize {
-        if layer_idx < self.n_placed {
-            return 0;
-        }
-        self.n_placed = layer_idx + 1;
-        let is_read =
-            |&chunk: &usize| self.first_reads[chunk].is_some_and(|first| first <= layer_idx);
-        let chunks = (0..self.first_reads.len()).filter(is_read);
-        chunks.map(|chunk| self.plan.chunk_rows(chunk).len()).sum()
-    }
-
-    /// Keys seen by the rows of `always` and `n_alive` candidates.
+    /// Keys seen by the fixed rows and `n_alive` candidates; the candidates count as their mean.
     fn pairs(&self, layer_idx: usize, n_alive: usize) -> f64 {
         let window = self.config.sliding_windows[layer_idx];
         let known = self.visible.iter().find(|(known, ..)| *known == window);
-        let (of_always, of_candidates) = known.map_or((0.0, 0.0), |found| (found.1, found.2));
-        let share = n_alive as f64 / self.candidate_rows.len().max(1) as f64;
-        of_always + share * of_candidates
-    }
-
-    /// Rows that a question sees on its way over anchors: see `held_rows`.
-    fn n_held(&self) -> usize {
-        let states = self.plan.chunk_states();
-        let hits = (0..states.len()).filter(|&chunk| states[chunk] != ChunkState::Miss);
-        let anchors: usize = hits.map(|chunk| self.plan.anchor_rows(chunk).len()).sum();
-        let prefix = self.plan.segments().prefix.len();
-        let behind = self.always.iter().filter(|&&row| row >= prefix).count();
-        prefix + anchors + behind
+        let (of_fixed, of_candidates) = known.map_or((0.0, 0.0), |found| (found.1, found.2));
+        let share = n_alive as f64 / self.n_candidates.max(1) as f64;
+        let seen = match &self.pass.sees {
+            Some(held) => held.len() as f64 / self.n_tokens as f64,
+            None => 1.0,
+        };
+        (of_fixed + share * of_candidates) * seen
     }
 }
 

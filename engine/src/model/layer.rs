@@ -8,6 +8,16 @@ use super::{Linear, RmsNorm, RopeRows, attention};
 use crate::kernel::{FusionBackend, attend_rows, project_gated, project_pair, swiglu};
 use crate::kv::LayerCache;
 
+/// Rows of one sequence, with what they attend to.
+pub struct SequenceRows<'a, B: FusionBackend> {
+    /// Prompt positions, ascending.
+    pub positions: &'a [usize],
+    /// The rotation of each of them.
+    pub rope: &'a RopeRows<B>,
+    /// The sequence's cache at this layer.
+    pub cache: &'a LayerCache<B>,
+}
+
 /// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
 pub struct DecoderLayer<B: FusionBackend> {
     pub(super) input_layernorm: RmsNorm<B>,
@@ -50,21 +60,19 @@ impl<B: FusionBackend> DecoderLayer<B> {
         (k, v)
     }
 
-    /// Attention and MLP of rows whose K/V are in the cache already.
+    /// Attention and MLP of rows whose K/V are in their sequences' caches already.
     ///
     /// # Shapes
-    /// - hidden, normed: `[m, hidden_size]`, the layer's input before and after its norm
-    /// - positions: `m` prompt positions, ascending
+    /// - hidden, normed: `[m, hidden_size]`, the layer's input before and after its norm: the rows of one sequence
+    ///   after those of the other
     /// - result: `[m, hidden_size]`
     pub fn forward_rows(
         &self,
         hidden: Tensor<B, 2>,
         normed: Tensor<B, 2>,
-        positions: &[usize],
-        rope: &RopeRows<B>,
-        cache: &LayerCache<B>,
+        sequences: &[SequenceRows<'_, B>],
     ) -> Tensor<B, 2> {
-        let attended = self.attend(normed, positions, rope, cache); // [m, heads * head_dim]
+        let attended = self.attend(normed, sequences); // [m, heads * head_dim]
         let hidden = self.o_proj.add_to(hidden, attended); // [m, hidden_size]
         let normed = self.post_attention_layernorm.forward(hidden.clone());
         self.down_proj.add_to(hidden, self.gated(normed)) // [m, hidden_size]
@@ -83,51 +91,60 @@ impl<B: FusionBackend> DecoderLayer<B> {
     /// The output of attention before its projection.
     ///
     /// # Shapes
-    /// - normed, positions: as for [`DecoderLayer::forward_rows`]
+    /// - normed: as for [`DecoderLayer::forward_rows`]
     /// - result: `[m, heads * head_dim]`
     pub fn attend(
         &self,
         normed: Tensor<B, 2>,
-        positions: &[usize],
-        rope: &RopeRows<B>,
-        cache: &LayerCache<B>,
+        sequences: &[SequenceRows<'_, B>],
     ) -> Tensor<B, 2> {
-        let q = self.queries(normed, rope);
-        let (k, v) = cache.tensors();
-        attend_rows(q, k, v, &self.visible(positions, cache))
+        let q = self.queries(normed); // [m, heads, head_dim]
+        if let [rows] = sequences {
+            return self.attend_within(q, rows);
+        }
+        let mut first = 0;
+        let parts = sequences.iter().map(|rows| {
+            let n = rows.positions.len();
+            first += n;
+            self.attend_within(q.clone().narrow(0, first - n, n), rows)
+        });
+        Tensor::cat(parts.collect(), 0)
+    }
+
+    /// Attention of the rows of one sequence: `[m, heads, head_dim]` to `[m, heads * head_dim]`.
+    fn attend_within(&self, q: Tensor<B, 3>, rows: &SequenceRows<'_, B>) -> Tensor<B, 2> {
+        let (k, v) = rows.cache.tensors();
+        attend_rows(rows.rope.rotate(q), k, v, &self.visible(rows))
     }
 
     /// The attention each row pays to the cache rows before `end`, averaged over heads, in f32:
     /// what selection policies read.
     ///
     /// # Shapes
-    /// - normed, positions: as for [`DecoderLayer::forward_rows`], all positions below `end`
+    /// - normed: `[m, hidden_size]`, of `rows`, whose positions are all below `end`
     /// - result: `[m, end]`
     pub fn attention_weights(
         &self,
         normed: Tensor<B, 2>,
-        positions: &[usize],
-        rope: &RopeRows<B>,
+        rows: SequenceRows<'_, B>,
         end: usize,
-        cache: &LayerCache<B>,
     ) -> Tensor<B, 2> {
-        let q = self.queries(normed, rope);
-        attention::attention_weights(q, &self.visible(positions, cache), end, cache)
+        let q = rows.rope.rotate(self.queries(normed));
+        attention::attention_weights(q, &self.visible(&rows), end, rows.cache)
     }
 
-    /// Queries at their positions: `[m, heads, head_dim]`.
-    fn queries(&self, normed: Tensor<B, 2>, rope: &RopeRows<B>) -> Tensor<B, 3> {
+    /// Queries before RoPE: `[m, heads, head_dim]`.
+    fn queries(&self, normed: Tensor<B, 2>) -> Tensor<B, 3> {
         let q = self.heads(self.q_proj.forward(normed)); // [m, heads, head_dim]
-        let q = match &self.q_norm {
+        match &self.q_norm {
             Some(norm) => norm.forward(q),
             None => q,
-        };
-        rope.rotate(q)
+        }
     }
 
-    fn visible(&self, positions: &[usize], cache: &LayerCache<B>) -> Vec<Range<usize>> {
-        let of_row = |&position: &usize| cache.visible(position, self.sliding_window);
-        positions.iter().map(of_row).collect()
+    fn visible(&self, rows: &SequenceRows<'_, B>) -> Vec<Range<usize>> {
+        let of_row = |&position: &usize| rows.cache.visible(position, self.sliding_window);
+        rows.positions.iter().map(of_row).collect()
     }
 
     fn heads(&self, x: Tensor<B, 2>) -> Tensor<B, 3> {

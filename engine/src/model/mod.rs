@@ -8,7 +8,7 @@ pub(crate) mod load;
 mod norm;
 mod rope;
 
-pub use layer::DecoderLayer;
+pub use layer::{DecoderLayer, SequenceRows};
 pub use linear::Linear;
 pub use norm::RmsNorm;
 pub use rope::{RopeRows, RopeTable};

@@ -5,7 +5,8 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use super::*;
 use crate::error::EngineError;
-use crate::fusion::loader::{LayerReads, Loader};
+use crate::fusion::loader::Loader;
+use crate::fusion::schedule::LayerReads;
 use crate::kv::{ComputeDtype, HostBuffer, KvDtype, KvIdentity, Tier};
 
 const N_LAYERS: usize = 9;

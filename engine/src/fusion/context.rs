@@ -1,0 +1,45 @@
+//! What the layers need of the engine.
+
+use super::interrupt::{Interrupt, StopCheck};
+use crate::kernel::FusionBackend;
+use crate::kv::{KvCache, KvIdentity, PrefixCache, SpareCache};
+use crate::model::{Decoder, RopeTable};
+
+/// The engine's parts as passes over the layers use them.
+pub(crate) struct FusionContext<'a, B: FusionBackend> {
+    pub decoder: &'a Decoder<B>,
+    pub rope: &'a mut RopeTable<B>,
+    pub prefixes: &'a mut PrefixCache<B>,
+    /// Buffers to write over, where they are large enough. A prefill that stops gives its own back.
+    pub spare: &'a mut SpareCache<B>,
+    pub identity: &'a KvIdentity,
+    /// Rows computed at once in attention and MLP: bounds activation memory.
+    pub max_prefill_tokens: usize,
+    /// Asked once per layer, and while stored KV is waited for: a cancelled or expired request stops here.
+    pub stop: StopCheck<'a>,
+}
+
+impl<B: FusionBackend> FusionContext<'_, B> {
+    pub(super) fn check_stop(&self) -> Result<(), Interrupt> {
+        match (self.stop)() {
+            Some(error) => Err(Interrupt::Stopped(error)),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn n_layers(&self) -> usize {
+        self.decoder.config().num_hidden_layers
+    }
+
+    /// A fresh cache for `capacity` tokens.
+    pub(super) fn new_cache(&self, capacity: usize) -> KvCache<B> {
+        let decoder = self.decoder;
+        KvCache::new(decoder.config(), capacity, decoder.dtype(), decoder.device())
+    }
+
+    /// A cache for `capacity` tokens: the spare one where it is large enough.
+    pub(super) fn take_cache(&mut self, capacity: usize) -> KvCache<B> {
+        let spare = self.spare.take(capacity, self.decoder.device());
+        spare.unwrap_or_else(|| self.new_cache(capacity))
+    }
+}

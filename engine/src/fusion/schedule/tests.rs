@@ -1,0 +1,1 @@
+//! What modes run, layer by layer.
