@@ -5,7 +5,7 @@ use super::context::FusionContext;
 use super::distance::Pair;
 use super::executor::{LayerHooks, LayerView};
 use super::interrupt::Interrupt;
-use super::policy::Deviation;
+use super::selection::Deviation;
 use super::stored::Stored;
 use crate::kernel::FusionBackend;
 use crate::kv::KvCache;

@@ -2,7 +2,7 @@
 
 use burn::tensor::Tensor;
 
-use super::policy::Deviation;
+use super::selection::Deviation;
 use super::rows::{Fresh, indices};
 use super::stored::Placed;
 use crate::kernel::{FusionBackend, row_distance};

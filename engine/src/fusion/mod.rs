@@ -7,7 +7,8 @@
 //! [p2, p3)  chunk 3     cached; K rotated to its positions; the policy picks rows to recompute
 //! [p3, end) question    always computed
 //! ```
-//! 1. `plan` fixes token ids, positions and the state of each chunk.
+//! 1. `plan` fixes token ids, positions and the state of each chunk; `blend` and `selection` say how KV is made, and
+//!    `notation` how that is written.
 //! 2. `schedule` says, as a value, what runs at each layer: first the passes in which policies look at the prompt, then
 //!    the prefill. `work` counts it.
 //! 3. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
@@ -31,19 +32,24 @@ mod plan;
 mod policy;
 mod prefill;
 mod probe;
+mod ratio;
 mod readers;
 mod report;
 mod rows;
 mod schedule;
+mod selection;
 mod stored;
 mod work;
 
-pub use blend::{Blend, Budget, Correction, Mode};
+pub use blend::{Blend, Mode, PartialBlend};
 pub use notation::BadNotation;
 pub use plan::{ChunkState, FusionPlan, PromptSegments};
-pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
+pub use ratio::{BadRatio, Ratio};
 pub use readers::READ_AHEAD_LAYERS;
 pub use report::{FuseReport, FuseTimings};
+pub use selection::{
+    Budget, Correction, Deviation, Policy, Pooling, QueryLayers, Schedule, Selection,
+};
 pub use work::{PlanWork, StepWork};
 
 pub(crate) use anchors::AnchorFinder;

@@ -255,7 +255,7 @@ impl<B: FusionBackend> Prefill<B> {
         let candidates = candidates(&self.plan, self.schedule.n_layers);
         let mut observed = self.observed.iter();
         let (mut scores, mut check) = (Vec::new(), None);
-        for member in policy::members(blend, self.schedule.n_layers) {
+        for member in policy::members(&blend.selection.policy, self.schedule.n_layers) {
             scores.push(match member {
                 Member::Checked(found) => {
                     check = Some(found);

@@ -4,7 +4,7 @@
 use super::context::FusionContext;
 use super::executor::{LayerHooks, LayerView};
 use super::interrupt::Interrupt;
-use super::policy::Pooling;
+use super::selection::Pooling;
 use super::stored::Stored;
 use crate::kernel::FusionBackend;
 use crate::kv::KvCache;

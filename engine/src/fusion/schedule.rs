@@ -7,11 +7,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::blend::{Blend, Budget, Correction, Mode};
+use super::blend::Mode;
 use super::plan::{ChunkState, FusionPlan};
-use super::policy::{
-    self, Candidates, Check, Deviation, Member, Policy, Pooling, Probe, ProbeKeys,
-};
+use super::policy::{self, Candidates, Check, Member, Probe, ProbeKeys};
+use super::selection::{Budget, Correction, Deviation, Policy, Pooling, Selection};
 
 /// The passes of one prompt over the layers, in the order in which they run.
 pub(crate) struct LayerSchedule {
@@ -150,8 +149,8 @@ impl<'a> Building<'a> {
     fn new(plan: &'a FusionPlan, n_layers: usize, prefix_cached: bool) -> Self {
         let candidates = candidates(plan, n_layers);
         let has_candidates = !candidates.chunks.is_empty();
-        let blend = plan.mode().as_blend();
-        let chooses = blend.is_some_and(|blend| has_candidates && blend.policy != Policy::All);
+        let selection = selection(plan);
+        let chooses = selection.is_some_and(|it| has_candidates && it.policy != Policy::All);
         Self {
             plan,
             n_placed: 0,
@@ -167,18 +166,17 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// The blend, where it chooses rows.
-    fn choosing(&self) -> Option<&'a Blend> {
-        let blend = self.plan.mode().as_blend();
-        blend.filter(|_| self.schedule.chooses)
+    /// The selection, where it chooses rows.
+    fn choosing(&self) -> Option<&'a Selection> {
+        selection(self.plan).filter(|_| self.schedule.chooses)
     }
 
     /// The policies' looks at the prompt, in the order in which a union lists them.
     fn probes(&mut self) {
-        let Some(blend) = self.choosing() else {
+        let Some(selection) = self.choosing() else {
             return;
         };
-        for member in policy::members(blend, self.schedule.n_layers) {
+        for member in policy::members(&selection.policy, self.schedule.n_layers) {
             match probe(&member) {
                 Some(Probe::Question {
                     layers,
@@ -236,11 +234,11 @@ impl<'a> Building<'a> {
 
     /// The prefill itself.
     fn compute(&mut self, at_end: Forward) {
-        let check = self.choosing().and_then(|blend| check(blend, self.schedule.n_layers));
+        let check = self.choosing().and_then(|it| check(&it.policy, self.schedule.n_layers));
         let mut n_alive = self.n_first(check); // candidates alive
         let corrects = self
             .choosing()
-            .is_some_and(|blend| blend.correction == Correction::Mean);
+            .is_some_and(|selection| selection.correction == Correction::Mean);
         let mut steps = Vec::with_capacity(self.schedule.n_layers);
         for layer_idx in 0..self.schedule.n_layers {
             let n_kept = check
@@ -280,8 +278,8 @@ impl<'a> Building<'a> {
 
     /// Rows that the prefill computes at every layer.
     fn fixed_rows(&self) -> Arc<[usize]> {
-        match self.plan.mode().as_blend() {
-            Some(blend) if blend.policy == Policy::All => (0..self.plan.n_tokens()).collect(),
+        match selection(self.plan) {
+            Some(selection) if selection.policy == Policy::All => (0..self.plan.n_tokens()).collect(),
             _ => self.schedule.always.clone(),
         }
     }
@@ -299,9 +297,14 @@ impl<'a> Building<'a> {
     }
 }
 
-/// The comparison at a layer that one of the blend's policies wants.
-fn check(blend: &Blend, n_layers: usize) -> Option<Check> {
-    let members = policy::members(blend, n_layers);
+/// The selection of a plan's mode, where it has one.
+fn selection(plan: &FusionPlan) -> Option<&Selection> {
+    plan.mode().as_blend().map(|blend| &blend.selection)
+}
+
+/// The comparison at a layer that one of the policies wants.
+fn check(policy: &Policy, n_layers: usize) -> Option<Check> {
+    let members = policy::members(policy, n_layers);
     members.into_iter().find_map(|member| match member {
         Member::Checked(check) => Some(check),
         Member::Ranked(_) => None,
@@ -335,8 +338,8 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
             .map(|i| plan.chunk_rows(i))
             .collect(),
         n_layers,
-        ratio: blend.map_or(0.0, |blend| blend.ratio),
-        budget: blend.map_or(Budget::Prompt, Blend::budget),
+        ratio: blend.map_or(0.0, |blend| blend.ratio.get()),
+        budget: selection(plan).map_or(Budget::Prompt, Selection::applied_budget),
     }
 }
 
@@ -380,8 +383,8 @@ pub(super) fn layer_reads(plan: &FusionPlan, n_layers: usize) -> Vec<LayerReads>
 /// the others from the first layer the policy needs them at.
 fn first_reads(plan: &FusionPlan, n_layers: usize) -> Vec<Option<usize>> {
     let loads = *plan.mode() != Mode::Full;
-    let blend = plan.mode().as_blend();
-    let first_inexact = blend.map_or(0, |blend| policy::first_loaded_layer(blend, n_layers));
+    let policy = selection(plan).map(|selection| &selection.policy);
+    let first_inexact = policy.map_or(0, |policy| policy::first_loaded_layer(policy, n_layers));
     let first = |&state: &ChunkState| match state {
         ChunkState::Hit { exact } if loads => Some(if exact { 0 } else { first_inexact }),
         ChunkState::Hit { .. } | ChunkState::Miss => None,

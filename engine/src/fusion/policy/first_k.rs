@@ -3,7 +3,7 @@
 //!
 //! Cost: rows are known before layer 0, so nothing waits for the cache. Needs nothing at ingest.
 
-use super::{Candidates, Ranker};
+use super::ranker::{Candidates, Ranker};
 
 pub(super) struct FirstK;
 

@@ -2,7 +2,7 @@
 //!
 //! Cost: rows are known before layer 0. Needs nothing at ingest.
 
-use super::{Candidates, Ranker};
+use super::ranker::{Candidates, Ranker};
 use crate::sampling;
 
 pub(super) struct Random {

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::{Budget, Candidates, Check, Deviation};
+use super::hkvd::Check;
+use super::ranker::Candidates;
+use crate::fusion::selection::{Budget, Deviation};
 
 /// Decides which candidate rows are alive at each layer.
 pub(crate) struct Selector {
