@@ -7,7 +7,7 @@ use burn_flex::FlexTensor;
 use bytemuck::Pod;
 use rayon::prelude::*;
 
-use super::flex::{floats, whole, with_stored_type};
+use super::flex_tensor::{floats, whole, with_stored_type};
 use super::rotate::{self, Rotation};
 use super::simd::Stored;
 use crate::kv::StoredRows;

@@ -5,9 +5,10 @@ use std::ops::Range;
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
+use super::backend::FusionBackend;
 use super::rotate::Rotation;
 use super::{
-    FusionBackend, add as residual, attend, masked_softmax as softmax, overwrite_rows as overwrite,
+    add as residual, attend, masked_softmax as softmax, overwrite_rows as overwrite,
     place_rows as place, rms_norm as norm, rotate as rope, row_distance as distance,
     swiglu as gate,
 };

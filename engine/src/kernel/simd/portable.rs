@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Lanes;
+use super::lanes::Lanes;
 
 const N: usize = 4;
 
