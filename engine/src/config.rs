@@ -2,35 +2,30 @@
 //! transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`,
 //! `layer_types`). What this engine cannot run exactly is refused by name, never approximated.
 
-use std::path::Path;
-
-use serde_json::Value;
-
-use crate::error::EngineError;
-
 mod architecture;
 pub(crate) mod fields;
+mod layer_spec;
+mod limits;
 mod rope;
 mod windows;
 
 pub use architecture::Architecture;
-use architecture::{Defaults, architecture};
-use fields::{Fields, read_json};
-use windows::sliding_windows;
-
+pub use layer_spec::{Activation, Biases, LayerSpec, QkNorm};
 pub use rope::{RopeConfig, RopeScaling, attention_factor, inv_freq};
 
-// Limits on what a config may claim. They lie far above any published model of these families and
-// keep every product of two sizes inside a u64, so a hostile config cannot ask for an absurd buffer.
-const MAX_VOCAB_SIZE: usize = 1 << 22;
-const MAX_HIDDEN_SIZE: usize = 1 << 17;
-const MAX_INTERMEDIATE_SIZE: usize = 1 << 20;
-const MAX_LAYERS: usize = 1 << 10;
-const MAX_HEADS: usize = 1 << 10;
-const MAX_HEAD_DIM: usize = 1 << 10;
-const MAX_POSITIONS: usize = 1 << 24;
-/// Bound on the parameter count, checked before anything is allocated for random weights.
-const MAX_PARAMETERS: u64 = 1 << 40;
+use std::path::Path;
+
+use serde_json::Value;
+
+use self::architecture::{Defaults, architecture};
+use self::fields::Fields;
+use self::layer_spec::layer_specs;
+use self::limits::{
+    MAX_HEAD_DIM, MAX_HEADS, MAX_HIDDEN_SIZE, MAX_INTERMEDIATE_SIZE, MAX_LAYERS, MAX_PARAMETERS,
+    MAX_POSITIONS, MAX_VOCAB_SIZE, check_size,
+};
+use crate::error::EngineError;
+use crate::model_files::directory::ModelDirectory;
 
 /// A model's shape and constants under their Hugging Face names.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,13 +42,11 @@ pub struct ModelConfig {
     pub head_dim: usize,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
-    /// Biases on the projections to Q, K and V, and on attention's output but in Qwen2.
-    pub attention_bias: bool,
-    pub mlp_bias: bool,
     pub tie_word_embeddings: bool,
-    pub rope: RopeConfig,
-    /// One entry per layer. `Some(w)`: a row sees itself and the `w - 1` positions before it.
-    pub sliding_windows: Vec<Option<usize>>,
+    /// The RoPE settings that layers choose from.
+    pub ropes: Vec<RopeConfig>,
+    /// One entry per layer.
+    pub layers: Vec<LayerSpec>,
     pub bos_token_id: Option<u32>,
     /// Tokens that end a generation; `generation_config.json` may name more.
     pub eos_token_ids: Vec<u32>,
@@ -67,8 +60,13 @@ impl ModelConfig {
     /// # Errors
     /// [`EngineError::ModelFile`] when the file is missing or not JSON, else as [`Self::from_json`].
     pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
-        let path = dir.join("config.json");
-        Self::from_json(&read_json(&path)?, &path)
+        Self::from_files(&ModelDirectory::new(dir))
+    }
+
+    /// [`ModelConfig::from_dir`] of a directory that others read, too.
+    pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
+        let file = files.config()?;
+        Self::from_json(&file.value, &file.path)
     }
 
     /// Reads a parsed `config.json`; `path` is only named in errors.
@@ -79,27 +77,13 @@ impl ModelConfig {
     pub fn from_json(value: &Value, path: &Path) -> Result<Self, EngineError> {
         let fields = Fields::root(value, path)?;
         let architecture = architecture(fields)?;
-        refuse_unsupported(fields)?;
+        refuse_quantized(fields)?;
         let config = Self::from_fields(fields, architecture)?;
         config.check(fields)?;
         if fields.has_key("eos_token_id") {
             fields.check_rows("eos_token_id", &config.eos_token_ids, config.vocab_size)?;
         }
         Ok(config)
-    }
-
-    /// Checks sizes, divisibility and ranges, for a config built in code.
-    ///
-    /// # Errors
-    /// [`EngineError::UnsupportedModel`] naming the field.
-    pub fn validate(&self) -> Result<(), EngineError> {
-        let empty = Value::Object(serde_json::Map::new());
-        self.check(Fields::root(&empty, Path::new("config.json"))?)
-    }
-
-    /// Whether attention's output projection has a bias.
-    pub(crate) fn attention_output_bias(&self) -> bool {
-        self.attention_bias && self.architecture != Architecture::Qwen2
     }
 
     /// Number of weights of the network, saturating; biases and per-head norms are not counted.
@@ -130,7 +114,6 @@ impl ModelConfig {
                 .usize(name)?
                 .ok_or_else(|| fields.refuse(name, "is missing"))
         };
-        let flag = |name| Ok::<bool, EngineError>(fields.bool(name)?.unwrap_or(false));
         let hidden_size = size("hidden_size")?;
         let num_attention_heads = size("num_attention_heads")?;
         let num_hidden_layers = size("num_hidden_layers")?;
@@ -148,16 +131,9 @@ impl ModelConfig {
             head_dim: head_dim(fields, &defaults, hidden_size, num_attention_heads)?,
             max_position_embeddings,
             rms_norm_eps: fields.f64("rms_norm_eps")?.unwrap_or(1e-6),
-            // The other families have no such fields, and transformers ignores them there.
-            attention_bias: match architecture {
-                Architecture::Llama | Architecture::Qwen3 => flag("attention_bias")?,
-                Architecture::Mistral => false,
-                Architecture::Qwen2 => true,
-            },
-            mlp_bias: architecture == Architecture::Llama && flag("mlp_bias")?,
-            tie_word_embeddings: flag("tie_word_embeddings")?,
-            rope: RopeConfig::from_fields(fields, max_position_embeddings)?,
-            sliding_windows: sliding_windows(fields, architecture, num_hidden_layers)?,
+            tie_word_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),
+            ropes: vec![RopeConfig::from_fields(fields, max_position_embeddings)?],
+            layers: layer_specs(fields, architecture, num_hidden_layers)?,
             // For information only, as the dtype is: the tokenizer's files decide, so no value refuses
             // a model (-1 for "none" is one that exists).
             bos_token_id: match fields.has_key("bos_token_id") {
@@ -214,8 +190,10 @@ impl ModelConfig {
             let message = format!("must be between 0 and 1, found {}", self.rms_norm_eps);
             return Err(fields.refuse("rms_norm_eps", message));
         }
-        if self.sliding_windows.len() != self.num_hidden_layers {
-            return Err(fields.refuse("sliding_window", "must be set for each layer"));
+        let has_rope = |layer: &LayerSpec| layer.rope < self.ropes.len();
+        if self.layers.len() != self.num_hidden_layers || !self.layers.iter().all(has_rope) {
+            let message = "must be the number of layers described, each with a RoPE of the model";
+            return Err(fields.refuse("num_hidden_layers", message));
         }
         if self.n_parameters() > MAX_PARAMETERS {
             let message = "and the other sizes make more than 2^40 parameters";
@@ -225,19 +203,7 @@ impl ModelConfig {
     }
 }
 
-fn check_size(
-    fields: Fields<'_>,
-    name: &str,
-    size: usize,
-    limit: usize,
-) -> Result<(), EngineError> {
-    if (1..=limit).contains(&size) {
-        return Ok(());
-    }
-    Err(fields.refuse(name, format!("must be between 1 and {limit}, found {size}")))
-}
-
-fn refuse_unsupported(fields: Fields<'_>) -> Result<(), EngineError> {
+fn refuse_quantized(fields: Fields<'_>) -> Result<(), EngineError> {
     if let Some(quantization) = fields.object("quantization_config")? {
         let method = quantization
             .str("quant_method")?
@@ -247,10 +213,7 @@ fn refuse_unsupported(fields: Fields<'_>) -> Result<(), EngineError> {
             format!("says the weights are quantized ({method}); use the f32, f16 or bf16 weights"),
         ));
     }
-    match fields.str("hidden_act")? {
-        None | Some("silu") => Ok(()),
-        Some(other) => Err(fields.refuse("hidden_act", format!("is {other:?}; supported: silu"))),
-    }
+    Ok(())
 }
 
 fn kv_heads(

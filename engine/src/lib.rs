@@ -14,15 +14,15 @@ mod kernel;
 mod kv;
 mod model;
 mod model_files;
+mod model_info;
+mod options;
 mod sampling;
 mod text;
 mod weights;
 mod worker;
 
 pub use config::ModelConfig;
-pub use engine::{
-    DeviationMap, Engine, EngineOptions, ForwardTrace, ModelInfo, Trace, TraceRequest,
-};
+pub use engine::{DeviationMap, Engine, ForwardTrace, Trace, TraceRequest};
 pub use error::EngineError;
 pub use fusion::{
     BadNotation, Blend, Budget, ChunkState, Correction, Deviation, FuseReport, FuseTimings,
@@ -44,6 +44,8 @@ pub use kv::{
     BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
     KvIdentity, KvSide, LayerSource, MemorySource, SourceError, StoredBlock, StoredRows, Tier,
 };
+pub use model_info::ModelInfo;
+pub use options::EngineOptions;
 pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};
 pub use worker::{EngineHandle, EngineHealth, FuseRequest, Generation};

@@ -6,6 +6,7 @@ mod codec;
 mod detokenize;
 mod named_tokens;
 mod template;
+mod token_decoder;
 
 pub use codec::TextCodec;
 pub use detokenize::Detokenizer;

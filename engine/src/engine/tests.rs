@@ -1,6 +1,8 @@
 //! Device memory of a sequence outlives it, whatever the sequence was for and however it ended; weights that were hashed
 //! are those that are loaded.
 
+use std::path::Path;
+
 use burn_flex::{Flex, FlexDevice};
 
 use super::*;

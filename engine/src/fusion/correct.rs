@@ -44,7 +44,8 @@ impl<B: FusionBackend> Run<B> {
         let v = moved(fresh.1, stored.1, &placed.v);
         let others = Rows::new(ctx, groups.others.clone());
         let cache = self.cache.layer_mut(layer_idx);
-        cache.write_fresh(&others.index, k, v, &others.rope.rotation());
+        let rotation = ctx.decoder.layer(layer_idx).rotation(&others.rope);
+        cache.write_fresh(&others.index, k, v, &rotation);
     }
 }
 

@@ -103,7 +103,7 @@ impl<B: FusionBackend> Run<B> {
             let fresh = layer.keys_values(normed.clone()); // [n, kv_heads, head_dim]
             let (k, v) = fresh.clone();
             let cache = truth.layer_mut(layer_idx);
-            cache.write_fresh(&all.index, k, v, &all.rope.rotation());
+            cache.write_fresh(&all.index, k, v, &layer.rotation(&all.rope));
             let placed = self.stored.look(ctx, &mut self.cache, layer_idx)?;
             let placed = placed.filter(|_| !self.candidates.is_empty());
             layers.push(placed.map_or_else(Vec::new, |placed| {

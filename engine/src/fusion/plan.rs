@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::blend::Mode;
-use crate::engine::ModelInfo;
 use crate::error::EngineError;
+use crate::model_info::ModelInfo;
 
 /// A prompt in token ids, cut once by the one segmentation function (design invariant 9).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -45,7 +45,7 @@ impl<B: FusionBackend> Run<B> {
             let normed = layer.pre_attention(hidden.clone());
             let (k, v) = layer.keys_values(normed.clone()); // [always, kv_heads, head_dim]
             let cache = self.cache.layer_mut(layer_idx);
-            cache.write_fresh(&rows.index, k, v, &rows.rope.rotation());
+            cache.write_fresh(&rows.index, k, v, &layer.rotation(&rows.rope));
             if probe.layers.contains(&layer_idx) {
                 observed.push(self.read_attention(ctx, layer_idx, &rows, &normed, probe));
             }

@@ -101,7 +101,7 @@ impl<B: FusionBackend> Run<B> {
             let layer = ctx.decoder.layer(layer_idx);
             let mut normed = layer.pre_attention(self.hidden.clone()); // [alive, hidden_size]
             let fresh = layer.keys_values(normed.clone()); // [alive, kv_heads, head_dim]
-            self.write(layer_idx, &fresh);
+            self.write(layer, layer_idx, &fresh);
             self.show(observe, layer_idx, layer, &fresh, &normed);
             if let Some(placed) = placed {
                 // 3. The other rows follow their chunk's recomputed ones.
@@ -132,10 +132,10 @@ impl<B: FusionBackend> Run<B> {
         Ok(())
     }
 
-    fn write(&mut self, layer_idx: usize, (k, v): &Fresh<B>) {
-        let rotation = self.alive.rope.rotation();
-        let layer = self.cache.layer_mut(layer_idx);
-        layer.write_fresh(&self.alive.index, k.clone(), v.clone(), &rotation);
+    fn write(&mut self, layer: &DecoderLayer<B>, layer_idx: usize, (k, v): &Fresh<B>) {
+        let rotation = layer.rotation(&self.alive.rope);
+        let cache = self.cache.layer_mut(layer_idx);
+        cache.write_fresh(&self.alive.index, k.clone(), v.clone(), &rotation);
     }
 
     fn show(

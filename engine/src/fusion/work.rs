@@ -7,7 +7,7 @@ use super::plan::{ChunkState, FusionPlan};
 use super::policy::{self, Candidates, Check, Member, Policy, Pooling, Probe, ProbeKeys};
 use super::rows::{always_rows, candidates, first_reads};
 use crate::config::ModelConfig;
-use crate::engine::ModelInfo;
+use crate::model_info::ModelInfo;
 
 /// What a plan will do, in the order in which it does it.
 #[derive(Debug, Clone, PartialEq)]
@@ -135,7 +135,7 @@ impl<'a> Tally<'a> {
             plan,
             config,
         };
-        for &window in &config.sliding_windows {
+        for window in config.layers.iter().map(|layer| layer.sliding_window) {
             if !tally.visible.iter().any(|(known, ..)| *known == window) {
                 let of_always = n_visible(&tally.always, window);
                 let of_candidates = n_visible(&tally.candidate_rows, window);
@@ -221,7 +221,7 @@ impl<'a> Tally<'a> {
                 rows_placed: self.place(layer_idx),
                 rows_projected: n_tokens,
                 rows_forwarded: n_tokens,
-                attention_pairs: n_visible(&rows, self.config.sliding_windows[layer_idx]),
+                attention_pairs: n_visible(&rows, self.config.layers[layer_idx].sliding_window),
             };
             self.steps.push(step);
         }
@@ -241,7 +241,10 @@ impl<'a> Tally<'a> {
             }
             let (rows_forwarded, attention_pairs) = if layer_idx + 1 == n_layers {
                 let last = [self.plan.n_tokens() - 1];
-                (1, n_visible(&last, self.config.sliding_windows[layer_idx]))
+                (
+                    1,
+                    n_visible(&last, self.config.layers[layer_idx].sliding_window),
+                )
             } else {
                 (self.always.len() + n_alive, self.pairs(layer_idx, n_alive))
             };
@@ -269,7 +272,7 @@ impl<'a> Tally<'a> {
 
     /// Keys seen by the rows of `always` and `n_alive` candidates.
     fn pairs(&self, layer_idx: usize, n_alive: usize) -> f64 {
-        let window = self.config.sliding_windows[layer_idx];
+        let window = self.config.layers[layer_idx].sliding_window;
         let known = self.visible.iter().find(|(known, ..)| *known == window);
         let (of_always, of_candidates) = known.map_or((0.0, 0.0), |found| (found.1, found.2));
         let share = n_alive as f64 / self.candidate_rows.len().max(1) as f64;

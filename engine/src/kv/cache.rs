@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::StoredBlock;
+use super::stored_rows::StoredBlock;
 use crate::config::ModelConfig;
 use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block, write_rows};
 

@@ -3,7 +3,7 @@
 use aligned_vec::{AVec, ConstAlign};
 use burn::tensor::Bytes;
 
-use super::BLOCK_ALIGN;
+use super::span::BLOCK_ALIGN;
 
 /// Gives memory that a device copies from without the CPU's help: pinned memory.
 pub trait HostMemory: Send + Sync {

@@ -7,7 +7,7 @@
 //! ```
 //! A value is its scale times a whole number in -127..=127; all is little-endian.
 
-use super::KvSide;
+use super::side::KvSide;
 
 const LARGEST: f32 = 127.0;
 

@@ -3,8 +3,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::HostMemory;
-use super::buffer::{BlockSpan, HostBuffer};
+use super::buffer::HostBuffer;
+use super::host_memory::HostMemory;
+use super::span::BlockSpan;
 
 /// Idle buffers, in the order in which they came back.
 pub(crate) struct BufferRing {

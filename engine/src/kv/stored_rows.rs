@@ -6,7 +6,10 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{BlockSpan, KvDtype, KvSide, int8};
+use super::dtype::KvDtype;
+use super::int8;
+use super::side::KvSide;
+use super::span::BlockSpan;
 
 /// K, before RoPE, and V of one layer of one chunk.
 #[derive(Debug, Clone)]

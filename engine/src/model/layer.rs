@@ -4,29 +4,40 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::{Linear, RmsNorm, RopeRows, attention};
-use crate::kernel::{FusionBackend, attend_rows, project_gated, project_pair, swiglu};
+use super::attention;
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use super::rope::RopeRows;
+use crate::config::{Activation, LayerSpec};
+use crate::kernel::{
+    FusionBackend, Rotation, attend_rows, project_gated, project_pair, rotate, swiglu,
+};
 use crate::kv::LayerCache;
 
-/// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
+/// One transformer block: attention and a gated MLP, each after a norm, as its [`LayerSpec`] says.
 pub struct DecoderLayer<B: FusionBackend> {
+    pub(super) spec: LayerSpec,
     pub(super) input_layernorm: RmsNorm<B>,
     pub(super) q_proj: Linear<B>,
     pub(super) k_proj: Linear<B>,
     pub(super) v_proj: Linear<B>,
     pub(super) o_proj: Linear<B>,
-    pub(super) q_norm: Option<RmsNorm<B>>, // Qwen3: over head_dim
+    pub(super) q_norm: Option<RmsNorm<B>>, // [head_dim]
     pub(super) k_norm: Option<RmsNorm<B>>,
     pub(super) post_attention_layernorm: RmsNorm<B>,
     pub(super) gate_proj: Linear<B>,
     pub(super) up_proj: Linear<B>,
     pub(super) down_proj: Linear<B>,
-    pub(super) sliding_window: Option<usize>,
     pub(super) head_dim: usize,
 }
 
 impl<B: FusionBackend> DecoderLayer<B> {
-    /// The norm in front of attention. Shapes: `[m, hidden_size]` to the same.
+    /// The rotation of rows in this layer.
+    pub(crate) fn rotation(&self, rows: &RopeRows<B>) -> Rotation<B> {
+        rows.rotation(&self.spec)
+    }
+
+    /// The norm before attention. Shapes: `[m, hidden_size]` to the same.
     pub fn pre_attention(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         self.input_layernorm.forward(hidden)
     }
@@ -72,6 +83,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
 
     /// The MLP before its last projection: `[m, hidden_size]` to `[m, intermediate_size]`.
     fn gated(&self, normed: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Activation::Silu = self.spec.activation;
         let weights = (self.gate_proj.weight_alone(), self.up_proj.weight_alone());
         if let (Some(gate), Some(up)) = weights {
             return project_gated(normed, [gate, up]);
@@ -122,11 +134,11 @@ impl<B: FusionBackend> DecoderLayer<B> {
             Some(norm) => norm.forward(q),
             None => q,
         };
-        rope.rotate(q)
+        rotate(q, &self.rotation(rope))
     }
 
     fn visible(&self, positions: &[usize], cache: &LayerCache<B>) -> Vec<Range<usize>> {
-        let of_row = |&position: &usize| cache.visible(position, self.sliding_window);
+        let of_row = |&position: &usize| cache.visible(position, self.spec.sliding_window);
         positions.iter().map(of_row).collect()
     }
 

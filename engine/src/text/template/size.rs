@@ -5,7 +5,8 @@ use std::fmt;
 
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::MAX_OUTPUT_BYTES;
+/// The longest rendered prompt, bytes.
+pub(super) const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
 /// Bytes of data that one unit of fuel pays for, as in the engine.
 const BYTES_PER_FUEL: usize = 64;
