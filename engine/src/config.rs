@@ -1,6 +1,6 @@
 //! `config.json` of a Hugging Face directory as a checked [`ModelConfig`]. Both layouts are read:
 //! transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`,
-//! `layer_types`). What this engine cannot run exactly is refused by name, never approximated.
+//! `layer_types`). A config that the engine cannot run exactly is refused, naming the field.
 
 mod architecture;
 pub(crate) mod fields;
@@ -63,7 +63,7 @@ impl ModelConfig {
         Self::from_files(&ModelDirectory::new(dir))
     }
 
-    /// [`ModelConfig::from_dir`] of a directory that others read, too.
+    /// [`ModelConfig::from_dir`], from an opened model directory.
     pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
         let file = files.config()?;
         Self::from_json(&file.value, &file.path)

@@ -19,6 +19,8 @@ mod masked_softmax;
 mod overwrite_rows;
 mod panel;
 mod place_rows;
+#[cfg(feature = "testing")]
+mod references;
 mod rms_norm;
 mod rotate;
 mod row_distance;
@@ -32,5 +34,7 @@ pub use attend::scaled_scores;
 pub use backend::FusionBackend;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use gpu::keep_tuning_in;
+#[cfg(feature = "testing")]
+pub use references::*;
 pub use rotate::Rotation;
 pub use tensors::*;

@@ -33,10 +33,12 @@ pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use kernel::keep_tuning_in;
+pub use kernel::{FusionBackend, Rotation};
+#[cfg(feature = "testing")]
 pub use kernel::{
-    FusionBackend, Rotation, add, add_reference, attend_rows, attend_rows_reference, embed,
-    masked_softmax, masked_softmax_reference, overwrite_rows, overwrite_rows_reference,
-    place_block, place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
+    add, add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
+    masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block,
+    place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
     rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
     swiglu_reference, weight, write_rows,
 };

@@ -18,7 +18,7 @@ pub struct ModelInfo {
     pub identity: KvIdentity,
     /// Absent where the directory has no tokenizer (random weights, `--tokens`).
     pub tokenizer: Option<TextCodec>,
-    /// Absent where the directory has none. One that cannot be used is not an error until it is
+    /// Absent where the directory has none. A template that does not compile is not an error until it is
     /// used: a prompt format made of strings does not need it.
     pub template: Result<Option<ChatTemplate>, EngineError>,
     pub generation: GenerationDefaults,

@@ -1,5 +1,5 @@
 //! Model weights from `model.safetensors` or its shards. Files are opened and checked once: a
-//! truncated or foreign file is an error at open, not a surprise in the middle of loading. Tensors
+//! truncated or foreign file is an error when it is opened, not in the middle of loading. Tensors
 //! are then read one at a time, so memory holds one tensor beside the model.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -45,7 +45,7 @@ struct Shard {
     len_bytes: u64,
 }
 
-/// What tells a file's contents from later ones without reading them.
+/// Shows that a file has changed, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     device: u64,
@@ -60,7 +60,7 @@ pub(crate) struct WeightStamp {
     shards: Vec<FileStamp>,
 }
 
-/// Where a tensor lies and what its header says of it.
+/// Where a tensor is, and what the header says about it.
 #[derive(Debug)]
 struct TensorPlace {
     shard: usize,
@@ -87,8 +87,8 @@ impl WeightFiles {
     /// Reads tensor `name`, which must have `expected_shape`.
     ///
     /// # Errors
-    /// [`EngineError::ModelFile`] when there is no such tensor, its shape or element type is
-    /// another, it cannot be read, or it holds a NaN or an infinity.
+    /// [`EngineError::ModelFile`] when there is no such tensor, when its shape or element type is
+    /// not the expected one, when it cannot be read, or when it holds a NaN or an infinity.
     pub(crate) fn tensor(
         &self,
         name: &str,
@@ -130,7 +130,7 @@ impl WeightFiles {
         })
     }
 
-    /// What the files are now; taken before they are hashed, it shows every later change.
+    /// The state of the files now. Taken before they are hashed, it shows every later change.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] for a file whose metadata cannot be read.
@@ -141,7 +141,7 @@ impl WeightFiles {
         })
     }
 
-    /// Checks that the files are those of the stamp, unchanged: KV made with other weights would be stored under the
+    /// Checks that the files have not changed since the stamp. KV made with other weights would be stored under the
     /// fingerprint of these.
     ///
     /// # Errors
@@ -157,7 +157,7 @@ impl WeightFiles {
             .shards
             .get(same)
             .map_or(self.first_path(), |shard| shard.file.path());
-        let message = "has changed since it was opened; its KV would be taken for that of the old weights. Start again";
+        let message = "has changed since it was opened, so its KV would be stored as that of the old weights; start again";
         Err(EngineError::model_file(path, message))
     }
 
@@ -294,8 +294,9 @@ fn read_header(file: &File, file_bytes: u64) -> Result<Header, String> {
         return Err(POINTER_MESSAGE.to_owned());
     }
     let mut length = [0; LENGTH_BYTES as usize];
-    file.read_exact_at(&mut length, 0)
-        .map_err(|_| format!("truncated: {file_bytes} bytes are no safetensors header"))?;
+    file.read_exact_at(&mut length, 0).map_err(|_| {
+        format!("truncated: {file_bytes} bytes are too few for a safetensors header")
+    })?;
     let header_bytes = u64::from_le_bytes(length);
     if header_bytes > MAX_HEADER_BYTES {
         return Err(format!(

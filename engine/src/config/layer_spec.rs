@@ -1,4 +1,4 @@
-//! What one decoder layer computes, as data: `model/layer.rs` runs whatever this says.
+//! What one decoder layer computes, as data: `model/layer.rs` follows it.
 //!
 //! A family is a list of these and a map of tensor names (`model/tensor_names.rs`). Only what a
 //! supported family has is a field. What other families need is to be added here and read in

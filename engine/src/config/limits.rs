@@ -1,4 +1,4 @@
-//! Limits on what a config may claim.
+//! Limits on the sizes in a config.
 //!
 //! They are far above any published model of these families and keep every product of two sizes
 //! inside a `u64`, so that a hostile config cannot ask for an absurd buffer.

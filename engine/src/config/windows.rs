@@ -4,7 +4,7 @@ use super::architecture::Architecture;
 use super::fields::Fields;
 use crate::error::EngineError;
 
-/// The window where `config.json` has no `sliding_window`, in all families that know one.
+/// The window where `config.json` has no `sliding_window`, in all families that have one.
 const DEFAULT_WINDOW: usize = 4096;
 
 /// The attention window of each layer. Llama has none, Mistral one for all layers; Qwen2 and Qwen3

@@ -1,4 +1,4 @@
-//! The residual addition: the reference, the Flex version (in place) and the CubeCL kernel.
+//! The residual addition: the reference and the Flex version (in place).
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;

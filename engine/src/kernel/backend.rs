@@ -22,19 +22,19 @@ pub trait FusionBackend: Backend {
     /// A weight matrix as this backend multiplies with it.
     type Weight: Clone + Send + Sync + 'static;
 
-    /// Runs work made of many small operations where they start fastest. On the CPU that is one of
-    /// the threads that share the operations' work: asked from outside, each operation would wake
-    /// them and be woken by them, which costs a decode step more than its arithmetic.
+    /// Runs work made of many small operations where they start fastest. On the CPU that is on one of
+    /// the threads that share the operations' work. From any other thread, each operation would wake
+    /// them and wait to be woken, which costs a decode step more than its arithmetic.
     fn close_by<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 
-    /// Where stored KV is read into, on its way to the device; `None` where any memory is as good.
+    /// The memory that stored KV is read into before it goes to the device; `None` where any memory will do.
     fn host_memory(_device: &Self::Device) -> Option<Arc<dyn HostMemory>> {
         None
     }
 
-    /// Takes a matrix over.
+    /// Puts a matrix into the form this backend multiplies with.
     ///
     /// # Shapes
     /// - matrix: `[out_features, in_features]`
@@ -112,8 +112,8 @@ pub trait FusionBackend: Backend {
         ]
     }
 
-    /// Puts a stored block into the buffers of K and V from row `start` on, in place where they are not shared: converted
-    /// to their dtype, K rotated to its positions, in f32.
+    /// Puts a stored block into the buffers of K and V from row `start` on, in place where they are not shared. Values are
+    /// converted to the buffers' dtype, and K is rotated to its positions in f32.
     ///
     /// # Shapes
     /// - buffers: K and V, `[n_rows, heads, head_dim]` each
@@ -223,7 +223,7 @@ pub trait FusionBackend: Backend {
         Self::swiglu(gate, up)
     }
 
-    /// Compiles, on a device that compiles while it runs, the kernels that a product or an attention takes by its
-    /// rows and keys: a warm-up meets only some numbers of them.
+    /// On a device that compiles while it runs, compiles the kernels whose choice depends on the number of rows
+    /// and keys: a warm-up meets only some of these numbers.
     fn compile_by_size(_device: &Self::Device, _dtype: DType, _head_dim: usize) {}
 }

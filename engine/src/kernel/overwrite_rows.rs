@@ -1,4 +1,4 @@
-//! Row overwrite into a KV buffer: the reference, the Flex version (in place) and the CubeCL kernel.
+//! Row overwrite into a KV buffer: the reference and the Flex version (in place).
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};

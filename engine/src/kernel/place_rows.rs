@@ -1,4 +1,4 @@
-//! Stored KV into a KV buffer: widened or narrowed, rotated to its positions and put in its place in one pass.
+//! Puts stored KV into a KV buffer: widened or narrowed, and rotated to its positions, in one pass.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;

@@ -1,5 +1,5 @@
-//! Host memory that stored KV is read into: K and V block of one layer of one chunk, each on a page
-//! border, as they lie on disk, so that one read fills it and direct IO can.
+//! Host memory that stored KV is read into: the K and V block of one layer of one chunk, each
+//! page-aligned as on disk, so that one read fills it and direct IO works.
 
 use super::host_memory::{HostMemory, PageMemory};
 use super::span::BlockSpan;
@@ -17,7 +17,7 @@ impl HostBuffer {
         Self::new_in(span, None)
     }
 
-    /// The same in such memory, where it has room.
+    /// The same in `memory`, if that has room.
     pub(crate) fn new_in(span: BlockSpan, memory: Option<&dyn HostMemory>) -> Self {
         let memory = PageMemory::new(span.bytes(), memory);
         Self { memory, span }
@@ -56,12 +56,12 @@ impl HostBuffer {
         (&mut head[k], &mut tail[..v.len()])
     }
 
-    /// Both blocks with the padding behind each.
+    /// Both blocks with the padding after each.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.memory.bytes()[..self.span.bytes()]
     }
 
-    /// Both blocks with the padding behind each, on a page border: what one read fills.
+    /// Both blocks with the padding after each, page-aligned, so that one read can fill them.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = self.span.bytes();
         &mut self.memory.bytes_mut()[..len]

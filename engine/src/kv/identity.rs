@@ -52,13 +52,13 @@ impl KvIdentity {
         field(&mut hasher, &self.tokenizer_hash);
         field(&mut hasher, &KV_LAYOUT_VERSION.to_le_bytes());
         field(&mut hasher, self.kv_dtype.to_string().as_bytes());
-        // Rounding while computing is part of what was stored: without this, KV computed in f16 and
-        // stored in f32 would pass for exact in f32.
+        // Rounding while computing is part of what was stored. Without this, KV computed in f16 and
+        // stored in f32 would count as exact in f32.
         field(&mut hasher, self.compute_dtype.to_string().as_bytes());
         *hasher.finalize().as_bytes()
     }
 
-    /// Key of one chunk's KV, computed behind the given conditioning prefix.
+    /// Key of one chunk's KV, computed after the given conditioning prefix.
     pub fn chunk_key(&self, conditioning: &[u32], token_ids: &[u32]) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_keyed(&self.fingerprint());
         field(&mut hasher, &id_bytes(conditioning));

@@ -1,4 +1,4 @@
-//! How the K and the V block of one layer of one chunk lie in memory and on disk.
+//! Where the K and the V block of one layer of one chunk are in memory and on disk.
 
 use std::ops::Range;
 
@@ -18,12 +18,12 @@ impl BlockSpan {
         Self { k_bytes, v_bytes }
     }
 
-    /// Place of the K block, without the zeros behind it.
+    /// Place of the K block, without the padding after it.
     pub fn k(&self) -> Range<usize> {
         0..self.k_bytes
     }
 
-    /// Place of the V block, without the zeros behind it.
+    /// Place of the V block, without the padding after it.
     pub fn v(&self) -> Range<usize> {
         let start = self.k_bytes.next_multiple_of(BLOCK_ALIGN);
         start..start + self.v_bytes

@@ -1,6 +1,6 @@
 //! Text to token ids and back with the model's `tokenizer.json`. There are two instances of the
-//! tokenizer, and the border between them is a safety border: text from documents and questions
-//! goes through the plain one, out of which no added token can come, whatever the text says.
+//! tokenizer, and keeping them apart is a matter of safety: text from documents and questions
+//! goes through the plain one, which never produces an added token, whatever the text says.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -46,7 +46,7 @@ impl TextCodec {
         Self::from_files(&ModelDirectory::new(dir))
     }
 
-    /// [`TextCodec::from_dir`] of a directory that others read, too.
+    /// [`TextCodec::from_dir`], from an opened model directory.
     pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
         let (path, bytes) = files.tokenizer()?;
         let definition = without_side_effects(parse(&bytes, &path)?);
@@ -57,7 +57,7 @@ impl TextCodec {
         let forbidden = added
             .iter()
             .filter(|(_, token)| token.special || token.content.chars().count() > 1)
-            // Not control but "no token for this": it says nothing that the text could abuse.
+            // It does not control anything, it means "no token for this", so text cannot abuse it.
             .filter(|(_, token)| Some(token.content.as_str()) != unknown)
             .map(|(id, token)| (*id, token.content.clone()))
             .collect();
@@ -224,7 +224,7 @@ impl TextCodec {
     /// text inside each such spelling and encodes the pieces, until none comes out.
     fn encode_in_pieces(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         let mut ids = Vec::new();
-        let mut pieces = vec![text]; // a stack: the first piece of the text is on top
+        let mut pieces = vec![text]; // a stack, with the first piece of the text on top
         while let Some(piece) = pieces.pop() {
             let encoding = self
                 .inner

@@ -7,19 +7,19 @@ use super::token_decoder::TokenDecoder;
 use crate::error::EngineError;
 
 /// Stands for all tokens before the window: decoders treat the first token of a sequence in
-/// another way (its leading space, for one), and none of the window's tokens is that one any more.
+/// a special way (its leading space, for one), and no token of the window is the first any more.
 const BEFORE_WINDOW: &str = "x";
 
 /// The incremental detokeniser of one answer.
 ///
-/// It decodes a window of a few tokens: whatever is before them, the last token given out, because
+/// It decodes a window of a few tokens: a stand-in for all before them, the last token given out, because
 /// some decoders write what is between two tokens with the second, and the tokens of a character
 /// that is not complete yet, of which there are at most three.
 #[derive(Debug)]
 pub struct Detokenizer {
     decoder: TokenDecoder,
     window: Vec<String>,
-    /// What the window's text begins with and was given out before.
+    /// The beginning of the window's text, which was given out before.
     given: String,
 }
 

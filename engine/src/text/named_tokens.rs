@@ -1,4 +1,4 @@
-//! The special tokens that the files beside `tokenizer.json` name by role, and what is put before a
+//! The special tokens that the files beside `tokenizer.json` name by role, and those that are put before a
 //! text.
 
 use std::collections::BTreeMap;

@@ -80,7 +80,7 @@ impl ChatTemplate {
         Self::from_files(&ModelDirectory::new(dir), codec)
     }
 
-    /// [`ChatTemplate::from_dir`] of a directory that others read, too.
+    /// [`ChatTemplate::from_dir`], from an opened model directory.
     pub(crate) fn from_files(
         files: &ModelDirectory,
         codec: &TextCodec,

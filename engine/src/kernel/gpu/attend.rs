@@ -35,7 +35,7 @@ use super::launch::{array, empty, per_element, processors};
 
 /// Cubes per multiprocessor that keep it busy.
 const CUBES_PER_PROCESSOR: usize = 4;
-/// A part of split keys is not smaller: merging would cost more than it gains.
+/// The fewest keys of a part: with fewer, merging would cost more than it gains.
 const MIN_KEYS_PER_PART: usize = 128;
 /// Which kernel, and how it cuts the work.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +73,7 @@ impl Kernel {
     fn wanted(&self, processors: usize) -> usize {
         match self {
             Self::Units(_) | Self::TensorCores(_) => processors * CUBES_PER_PROCESSOR,
-            // One at a time; half of them again for those that see few keys.
+            // One at a time, and half as many again to make up for those that see few keys.
             Self::Warpgroups(_) => processors * 3 / 2,
         }
     }
@@ -221,7 +221,7 @@ impl<'a> Attention<'a> {
         [sums, states]
     }
 
-    /// The parts of each head, brought to one peak, in `out`.
+    /// Merges the parts of each head into `out`, under one peak.
     fn merge<R: CubeRuntime>(
         &self,
         [sums, states]: [CubeTensor<R>; 2],
@@ -244,7 +244,7 @@ impl<'a> Attention<'a> {
     }
 }
 
-/// Compiles what an attention takes only by its rows and keys.
+/// Compiles the kernels whose choice depends on the number of rows and keys.
 pub(super) fn compile_all<R: CubeRuntime>(device: &R::Device, dtype: DType, head_dim: usize) {
     Warpgroups::compile::<R>(device, dtype, head_dim);
 }

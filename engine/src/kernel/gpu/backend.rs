@@ -5,7 +5,7 @@
 //! and scattered by [`FusionBackend::write_rows`].
 //!
 //! Products of 16-bit rows are ours where the device has tensor cores for them, and those of f32 stay f32
-//! there. Others, and those that neither kernel fits, are Burn's, which times its kernels for a shape when it
+//! there. All others are Burn's, which times its kernels for a shape when it
 //! first meets it.
 
 use std::ops::Range;

@@ -2,7 +2,7 @@
 //! fast as planes do.
 //!
 //! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention in
-//! `attend/cube/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like its
+//! `attend/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like its
 //! own.
 
 mod instructions;
@@ -26,7 +26,7 @@ pub(super) use self::instructions::{Left, Right, multiply};
 const WARPGROUP: &str = include_str!("hopper/warpgroup.cu");
 /// The most shared memory that a block may have.
 pub(super) const SHARED_BYTES: usize = 227 << 10;
-/// Beside the tiles in shared memory: what brings the first to a border of 1,024 bytes, and barriers.
+/// Shared memory beside the tiles: barriers, and the padding that aligns the first tile to 1,024 bytes.
 pub(super) const MARGIN_BYTES: usize = 2048;
 /// Values of a tile's row in shared memory: the 128 bytes of the swizzle.
 pub(super) const SPAN: usize = 64;
@@ -61,7 +61,7 @@ pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
 
     fn shared_bytes(&self) -> usize;
 
-    /// Values to define.
+    /// Macros to define.
     fn defines(&self) -> Vec<(&'static str, usize)>;
 
     /// Functions and the kernel, in CUDA.
@@ -177,7 +177,7 @@ fn reserve(#[comptime] n: usize) {
     shared[UNIT_POS as usize] = 0;
 }
 
-/// What CubeCL reads off a kernel of its own: units, and bytes of shared memory.
+/// What CubeCL takes from a kernel of its own: units, and bytes of shared memory.
 impl<S: Source> CubeKernel for Task<S> {
     fn define(&self) -> KernelDefinition {
         let mut builder = KernelBuilder::default();

@@ -17,7 +17,7 @@ pub(super) const ROW_UNITS: usize = 256;
 /// Multiprocessors assumed where the runtime does not report them.
 const GUESSED_PROCESSORS: usize = 16;
 
-/// A tensor as an argument of a kernel: its values in a row, whose sizes go beside it where a kernel needs them.
+/// A tensor as an argument of a kernel: its values as one array. Sizes are arguments of their own where a kernel needs them.
 /// Those of a `Tensor` would be copied to the device at every launch.
 pub(super) fn array<R: CubeRuntime>(tensor: CubeTensor<R>) -> ArrayArg<R> {
     into_contiguous(tensor).into_array_arg()
@@ -44,10 +44,10 @@ pub(super) fn on_device<R: CubeRuntime>(
     CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, dtype)
 }
 
-/// `bytes` on the device, copied from where they lie once the work before is done. They are held
+/// `bytes` on the device, copied from where they are once earlier work is done. They are held
 /// until the device is known to have copied them, which CubeCL asks after every 64 of them, or 64 MiB.
-/// `ComputeClient::create` of CubeCL 0.10 copies them into fresh memory first, which no device copies from by
-/// itself: three times slower than what follows.
+/// `ComputeClient::create` of CubeCL 0.10 copies them into fresh pageable memory first, which is three times
+/// slower than what follows.
 pub(super) fn upload<R: CubeRuntime>(
     bytes: Bytes,
     client: &ComputeClient<R>,
@@ -88,7 +88,7 @@ pub(super) fn vector_size(width: usize, dtype: DType) -> usize {
     sizes.find(|&n| width.is_multiple_of(n)).unwrap_or(1)
 }
 
-/// Multiprocessors of the device; a guess where the runtime does not tell.
+/// Multiprocessors of the device; a guess where the runtime does not report them.
 pub(super) fn processors<R: CubeRuntime>(client: &ComputeClient<R>) -> usize {
     let told = client.properties().hardware.num_streaming_multiprocessors;
     told.map_or(GUESSED_PROCESSORS, |n| n as usize)

@@ -1,4 +1,4 @@
-//! Pinned host memory, from which a GPU copies while the CPU does something else.
+//! Pinned host memory: a GPU copies from it while the CPU does something else.
 
 use burn::tensor::{AllocationProperty, Bytes, StreamId};
 use burn_cubecl::CubeRuntime;

@@ -1,6 +1,6 @@
-//! A stored block into the KV buffers, on CubeCL backends. Its bytes go up as they are, from where they were
-//! read to, and in one copy where K and V lie in one buffer; one kernel converts both, rotates K and writes
-//! them where they belong.
+//! Puts a stored block into the KV buffers. Its bytes are copied to the device as they are, from where they were
+//! read to, and in one copy where K and V are in one buffer. One kernel converts both, rotates K and writes
+//! them to their rows.
 
 use burn::tensor::{Bytes, Shape};
 use burn_cubecl::CubeRuntime;

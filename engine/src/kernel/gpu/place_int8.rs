@@ -1,4 +1,4 @@
-//! A stored block of 8 bits into the KV buffers, on CubeCL backends: widened, rotated and written in one pass.
+//! Puts a stored block of 8 bits into the KV buffers: widened, rotated and written in one pass.
 //! Its layout is that of `kv/int8.rs`.
 
 use burn::tensor::{DType, Shape};
@@ -17,7 +17,7 @@ use crate::kv::{KvDtype, StoredBlock};
 /// Values of a word.
 const FOUR: usize = 4;
 
-/// One side of a block in 8 bits: its scales, then values, four to a word. Both arrays are the whole of it.
+/// One side of a block in 8 bits: its scales, then values, four to a word. Both arrays are views of the whole side.
 #[derive(CubeType, CubeLaunch)]
 struct Int8Rows {
     scales: Array<f32>,

@@ -37,7 +37,7 @@ pub(super) fn turn_size(head_dim: usize, dtype: DType) -> usize {
     vector_size(head_dim / 2, dtype)
 }
 
-/// Where pair `index` has its front half; the other is `half` behind.
+/// Where pair `index` has its front half; its back half is `half` further on.
 #[cube]
 pub(super) fn front_of_pair<N: Size>(turn: &Turn<N>, index: usize) -> usize {
     let line = index / turn.half; // row and head

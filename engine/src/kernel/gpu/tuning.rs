@@ -1,4 +1,4 @@
-//! Where CubeCL keeps what it learned about a device: which kernel is fastest for a product's shape.
+//! Where CubeCL keeps what it learns about a device: compiled kernels, and which is fastest for a shape.
 
 use std::io;
 use std::path::Path;
@@ -7,21 +7,21 @@ use std::sync::Arc;
 use cubecl::config::cache::CacheConfig;
 use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 
-/// The running program, also where its file has been replaced since.
+/// The running program, even if its file has been replaced since.
 const THIS_PROGRAM: &str = "/proc/self/exe";
-/// Where NVIDIA's driver tells of each GPU.
+/// Where NVIDIA's driver describes each GPU.
 const NVIDIA_GPUS: &str = "/proc/driver/nvidia/gpus";
-/// Where it tells its version.
+/// Where it gives its version.
 const NVIDIA_DRIVER: &str = "/proc/driver/nvidia/version";
 
-/// Keeps in `dir`, which is made if need be, what is learned about a device: which kernels are fastest, and
-/// the compiled kernels. To be called before a device is first used; later calls change nothing.
+/// Makes CubeCL keep in `dir`, which is created if needed, what it learns about a device: which kernels are fastest, and
+/// the compiled kernels. Call it before a device is first used; later calls change nothing.
 ///
-/// CubeCL 0.10 finds compiled kernels by name and not by content, so that they have a folder for each
+/// CubeCL 0.10 finds compiled kernels by name and not by content, so they have a folder for each
 /// build of this program, machine and `device`.
 ///
 /// # Errors
-/// If `dir` cannot be made, or this program not be read: CubeCL would panic at the first product.
+/// If `dir` cannot be created or this program cannot be read: CubeCL would panic at the first product.
 pub fn keep_tuning_in(dir: &Path, device: &str) -> io::Result<()> {
     fs_err::create_dir_all(dir)?;
     let mut config = CubeClRuntimeConfig::default().override_from_env();

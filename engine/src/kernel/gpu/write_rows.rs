@@ -1,4 +1,4 @@
-//! Fresh K and V into the KV buffers, on CubeCL backends: one kernel rotates K and writes both.
+//! Puts fresh K and V into the KV buffers: one kernel rotates K and writes both.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;

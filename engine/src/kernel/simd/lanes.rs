@@ -51,7 +51,7 @@ pub(in crate::kernel) trait Stored: Copy + Send + Sync + bytemuck::Pod {
     const IS_F32: bool = false;
 
     /// # Safety
-    /// As of [`Lanes::load`].
+    /// As for [`Lanes::load`].
     unsafe fn load<L: Lanes>(from: *const Self) -> L::V;
     fn widen(self) -> f32;
     fn narrow(x: f32) -> Self;

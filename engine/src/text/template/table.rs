@@ -1,6 +1,6 @@
 //! A table of constructs, and the templates of the common model families, against transformers.
-//! `expected.json` is written by `scripts/fixtures/make_templates.py`. What is known to differ is in
-//! `differences.json`, and nothing else may: neither a new difference nor one that is gone.
+//! `expected.json` is written by `scripts/fixtures/make_templates.py`. Known differences are in
+//! `differences.json`; a new difference fails, and so does one that is gone.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Attention of 16-bit rows on the warpgroups of Hopper (`kernel/hopper.rs`).
+//! Attention of 16-bit rows on the warpgroups of Hopper (`gpu/hopper.rs`).
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::CubeRuntime;
@@ -39,7 +39,7 @@ pub(super) struct Cut {
 }
 
 impl Warpgroups {
-    /// `None` where the device, the type, the width of a head or so few lines are not for it.
+    /// `None` where the device, the type or the width of a head does not fit, or there are too few lines.
     pub(super) fn new<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
         let head_dim = q.meta.shape()[2];
         let fits = hopper::is_here(&q.client)
@@ -53,7 +53,7 @@ impl Warpgroups {
         })
     }
 
-    /// Both kernels for heads of this width, where they are for the device and the type.
+    /// Compiles both kernels for heads of this width, where they fit the device and the type.
     pub(super) fn compile<R: CubeRuntime>(device: &R::Device, dtype: DType, head_dim: usize) {
         let (client, n_lines) = (R::client(device), GROUP_ROWS + 1);
         let shape = Shape::from([n_lines, 1, head_dim]);
@@ -92,7 +92,7 @@ impl Warpgroups {
         self.is_partial = outputs.len() > 1;
         let (client, kv_heads) = (q.client.clone(), k.meta.shape()[1]);
         let (m, group) = (q.meta.shape()[0], q.meta.shape()[1] / kv_heads);
-        // Rows behind the last key are none of this prompt's.
+        // Rows after the last key do not belong to this prompt.
         let rows = [cut.end, kv_heads * self.head_dim];
         let maps = [k, v].map(|rows_of| tensor_map(&rows_of, rows, KEYS));
         let mut buffers = vec![into_contiguous(q), visible];

@@ -5,7 +5,7 @@ use cubecl::prelude::*;
 
 use super::tile::{LANES, LineTile};
 
-/// The score of a key that a line may not look at: finite, so that it has a difference with itself.
+/// The score of a key that a line may not see. It is finite, so that subtracting it from itself gives 0.
 pub(super) const HIDDEN: f32 = f32::MIN;
 
 /// Four dimensions of a head.

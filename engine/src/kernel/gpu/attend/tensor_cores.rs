@@ -30,7 +30,7 @@ fn first_line() -> usize {
     plane() * LINES_PER_PLANE + lane_row()
 }
 
-/// Lines past the last one are zeros; what they come to is not written.
+/// Lines past the last one are zeros; their results are not written.
 #[cube]
 fn load_lines<F: Float>(
     input: &PackedInput<F>,
@@ -269,7 +269,7 @@ fn walk<F: Float>(
             tile,
         );
         let mut scores = scores(lines, &tiles, slot, tile);
-        // Parts end with a tile, so that zeros behind the keys are behind what all lines see, too.
+        // A part ends with a tile, so the zeros after its keys come after all that any line sees.
         if start < all_see.begin || start + KEYS > all_see.end {
             mask(&mut scores, lines, start);
         }
@@ -293,7 +293,7 @@ fn place_of_cube<F: Float>(input: &PackedInput<F>, #[comptime] tile: Fragments) 
     let last_cube = n_lines.div_ceil(comptime!(tile.lines())) - 1;
     Place {
         n_lines,
-        // The last lines see most keys: first, so that no cube works on alone at the end.
+        // The last lines see most keys. They go first, so that no cube is left working alone at the end.
         first_line: (last_cube - CUBE_POS_X as usize) * comptime!(tile.lines()),
         kv_head: CUBE_POS_Y as usize,
         kv_heads,

@@ -64,7 +64,7 @@ impl LineTile {
         self.keys / LANES
     }
 
-    /// Quads of a lane; the last ones are nobody's where a head has no multiple of eight.
+    /// Quads of a lane. The last ones are unused where the quads of a head are not a multiple of eight.
     pub(super) fn lane_quads(&self) -> usize {
         self.head_quads().div_ceil(LANES)
     }

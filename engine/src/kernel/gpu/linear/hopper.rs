@@ -1,5 +1,5 @@
-//! The product of 16-bit matrices on the warpgroups of Hopper (`kernel/hopper.rs`), after CUTLASS's pipelines with a
-//! warpgroup that copies.
+//! The product of 16-bit matrices on the warpgroups of Hopper (`gpu/hopper.rs`), after CUTLASS's pipelines with a
+//! warpgroup for copies.
 
 mod tile;
 
@@ -17,7 +17,7 @@ use crate::kernel::gpu::hopper::{
 };
 use crate::kernel::gpu::launch::{empty, halves, processors};
 
-/// More stages than this hide nothing more.
+/// More stages than this gain nothing.
 const MAX_STAGES: usize = 8;
 /// Columns of the result that are written together.
 const COLUMNS_TOGETHER: usize = 16;

@@ -1,5 +1,5 @@
-//! Products of a single 16-bit row, as in decoding: a weight goes through memory once, and that is all they
-//! cost. A plane takes a column.
+//! Products of a single 16-bit row, as in decoding. Their whole cost is reading the weight from memory once.
+//! A plane computes a column.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -10,7 +10,7 @@ use crate::kernel::gpu::launch::{array, empty, halves};
 
 /// Planes of a cube.
 const PLANES: usize = 8;
-/// Octets of a lane on their way at once.
+/// Octets that a lane loads at once.
 const AHEAD: usize = 4;
 
 /// The column of the plane, over all cubes.

@@ -1,14 +1,14 @@
 //! The product of 16-bit matrices on tensor cores: many tiles at once, each with copies running ahead of
 //! the products (as in CUTLASS's pipelined kernels).
 //!
-//! Burn's own product tries dozens of kernels at the first meeting with a shape, minutes on a new device,
-//! and the one it takes is slower: the figures are in `docs/results/gpu.md`. It stays for devices without
+//! Burn's own product tries dozens of kernels when it first sees a shape, which takes minutes on a new device,
+//! and the one it chooses is slower (figures in `docs/results/gpu.md`). It is still used on devices without
 //! fragments.
 
 mod kernel;
 mod tile;
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::DType;
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
@@ -19,11 +19,11 @@ use self::kernel::{
 use self::tile::{ProductTile, STAGE_OCTETS};
 use super::row;
 use crate::kernel::gpu::fragments::{self, OCTET};
-use crate::kernel::gpu::launch::{array, empty, on_device, per_element, processors};
+use crate::kernel::gpu::launch::{array, empty, per_element, processors};
 
 /// Cubes per multiprocessor that keep it busy.
 const CUBES_PER_PROCESSOR: usize = 2;
-/// Stages of a part at least: merging would cost more than it gains.
+/// The fewest stages of a part: with fewer, merging would cost more than it gains.
 const MIN_STAGES_PER_PART: usize = 8;
 
 /// One launch: sizes and the work's split.

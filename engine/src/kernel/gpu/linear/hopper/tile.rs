@@ -1,4 +1,4 @@
-//! Which tile a product is cut into. What each costs was measured; how many go round is arithmetic.
+//! Which tiles a product is cut into. The cost of one tile was measured; the number of rounds follows from the sizes.
 
 use crate::kernel::gpu::hopper::{GROUP_ROWS, SPAN};
 
@@ -6,7 +6,7 @@ use crate::kernel::gpu::hopper::{GROUP_ROWS, SPAN};
 const MIN_STAGES: usize = 8;
 /// Parts of a sum at most.
 const MAX_PARTS: usize = 8;
-/// What begins and ends a tile, and writes it, in ns.
+/// The time to start, end and write a tile, in ns.
 const TILE_NS: usize = 1500;
 /// The same where the result is gated.
 const GATED_TILE_NS: usize = 3500;
@@ -61,7 +61,7 @@ pub(super) struct Plan {
     pub part: usize,
     /// Tiles in all.
     pub tiles: usize,
-    /// What all of it takes, once it is timed.
+    /// The time of the launch; 0 until it is estimated.
     ns: usize,
 }
 
@@ -113,8 +113,8 @@ impl Plan {
         }
     }
 
-    /// With the time it takes, `bytes` going through memory meanwhile. What hides behind memory counts a little, since
-    /// it hides badly.
+    /// The plan with the time it takes, while `bytes` go through memory. Computing and copying overlap, but not fully, so
+    /// the shorter of the two counts a little.
     fn timed(mut self, tile_ns: usize, processors: usize, bytes: usize) -> Self {
         let tile_ns = self.part * self.tile.stage_ns + tile_ns;
         let compute_ns = self.tiles.div_ceil(processors) * tile_ns;
