@@ -37,6 +37,7 @@ use super::launch::{array, empty, per_element, processors};
 const CUBES_PER_PROCESSOR: usize = 4;
 /// The fewest keys of a part: with fewer, merging would cost more than it gains.
 const MIN_KEYS_PER_PART: usize = 128;
+
 /// Which kernel, and how it cuts the work.
 #[derive(Debug, Clone, Copy)]
 enum Kernel {

@@ -4,6 +4,7 @@
 pub(super) const LANES: usize = 8;
 /// Lines of one unit.
 pub(super) const LINES_PER_UNIT: usize = 2;
+
 /// What is known when a kernel is compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LineTile {

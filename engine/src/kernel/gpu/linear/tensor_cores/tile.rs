@@ -6,6 +6,7 @@ use crate::kernel::gpu::fragments::PLANE_UNITS;
 pub(super) const STAGE_OCTETS: usize = 8;
 /// Stages that are filled ahead, the one being multiplied among them.
 pub(super) const STAGES: usize = 3;
+
 /// A cube's part of the result, and how its planes share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct ProductTile {
