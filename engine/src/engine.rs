@@ -9,147 +9,28 @@ mod testing;
 mod trace;
 mod warm_up;
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Tensor};
 
-use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
-    Flight, Forward, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Halt,
-    Lane, LayerStep, Loader, NoHooks, Observer, Readers, Sources, StopCheck, advance, decode_steps,
+    Flight, Forward, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Halt, Lane,
+    LayerStep, Loader, NoHooks, Observer, Readers, Sources, StopCheck, advance, decode_steps,
     prefill,
 };
-use crate::generation_config::GenerationDefaults;
 use crate::kernel::FusionBackend;
-use crate::kv::{ComputeDtype, KvCache, KvDtype, KvIdentity, PrefixCache, SpareCache};
+use crate::kv::{KvCache, PrefixCache, SpareCache};
 use crate::model::load::WeightSource;
 use crate::model::{Decoder, RopeTable};
-use crate::text::{ChatTemplate, TextCodec};
-use crate::weights::{WeightFiles, WeightStamp};
+use crate::model_files::ModelFiles;
+use crate::model_info::ModelInfo;
+use crate::options::EngineOptions;
 
 #[cfg(feature = "testing")]
 pub use self::testing::ForwardTrace;
 pub use self::trace::{DeviationMap, Trace, TraceRequest};
-
-/// How to load and run a model.
-#[derive(Debug, Clone)]
-pub struct EngineOptions {
-    /// A Hugging Face model directory.
-    pub model_dir: PathBuf,
-    pub dtype: ComputeDtype,
-    pub kv_dtype: KvDtype,
-    /// Rows computed at once in prefill.
-    pub max_prefill_tokens: usize,
-    /// Limit on prompt plus answer; the model's own limit where absent.
-    pub max_model_len: Option<usize>,
-    /// Requests that may wait.
-    pub max_queue: usize,
-    /// Prompt prefixes whose exact KV is kept on the device.
-    pub prefix_cache_entries: usize,
-    /// Stored KV whose read takes longer is computed instead.
-    pub read_timeout: Duration,
-    /// Random weights of this seed instead of weight files: only config.json is needed.
-    pub random_weights: Option<u64>,
-}
-
-impl EngineOptions {
-    /// Defaults for a model directory: f32, 512 rows at once, 64 waiting, 16 prefixes, 10 s for a read.
-    pub fn new(model_dir: impl Into<PathBuf>) -> Self {
-        Self {
-            model_dir: model_dir.into(),
-            dtype: ComputeDtype::F32,
-            kv_dtype: KvDtype::F32,
-            max_prefill_tokens: 512,
-            max_model_len: None,
-            max_queue: 64,
-            prefix_cache_entries: 16,
-            read_timeout: Duration::from_secs(10),
-            random_weights: None,
-        }
-    }
-}
-
-/// What is known of a model without touching its weights on the device.
-#[derive(Debug)]
-pub struct ModelInfo {
-    pub config: ModelConfig,
-    pub identity: KvIdentity,
-    /// Absent where the directory has no tokenizer (random weights, `--tokens`).
-    pub tokenizer: Option<TextCodec>,
-    /// Absent where the directory has none. One that cannot be used is not an error until it is
-    /// used: a prompt format made of strings does not need it.
-    pub template: Result<Option<ChatTemplate>, EngineError>,
-    pub generation: GenerationDefaults,
-    /// The directory's name.
-    pub name: String,
-    /// Limit on prompt plus answer, in tokens.
-    pub max_model_len: usize,
-    pub dir: PathBuf,
-    /// The weight files that were hashed; none where weights are random.
-    pub(crate) weights: WeightStamp,
-}
-
-impl ModelInfo {
-    /// Reads everything but the weights' values; the weight files are hashed.
-    ///
-    /// # Errors
-    /// Names the file and field that is missing, malformed or unsupported.
-    pub fn read(options: &EngineOptions) -> Result<Self, EngineError> {
-        let dir = &options.model_dir;
-        let config = ModelConfig::from_dir(dir)?;
-        let tokenizer = match dir.join("tokenizer.json").exists() {
-            true => Some(TextCodec::from_dir(dir)?),
-            false => None,
-        };
-        if let Some(tokenizer) = &tokenizer {
-            tokenizer.check_rows(config.vocab_size, &dir.join("config.json"))?;
-        }
-        let template = match &tokenizer {
-            Some(tokenizer) => ChatTemplate::from_dir(dir, tokenizer),
-            None => Ok(None),
-        };
-        let (weights, weights_hash) = match options.random_weights {
-            Some(seed) => {
-                let hash = blake3::hash(format!("random weights {seed}").as_bytes());
-                (WeightStamp::default(), *hash.as_bytes())
-            }
-            None => {
-                let files = WeightFiles::open(dir)?;
-                (files.stamp()?, files.hash()?)
-            }
-        };
-        let tokenizer_hash = tokenizer.as_ref().map_or([0; 32], TextCodec::hash);
-        let identity = KvIdentity::new(
-            &config,
-            weights_hash,
-            tokenizer_hash,
-            options.dtype,
-            options.kv_dtype,
-        );
-        let limit = options.max_model_len.unwrap_or(usize::MAX);
-        Ok(Self {
-            max_model_len: limit.min(config.max_position_embeddings),
-            generation: GenerationDefaults::from_dir(dir, &config, tokenizer.as_ref())?,
-            name: directory_name(dir),
-            dir: dir.clone(),
-            weights,
-            config,
-            identity,
-            tokenizer,
-            template,
-        })
-    }
-}
-
-fn directory_name(dir: &Path) -> String {
-    let resolved = dir.canonicalize().unwrap_or_else(|_| dir.to_path_buf());
-    resolved
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into_owned())
-}
 
 /// A loaded model.
 pub struct Engine<B: FusionBackend> {
@@ -209,7 +90,7 @@ impl<B: FusionBackend> Engine<B> {
                 Decoder::load(&info.config, &WeightSource::Random { seed }, dtype, device)?
             }
             None => {
-                let files = WeightFiles::open(&options.model_dir)?;
+                let files = ModelFiles::new(&options.model_dir).weights()?;
                 let source = WeightSource::Files(&files);
                 let decoder = Decoder::load(&info.config, &source, dtype, device)?;
                 files.check_unchanged(&info.weights)?;

@@ -55,7 +55,11 @@ pub use work::{PlanWork, StepWork};
 pub(crate) use anchors::AnchorFinder;
 pub(crate) use block::{Sources, shared};
 pub(crate) use context::FusionContext;
+#[cfg(test)]
+pub(crate) use executor::LayerHooks;
 pub(crate) use executor::{Flight, Halt, Lane, LayerView, NoHooks, advance};
+#[cfg(test)]
+pub(crate) use interrupt::Interrupt;
 pub(crate) use interrupt::StopCheck;
 pub(crate) use loader::Loader;
 pub(crate) use mending::Observer;

@@ -1,12 +1,10 @@
-//! The tokens that end an answer, from the three files that may name them. Nothing else is read of
-//! `generation_config.json`: a request says how it samples, and greedy decoding is the default, so
-//! what a model's makers recommend cannot make the model unusable.
-
-use std::path::Path;
+//! The tokens that end an answer, from the three files that may name them. Nothing else is read from
+//! `generation_config.json`: the request sets the sampling and the default is greedy decoding, so
+//! the settings that a model's makers recommend cannot make the model unusable.
 
 use crate::config::ModelConfig;
-use crate::config::fields::{Fields, read_json_if_present};
 use crate::error::EngineError;
+use crate::model_files::directory::ModelDirectory;
 use crate::text::TextCodec;
 
 /// Defaults for generation from a model directory.
@@ -18,21 +16,20 @@ pub struct GenerationDefaults {
 }
 
 impl GenerationDefaults {
-    /// Reads `generation_config.json` in `dir`, if there is one.
+    /// Reads `generation_config.json`, if there is one.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] when the file is not JSON, [`EngineError::UnsupportedModel`] when
     /// `eos_token_id` is not a token id, a list of them or null, or is beyond the vocabulary.
-    pub fn from_dir(
-        dir: &Path,
+    pub(crate) fn from_files(
+        files: &ModelDirectory,
         config: &ModelConfig,
         tokenizer: Option<&TextCodec>,
     ) -> Result<Self, EngineError> {
         let mut defaults = Self::default();
         defaults.add(&config.eos_token_ids);
-        let path = dir.join("generation_config.json");
-        if let Some(value) = read_json_if_present(&path)? {
-            let fields = Fields::root(&value, &path)?;
+        if let Some(file) = files.generation_config()? {
+            let fields = file.fields()?;
             let ids = fields.token_ids("eos_token_id")?.unwrap_or_default();
             fields.check_rows("eos_token_id", &ids, config.vocab_size)?;
             defaults.add(&ids);
@@ -52,6 +49,8 @@ impl GenerationDefaults {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use serde_json::json;
 
     use super::*;
@@ -68,7 +67,7 @@ mod tests {
         if let Some(text) = text {
             fs_err::write(dir.path().join("generation_config.json"), text).unwrap();
         }
-        GenerationDefaults::from_dir(dir.path(), &config(), None)
+        GenerationDefaults::from_files(&ModelDirectory::new(dir.path()), &config(), None)
     }
 
     #[test]
@@ -96,7 +95,12 @@ mod tests {
             let text = json!({"eos_token": eos}).to_string();
             fs_err::write(dir.path().join("tokenizer_config.json"), text).unwrap();
             let codec = TextCodec::from_dir(dir.path()).unwrap();
-            GenerationDefaults::from_dir(dir.path(), &config(), Some(&codec)).unwrap()
+            GenerationDefaults::from_files(
+                &ModelDirectory::new(dir.path()),
+                &config(),
+                Some(&codec),
+            )
+            .unwrap()
         };
         assert_eq!(named(json!("<s>")).eos_token_ids, [2, 5, 1]);
         assert_eq!(named(json!({"content": "<s>"})).eos_token_ids, [2, 5, 1]);

@@ -14,6 +14,8 @@ mod kernel;
 mod kv;
 mod model;
 mod model_files;
+mod model_info;
+mod options;
 mod sampling;
 mod text;
 mod weights;
@@ -22,7 +24,7 @@ mod worker;
 pub use config::ModelConfig;
 #[cfg(feature = "testing")]
 pub use engine::ForwardTrace;
-pub use engine::{DeviationMap, Engine, EngineOptions, ModelInfo, Trace, TraceRequest};
+pub use engine::{DeviationMap, Engine, Trace, TraceRequest};
 pub use error::EngineError;
 pub use fusion::{
     BadNotation, BadRatio, Blend, Budget, ChunkState, Correction, Deviation, FuseReport,
@@ -33,10 +35,12 @@ pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use kernel::keep_tuning_in;
+pub use kernel::{FusionBackend, Rotation};
+#[cfg(feature = "testing")]
 pub use kernel::{
-    FusionBackend, Rotation, add, add_reference, attend_rows, attend_rows_reference, embed,
-    masked_softmax, masked_softmax_reference, overwrite_rows, overwrite_rows_reference,
-    place_block, place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
+    add, add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
+    masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block,
+    place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
     rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
     swiglu_reference, weight, write_rows,
 };
@@ -44,6 +48,8 @@ pub use kv::{
     BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
     KvIdentity, KvSide, LayerSource, MemorySource, SourceError, StoredBlock, StoredRows, Tier,
 };
+pub use model_info::ModelInfo;
+pub use options::EngineOptions;
 pub use sampling::{SamplingParams, TokenLogprob, TopLogprob};
 pub use text::{ChatMessage, ChatTemplate, Detokenizer, TextCodec};
 pub use worker::{EngineHandle, EngineHealth, FuseRequest, Generation};

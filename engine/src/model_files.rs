@@ -1,44 +1,73 @@
-//! Reading the files of a model directory: none beyond its limit, and none that only stands for the
-//! real one.
+//! A model as files: its config, tokenizer, chat template, generation defaults and weights.
+//!
+//! Today there is one source, a Hugging Face directory (`directory`). A second one, such as a GGUF
+//! file, belongs beside it, and [`ModelFiles`] becomes an enum of both.
 
-use std::path::Path;
+pub(crate) mod directory;
+pub(crate) mod read;
 
+use std::path::{Path, PathBuf};
+
+use self::directory::ModelDirectory;
+use crate::config::ModelConfig;
 use crate::error::EngineError;
+use crate::generation_config::GenerationDefaults;
+use crate::text::{ChatTemplate, TextCodec};
+use crate::weights::WeightFiles;
 
-/// What Git stores, and a clone without the large files has, in the place of a file kept by Git LFS
-/// (or by Xet, which uses the same text).
-const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
-
-/// The contents of `path`, of at most `max_bytes`.
-///
-/// # Errors
-/// [`EngineError::ModelFile`] when the file is missing, larger, or a Git LFS pointer.
-pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, EngineError> {
-    let refuse = |message: String| EngineError::model_file(path, message);
-    // The error of fs_err already names the file.
-    let len = fs_err::metadata(path)
-        .map_err(|error| refuse(error.to_string()))?
-        .len();
-    if len > max_bytes {
-        return Err(refuse(format!(
-            "{len} bytes are more than the {max_bytes} allowed for this file"
-        )));
-    }
-    let bytes = fs_err::read(path).map_err(|error| refuse(error.to_string()))?;
-    match is_pointer(&bytes) {
-        true => Err(refuse(POINTER_MESSAGE.to_owned())),
-        false => Ok(bytes),
-    }
+/// The files of one model. Each is read when it is asked for, and errors name it.
+#[derive(Debug, Clone)]
+pub(crate) struct ModelFiles {
+    source: ModelDirectory,
 }
 
-/// What to say of a file for which [`is_pointer`] holds.
-pub(crate) const POINTER_MESSAGE: &str = "is a Git LFS pointer, which only names the real file; run `git lfs pull` in the model's \
-     directory, or download this file";
+impl ModelFiles {
+    /// The files of the model directory at `dir`.
+    pub(crate) fn new(dir: impl Into<PathBuf>) -> Self {
+        Self {
+            source: ModelDirectory::new(dir),
+        }
+    }
 
-/// Whether a file that begins with `bytes` is a Git LFS pointer.
-pub(crate) fn is_pointer(bytes: &[u8]) -> bool {
-    bytes.starts_with(POINTER)
+    pub(crate) fn path(&self) -> &Path {
+        self.source.path()
+    }
+
+    /// The model's name: that of its directory.
+    pub(crate) fn name(&self) -> String {
+        self.source.name()
+    }
+
+    pub(crate) fn config(&self) -> Result<ModelConfig, EngineError> {
+        ModelConfig::from_files(&self.source)
+    }
+
+    /// The tokenizer, where there is one: random weights need none. It is checked to give no id
+    /// that the model has no row for.
+    pub(crate) fn tokenizer(&self, config: &ModelConfig) -> Result<Option<TextCodec>, EngineError> {
+        if !self.source.has_tokenizer() {
+            return Ok(None);
+        }
+        let codec = TextCodec::from_files(&self.source)?;
+        codec.check_rows(config.vocab_size, &self.source.config_path())?;
+        Ok(Some(codec))
+    }
+
+    /// The chat template, where there is one.
+    pub(crate) fn template(&self, codec: &TextCodec) -> Result<Option<ChatTemplate>, EngineError> {
+        ChatTemplate::from_files(&self.source, codec)
+    }
+
+    pub(crate) fn generation_defaults(
+        &self,
+        config: &ModelConfig,
+        tokenizer: Option<&TextCodec>,
+    ) -> Result<GenerationDefaults, EngineError> {
+        GenerationDefaults::from_files(&self.source, config, tokenizer)
+    }
+
+    /// The weight files, opened and checked: tensors, hash and stamp.
+    pub(crate) fn weights(&self) -> Result<WeightFiles, EngineError> {
+        WeightFiles::open(&self.source)
+    }
 }
-
-/// Length of the beginning that [`is_pointer`] looks at, bytes.
-pub(crate) const POINTER_BYTES: usize = POINTER.len();

@@ -1,10 +1,10 @@
 //! Model weights from `model.safetensors` or its shards. Files are opened and checked once: a
-//! truncated or foreign file is an error at open, not a surprise in the middle of loading. Tensors
+//! truncated or foreign file is an error when it is opened, not in the middle of loading. Tensors
 //! are then read one at a time, so memory holds one tensor beside the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
 use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
@@ -12,9 +12,11 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 
-use crate::config::fields::read_json;
 use crate::error::EngineError;
-use crate::model_files::{POINTER_BYTES, POINTER_MESSAGE, is_pointer};
+use crate::model_files::directory::{
+    ModelDirectory, WEIGHTS_FILE, WEIGHTS_INDEX_FILE, WeightLayout,
+};
+use crate::model_files::read::{JsonFile, POINTER_BYTES, POINTER_MESSAGE, is_pointer};
 
 mod convert;
 
@@ -28,9 +30,6 @@ const MAX_TENSORS: usize = 65_536;
 const LENGTH_BYTES: u64 = 8;
 /// Bytes read at a time while hashing.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
-
-const SINGLE_FILE: &str = "model.safetensors";
-const INDEX_FILE: &str = "model.safetensors.index.json";
 
 /// The open weight files of one model directory.
 #[derive(Debug)]
@@ -46,7 +45,7 @@ struct Shard {
     len_bytes: u64,
 }
 
-/// What tells a file's contents from later ones without reading them.
+/// Shows that a file has changed, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     device: u64,
@@ -61,7 +60,7 @@ pub(crate) struct WeightStamp {
     shards: Vec<FileStamp>,
 }
 
-/// Where a tensor lies and what its header says of it.
+/// Where a tensor is, and what the header says about it.
 #[derive(Debug)]
 struct TensorPlace {
     shard: usize,
@@ -72,34 +71,24 @@ struct TensorPlace {
 }
 
 impl WeightFiles {
-    /// Opens `model.safetensors`, or the shards `model.safetensors.index.json` names.
+    /// Opens the weight file of the directory, or the shards that its index names.
     ///
     /// # Errors
-    /// [`EngineError::ModelFile`] when a file is missing, lies outside `dir`, is truncated (the
-    /// first tensor that is cut is named), is a Git LFS pointer or has a header that is not
+    /// [`EngineError::ModelFile`] when a file is missing, lies outside the directory, is truncated
+    /// (the first tensor that is cut is named), is a Git LFS pointer or has a header that is not
     /// safetensors.
-    pub(crate) fn open(dir: &Path) -> Result<Self, EngineError> {
-        let index_path = dir.join(INDEX_FILE);
-        if dir.join(SINGLE_FILE).exists() {
-            Self::open_single(&dir.join(SINGLE_FILE))
-        } else if index_path.exists() {
-            Self::open_shards(dir, &index_path)
-        } else {
-            Err(EngineError::model_file(
-                dir,
-                format!(
-                    "has neither {SINGLE_FILE} nor {INDEX_FILE}; weights in another format must \
-                     be converted to safetensors first"
-                ),
-            ))
+    pub(crate) fn open(files: &ModelDirectory) -> Result<Self, EngineError> {
+        match files.weight_layout()? {
+            WeightLayout::Single(path) => Self::open_single(&path),
+            WeightLayout::Sharded(index) => Self::open_shards(files, &index),
         }
     }
 
     /// Reads tensor `name`, which must have `expected_shape`.
     ///
     /// # Errors
-    /// [`EngineError::ModelFile`] when there is no such tensor, its shape or element type is
-    /// another, it cannot be read, or it holds a NaN or an infinity.
+    /// [`EngineError::ModelFile`] when there is no such tensor, when its shape or element type is
+    /// not the expected one, when it cannot be read, or when it holds a NaN or an infinity.
     pub(crate) fn tensor(
         &self,
         name: &str,
@@ -141,7 +130,7 @@ impl WeightFiles {
         })
     }
 
-    /// What the files are now; taken before they are hashed, it shows every later change.
+    /// The state of the files now. Taken before they are hashed, it shows every later change.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] for a file whose metadata cannot be read.
@@ -152,7 +141,7 @@ impl WeightFiles {
         })
     }
 
-    /// Checks that the files are those of the stamp, unchanged: KV made with other weights would be stored under the
+    /// Checks that the files have not changed since the stamp. KV made with other weights would be stored under the
     /// fingerprint of these.
     ///
     /// # Errors
@@ -168,7 +157,7 @@ impl WeightFiles {
             .shards
             .get(same)
             .map_or(self.first_path(), |shard| shard.file.path());
-        let message = "has changed since it was opened; its KV would be taken for that of the old weights. Start again";
+        let message = "has changed since it was opened, so its KV would be stored as that of the old weights; start again";
         Err(EngineError::model_file(path, message))
     }
 
@@ -205,20 +194,21 @@ impl WeightFiles {
         })
     }
 
-    fn open_shards(dir: &Path, index_path: &Path) -> Result<Self, EngineError> {
-        let weight_map = read_weight_map(index_path)?;
+    fn open_shards(files: &ModelDirectory, index: &JsonFile) -> Result<Self, EngineError> {
+        let weight_map = read_weight_map(index)?;
         let names: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
         let mut shards = Vec::with_capacity(names.len());
         let mut tensors = BTreeMap::new();
         for (shard_idx, shard_name) in names.into_iter().enumerate() {
-            let path = inside(dir, shard_name).ok_or_else(|| {
+            let path = files.inside(shard_name).ok_or_else(|| {
                 let message = format!("names shard {shard_name:?}, which is outside the directory");
-                EngineError::model_file(index_path, message)
+                EngineError::model_file(&index.path, message)
             })?;
             let (shard, header) = Shard::open(&path)?;
             for (tensor, _) in weight_map.iter().filter(|(_, file)| *file == shard_name) {
                 let place = header.place(tensor, shard_idx).ok_or_else(|| {
-                    let message = format!("lacks tensor {tensor}, which {INDEX_FILE} places in it");
+                    let message =
+                        format!("lacks tensor {tensor}, which {WEIGHTS_INDEX_FILE} places in it");
                     EngineError::model_file(&path, message)
                 })?;
                 tensors.insert(tensor.clone(), place);
@@ -231,7 +221,7 @@ impl WeightFiles {
     fn first_path(&self) -> &Path {
         self.shards
             .first()
-            .map_or(Path::new(SINGLE_FILE), |shard| shard.file.path())
+            .map_or(Path::new(WEIGHTS_FILE), |shard| shard.file.path())
     }
 }
 
@@ -304,8 +294,9 @@ fn read_header(file: &File, file_bytes: u64) -> Result<Header, String> {
         return Err(POINTER_MESSAGE.to_owned());
     }
     let mut length = [0; LENGTH_BYTES as usize];
-    file.read_exact_at(&mut length, 0)
-        .map_err(|_| format!("truncated: {file_bytes} bytes are no safetensors header"))?;
+    file.read_exact_at(&mut length, 0).map_err(|_| {
+        format!("truncated: {file_bytes} bytes are too few for a safetensors header")
+    })?;
     let header_bytes = u64::from_le_bytes(length);
     if header_bytes > MAX_HEADER_BYTES {
         return Err(format!(
@@ -363,10 +354,9 @@ fn check_length(header: &Header, file_bytes: u64) -> Result<(), String> {
 }
 
 /// Reads tensor name -> shard file name.
-fn read_weight_map(index_path: &Path) -> Result<BTreeMap<String, String>, EngineError> {
-    let refuse = |message: &str| EngineError::model_file(index_path, message);
-    let index = read_json(index_path)?;
-    let Some(Value::Object(map)) = index.get("weight_map") else {
+fn read_weight_map(index: &JsonFile) -> Result<BTreeMap<String, String>, EngineError> {
+    let refuse = |message: &str| EngineError::model_file(&index.path, message);
+    let Some(Value::Object(map)) = index.value.get("weight_map") else {
         return Err(refuse("has no weight_map object"));
     };
     if map.is_empty() || map.len() > MAX_TENSORS {
@@ -383,16 +373,6 @@ fn read_weight_map(index_path: &Path) -> Result<BTreeMap<String, String>, Engine
             ))),
         })
         .collect()
-}
-
-/// `name` under `dir`, or `None` if it is absolute or climbs out. Links are followed: download
-/// caches lay out model directories as links to blobs stored elsewhere.
-fn inside(dir: &Path, name: &str) -> Option<PathBuf> {
-    let path = Path::new(name);
-    let only_names = path
-        .components()
-        .all(|part| matches!(part, Component::Normal(_)));
-    (only_names && path.components().next().is_some()).then(|| dir.join(path))
 }
 
 #[cfg(test)]

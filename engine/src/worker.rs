@@ -16,14 +16,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use self::memory::{panic_message, within_memory};
 use self::queue::JobQueue;
-use crate::engine::{
-    DeviationMap, Engine, EngineOptions, ModelInfo, Sequence, Trace, TraceRequest, start_readers,
-};
+use crate::engine::{DeviationMap, Engine, Sequence, Trace, TraceRequest, start_readers};
 use crate::error::EngineError;
 use crate::fusion::{FuseReport, FusionPlan, Loader, Readers, shared};
 use crate::generate::{Closed, TokenEvent, generate};
 use crate::kernel::FusionBackend;
 use crate::kv::{ChunkKv, LayerSource};
+use crate::model_info::ModelInfo;
+use crate::options::EngineOptions;
 use crate::sampling::SamplingParams;
 
 /// Events of an answer beside one per token: held-back text, and `Finished` or an error.

@@ -6,31 +6,6 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::error::EngineError;
-use crate::model_files;
-
-/// The largest JSON side file that is read, bytes. Real ones are a few kilobytes; a
-/// `tokenizer_config.json` with many added tokens reaches about one megabyte.
-const MAX_JSON_BYTES: u64 = 16 << 20;
-
-/// Reads `path` as one JSON value.
-///
-/// # Errors
-/// [`EngineError::ModelFile`] when the file is missing, larger than 16 MiB, a Git LFS pointer or not
-/// JSON.
-pub(crate) fn read_json(path: &Path) -> Result<Value, EngineError> {
-    let bytes = model_files::read(path, MAX_JSON_BYTES)?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| EngineError::model_file(path, format!("not valid JSON: {error}")))
-}
-
-/// Reads `path` as JSON when it exists.
-pub(crate) fn read_json_if_present(path: &Path) -> Result<Option<Value>, EngineError> {
-    if path.exists() {
-        read_json(path).map(Some)
-    } else {
-        Ok(None)
-    }
-}
 
 /// One JSON object of a model file, with the prefix its field names get in errors.
 #[derive(Clone, Copy)]

@@ -59,6 +59,30 @@ fn assert_refused(value: Value, parts: &[&str]) {
     }
 }
 
+const NO_BIASES: Biases = Biases {
+    qkv: false,
+    attention_output: false,
+    mlp: false,
+};
+
+fn windows_of(config: &ModelConfig) -> Vec<Option<usize>> {
+    let layers = config.layers.iter();
+    layers.map(|layer| layer.sliding_window).collect()
+}
+
+/// Those of all layers, which are the same.
+fn biases_of(config: &ModelConfig) -> Biases {
+    let biases = config.layers[0].biases;
+    assert!(config.layers.iter().all(|layer| layer.biases == biases));
+    biases
+}
+
+/// Checks sizes, divisibility and ranges of a config built in code.
+fn validate(config: &ModelConfig) -> Result<(), EngineError> {
+    let empty = Value::Object(serde_json::Map::new());
+    config.check(Fields::root(&empty, Path::new("config.json"))?)
+}
+
 #[test]
 fn llama_gets_the_defaults_of_transformers() {
     let config = parse(llama()).unwrap();
@@ -66,18 +90,19 @@ fn llama_gets_the_defaults_of_transformers() {
     assert_eq!(config.head_dim, 32);
     assert_eq!(config.max_position_embeddings, 2048);
     assert_eq!(
-        config.rope,
-        RopeConfig {
+        config.ropes,
+        [RopeConfig {
             theta: 10_000.0,
             scaling: RopeScaling::Default
-        }
+        }]
     );
     assert_eq!(
         (config.bos_token_id, config.eos_token_ids.as_slice()),
         (Some(1), &[2][..])
     );
-    assert_eq!(config.sliding_windows, vec![None; 4]);
-    assert!(!config.tie_word_embeddings && !config.attention_bias && !config.mlp_bias);
+    assert_eq!(windows_of(&config), vec![None; 4]);
+    assert!(!config.tie_word_embeddings);
+    assert_eq!(biases_of(&config), NO_BIASES);
 }
 
 #[test]
@@ -97,7 +122,11 @@ fn qwen2_has_biases_on_q_k_and_v_alone() {
     // Neither field exists in Qwen2; transformers ignores them.
     let fields = json!({"attention_bias": false, "mlp_bias": true});
     let config = parse(with(qwen2(), fields)).unwrap();
-    assert!(config.attention_bias && !config.attention_output_bias() && !config.mlp_bias);
+    let biases = Biases {
+        qkv: true,
+        ..NO_BIASES
+    };
+    assert_eq!(biases_of(&config), biases);
     assert_eq!(config.architecture, Architecture::Qwen2);
     assert_eq!(
         (config.head_dim, config.max_position_embeddings),
@@ -110,7 +139,12 @@ fn qwen2_has_biases_on_q_k_and_v_alone() {
 fn llama_and_qwen3_have_biases_on_all_of_attention_or_none() {
     for base in [llama(), qwen3()] {
         let config = parse(with(base, json!({"attention_bias": true}))).unwrap();
-        assert!(config.attention_bias && config.attention_output_bias());
+        let biases = Biases {
+            mlp: false,
+            qkv: true,
+            attention_output: true,
+        };
+        assert_eq!(biases_of(&config), biases);
     }
 }
 
@@ -126,7 +160,7 @@ fn mistral_gets_the_defaults_of_transformers() {
         (config.bos_token_id, config.eos_token_ids.as_slice()),
         (Some(1), &[2][..])
     );
-    assert!(!config.attention_bias && !config.attention_output_bias() && !config.mlp_bias);
+    assert_eq!(biases_of(&config), NO_BIASES);
 }
 
 #[test]
@@ -144,7 +178,7 @@ fn both_layouts_give_the_same_config() {
         "rope_parameters": with(scaling, json!({"rope_theta": 500000.0}))});
     let v4 = parse(with(llama(), v4)).unwrap();
     assert_eq!(v4, parse(with(llama(), v5)).unwrap());
-    assert_eq!(v4.rope.theta, 500_000.0);
+    assert_eq!(v4.ropes[0].theta, 500_000.0);
     assert_eq!(v4.weights_dtype.as_deref(), Some("bfloat16"));
 }
 
@@ -155,7 +189,7 @@ fn the_older_spelling_of_the_rope_type_is_read() {
         json!({"rope_scaling": {"type": "linear", "factor": 2}}),
     ));
     assert_eq!(
-        config.unwrap().rope.scaling,
+        config.unwrap().ropes[0].scaling,
         RopeScaling::Linear { factor: 2.0 }
     );
 }
@@ -168,7 +202,7 @@ fn yarn_without_its_original_length_takes_the_models() {
         beta_fast,
         truncate,
         ..
-    } = parse(with(llama(), rope)).unwrap().rope.scaling
+    } = parse(with(llama(), rope)).unwrap().ropes[0].scaling.clone()
     else {
         panic!("not yarn");
     };
@@ -182,7 +216,7 @@ fn yarn_without_its_original_length_takes_the_models() {
 fn yarn_with_a_null_factor_takes_the_ratio_of_the_lengths() {
     let rope = json!({"rope_scaling": {"rope_type": "yarn", "factor": null,
         "original_max_position_embeddings": 512}});
-    let scaling = parse(with(llama(), rope)).unwrap().rope.scaling;
+    let scaling = parse(with(llama(), rope)).unwrap().ropes[0].scaling.clone();
     assert!(
         matches!(scaling, RopeScaling::Yarn { factor: 4.0, .. }),
         "{scaling:?}"
@@ -242,7 +276,7 @@ fn bad_rope_settings_are_refused_by_name() {
 #[test]
 fn qwen3_windows_follow_layer_types_or_the_first_window_layer() {
     let on = json!({"use_sliding_window": true, "sliding_window": 8, "max_window_layers": 3});
-    let windows = |value| parse(value).unwrap().sliding_windows;
+    let windows = |value| windows_of(&parse(value).unwrap());
     assert_eq!(
         windows(with(qwen3(), on.clone())),
         [None, None, None, Some(8)]
@@ -259,7 +293,7 @@ fn qwen3_windows_follow_layer_types_or_the_first_window_layer() {
 #[test]
 fn qwen2_windows_are_off_unless_asked_for() {
     let off = json!({"use_sliding_window": false, "sliding_window": 8, "max_window_layers": 2});
-    let windows = |value| parse(value).unwrap().sliding_windows;
+    let windows = |value| windows_of(&parse(value).unwrap());
     assert_eq!(windows(with(qwen2(), off.clone())), vec![None; 4]);
     let on = with(off, json!({"use_sliding_window": true}));
     assert_eq!(windows(with(qwen2(), on)), [None, None, Some(8), Some(8)]);
@@ -267,7 +301,7 @@ fn qwen2_windows_are_off_unless_asked_for() {
 
 #[test]
 fn mistral_has_one_window_for_all_layers_or_none() {
-    let windows = |fields| parse(with(mistral(), fields)).unwrap().sliding_windows;
+    let windows = |fields| windows_of(&parse(with(mistral(), fields)).unwrap());
     assert_eq!(windows(json!({"sliding_window": 8})), vec![Some(8); 4]);
     assert_eq!(windows(json!({"sliding_window": null})), vec![None; 4]);
     assert_eq!(windows(json!({})), vec![Some(4096); 4]);
@@ -385,11 +419,10 @@ fn unreadable_files_are_named() {
 #[test]
 fn a_config_built_in_code_is_validated_too() {
     let mut config = parse(llama()).unwrap();
-    config.validate().unwrap();
+    validate(&config).unwrap();
     config.num_key_value_heads = 0;
     assert!(
-        config
-            .validate()
+        validate(&config)
             .unwrap_err()
             .to_string()
             .contains("num_key_value_heads")

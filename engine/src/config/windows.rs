@@ -1,10 +1,10 @@
 //! The attention window of each layer.
 
+use super::architecture::Architecture;
 use super::fields::Fields;
-use super::{Architecture, MAX_LAYERS, check_size};
 use crate::error::EngineError;
 
-/// The window where `config.json` has no `sliding_window`, in all families that know one.
+/// The window where `config.json` has no `sliding_window`, in all families that have one.
 const DEFAULT_WINDOW: usize = 4096;
 
 /// The attention window of each layer. Llama has none, Mistral one for all layers; Qwen2 and Qwen3
@@ -15,8 +15,6 @@ pub(super) fn sliding_windows(
     architecture: Architecture,
     num_hidden_layers: usize,
 ) -> Result<Vec<Option<usize>>, EngineError> {
-    // Before anything is allocated for each layer.
-    check_size(fields, "num_hidden_layers", num_hidden_layers, MAX_LAYERS)?;
     match architecture {
         Architecture::Llama => Ok(vec![None; num_hidden_layers]),
         Architecture::Mistral => mistral_windows(fields, num_hidden_layers),

@@ -5,7 +5,8 @@ use burn::tensor::Tensor;
 use super::Engine;
 use crate::error::EngineError;
 use crate::fusion::{
-    AnchorFinder, Forward, FuseError, FusionPlan, LayerView, Mode, Observer, PromptSegments, prefill,
+    AnchorFinder, Forward, FuseError, FusionPlan, LayerView, Mode, Observer, PromptSegments,
+    prefill,
 };
 use crate::kernel::FusionBackend;
 use crate::kv::{ChunkKv, KvSide, LayerCache, tensor_to_block};

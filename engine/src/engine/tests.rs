@@ -1,10 +1,14 @@
 //! Device memory of a sequence outlives it, whatever the sequence was for and however it ended; weights that were hashed
 //! are those that are loaded.
 
+mod several;
+
+use std::path::Path;
+
 use burn_flex::{Flex, FlexDevice};
 
 use super::*;
-use crate::fusion::ChunkState;
+use crate::fusion::{ChunkState, Mode, PromptSegments};
 
 /// Tokens the first sequence has room for; all later ones need less.
 const CAPACITY: usize = 64;

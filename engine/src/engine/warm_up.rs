@@ -15,7 +15,7 @@ use crate::model::RopeTable;
 
 /// Tokens of the chunk that is stored and fused.
 const CHUNK_TOKENS: usize = 16;
-/// Rows that fill three halves of a large tile (`kernel/linear/cube.rs`).
+/// Rows that fill three halves of a large tile (`kernel/gpu/linear/tensor_cores/tile.rs`).
 const BETWEEN: usize = 192;
 /// Modes whose kernels are not all those of a full prefill: placed KV, and its deviation.
 const FUSED_MODES: [&str; 2] = ["reuse", "hkvd:0.5"];

@@ -24,11 +24,7 @@ impl AnchorFinder {
     }
 
     /// Takes in one layer of the chunk's own prefill.
-    pub(crate) fn add<B: FusionBackend>(
-        &mut self,
-        view: &LayerView<'_, B>,
-        cache: &LayerCache<B>,
-    ) {
+    pub(crate) fn add<B: FusionBackend>(&mut self, view: &LayerView<'_, B>, cache: &LayerCache<B>) {
         let (positions, n) = (&view.rows.positions, self.received.len());
         let first = positions.partition_point(|&position| position < self.start);
         let device = view.normed.device();

@@ -34,7 +34,12 @@ impl<B: FusionBackend> FusionContext<'_, B> {
     /// A fresh cache for `capacity` tokens.
     pub(super) fn new_cache(&self, capacity: usize) -> KvCache<B> {
         let decoder = self.decoder;
-        KvCache::new(decoder.config(), capacity, decoder.dtype(), decoder.device())
+        KvCache::new(
+            decoder.config(),
+            capacity,
+            decoder.dtype(),
+            decoder.device(),
+        )
     }
 
     /// A cache for `capacity` tokens: the spare one where it is large enough.

@@ -44,8 +44,9 @@ pub(super) fn correct<B: FusionBackend>(
     let k = moved(fresh.0, stored.0, &placed.k); // [others, kv_heads, head_dim]
     let v = moved(fresh.1, stored.1, &placed.v);
     let others = Rows::new(ctx, groups.others.clone());
-    let layer = cache.layer_mut(view.step.layer_idx);
-    layer.write_fresh(&others.index, k, v, &others.rope.rotation());
+    let rotation = view.layer.rotation(&others.rope);
+    let cache = cache.layer_mut(view.step.layer_idx);
+    cache.write_fresh(&others.index, k, v, &rotation);
 }
 
 /// Which rows are corrected, and from which chunk's recomputed rows.

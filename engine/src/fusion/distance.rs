@@ -2,8 +2,8 @@
 
 use burn::tensor::Tensor;
 
-use super::selection::Deviation;
 use super::rows::{Fresh, indices};
+use super::selection::Deviation;
 use super::stored::Placed;
 use crate::kernel::{FusionBackend, row_distance};
 use crate::model::row_tensor;

@@ -242,11 +242,7 @@ impl<'a, B: FusionBackend> Lane<'a, B> {
         self.flight.rows.positions.len()
     }
 
-    fn place(
-        &mut self,
-        ctx: &mut FusionContext<'_, B>,
-        layer_idx: usize,
-    ) -> Result<(), Interrupt> {
+    fn place(&mut self, ctx: &mut FusionContext<'_, B>, layer_idx: usize) -> Result<(), Interrupt> {
         ctx.check_stop()?;
         self.hooks.place(ctx, layer_idx, self.cache)
     }
@@ -264,7 +260,7 @@ impl<'a, B: FusionBackend> Lane<'a, B> {
         let rows = &self.flight.rows;
         let (k, v) = fresh.clone();
         let cache = self.cache.layer_mut(step.layer_idx);
-        cache.write_fresh(&rows.index, k, v, &rows.rope.rotation());
+        cache.write_fresh(&rows.index, k, v, &layer.rotation(&rows.rope));
         let view = LayerView {
             step,
             layer,
@@ -309,7 +305,9 @@ fn forward<B: FusionBackend>(
         return;
     }
     // Taken, not cloned: without another owner the layer may add to it in place.
-    let hidden = lanes.iter_mut().filter_map(|lane| lane.flight.hidden.take());
+    let hidden = lanes
+        .iter_mut()
+        .filter_map(|lane| lane.flight.hidden.take());
     let hidden = joined(hidden.collect()); // [all rows, hidden_size]
     let packed: Vec<Option<LayerCache<B>>> = lanes.iter().map(|lane| lane.packed()).collect();
     let sequences = lanes.iter().zip(&packed).map(|(lane, packed)| {
@@ -318,7 +316,9 @@ fn forward<B: FusionBackend>(
         SequenceRows {
             positions: &rows.positions,
             rope: &rows.rope,
-            cache: packed.as_ref().unwrap_or_else(|| lane.cache.layer(layer_idx)),
+            cache: packed
+                .as_ref()
+                .unwrap_or_else(|| lane.cache.layer(layer_idx)),
         }
     });
     let sequences: Vec<SequenceRows<'_, B>> = sequences.collect();

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::blend::Mode;
-use crate::engine::ModelInfo;
 use crate::error::EngineError;
+use crate::model_info::ModelInfo;
 
 /// A prompt in token ids, cut once by the one segmentation function (design invariant 9).
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -251,7 +251,11 @@ impl<B: FusionBackend> Prefill<B> {
 
     /// Scores the candidates by what the probes have observed; `None` where no policy chooses.
     fn select(&self) -> Option<Selector> {
-        let blend = self.plan.mode().as_blend().filter(|_| self.schedule.chooses)?;
+        let blend = self
+            .plan
+            .mode()
+            .as_blend()
+            .filter(|_| self.schedule.chooses)?;
         let candidates = candidates(&self.plan, self.schedule.n_layers);
         let mut observed = self.observed.iter();
         let (mut scores, mut check) = (Vec::new(), None);

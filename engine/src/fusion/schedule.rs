@@ -234,7 +234,9 @@ impl<'a> Building<'a> {
 
     /// The prefill itself.
     fn compute(&mut self, at_end: Forward) {
-        let check = self.choosing().and_then(|it| check(&it.policy, self.schedule.n_layers));
+        let check = self
+            .choosing()
+            .and_then(|it| check(&it.policy, self.schedule.n_layers));
         let mut n_alive = self.n_first(check); // candidates alive
         let corrects = self
             .choosing()
@@ -279,7 +281,9 @@ impl<'a> Building<'a> {
     /// Rows that the prefill computes at every layer.
     fn fixed_rows(&self) -> Arc<[usize]> {
         match selection(self.plan) {
-            Some(selection) if selection.policy == Policy::All => (0..self.plan.n_tokens()).collect(),
+            Some(selection) if selection.policy == Policy::All => {
+                (0..self.plan.n_tokens()).collect()
+            }
             _ => self.schedule.always.clone(),
         }
     }
@@ -322,9 +326,16 @@ fn probe(member: &Member) -> Option<Probe> {
 /// Rows no policy decides about, computed at every layer: all of them in full prefill. Ascending.
 fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> Vec<usize> {
     let full = *plan.mode() == Mode::Full;
-    let prefix = if prefix_cached { 0 } else { plan.segments().prefix.len() };
+    let prefix = if prefix_cached {
+        0
+    } else {
+        plan.segments().prefix.len()
+    };
     let chunks = plan.rows_of(|state| full || state == ChunkState::Miss);
-    (0..prefix).chain(chunks).chain(plan.question_rows()).collect()
+    (0..prefix)
+        .chain(chunks)
+        .chain(plan.question_rows())
+        .collect()
 }
 
 pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {

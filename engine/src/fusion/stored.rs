@@ -12,8 +12,9 @@ use super::block::{LoadedBlock, Sources};
 use super::context::FusionContext;
 use super::interrupt::Interrupt;
 use super::loader::{LoadReport, Loader};
-use crate::kernel::{FusionBackend, Rotation, load_block};
+use crate::kernel::{FusionBackend, load_block};
 use crate::kv::{KvCache, StoredBlock};
+use crate::model::RopeRows;
 
 /// The stored KV of one layer on the device, K before RoPE.
 pub(super) struct Placed<B: FusionBackend> {
@@ -32,7 +33,7 @@ pub(super) struct Stored<B: FusionBackend> {
     /// Per layer kept and not yet taken.
     layers: Vec<Option<Placed<B>>>,
     /// The rotations of the chunks placed last.
-    rotations: Vec<(Range<usize>, Rotation<B>)>,
+    rotations: Vec<(Range<usize>, RopeRows<B>)>,
     n_tokens: usize,
 }
 
@@ -103,10 +104,11 @@ impl<B: FusionBackend> Stored<B> {
         self.n_tokens = blocks.iter().map(|block| block.rows.len()).sum();
         self.rotate_for(ctx, &blocks);
         let layer = cache.layer_mut(layer_idx);
-        for (block, (rows, rotation)) in blocks.iter().zip(&self.rotations) {
+        for (block, (rows, rope)) in blocks.iter().zip(&self.rotations) {
             let bytes = block.share();
             let stored = stored_block(ctx, &bytes, block.rows.len());
-            layer.place(rows.start, &stored, rotation);
+            let rotation = ctx.decoder.layer(layer_idx).rotation(rope);
+            layer.place(rows.start, &stored, &rotation);
         }
         Ok(self.kept[layer_idx].then(|| placed(ctx, &blocks)))
     }
@@ -120,7 +122,7 @@ impl<B: FusionBackend> Stored<B> {
         }
         let of = |rows: &Range<usize>| {
             let positions: Vec<usize> = rows.clone().collect();
-            (rows.clone(), ctx.rope.rows(&positions).rotation())
+            (rows.clone(), ctx.rope.rows(&positions))
         };
         self.rotations = chunks.map(of).collect();
     }

@@ -5,7 +5,7 @@
 use super::plan::FusionPlan;
 use super::schedule::{Forward, LayerSchedule, LayerStep, Pass, Purpose};
 use crate::config::ModelConfig;
-use crate::engine::ModelInfo;
+use crate::model_info::ModelInfo;
 
 /// What a plan will do, in the order in which it does it.
 #[derive(Debug, Clone, PartialEq)]
@@ -115,7 +115,7 @@ impl<'a> PassCount<'a> {
         config: &'a ModelConfig,
     ) -> Self {
         let mut visible: Vec<(Option<usize>, f64, f64)> = Vec::new();
-        for &window in &config.sliding_windows {
+        for window in config.layers.iter().map(|layer| layer.sliding_window) {
             if visible.iter().all(|(known, ..)| *known != window) {
                 let of_fixed = n_visible(&pass.fixed, window);
                 visible.push((window, of_fixed, n_visible(candidates, window)));
@@ -138,7 +138,7 @@ impl<'a> PassCount<'a> {
                 (rows, self.pairs(step.layer_idx, n_alive))
             }
             Forward::Last => {
-                let window = self.config.sliding_windows[step.layer_idx];
+                let window = self.config.layers[step.layer_idx].sliding_window;
                 (1, n_visible(&[self.n_tokens - 1], window))
             }
             Forward::None => (0, 0.0),
@@ -162,7 +162,7 @@ impl<'a> PassCount<'a> {
 
     /// Keys seen by the fixed rows and `n_alive` candidates; the candidates count as their mean.
     fn pairs(&self, layer_idx: usize, n_alive: usize) -> f64 {
-        let window = self.config.sliding_windows[layer_idx];
+        let window = self.config.layers[layer_idx].sliding_window;
         let known = self.visible.iter().find(|(known, ..)| *known == window);
         let (of_fixed, of_candidates) = known.map_or((0.0, 0.0), |found| (found.1, found.2));
         let share = n_alive as f64 / self.n_candidates.max(1) as f64;

@@ -1,24 +1,16 @@
-//! The operations on the CPU backend, and what they share: Flex tensors as slices.
+//! The operations on Flex, the CPU backend.
 
-use std::borrow::Cow;
 use std::ops::Range;
 
-use burn::tensor::{DType, TensorData};
 use burn_flex::{Flex, FlexTensor};
-use half::{bf16, f16};
-use rayon::prelude::*;
 
+use super::backend::FusionBackend;
 use super::linear::FlexWeight;
 use super::rotate::Rotation;
-use super::simd::Stored;
 use super::{
-    FusionBackend, add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate,
-    row_distance, swiglu,
+    add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate, row_distance, swiglu,
 };
 use crate::kv::StoredBlock;
-
-/// Values a thread takes at a time.
-const TASK_VALUES: usize = 16 * 1024;
 
 impl FusionBackend for Flex {
     type Weight = FlexWeight;
@@ -87,108 +79,4 @@ impl FusionBackend for Flex {
     fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
         swiglu::on_flex(gate, up)
     }
-}
-
-/// Runs an expression with a type name that stands for the dtype's element.
-macro_rules! with_stored_type {
-    ($dtype:expr, $element:ident => $body:expr) => {
-        match $dtype {
-            burn::tensor::DType::F32 => {
-                type $element = f32;
-                $body
-            }
-            burn::tensor::DType::F16 => {
-                type $element = half::f16;
-                $body
-            }
-            burn::tensor::DType::BF16 => {
-                type $element = half::bf16;
-                $body
-            }
-            other => panic!("kernels take f32, f16 and bf16, not {other:?}"),
-        }
-    };
-}
-pub(super) use with_stored_type;
-
-/// The tensor as one dense buffer. A dense tensor is moved, not cloned: a second reference would
-/// turn the in-place write into a copy.
-pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
-    let dense = tensor.is_contiguous()
-        && tensor.layout().start_offset() == 0
-        && tensor.bytes().len() == tensor.layout().num_elements() * tensor.dtype().size();
-    if dense {
-        tensor
-    } else {
-        tensor.to_contiguous()
-    }
-}
-
-/// The values of a dense tensor as f32.
-pub(super) fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
-    match tensor.dtype() {
-        DType::F32 => Cow::Borrowed(tensor.storage()),
-        DType::F16 => Cow::Owned(widened::<f16>(tensor.storage())),
-        DType::BF16 => Cow::Owned(widened::<bf16>(tensor.storage())),
-        other => panic!("kernels take f32, f16 and bf16, not {other:?}"),
-    }
-}
-
-/// The values of a tensor as f32, in its own memory where nobody else holds it.
-pub(super) fn into_floats(tensor: FlexTensor) -> Vec<f32> {
-    let tensor = whole(tensor);
-    match tensor.dtype() {
-        DType::F32 => {
-            let data = tensor.into_data();
-            data.into_vec().expect("the dtype is f32")
-        }
-        _ => floats(&tensor).into_owned(),
-    }
-}
-
-/// A tensor of these values, rounded to `dtype`.
-pub(super) fn from_floats<const D: usize>(
-    values: Vec<f32>,
-    shape: [usize; D],
-    dtype: DType,
-) -> FlexTensor {
-    FlexTensor::from_data(match dtype {
-        DType::F16 => TensorData::new(narrowed::<f16>(&values), shape),
-        DType::BF16 => TensorData::new(narrowed::<bf16>(&values), shape),
-        _ => TensorData::new(values, shape),
-    })
-}
-
-fn widened<E: Stored>(values: &[E]) -> Vec<f32> {
-    let mut wide = vec![0.0; values.len()];
-    in_tasks(&mut wide, values, |wide, values| E::widen_row(values, wide));
-    wide
-}
-
-fn narrowed<E: Stored>(values: &[f32]) -> Vec<E> {
-    let mut narrow = vec![E::zeroed(); values.len()];
-    in_tasks(&mut narrow, values, |narrow, values| {
-        E::narrow_row(values, narrow)
-    });
-    narrow
-}
-
-/// Does `work` on two rows of the same length, part by part on all threads; at once where they are short.
-pub(super) fn in_tasks<T: Send, U: Sync>(
-    to: &mut [T],
-    from: &[U],
-    work: impl Fn(&mut [T], &[U]) + Sync,
-) {
-    if to.len() <= TASK_VALUES {
-        return work(to, from);
-    }
-    let tasks = to.par_chunks_mut(TASK_VALUES);
-    let tasks = tasks.zip(from.par_chunks(TASK_VALUES));
-    tasks.for_each(|(to, from)| work(to, from));
-}
-
-/// The sizes of a tensor.
-pub(super) fn dims<const D: usize>(tensor: &FlexTensor) -> [usize; D] {
-    let shape = tensor.layout().shape();
-    std::array::from_fn(|i| shape[i])
 }

@@ -1,21 +1,12 @@
 //! Projections: `y = x W^T`, and rows of a weight as embeddings.
 
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub(super) mod cube;
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub(super) mod exact;
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub(super) mod hopper;
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-mod row;
-
 use std::sync::Arc;
 
 use burn::tensor::DType;
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
 
-use super::flex::{dims, floats, from_floats, whole};
+use super::flex_tensor::{dims, floats, from_floats, whole};
 use super::panel::{Packed, multiply};
 use super::simd::Isa;
 
@@ -85,37 +76,5 @@ impl FlexWeight {
             }
         }
         from_floats(out, [ids.len(), self.shape()[1]], self.dtype())
-    }
-}
-
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub(super) mod plain {
-    //! Plain tensor code: products are the backend's own.
-
-    use burn::tensor::backend::Backend;
-    use burn::tensor::ops::FloatTensor;
-    use burn::tensor::{DType, Int, Tensor, TensorData, TensorPrimitive};
-
-    /// Plain tensor code: `[m, k]` times the transpose of `[n, k]`.
-    pub(in crate::kernel) fn project<B: Backend>(
-        x: FloatTensor<B>,
-        weight: FloatTensor<B>,
-    ) -> FloatTensor<B> {
-        let tensor = |x| Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(x));
-        let y = tensor(x).matmul(tensor(weight).transpose()); // [m, n]
-        y.into_primitive().tensor()
-    }
-
-    /// Plain tensor code: rows of `[n, k]`.
-    pub(in crate::kernel) fn rows<B: Backend>(
-        weight: FloatTensor<B>,
-        ids: &[u32],
-    ) -> FloatTensor<B> {
-        let weight = Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(weight));
-        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let shape = [ids.len()];
-        let data = TensorData::new(ids, shape);
-        let ids = Tensor::<B, 1, Int>::from_data(data, (&weight.device(), DType::I32));
-        weight.select(0, ids).into_primitive().tensor()
     }
 }

@@ -9,7 +9,7 @@ use burn::tensor::{DType, Element, Tensor, TensorData, TensorMetadata, TensorPri
 use burn_flex::FlexTensor;
 use rayon::prelude::*;
 
-use super::flex::{whole, with_stored_type};
+use super::flex_tensor::{whole, with_stored_type};
 use super::simd::{Isa, Stored};
 use super::softmax::normalise;
 

@@ -1,4 +1,4 @@
-//! Row overwrite into a KV buffer: the reference, the Flex version (in place) and the CubeCL kernel.
+//! Row overwrite into a KV buffer: the reference and the Flex version (in place).
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
@@ -6,7 +6,7 @@ use burn::tensor::{Bool, DType, IndexingUpdateOp, Int, Tensor, TensorMetadata, T
 use burn_flex::FlexTensor;
 use half::{bf16, f16};
 
-use super::flex::whole;
+use super::flex_tensor::whole;
 
 /// Plain tensor code: clear the rows, then add the values scattered into zeros.
 pub(super) fn reference<B: Backend>(
@@ -58,59 +58,5 @@ fn copy_rows<E: burn::tensor::Element + bytemuck::Pod>(
     for (&row, value) in rows.iter().zip(values.chunks_exact(width)) {
         let start = row as usize * width;
         out[start..start + width].copy_from_slice(value);
-    }
-}
-
-#[cfg(any(feature = "cuda", feature = "vulkan"))]
-pub(super) mod cube {
-    //! The CubeCL kernel and its launcher: one unit per vector of `values`.
-
-    use burn_cubecl::CubeRuntime;
-    use burn_cubecl::tensor::CubeTensor;
-    use cubecl::prelude::*;
-
-    use crate::kernel::cube::{array, per_element, vector_size, writable};
-
-    #[cube(launch)]
-    fn overwrite_rows_kernel<F: Float, N: Size>(
-        buffer: &mut Array<Vector<F, N>>, // [n_rows, width]
-        rows: &Array<i32>,                // [m]
-        values: &Array<Vector<F, N>>,     // [m, width]
-        width: usize,
-        #[define(F)] _dtype: StorageType,
-    ) {
-        if ABSOLUTE_POS >= values.len() {
-            terminate!();
-        }
-        let row = usize::cast_from(rows[ABSOLUTE_POS / width]);
-        buffer[row * width + ABSOLUTE_POS % width] = values[ABSOLUTE_POS];
-    }
-
-    pub(in crate::kernel) fn launch<R: CubeRuntime>(
-        buffer: CubeTensor<R>,
-        rows: CubeTensor<R>,
-        values: CubeTensor<R>,
-    ) -> CubeTensor<R> {
-        let buffer = writable(buffer);
-        let shape = values.meta.shape();
-        let (m, width) = (shape[0], shape[1] * shape[2]);
-        if m * width == 0 {
-            return buffer;
-        }
-        let (client, dtype) = (buffer.client.clone(), buffer.dtype);
-        let n = vector_size(width, dtype);
-        let (cube_count, cube_dim) = per_element(&client, m * width / n);
-        overwrite_rows_kernel::launch::<R>(
-            &client,
-            cube_count,
-            cube_dim,
-            n,
-            array(buffer.clone()),
-            array(rows),
-            array(values),
-            width / n,
-            dtype.into(),
-        );
-        buffer
     }
 }

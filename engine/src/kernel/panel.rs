@@ -19,8 +19,8 @@ const BLOCK_FLOATS: usize = 48 * 1024;
 const BLOCK_ROWS: usize = 12;
 /// Multiply-adds below which another thread is not worth waking.
 const MIN_TASK_WORK: usize = 1 << 17;
-/// The same for one row, in bytes of weights: one thread reads about half as fast as all of them, and these are read in
-/// the time that waking another takes.
+/// The same for one row, in bytes of weights. One thread reads about half as fast as all threads do; these bytes take
+/// about as long to read as another thread takes to wake.
 const MIN_ROW_TASK_BYTES: usize = 256 << 10;
 /// Tasks per thread, so that none waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
@@ -97,7 +97,7 @@ pub(super) fn multiply<E: Stored>(x: &[f32], w: &Packed<E>) -> Vec<f32> {
     out
 }
 
-/// Rows and panels that one thread computes.
+/// The rows and panels that one thread computes.
 struct Task {
     rows: Range<usize>,
     panels: Range<usize>,
@@ -127,7 +127,7 @@ fn split<E: Stored>(m: usize, w: &Packed<E>) -> Vec<Task> {
     tasks
 }
 
-/// The output; each task writes a part of its own.
+/// The output; each task writes its own part.
 #[derive(Clone, Copy)]
 struct Target(*mut f32);
 
@@ -159,14 +159,14 @@ impl<E: Stored> Kernel for Multiply<'_, E> {
 }
 
 impl<E: Stored> Multiply<'_, E> {
-    /// The task's rows through its panels, one part of `k` after the other.
+    /// Multiplies the task's rows with its panels, one part of `k` after the other.
     #[inline(always)]
     unsafe fn block<L: Lanes>(&self) {
         let (k, width) = (self.w.k, self.w.width);
         let part_k = k.div_ceil(k.div_ceil(MAX_K));
         let mut wide = vec![0.0; if E::IS_F32 { 0 } else { part_k * width }];
         let mut rows = vec![0.0; packed_len::<L>(self.task.rows.len(), part_k)];
-        // The last panel may stick out of the matrix.
+        // The last panel may be wider than what is left of the matrix.
         let mut edge = vec![0.0; self.task.rows.len() * width];
         for start in (0..k).step_by(part_k) {
             let part = start..(start + part_k).min(k);
@@ -229,7 +229,7 @@ impl<E: Stored> Multiply<'_, E> {
         unsafe { self.target.0.add(offset) }
     }
 
-    /// One row: the panels stream through the processor once.
+    /// One row: the panels are read once, in order.
     #[inline(always)]
     unsafe fn one_row<L: Lanes>(&self) {
         let (k, width) = (self.w.k, self.w.width);
@@ -254,7 +254,7 @@ impl<E: Stored> Multiply<'_, E> {
     }
 }
 
-/// One row `[k]` times `P` panels `[k][width]` that lie behind one another.
+/// One row `[k]` times `P` consecutive panels `[k][width]`.
 #[inline(always)]
 unsafe fn row_times_panels<L: Lanes, E: Stored, const P: usize>(
     x: &[f32],

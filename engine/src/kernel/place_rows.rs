@@ -1,4 +1,4 @@
-//! Stored KV into a KV buffer: widened or narrowed, rotated to its positions and put in its place in one pass.
+//! Puts stored KV into a KV buffer: widened or narrowed, and rotated to its positions, in one pass.
 
 use burn::tensor::backend::Backend;
 use burn::tensor::ops::FloatTensor;
@@ -7,7 +7,7 @@ use burn_flex::FlexTensor;
 use bytemuck::Pod;
 use rayon::prelude::*;
 
-use super::flex::{floats, whole, with_stored_type};
+use super::flex_tensor::{floats, whole, with_stored_type};
 use super::rotate::{self, Rotation};
 use super::simd::Stored;
 use crate::kv::StoredRows;

@@ -1,4 +1,4 @@
-//! Softmax over scores that come in runs: what attention carries along, and one whole row at a time.
+//! Softmax over scores that come in runs, as attention needs it, and over one whole row at a time.
 #![expect(unsafe_code, reason = "vectors over raw pointers")]
 
 use std::ops::Range;
@@ -60,7 +60,7 @@ impl Running {
         }
     }
 
-    /// Puts another part of the keys behind this one; returns the factors for the two parts' sums.
+    /// Appends another part of the keys; returns the factors for the two parts' sums.
     pub(super) fn join(&mut self, other: Self) -> (f32, f32) {
         let max = self.max.max(other.max);
         if max == f32::NEG_INFINITY {
@@ -88,7 +88,7 @@ pub(super) unsafe fn scale_row<L: Lanes>(row: &mut [f32], factor: f32) {
     }
 }
 
-/// Softmax of one row. Scores that are not finite make NaN of it, so that they are noticed.
+/// Softmax of one row. A score that is not finite turns the row into NaN, so that it is noticed.
 pub(super) fn normalise(row: &mut Vec<f32>, isa: Isa) {
     let n = row.len();
     row.resize(n.next_multiple_of(isa.lanes()), f32::NEG_INFINITY);

@@ -1,23 +1,19 @@
-//! The operations on `Tensor`: what the model calls, and the references for tests.
+//! The operations on `Tensor`, as the model calls them.
 
 use std::ops::Range;
 
 use burn::tensor::backend::Backend;
 use burn::tensor::{Int, Tensor, TensorPrimitive};
 
+use super::backend::FusionBackend;
 use super::rotate::Rotation;
-use super::{
-    FusionBackend, add as residual, attend, masked_softmax as softmax, overwrite_rows as overwrite,
-    place_rows as place, rms_norm as norm, rotate as rope, row_distance as distance,
-    swiglu as gate,
-};
-use crate::kv::{StoredBlock, StoredRows};
+use crate::kv::StoredBlock;
 
-fn float<B: Backend, const D: usize>(x: Tensor<B, D>) -> B::FloatTensorPrimitive {
+pub(super) fn float<B: Backend, const D: usize>(x: Tensor<B, D>) -> B::FloatTensorPrimitive {
     x.into_primitive().tensor()
 }
 
-fn tensor<B: Backend, const D: usize>(x: B::FloatTensorPrimitive) -> Tensor<B, D> {
+pub(super) fn tensor<B: Backend, const D: usize>(x: B::FloatTensorPrimitive) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(x))
 }
 
@@ -60,19 +56,6 @@ pub fn overwrite_rows<B: FusionBackend>(
     ))
 }
 
-/// The plain-tensor reference of [`overwrite_rows`].
-pub fn overwrite_rows_reference<B: Backend>(
-    buffer: Tensor<B, 3>,
-    rows: Tensor<B, 1, Int>,
-    values: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    tensor(overwrite::reference::<B>(
-        float(buffer),
-        rows.into_primitive(),
-        float(values),
-    ))
-}
-
 /// [`FusionBackend::place_block`].
 pub fn place_block<B: FusionBackend>(
     buffers: [Tensor<B, 3>; 2],
@@ -81,17 +64,6 @@ pub fn place_block<B: FusionBackend>(
     rotation: &Rotation<B>,
 ) -> [Tensor<B, 3>; 2] {
     B::place_block(buffers.map(float), start, block, rotation).map(tensor)
-}
-
-/// The plain-tensor reference of [`place_block`], of one side.
-pub fn place_rows_reference<B: Backend>(
-    buffer: Tensor<B, 3>,
-    start: usize,
-    stored: &StoredRows<'_>,
-    rotation: Option<&Rotation<B>>,
-) -> Tensor<B, 3> {
-    let buffer = float(buffer);
-    tensor(place::reference::<B>(buffer, start, stored, rotation))
 }
 
 /// [`FusionBackend::load_block`].
@@ -107,11 +79,6 @@ pub fn rotate<B: FusionBackend>(x: Tensor<B, 3>, rotation: &Rotation<B>) -> Tens
     tensor(B::rotate(float(x), rotation))
 }
 
-/// The plain-tensor reference of [`rotate`].
-pub fn rotate_reference<B: Backend>(x: Tensor<B, 3>, rotation: &Rotation<B>) -> Tensor<B, 3> {
-    tensor(rope::reference::<B>(float(x), rotation))
-}
-
 /// [`FusionBackend::attend_rows`].
 pub fn attend_rows<B: FusionBackend>(
     q: Tensor<B, 3>,
@@ -122,21 +89,6 @@ pub fn attend_rows<B: FusionBackend>(
     tensor(B::attend_rows(float(q), float(k), float(v), visible))
 }
 
-/// The plain-tensor reference of [`attend_rows`].
-pub fn attend_rows_reference<B: Backend>(
-    q: Tensor<B, 3>,
-    k: Tensor<B, 3>,
-    v: Tensor<B, 3>,
-    visible: &[Range<usize>],
-) -> Tensor<B, 2> {
-    tensor(attend::reference::<B>(
-        float(q),
-        float(k),
-        float(v),
-        visible,
-    ))
-}
-
 /// [`FusionBackend::masked_softmax`].
 pub fn masked_softmax<B: FusionBackend>(
     scores: Tensor<B, 3>,
@@ -145,22 +97,9 @@ pub fn masked_softmax<B: FusionBackend>(
     tensor(B::masked_softmax(float(scores), visible))
 }
 
-/// The plain-tensor reference of [`masked_softmax`].
-pub fn masked_softmax_reference<B: Backend>(
-    scores: Tensor<B, 3>,
-    visible: &[Range<usize>],
-) -> Tensor<B, 3> {
-    tensor(softmax::reference::<B>(float(scores), visible))
-}
-
 /// [`FusionBackend::row_distance`].
 pub fn row_distance<B: FusionBackend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 1> {
     tensor(B::row_distance(float(a), float(b)))
-}
-
-/// The plain-tensor reference of [`row_distance`].
-pub fn row_distance_reference<B: Backend>(a: Tensor<B, 3>, b: Tensor<B, 3>) -> Tensor<B, 1> {
-    tensor(distance::reference::<B>(float(a), float(b)))
 }
 
 /// [`FusionBackend::rms_norm`] over the last dimension of any shape.
@@ -175,23 +114,9 @@ pub fn rms_norm<B: FusionBackend, const D: usize>(
     tensor::<B, 2>(B::rms_norm(float(x), float(weight.clone()), eps)).reshape(shape)
 }
 
-/// The plain-tensor reference of [`rms_norm`].
-pub fn rms_norm_reference<B: Backend>(
-    x: Tensor<B, 2>,
-    weight: &Tensor<B, 1>,
-    eps: f64,
-) -> Tensor<B, 2> {
-    tensor(norm::reference::<B>(float(x), float(weight.clone()), eps))
-}
-
 /// [`FusionBackend::add`].
 pub fn add<B: FusionBackend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::add(float(x), float(y)))
-}
-
-/// The plain-tensor reference of [`add`].
-pub fn add_reference<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
-    tensor(residual::reference::<B>(float(x), float(y)))
 }
 
 /// [`FusionBackend::swiglu`].
@@ -230,9 +155,4 @@ pub fn write_rows<B: FusionBackend>(
 ) -> [Tensor<B, 3>; 2] {
     let (buffers, values) = (buffers.map(float), values.map(float));
     B::write_rows(buffers, rows.into_primitive(), values, rotation).map(tensor)
-}
-
-/// The plain-tensor reference of [`swiglu`].
-pub fn swiglu_reference<B: Backend>(gate_values: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
-    tensor(gate::reference::<B>(float(gate_values), float(up)))
 }

@@ -43,7 +43,7 @@ impl Layout for Interleaved {
     }
 }
 
-/// One row behind the other, `STRIDE` floats apart.
+/// One row after the other, `STRIDE` floats apart.
 #[derive(Clone, Copy)]
 pub(super) struct Strided<const STRIDE: usize>;
 

@@ -1,47 +1,8 @@
-//! Host memory that stored KV is read into: K and V block of one layer of one chunk, each on a page
-//! border, as they lie on disk, so that one read fills it and direct IO can.
-
-use std::ops::Range;
+//! Host memory that stored KV is read into: the K and V block of one layer of one chunk, each
+//! page-aligned as on disk, so that one read fills it and direct IO works.
 
 use super::host_memory::{HostMemory, PageMemory};
-
-/// Alignment of buffers and of the blocks in them: the page of the store and of direct IO.
-pub const BLOCK_ALIGN: usize = 4096;
-
-/// Where K and V block of one chunk's layer lie in a buffer: K at its start, V at the next page
-/// border. The two may differ in length.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct BlockSpan {
-    k_bytes: usize,
-    v_bytes: usize,
-}
-
-impl BlockSpan {
-    pub fn new(k_bytes: usize, v_bytes: usize) -> Self {
-        Self { k_bytes, v_bytes }
-    }
-
-    /// Place of the K block, without the zeros behind it.
-    pub fn k(&self) -> Range<usize> {
-        0..self.k_bytes
-    }
-
-    /// Place of the V block, without the zeros behind it.
-    pub fn v(&self) -> Range<usize> {
-        let start = self.k_bytes.next_multiple_of(BLOCK_ALIGN);
-        start..start + self.v_bytes
-    }
-
-    /// Bytes of both blocks, each padded to whole pages.
-    pub fn bytes(&self) -> usize {
-        self.v().end.next_multiple_of(BLOCK_ALIGN)
-    }
-
-    /// Bytes of both blocks without padding.
-    pub fn payload_bytes(&self) -> usize {
-        self.k_bytes + self.v_bytes
-    }
-}
+use super::span::BlockSpan;
 
 /// Page-aligned memory for one [`BlockSpan`]. It is used again for spans that fit, and then still
 /// holds older bytes: whoever fills it fills both blocks.
@@ -56,7 +17,7 @@ impl HostBuffer {
         Self::new_in(span, None)
     }
 
-    /// The same in such memory, where it has room.
+    /// The same in `memory`, if that has room.
     pub(crate) fn new_in(span: BlockSpan, memory: Option<&dyn HostMemory>) -> Self {
         let memory = PageMemory::new(span.bytes(), memory);
         Self { memory, span }
@@ -95,12 +56,12 @@ impl HostBuffer {
         (&mut head[k], &mut tail[..v.len()])
     }
 
-    /// Both blocks with the padding behind each.
+    /// Both blocks with the padding after each.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.memory.bytes()[..self.span.bytes()]
     }
 
-    /// Both blocks with the padding behind each, on a page border: what one read fills.
+    /// Both blocks with the padding after each, page-aligned, so that one read can fill them.
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         let len = self.span.bytes();
         &mut self.memory.bytes_mut()[..len]
@@ -118,17 +79,8 @@ impl std::fmt::Debug for HostBuffer {
 
 #[cfg(test)]
 mod tests {
+    use super::super::span::BLOCK_ALIGN;
     use super::*;
-
-    #[test]
-    fn blocks_begin_on_page_borders() {
-        let span = BlockSpan::new(100, 5000);
-        assert_eq!((span.k(), span.v()), (0..100, 4096..9096));
-        assert_eq!((span.bytes(), span.payload_bytes()), (3 * 4096, 5100));
-        let whole = BlockSpan::new(4096, 8192);
-        assert_eq!((whole.v(), whole.bytes()), (4096..12288, 12288));
-        assert_eq!(BlockSpan::new(0, 0).bytes(), 0);
-    }
 
     #[test]
     fn a_buffer_is_aligned_and_takes_smaller_spans() {

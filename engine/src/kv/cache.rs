@@ -1,14 +1,14 @@
 //! The device KV cache of one sequence, preallocated and written in place.
 //!
 //! Row `p` holds the token at prompt position `p`. K is rotated, at that position. Which rows are
-//! valid at which layer is the business of `fusion`: attention never looks past a row's position.
+//! valid at which layer is decided by `fusion`; attention never looks past a row's position.
 
 use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{DType, Int, Tensor};
 
-use super::StoredBlock;
+use super::stored_rows::StoredBlock;
 use crate::config::ModelConfig;
 use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block, write_rows};
 
@@ -90,7 +90,7 @@ impl<B: FusionBackend> LayerCache<B> {
         self.rewrite(|buffers| place_block(buffers, start, block, rotation));
     }
 
-    /// Hands the buffers of K and V over, each with no other owner, and takes back what becomes of them.
+    /// Passes the buffers of K and V to `write`, each with no other owner, and keeps its result.
     fn rewrite(&mut self, write: impl FnOnce([Tensor<B, 3>; 2]) -> [Tensor<B, 3>; 2]) {
         if let (Some(k), Some(v)) = (self.k.take(), self.v.take()) {
             let [k, v] = write([k, v]);
@@ -170,7 +170,7 @@ impl<B: FusionBackend> SpareCache<B> {
         None
     }
 
-    /// Takes buffers back, whatever became of the sequence.
+    /// Takes buffers back, however the sequence ended.
     pub(crate) fn give(&mut self, cache: KvCache<B>) {
         let is_larger = |kept: &KvCache<B>| kept.capacity() > cache.capacity();
         if !self.kept.as_ref().is_some_and(is_larger) {

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::buffer::HostBuffer;
 
-/// KV of one chunk, computed alone behind the conditioning prefix.
+/// KV of one chunk, computed alone after the conditioning prefix.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChunkKv {
     pub token_ids: Vec<u32>,
     /// Per layer the K block (before RoPE) and the V block: `[n_tokens, kv_heads, head_dim]`,
     /// little-endian, in the stored dtype.
     pub layers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Offsets of the chunk's anchor tokens, ascending: what the policy `anchors` looks at.
+    /// Offsets of the chunk's anchor tokens, ascending, for the policy `anchors`.
     pub anchors: Vec<u32>,
 }
 
@@ -24,26 +24,26 @@ pub trait LayerSource: Send + Sync {
     /// `layer`.
     ///
     /// # Errors
-    /// When the blocks cannot be read or do not verify. The engine then computes the chunk.
+    /// When the blocks cannot be read or fail verification. The engine then computes the chunk.
     fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError>;
 
-    /// The layer, where it is in memory as verified bytes already: it is then used without a copy.
+    /// The layer, if its verified bytes are in memory already; it is then used without a copy.
     fn resident(&self, _layer: usize) -> Option<Arc<HostBuffer>> {
         None
     }
 
-    /// Shows what [`LayerSource::read_layer`] gave. A source that clones the handle keeps the bytes
-    /// for later requests; nobody writes to them any more.
+    /// Offers what [`LayerSource::read_layer`] read. A source that clones the handle keeps the bytes
+    /// for later requests; they are not written to again.
     fn keep(&self, _layer: usize, _block: &Arc<HostBuffer>) {}
 
-    /// Tells that a read has taken too long and was given up, though it may still be under way.
+    /// Says that a read took too long and was given up, though it may still be running.
     fn overdue(&self) {}
 
     /// Where [`LayerSource::read_layer`] reads from, for the statistics.
     fn tier(&self) -> Tier;
 
-    /// Where most layers would come from now, [`LayerSource::resident`] ones from memory: what a cost model asks
-    /// before it decides.
+    /// Where most layers would come from now, counting [`LayerSource::resident`] ones as memory: a cost model asks
+    /// this before it decides.
     fn expected_tier(&self) -> Tier {
         self.tier()
     }
@@ -58,7 +58,7 @@ pub enum Tier {
     Disk,
 }
 
-/// Why a layer could not be had.
+/// Why a layer could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{message}")]
 pub struct SourceError {

@@ -1,28 +1,28 @@
-//! The memory of host buffers: the allocator's, or such as a device copies from without the CPU's help.
+//! The memory of host buffers: ordinary, or pinned so that a device copies from it without the CPU's help.
 
 use aligned_vec::{AVec, ConstAlign};
 use burn::tensor::Bytes;
 
-use super::BLOCK_ALIGN;
+use super::span::BLOCK_ALIGN;
 
 /// Gives memory that a device copies from without the CPU's help: pinned memory.
 pub trait HostMemory: Send + Sync {
-    /// Zeros; `None` where there is no such memory left.
+    /// Zeroed memory; `None` if there is none left.
     fn allocate(&self, len: usize) -> Option<Bytes>;
 }
 
-/// Memory on a page border.
+/// Page-aligned memory.
 pub(super) enum PageMemory {
     Plain(AVec<u8, ConstAlign<BLOCK_ALIGN>>),
     Pinned {
         bytes: Bytes,
-        /// The first byte on a page border.
+        /// The first page-aligned byte.
         first: usize,
     },
 }
 
 impl PageMemory {
-    /// Zeros, in `memory` where it is given and has room.
+    /// Zeroed memory, from `memory` if it is given and has room.
     pub(super) fn new(len: usize, memory: Option<&dyn HostMemory>) -> Self {
         let pinned = memory.and_then(|memory| memory.allocate(len + BLOCK_ALIGN));
         let Some(bytes) = pinned else {

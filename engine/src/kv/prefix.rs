@@ -7,7 +7,7 @@ use crate::kernel::FusionBackend;
 /// Per layer K (rotated at positions `0..s`) and V: `[s, kv_heads, head_dim]`.
 pub(crate) type PrefixKv<B> = Vec<(Tensor<B, 3>, Tensor<B, 3>)>;
 
-/// Tokens of all cached prefixes together: bounds device memory whatever system texts are sent.
+/// Tokens of all cached prefixes together. It bounds device memory, whatever system texts are sent.
 const MAX_CACHED_TOKENS: usize = 8192;
 
 /// A small least-recently-used cache, most recent first.

@@ -1,21 +1,22 @@
-//! Buffers that go round: taken for a read, given back when what was read has been placed, and
+//! Reused buffers: taken for a read, given back when what was read has been placed, and
 //! taken again by the next layer and the next request without being allocated or cleared.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use super::HostMemory;
-use super::buffer::{BlockSpan, HostBuffer};
+use super::buffer::HostBuffer;
+use super::host_memory::HostMemory;
+use super::span::BlockSpan;
 
 /// Idle buffers, in the order in which they came back.
 pub(crate) struct BufferRing {
     idle: Mutex<Vec<Arc<HostBuffer>>>,
     max_idle_bytes: usize,
-    /// Of new buffers.
+    /// Where new buffers are allocated.
     memory: OnceLock<Arc<dyn HostMemory>>,
 }
 
 impl BufferRing {
-    /// A ring that keeps so many bytes of buffers for later. What is in use beside them is bounded by
+    /// A ring that keeps up to this many bytes of idle buffers. Those in use are bounded by
     /// the readers, and on GPUs by the copies under way.
     pub(crate) fn new(max_idle_bytes: usize) -> Self {
         Self {
@@ -25,7 +26,7 @@ impl BufferRing {
         }
     }
 
-    /// Takes new buffers from `memory`. The first call counts.
+    /// Allocates new buffers in `memory`. Only the first call has an effect.
     pub(crate) fn allocate_in(&self, memory: Arc<dyn HostMemory>) {
         let _ = self.memory.set(memory);
     }
@@ -74,7 +75,7 @@ impl BufferRing {
         self.lock().len()
     }
 
-    /// The list is whole between any two statements.
+    /// A panic while the lock is held leaves the list valid.
     fn lock(&self) -> MutexGuard<'_, Vec<Arc<HostBuffer>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -103,7 +104,7 @@ impl Lent {
         self.block.as_ref().map_or(&[], |block| block.v())
     }
 
-    /// Both blocks with the padding behind each, for somebody who may hold them for longer.
+    /// Both blocks with the padding after each, for a holder that may outlive this one.
     pub(crate) fn share(lent: &Arc<Self>) -> bytes::Bytes {
         bytes::Bytes::from_owner(Whole(Arc::clone(lent)))
     }

@@ -6,19 +6,22 @@ use bytemuck::Pod;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use super::{BlockSpan, KvDtype, KvSide, int8};
+use super::dtype::KvDtype;
+use super::int8;
+use super::side::KvSide;
+use super::span::BlockSpan;
 
 /// K, before RoPE, and V of one layer of one chunk.
 #[derive(Debug, Clone)]
 pub struct StoredBlock<'a> {
     k: StoredRows<'a>,
     v: StoredRows<'a>,
-    /// Where both lie, for a device that copies them later.
+    /// The buffer that holds both, for a device that copies them later.
     buffer: Option<bytes::Bytes>,
 }
 
 impl<'a> StoredBlock<'a> {
-    /// Of a K and a V block, wherever they lie.
+    /// A block of these K and V bytes.
     ///
     /// # Panics
     /// As [`StoredRows::new`].
@@ -30,10 +33,10 @@ impl<'a> StoredBlock<'a> {
         }
     }
 
-    /// Of a buffer that holds both as [`BlockSpan`] lays them out.
+    /// A block in one buffer, laid out as [`BlockSpan`] says.
     ///
     /// # Panics
-    /// If the buffer is not as long as the shape says: blocks are checked when they are read.
+    /// If the length of the buffer does not fit the shape. Blocks are checked when they are read.
     pub fn in_buffer(buffer: &'a bytes::Bytes, dtype: KvDtype, shape: [usize; 3]) -> Self {
         let span = span(dtype, shape);
         assert_eq!(buffer.len(), span.bytes(), "bytes of a block {shape:?}");
@@ -60,7 +63,7 @@ impl<'a> StoredBlock<'a> {
         self.k.dtype
     }
 
-    /// The one buffer of both sides, without a copy, and where they lie in it.
+    /// The buffer that holds both sides, without a copy, and where they are in it.
     pub fn buffer(&self) -> Option<(Bytes, BlockSpan)> {
         let bytes = self.buffer.clone()?;
         let bytes = Bytes::from_shared(bytes, AllocationProperty::Other);
@@ -84,7 +87,7 @@ pub struct StoredRows<'a> {
 
 impl<'a> StoredRows<'a> {
     /// # Panics
-    /// If the bytes are not as many as the shape says: blocks are checked when they are read.
+    /// If the number of bytes does not fit the shape. Blocks are checked when they are read.
     pub fn new(bytes: &'a [u8], dtype: KvDtype, side: KvSide, shape: [usize; 3]) -> Self {
         let expected = dtype.block_bytes(side, shape);
         assert_eq!(bytes.len(), expected, "bytes of stored rows {shape:?}");
@@ -110,7 +113,7 @@ impl<'a> StoredRows<'a> {
         int8::n_scales(self.side, self.shape)
     }
 
-    /// A copy as they are stored: as words, so that the floats in it are aligned.
+    /// A copy of the stored bytes, aligned for the floats in them.
     pub(crate) fn to_bytes(&self) -> Bytes {
         Bytes::from_elems::<u32>(bytemuck::pod_collect_to_vec(self.bytes))
     }
@@ -154,7 +157,7 @@ impl<'a> StoredRows<'a> {
     }
 }
 
-/// Bytes as values: as they lie where they are aligned, as blocks are, else copied.
+/// Passes bytes on as values: in place where they are aligned, as blocks are, else as a copy.
 fn with_values<E: Pod>(bytes: &[u8], work: impl FnOnce(&[E])) {
     match bytemuck::try_cast_slice(bytes) {
         Ok(values) => work(values),

@@ -1,5 +1,5 @@
-//! Attention weights as selection policies read them. What attention computes is an operation of
-//! the backend ([`crate::kernel::FusionBackend::attend_rows`]); its weights exist nowhere else.
+//! Attention weights as selection policies read them. Attention itself is one operation of the
+//! backend ([`crate::kernel::FusionBackend::attend_rows`]), which keeps no weights.
 //!
 //! A row at position `p` sees keys `0..=p`, and of them only the last `window` where the layer has a
 //! sliding window: exactly what full prefill allows it (design invariant 4).
@@ -37,7 +37,7 @@ pub(super) fn attention_weights<B: FusionBackend>(
     })
 }
 
-/// Applies `work` to tiles of at most [`ROW_TILE`] rows and puts the results behind one another.
+/// Applies `work` to tiles of at most [`ROW_TILE`] rows and concatenates the results.
 fn over_tiles<B: FusionBackend>(
     q: Tensor<B, 3>,
     visible: &[Range<usize>],

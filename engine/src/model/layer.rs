@@ -4,8 +4,14 @@ use std::ops::Range;
 
 use burn::tensor::Tensor;
 
-use super::{Linear, RmsNorm, RopeRows, attention};
-use crate::kernel::{FusionBackend, attend_rows, project_gated, project_pair, swiglu};
+use super::attention;
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use super::rope::RopeRows;
+use crate::config::{Activation, LayerSpec};
+use crate::kernel::{
+    FusionBackend, Rotation, attend_rows, project_gated, project_pair, rotate, swiglu,
+};
 use crate::kv::LayerCache;
 
 /// Rows of one sequence, with what they attend to.
@@ -18,25 +24,30 @@ pub struct SequenceRows<'a, B: FusionBackend> {
     pub cache: &'a LayerCache<B>,
 }
 
-/// One transformer block of the Llama family: pre-norm attention and a SwiGLU MLP.
+/// One transformer block: attention and a gated MLP, each after a norm, as its [`LayerSpec`] says.
 pub struct DecoderLayer<B: FusionBackend> {
+    pub(super) spec: LayerSpec,
     pub(super) input_layernorm: RmsNorm<B>,
     pub(super) q_proj: Linear<B>,
     pub(super) k_proj: Linear<B>,
     pub(super) v_proj: Linear<B>,
     pub(super) o_proj: Linear<B>,
-    pub(super) q_norm: Option<RmsNorm<B>>, // Qwen3: over head_dim
+    pub(super) q_norm: Option<RmsNorm<B>>, // [head_dim]
     pub(super) k_norm: Option<RmsNorm<B>>,
     pub(super) post_attention_layernorm: RmsNorm<B>,
     pub(super) gate_proj: Linear<B>,
     pub(super) up_proj: Linear<B>,
     pub(super) down_proj: Linear<B>,
-    pub(super) sliding_window: Option<usize>,
     pub(super) head_dim: usize,
 }
 
 impl<B: FusionBackend> DecoderLayer<B> {
-    /// The norm in front of attention. Shapes: `[m, hidden_size]` to the same.
+    /// The rotation of rows in this layer.
+    pub(crate) fn rotation(&self, rows: &RopeRows<B>) -> Rotation<B> {
+        rows.rotation(&self.spec)
+    }
+
+    /// The norm before attention. Shapes: `[m, hidden_size]` to the same.
     pub fn pre_attention(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
         self.input_layernorm.forward(hidden)
     }
@@ -80,6 +91,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
 
     /// The MLP before its last projection: `[m, hidden_size]` to `[m, intermediate_size]`.
     fn gated(&self, normed: Tensor<B, 2>) -> Tensor<B, 2> {
+        let Activation::Silu = self.spec.activation;
         let weights = (self.gate_proj.weight_alone(), self.up_proj.weight_alone());
         if let (Some(gate), Some(up)) = weights {
             return project_gated(normed, [gate, up]);
@@ -93,11 +105,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
     /// # Shapes
     /// - normed: as for [`DecoderLayer::forward_rows`]
     /// - result: `[m, heads * head_dim]`
-    pub fn attend(
-        &self,
-        normed: Tensor<B, 2>,
-        sequences: &[SequenceRows<'_, B>],
-    ) -> Tensor<B, 2> {
+    pub fn attend(&self, normed: Tensor<B, 2>, sequences: &[SequenceRows<'_, B>]) -> Tensor<B, 2> {
         let q = self.queries(normed); // [m, heads, head_dim]
         if let [rows] = sequences {
             return self.attend_within(q, rows);
@@ -114,7 +122,8 @@ impl<B: FusionBackend> DecoderLayer<B> {
     /// Attention of the rows of one sequence: `[m, heads, head_dim]` to `[m, heads * head_dim]`.
     fn attend_within(&self, q: Tensor<B, 3>, rows: &SequenceRows<'_, B>) -> Tensor<B, 2> {
         let (k, v) = rows.cache.tensors();
-        attend_rows(rows.rope.rotate(q), k, v, &self.visible(rows))
+        let q = rotate(q, &self.rotation(rows.rope));
+        attend_rows(q, k, v, &self.visible(rows))
     }
 
     /// The attention each row pays to the cache rows before `end`, averaged over heads, in f32:
@@ -129,7 +138,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
         rows: SequenceRows<'_, B>,
         end: usize,
     ) -> Tensor<B, 2> {
-        let q = rows.rope.rotate(self.queries(normed));
+        let q = rotate(self.queries(normed), &self.rotation(rows.rope));
         attention::attention_weights(q, &self.visible(&rows), end, rows.cache)
     }
 
@@ -143,7 +152,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
     }
 
     fn visible(&self, rows: &SequenceRows<'_, B>) -> Vec<Range<usize>> {
-        let of_row = |&position: &usize| rows.cache.visible(position, self.sliding_window);
+        let of_row = |&position: &usize| rows.cache.visible(position, self.spec.sliding_window);
         rows.positions.iter().map(of_row).collect()
     }
 

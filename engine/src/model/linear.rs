@@ -1,4 +1,4 @@
-//! A linear projection; how its weight is kept is the backend's business.
+//! A linear projection, with its weight in the form of the backend.
 
 use burn::tensor::Tensor;
 
@@ -15,7 +15,7 @@ impl<B: FusionBackend> Linear<B> {
         Self { weight, bias }
     }
 
-    /// The weight, where there is no bias.
+    /// The weight, if there is no bias.
     pub(super) fn weight_alone(&self) -> Option<&B::Weight> {
         self.bias.is_none().then_some(&self.weight)
     }

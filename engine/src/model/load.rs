@@ -1,20 +1,14 @@
 //! Builds a [`Decoder`] from Hugging Face weight files, or from a seed for benchmarks.
-//!
-//! | tensor | shape |
-//! |---|---|
-//! | `model.embed_tokens.weight` | `[vocab_size, hidden_size]` |
-//! | `model.layers.{l}.self_attn.{q,k,v}_proj.{weight,bias}` | `[heads * head_dim, hidden_size]` |
-//! | `model.layers.{l}.self_attn.o_proj.{weight,bias}` (no bias in Qwen2) | `[hidden_size, heads * head_dim]` |
-//! | `model.layers.{l}.self_attn.{q,k}_norm.weight` (Qwen3) | `[head_dim]` |
-//! | `model.layers.{l}.mlp.{gate,up}_proj.{weight,bias}` | `[intermediate_size, hidden_size]` |
-//! | `model.layers.{l}.mlp.down_proj.{weight,bias}` | `[hidden_size, intermediate_size]` |
-//! | `model.layers.{l}.{input,post_attention}_layernorm.weight`, `model.norm.weight` | `[hidden_size]` |
-//! | `lm_head.weight` (untied) | `[vocab_size, hidden_size]` |
+//! What a layer has is in its [`LayerSpec`], what its tensors are called in [`TensorNames`].
 
 use burn::tensor::{DType, Distribution, Tensor, TensorData};
 
-use super::{Decoder, DecoderLayer, Linear, RmsNorm};
-use crate::config::{Architecture, ModelConfig};
+use super::decoder::Decoder;
+use super::layer::DecoderLayer;
+use super::linear::Linear;
+use super::norm::RmsNorm;
+use super::tensor_names::{LayerNames, TensorNames};
+use crate::config::{LayerSpec, ModelConfig, QkNorm};
 use crate::error::EngineError;
 use crate::kernel::{FusionBackend, weight};
 use crate::weights::WeightFiles;
@@ -50,19 +44,19 @@ impl<B: FusionBackend> Decoder<B> {
             dtype,
             device,
         };
-        let embed_tokens = weight(loader.matrix(
-            "model.embed_tokens.weight",
-            [config.vocab_size, config.hidden_size],
-        )?);
-        let lm_head = if config.tie_word_embeddings {
-            Linear::new(embed_tokens.clone(), None)
-        } else {
-            loader.linear("lm_head", [config.vocab_size, config.hidden_size], false)?
+        let names = TensorNames::of(config.architecture);
+        let table = [config.vocab_size, config.hidden_size];
+        let embed_tokens = loader.matrix(&format!("{}.weight", names.embed_tokens), table)?;
+        let embed_tokens = weight(embed_tokens);
+        let lm_head = match config.tie_word_embeddings {
+            true => Linear::new(embed_tokens.clone(), None),
+            false => loader.linear(names.lm_head, table, false)?,
         };
-        let layers = (0..config.num_hidden_layers).map(|layer| loader.layer(layer));
+        let layers = config.layers.iter().enumerate();
+        let layers = layers.map(|(layer_idx, spec)| loader.layer(spec, names.layer.at(layer_idx)));
         Ok(Self {
             layers: layers.collect::<Result<_, _>>()?,
-            norm: loader.norm("model.norm", config.hidden_size)?,
+            norm: loader.norm(names.final_norm, config.hidden_size)?,
             config: config.clone(),
             dtype,
             embed_tokens,
@@ -80,46 +74,33 @@ struct Loader<'a, B: FusionBackend> {
 }
 
 impl<B: FusionBackend> Loader<'_, B> {
-    fn layer(&self, layer_idx: usize) -> Result<DecoderLayer<B>, EngineError> {
+    fn layer(
+        &self,
+        spec: &LayerSpec,
+        names: LayerNames<String>,
+    ) -> Result<DecoderLayer<B>, EngineError> {
         let c = self.config;
-        let (hidden, mlp) = (c.hidden_size, c.intermediate_size);
+        let (hidden, mlp, biases) = (c.hidden_size, c.intermediate_size, spec.biases);
         let q_width = c.num_attention_heads * c.head_dim;
         let kv_width = c.num_key_value_heads * c.head_dim;
-        let name = |part: &str| format!("model.layers.{layer_idx}.{part}");
-        let head_norm = |part: &str| match c.architecture {
-            Architecture::Llama | Architecture::Mistral | Architecture::Qwen2 => Ok(None),
-            Architecture::Qwen3 => self.norm(&name(part), c.head_dim).map(Some),
+        let head_norm = |name: &str| match spec.qk_norm {
+            QkNorm::None => Ok(None),
+            QkNorm::PerHead => self.norm(name, c.head_dim).map(Some),
         };
         Ok(DecoderLayer {
-            input_layernorm: self.norm(&name("input_layernorm"), hidden)?,
-            q_proj: self.linear(
-                &name("self_attn.q_proj"),
-                [q_width, hidden],
-                c.attention_bias,
-            )?,
-            k_proj: self.linear(
-                &name("self_attn.k_proj"),
-                [kv_width, hidden],
-                c.attention_bias,
-            )?,
-            v_proj: self.linear(
-                &name("self_attn.v_proj"),
-                [kv_width, hidden],
-                c.attention_bias,
-            )?,
-            o_proj: self.linear(
-                &name("self_attn.o_proj"),
-                [hidden, q_width],
-                c.attention_output_bias(),
-            )?,
-            q_norm: head_norm("self_attn.q_norm")?,
-            k_norm: head_norm("self_attn.k_norm")?,
-            post_attention_layernorm: self.norm(&name("post_attention_layernorm"), hidden)?,
-            gate_proj: self.linear(&name("mlp.gate_proj"), [mlp, hidden], c.mlp_bias)?,
-            up_proj: self.linear(&name("mlp.up_proj"), [mlp, hidden], c.mlp_bias)?,
-            down_proj: self.linear(&name("mlp.down_proj"), [hidden, mlp], c.mlp_bias)?,
-            sliding_window: c.sliding_windows[layer_idx],
+            input_layernorm: self.norm(&names.input_norm, hidden)?,
+            q_proj: self.linear(&names.q_proj, [q_width, hidden], biases.qkv)?,
+            k_proj: self.linear(&names.k_proj, [kv_width, hidden], biases.qkv)?,
+            v_proj: self.linear(&names.v_proj, [kv_width, hidden], biases.qkv)?,
+            o_proj: self.linear(&names.o_proj, [hidden, q_width], biases.attention_output)?,
+            q_norm: head_norm(&names.q_norm)?,
+            k_norm: head_norm(&names.k_norm)?,
+            post_attention_layernorm: self.norm(&names.post_attention_norm, hidden)?,
+            gate_proj: self.linear(&names.gate_proj, [mlp, hidden], biases.mlp)?,
+            up_proj: self.linear(&names.up_proj, [mlp, hidden], biases.mlp)?,
+            down_proj: self.linear(&names.down_proj, [hidden, mlp], biases.mlp)?,
             head_dim: c.head_dim,
+            spec: spec.clone(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What a request may ask of sampling, and the ranges it must keep.
+//! Sampling parameters of a request, and their ranges.
 
 use std::ops::RangeInclusive;
 

@@ -1,23 +1,23 @@
-//! The random numbers of sampling and of the policy `random`: SplitMix64 (Steele, Lea, Flood: "Fast splittable pseudorandom
-//! number generators", 2014). Its few lines never change, so a seed keeps its meaning.
+//! The random numbers of sampling and of the policy `random`: SplitMix64, so that a seed keeps its
+//! meaning on every machine.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+
 /// A stream of random numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Random {
-    state: u64,
-}
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     /// The stream of `seed`, or a new one each time where there is none.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         // The standard library keys its hashers randomly for each process and differently for
         // each of them.
-        Self {
-            state: seed.unwrap_or_else(|| RandomState::new().hash_one(0)),
-        }
+        let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0));
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// Uniform in `[0, 1)`, with 53 random bits.
@@ -26,11 +26,7 @@ impl Random {
     }
 
     fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! 1. repetition penalty over prompt and answer, then frequency and presence over the answer;
 //! 2. temperature (0 takes the most likely token and ends here; ties go to the lowest id);
-//! 3. `top_k`; 4. `top_p`; 5. `min_p`, each on what the step before left;
+//! 3. `top_k`; 4. `top_p`; 5. `min_p`, each on what the previous step kept;
 //! 6. one draw from the softmax of what is left.
 
 use std::cmp::Ordering;
@@ -195,7 +195,7 @@ impl Sampler {
         }
         candidates.select_nth_unstable_by(k - 1, Candidate::best_first);
         candidates.truncate(k);
-        // What is drawn must not depend on the order the selection leaves behind.
+        // What is drawn must not depend on the order that the selection produced.
         candidates.sort_unstable_by(Candidate::best_first);
     }
 

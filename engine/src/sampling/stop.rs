@@ -4,7 +4,7 @@
 /// What became final with one piece of text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StopStep {
-    /// Text to give out; of a stop string and what follows it, nothing.
+    /// Text to give out. It never contains a stop string or what follows one.
     pub(crate) emit: String,
     /// Whether a stop string was found; the answer ends here.
     pub(crate) hit: bool,

@@ -12,7 +12,7 @@ const MAX_OPEN_BYTES: usize = 3;
 pub(super) enum ByteSpelling {
     /// Every token is whole text.
     None,
-    /// Every token is a run of bytes, one printable character for each.
+    /// Every token is a run of bytes, written as one printable character each.
     Level,
     /// Tokens of the form `<0xE6>` are one byte, the others text.
     Fallback,

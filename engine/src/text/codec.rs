@@ -1,24 +1,20 @@
 //! Text to token ids and back with the model's `tokenizer.json`. There are two instances of the
-//! tokenizer, and the border between them is a safety border: text from documents and questions
-//! goes through the plain one, out of which no added token can come, whatever the text says.
+//! tokenizer, and keeping them apart is a matter of safety: text from documents and questions
+//! goes through the plain one, which never produces an added token, whatever the text says.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
-use tokenizers::{Decoder, Tokenizer};
+use tokenizers::Tokenizer;
 
-use super::bytes::{ByteSpelling, OpenEnd};
 use super::detokenize::Detokenizer;
-use super::named_tokens::{SPECIAL_TOKENS_FILE, named_tokens, opening};
+use super::named_tokens::{named_tokens, opening};
+use super::token_decoder::TokenDecoder;
 use crate::error::EngineError;
-use crate::model_files;
-
-/// The largest `tokenizer.json` that is read, bytes. Vocabularies of 256k entries take 35 MB.
-const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
-
-const TOKENIZER_FILE: &str = "tokenizer.json";
+use crate::model_files::directory::ModelDirectory;
+use crate::model_files::read::parse;
 
 /// A model's tokenizer. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -28,14 +24,12 @@ pub struct TextCodec {
 
 #[derive(Debug)]
 struct Inner {
-    path: PathBuf,
     /// Knows the added tokens: template text and decoding.
-    template: Tokenizer,
+    template: TokenDecoder,
     /// Has no added tokens: text from outside.
     plain: Tokenizer,
     /// Added tokens by id that must not come out of the plain instance.
     forbidden: HashMap<u32, String>,
-    bytes: ByteSpelling,
     named_tokens: BTreeMap<&'static str, String>,
     /// Special tokens before a text that is not a chat.
     opening: String,
@@ -49,11 +43,13 @@ impl TextCodec {
     /// [`EngineError::ModelFile`] for a missing or malformed JSON file,
     /// [`EngineError::Tokenizer`] for a tokenizer of an unknown kind.
     pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
-        let path = dir.join(TOKENIZER_FILE);
-        let bytes = model_files::read(&path, MAX_TOKENIZER_BYTES)?;
-        let definition: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| EngineError::model_file(&path, format!("not valid JSON: {error}")))?;
-        let definition = without_side_effects(definition);
+        Self::from_files(&ModelDirectory::new(dir))
+    }
+
+    /// [`TextCodec::from_dir`], from an opened model directory.
+    pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
+        let (path, bytes) = files.tokenizer()?;
+        let definition = without_side_effects(parse(&bytes, &path)?);
         let template = instance(&definition, &path)?;
         let plain = instance(&without_added_tokens(definition.clone()), &path)?;
         let added = template.get_added_tokens_decoder();
@@ -61,20 +57,18 @@ impl TextCodec {
         let forbidden = added
             .iter()
             .filter(|(_, token)| token.special || token.content.chars().count() > 1)
-            // Not control but "no token for this": it says nothing that the text could abuse.
+            // It does not control anything, it means "no token for this", so text cannot abuse it.
             .filter(|(_, token)| Some(token.content.as_str()) != unknown)
             .map(|(id, token)| (*id, token.content.clone()))
             .collect();
-        let named_tokens = named_tokens(dir)?;
+        let named_tokens = named_tokens(files)?;
         let inner = Inner {
-            opening: opening(dir, &template, named_tokens.get("bos_token"))?,
-            bytes: ByteSpelling::of(template.get_decoder()),
-            template,
+            opening: opening(files, &template, named_tokens.get("bos_token"))?,
+            template: TokenDecoder::new(template, &path),
             plain,
             forbidden,
             named_tokens,
-            hash: hash(&bytes, dir)?,
-            path,
+            hash: hash(&bytes, &files.special_tokens_bytes()?),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -109,6 +103,7 @@ impl TextCodec {
         let encoding = self
             .inner
             .template
+            .tokenizer()
             .encode_fast(text, false)
             .map_err(|e| self.refuse(e))?;
         Ok(encoding.get_ids().to_vec())
@@ -120,11 +115,15 @@ impl TextCodec {
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, EngineError> {
+        let template = &self.inner.template;
         let tokens: Vec<String> = match skip_special {
-            true => ids.iter().filter_map(|id| self.text_token(*id)).collect(),
-            false => ids.iter().filter_map(|id| self.token(*id)).collect(),
+            true => ids
+                .iter()
+                .filter_map(|id| template.text_token(*id))
+                .collect(),
+            false => ids.iter().filter_map(|id| template.token(*id)).collect(),
         };
-        self.decode_tokens(&tokens)
+        template.decode(&tokens)
     }
 
     /// Number of ids [`Self::encode_plain`] gives; for text it refuses, the number of bytes, which
@@ -163,7 +162,10 @@ impl TextCodec {
 
     /// The id of the token that ends a sequence, where the files name one that exists.
     pub(crate) fn eos_id(&self) -> Option<u32> {
-        self.inner.template.token_to_id(self.eos_token()?)
+        self.inner
+            .template
+            .tokenizer()
+            .token_to_id(self.eos_token()?)
     }
 
     /// Checks that a model with the given `vocab_size` has a row for each id that text can become
@@ -184,8 +186,8 @@ impl TextCodec {
                 format!(
                     "is {vocab_size}, but {} gives {:?} the id {id}; tokenizer and weights do not \
                      belong together",
-                    self.inner.path.display(),
-                    self.token(id).unwrap_or_default()
+                    self.inner.template.path().display(),
+                    self.inner.template.token(id).unwrap_or_default()
                 ),
             )),
             None => Ok(()),
@@ -201,7 +203,7 @@ impl TextCodec {
     /// A detokeniser for one answer, which leaves special tokens out.
     #[must_use]
     pub fn detokenizer(&self) -> Detokenizer {
-        Detokenizer::new(self.clone())
+        Detokenizer::new(self.inner.template.clone())
     }
 
     /// Roles and texts of the named special tokens, for chat templates.
@@ -209,37 +211,9 @@ impl TextCodec {
         &self.inner.named_tokens
     }
 
-    /// The token of `id`, unless it is special or outside the vocabulary.
-    pub(super) fn text_token(&self, id: u32) -> Option<String> {
-        let added = self.inner.template.get_added_vocabulary();
-        self.token(id)
-            .filter(|token| !added.is_special_token(token))
-    }
-
-    /// The text of tokens; several decoders fail on none.
-    pub(super) fn decode_tokens(&self, tokens: &[String]) -> Result<String, EngineError> {
-        if tokens.is_empty() {
-            return Ok(String::new());
-        }
-        let tokens = self.inner.bytes.without_bad_bytes(tokens);
-        match self.inner.template.get_decoder() {
-            Some(decoder) => decoder.decode(tokens).map_err(|error| self.refuse(error)),
-            None => Ok(tokens.join(" ")),
-        }
-    }
-
-    /// Where the tokens end inside a character.
-    pub(super) fn open_end(&self, tokens: &[String]) -> Option<OpenEnd> {
-        self.inner.bytes.open_end(tokens)
-    }
-
     #[cfg(test)]
-    pub(super) fn template_tokenizer(&self) -> &Tokenizer {
+    pub(super) fn decoder(&self) -> &TokenDecoder {
         &self.inner.template
-    }
-
-    fn token(&self, id: u32) -> Option<String> {
-        self.inner.template.id_to_token(id)
     }
 
     fn named_token(&self, role: &str) -> Option<&str> {
@@ -250,7 +224,7 @@ impl TextCodec {
     /// text inside each such spelling and encodes the pieces, until none comes out.
     fn encode_in_pieces(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         let mut ids = Vec::new();
-        let mut pieces = vec![text]; // a stack: the first piece of the text is on top
+        let mut pieces = vec![text]; // a stack, with the first piece of the text on top
         while let Some(piece) = pieces.pop() {
             let encoding = self
                 .inner
@@ -280,7 +254,7 @@ impl TextCodec {
     }
 
     fn refuse(&self, message: impl ToString) -> EngineError {
-        EngineError::tokenizer(&self.inner.path, message.to_string())
+        EngineError::tokenizer(self.inner.template.path(), message.to_string())
     }
 }
 
@@ -322,19 +296,13 @@ fn instance(definition: &Value, path: &Path) -> Result<Tokenizer, EngineError> {
 }
 
 /// Each file enters with its length, so that no two sets of files give the same bytes.
-fn hash(tokenizer: &[u8], dir: &Path) -> Result<[u8; 32], EngineError> {
+fn hash(tokenizer: &[u8], special_tokens: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
-    let path = dir.join(SPECIAL_TOKENS_FILE);
-    let special = match path.exists() {
-        true => fs_err::read(&path)
-            .map_err(|error| EngineError::model_file(&path, error.to_string()))?,
-        false => Vec::new(),
-    };
-    for bytes in [tokenizer, special.as_slice()] {
+    for bytes in [tokenizer, special_tokens] {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
     }
-    Ok(*hasher.finalize().as_bytes())
+    *hasher.finalize().as_bytes()
 }
 
 #[cfg(test)]

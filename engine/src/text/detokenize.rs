@@ -3,30 +3,30 @@
 //! as U+FFFD. The pieces put together are the text of all ids.
 
 use super::bytes::OpenEnd;
-use super::codec::TextCodec;
+use super::token_decoder::TokenDecoder;
 use crate::error::EngineError;
 
 /// Stands for all tokens before the window: decoders treat the first token of a sequence in
-/// another way (its leading space, for one), and none of the window's tokens is that one any more.
+/// a special way (its leading space, for one), and no token of the window is the first any more.
 const BEFORE_WINDOW: &str = "x";
 
 /// The incremental detokeniser of one answer.
 ///
-/// It decodes a window of a few tokens: whatever is before them, the last token given out, because
+/// It decodes a window of a few tokens: a stand-in for all before them, the last token given out, because
 /// some decoders write what is between two tokens with the second, and the tokens of a character
 /// that is not complete yet, of which there are at most three.
 #[derive(Debug)]
 pub struct Detokenizer {
-    codec: TextCodec,
+    decoder: TokenDecoder,
     window: Vec<String>,
-    /// What the window's text begins with and was given out before.
+    /// The beginning of the window's text, which was given out before.
     given: String,
 }
 
 impl Detokenizer {
-    pub(super) fn new(codec: TextCodec) -> Self {
+    pub(super) fn new(decoder: TokenDecoder) -> Self {
         Self {
-            codec,
+            decoder,
             window: Vec::new(),
             given: String::new(),
         }
@@ -38,11 +38,11 @@ impl Detokenizer {
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, EngineError> {
-        let Some(token) = self.codec.text_token(id) else {
+        let Some(token) = self.decoder.text_token(id) else {
             return Ok(None);
         };
         self.window.push(token);
-        let open = self.codec.open_end(&self.window);
+        let open = self.decoder.open_end(&self.window);
         let complete = self.complete_text(open)?;
         let delta = beyond(&complete, &self.given).to_owned();
         self.given = complete;
@@ -55,7 +55,7 @@ impl Detokenizer {
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.
     pub fn finish(&mut self) -> Result<String, EngineError> {
-        let text = self.codec.decode_tokens(&self.window)?;
+        let text = self.decoder.decode(&self.window)?;
         self.window.clear();
         let given = std::mem::take(&mut self.given);
         Ok(beyond(&text, &given).to_owned())
@@ -63,7 +63,7 @@ impl Detokenizer {
 
     /// The window's text without the character it may end in.
     fn complete_text(&self, open: Option<OpenEnd>) -> Result<String, EngineError> {
-        let mut text = self.codec.decode_tokens(&self.window)?;
+        let mut text = self.decoder.decode(&self.window)?;
         for _ in 0..open.map_or(0, |open| open.n_replacements) {
             if !text.ends_with(char::REPLACEMENT_CHARACTER) {
                 break;

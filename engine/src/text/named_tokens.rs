@@ -1,17 +1,14 @@
-//! The special tokens that the files beside `tokenizer.json` name by role, and what is put before a
+//! The special tokens that the files beside `tokenizer.json` name by role, and those that are put before a
 //! text.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::Tokenizer;
 
-use crate::config::fields::{Fields, read_json_if_present};
+use crate::config::fields::Fields;
 use crate::error::EngineError;
-
-pub(super) const CONFIG_FILE: &str = "tokenizer_config.json";
-pub(super) const SPECIAL_TOKENS_FILE: &str = "special_tokens_map.json";
+use crate::model_files::directory::ModelDirectory;
 
 /// The tokens that files name by role and chat templates may use.
 const NAMED_TOKENS: [&str; 7] = [
@@ -25,14 +22,14 @@ const NAMED_TOKENS: [&str; 7] = [
 ];
 
 /// Reads which tokens are BOS, EOS and so on. `tokenizer_config.json` wins over the older map.
-pub(super) fn named_tokens(dir: &Path) -> Result<BTreeMap<&'static str, String>, EngineError> {
+pub(super) fn named_tokens(
+    files: &ModelDirectory,
+) -> Result<BTreeMap<&'static str, String>, EngineError> {
     let mut tokens = BTreeMap::new();
-    for file in [SPECIAL_TOKENS_FILE, CONFIG_FILE] {
-        let path = dir.join(file);
-        let Some(value) = read_json_if_present(&path)? else {
-            continue;
-        };
-        let fields = Fields::root(&value, &path)?;
+    let older = files.special_tokens()?;
+    let newer = files.tokenizer_config()?;
+    for file in [older, newer].iter().flatten() {
+        let fields = file.fields()?;
         for role in NAMED_TOKENS {
             if let Some(token) = token_text(fields, role)? {
                 tokens.insert(role, token.to_owned());
@@ -59,13 +56,12 @@ fn token_text<'a>(fields: Fields<'a>, role: &'static str) -> Result<Option<&'a s
 /// [`EngineError::ModelFile`] for a file that is not JSON, [`EngineError::UnsupportedModel`] when
 /// `add_bos_token` is not true, false or null.
 pub(super) fn opening(
-    dir: &Path,
+    files: &ModelDirectory,
     tokenizer: &Tokenizer,
     bos: Option<&String>,
 ) -> Result<String, EngineError> {
-    let path = dir.join(CONFIG_FILE);
-    let add_bos = match read_json_if_present(&path)? {
-        Some(config) => Fields::root(&config, &path)?.bool("add_bos_token")?,
+    let add_bos = match files.tokenizer_config()? {
+        Some(config) => config.fields()?.bool("add_bos_token")?,
         None => None,
     };
     let bos = bos.filter(|bos| tokenizer.token_to_id(bos).is_some());

@@ -13,9 +13,8 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, context};
 use serde_json::Value;
 
 use super::codec::TextCodec;
-use crate::config::fields::{Fields, read_json_if_present};
 use crate::error::EngineError;
-use crate::model_files;
+use crate::model_files::directory::ModelDirectory;
 
 mod arguments;
 mod checks;
@@ -28,22 +27,16 @@ mod source;
 mod text;
 
 use arguments::{Arguments, named, refuse, required};
+use size::MAX_OUTPUT_BYTES;
 
 /// Work one rendering may take: about one unit per instruction and per 64 bytes of data.
 const MAX_FUEL: u64 = 2_000_000;
-/// The longest rendered prompt, bytes.
-const MAX_OUTPUT_BYTES: usize = 16 << 20;
 /// The longest template that is read, bytes. Known ones have up to 20 kB.
 const MAX_TEMPLATE_BYTES: usize = 1 << 20;
-
-/// The largest template file that is looked at, bytes.
-const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Stack of the rendering thread; only what is used takes memory.
 const RENDER_STACK_BYTES: usize = 256 << 20;
 
-const TEMPLATE_FILE: &str = "chat_template.jinja";
-const CONFIG_FILE: &str = "tokenizer_config.json";
 const TEMPLATE_NAME: &str = "chat_template";
 
 /// One message of a conversation.
@@ -84,7 +77,15 @@ impl ChatTemplate {
     /// [`EngineError::Template`] for a template that does not compile or is too long,
     /// [`EngineError::ModelFile`] for a file that cannot be read.
     pub fn from_dir(dir: &Path, codec: &TextCodec) -> Result<Option<Self>, EngineError> {
-        let Some((path, source)) = find_source(dir)? else {
+        Self::from_files(&ModelDirectory::new(dir), codec)
+    }
+
+    /// [`ChatTemplate::from_dir`], from an opened model directory.
+    pub(crate) fn from_files(
+        files: &ModelDirectory,
+        codec: &TextCodec,
+    ) -> Result<Option<Self>, EngineError> {
+        let Some((path, source)) = find_source(files)? else {
             return Ok(None);
         };
         Self::from_source(&path, &source, codec).map(Some)
@@ -168,19 +169,14 @@ impl ChatTemplate {
 
 /// The template's text and the file it is from. (`chat_template.json` belongs to the processors of
 /// other modalities, and `additional_chat_templates` to tools: neither is for this chat.)
-fn find_source(dir: &Path) -> Result<Option<(PathBuf, String)>, EngineError> {
-    let path = dir.join(TEMPLATE_FILE);
-    if path.exists() {
-        let bytes = model_files::read(&path, MAX_FILE_BYTES)?;
-        let source = String::from_utf8(bytes)
-            .map_err(|error| EngineError::model_file(&path, error.to_string()))?;
-        return Ok(Some((path, source)));
+fn find_source(files: &ModelDirectory) -> Result<Option<(PathBuf, String)>, EngineError> {
+    if let Some(template) = files.chat_template()? {
+        return Ok(Some(template));
     }
-    let path = dir.join(CONFIG_FILE);
-    let Some(config) = read_json_if_present(&path)? else {
+    let Some(config) = files.tokenizer_config()? else {
         return Ok(None);
     };
-    let fields = Fields::root(&config, &path)?;
+    let fields = config.fields()?;
     let several = |default: Option<&str>| {
         let message = "names several templates and none is \"default\"";
         let default = default.map(str::to_owned);
@@ -193,7 +189,7 @@ fn find_source(dir: &Path) -> Result<Option<(PathBuf, String)>, EngineError> {
         Some(Value::Object(named)) => several(named.get("default").and_then(Value::as_str))?,
         _ => fields.str("chat_template")?.map(str::to_owned),
     };
-    Ok(source.map(|source| (path, source)))
+    Ok(source.map(|source| (config.path, source)))
 }
 
 fn default_template(named: &[Value]) -> Option<&str> {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::*;
-use crate::config::fields::read_json;
+use crate::model_files::read::JsonFile;
 
 const MODELS: [&str; 2] = ["tiny-llama3-chat", "tiny-qwen3"];
 
@@ -22,7 +22,9 @@ fn models() -> impl Iterator<Item = Model> {
     MODELS.iter().map(move |name| {
         let dir = fixtures.join(name);
         let codec = TextCodec::from_dir(&dir).unwrap();
-        let expected = read_json(&dir.join("expected_text.json")).unwrap();
+        let expected = JsonFile::read(dir.join("expected_text.json"))
+            .unwrap()
+            .value;
         Model {
             dir,
             codec,
@@ -89,7 +91,7 @@ fn plain_text_encodes_as_in_transformers_without_added_tokens() {
 #[test]
 fn no_added_token_of_the_models_comes_out_of_plain_text() {
     for Model { dir, codec, .. } in models() {
-        let definition = read_json(&dir.join("tokenizer.json")).unwrap();
+        let definition = JsonFile::read(dir.join("tokenizer.json")).unwrap().value;
         let added: Vec<u32> = list(&definition, "added_tokens")
             .iter()
             .map(|t| t["id"].as_u64().unwrap() as u32)

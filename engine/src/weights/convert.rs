@@ -1,5 +1,5 @@
 //! One tensor as stored, and its conversion to the type the model computes in. A value that the
-//! target type cannot hold is an error, because an infinity in a weight only shows as nonsense.
+//! target type cannot hold is an error: an infinity in a weight would only show as nonsense answers.
 
 use std::path::PathBuf;
 

@@ -10,6 +10,10 @@ use super::*;
 const EMBED: &str = "model.embed_tokens.weight";
 const NORM: &str = "model.norm.weight";
 
+fn open(dir: &Path) -> Result<WeightFiles, EngineError> {
+    WeightFiles::open(&ModelDirectory::new(dir))
+}
+
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
@@ -30,7 +34,7 @@ fn single() -> TempDir {
     let embed = bytes(&[1.0, -2.0, 3.5, 0.0, 5.0, 6.0]);
     let norm = bytes(&[1.0, 2.0]);
     write(
-        &dir.path().join(SINGLE_FILE),
+        &dir.path().join(WEIGHTS_FILE),
         &[
             (EMBED, Dtype::F32, &[3, 2], embed),
             (NORM, Dtype::F32, &[2], norm),
@@ -50,7 +54,7 @@ fn sharded(weight_map: Value) -> TempDir {
     one("a.safetensors", EMBED, 1.0);
     one("b.safetensors", NORM, 2.0);
     let index = json!({"metadata": {"total_size": 8}, "weight_map": weight_map});
-    fs_err::write(dir.path().join(INDEX_FILE), index.to_string()).unwrap();
+    fs_err::write(dir.path().join(WEIGHTS_INDEX_FILE), index.to_string()).unwrap();
     dir
 }
 
@@ -66,7 +70,7 @@ fn assert_refused<T: std::fmt::Debug>(result: Result<T, EngineError>, parts: &[&
 #[test]
 fn a_single_file_gives_its_tensors() {
     let dir = single();
-    let files = WeightFiles::open(dir.path()).unwrap();
+    let files = open(dir.path()).unwrap();
     let embed = files.tensor(EMBED, &[3, 2]).unwrap();
     assert_eq!(
         (embed.shape.as_slice(), embed.dtype),
@@ -79,7 +83,7 @@ fn a_single_file_gives_its_tensors() {
 #[test]
 fn shards_give_the_tensors_the_index_places_in_them() {
     let dir = sharded(json!({EMBED: "a.safetensors", NORM: "b.safetensors"}));
-    let files = WeightFiles::open(dir.path()).unwrap();
+    let files = open(dir.path()).unwrap();
     assert_eq!(files.tensor(EMBED, &[1]).unwrap().to_f32(), [1.0]);
     assert_eq!(files.tensor(NORM, &[1]).unwrap().to_f32(), [2.0]);
 }
@@ -95,51 +99,45 @@ fn shards_outside_the_directory_missing_or_wrong_are_refused() {
     ] {
         let dir = sharded(json!({EMBED: outside}));
         assert_refused(
-            WeightFiles::open(dir.path()),
-            &[INDEX_FILE, "outside the directory"],
+            open(dir.path()),
+            &[WEIGHTS_INDEX_FILE, "outside the directory"],
         );
     }
     let dir = sharded(json!({EMBED: "gone.safetensors"}));
-    assert_refused(WeightFiles::open(dir.path()), &["gone.safetensors"]);
+    assert_refused(open(dir.path()), &["gone.safetensors"]);
     let dir = sharded(json!({EMBED: "b.safetensors"}));
-    assert_refused(
-        WeightFiles::open(dir.path()),
-        &["b.safetensors", "lacks tensor", EMBED],
-    );
+    assert_refused(open(dir.path()), &["b.safetensors", "lacks tensor", EMBED]);
     let dir = sharded(json!({EMBED: 3}));
-    assert_refused(WeightFiles::open(dir.path()), &["no file name", EMBED]);
+    assert_refused(open(dir.path()), &["no file name", EMBED]);
     let dir = sharded(json!({}));
-    assert_refused(
-        WeightFiles::open(dir.path()),
-        &[INDEX_FILE, "between 1 and"],
-    );
+    assert_refused(open(dir.path()), &[WEIGHTS_INDEX_FILE, "between 1 and"]);
 }
 
 #[test]
 fn a_directory_without_weights_says_what_is_looked_for() {
     let dir = tempfile::tempdir().unwrap();
     assert_refused(
-        WeightFiles::open(dir.path()),
-        &[SINGLE_FILE, INDEX_FILE, "converted"],
+        open(dir.path()),
+        &[WEIGHTS_FILE, WEIGHTS_INDEX_FILE, "converted"],
     );
 }
 
 #[test]
 fn a_file_cut_anywhere_is_refused_at_open() {
     let dir = single();
-    let path = dir.path().join(SINGLE_FILE);
+    let path = dir.path().join(WEIGHTS_FILE);
     let whole = fs_err::read(&path).unwrap();
     for len in 0..whole.len() {
         fs_err::write(&path, &whole[..len]).unwrap();
-        assert_refused(WeightFiles::open(dir.path()), &[SINGLE_FILE, "truncated"]);
+        assert_refused(open(dir.path()), &[WEIGHTS_FILE, "truncated"]);
     }
     // The norm is the last eight bytes: the tensor named is the one that is cut.
     fs_err::write(&path, &whole[..whole.len() - 3]).unwrap();
-    assert_refused(WeightFiles::open(dir.path()), &[NORM]);
+    assert_refused(open(dir.path()), &[NORM]);
     fs_err::write(&path, &whole[..whole.len() - 12]).unwrap();
-    assert_refused(WeightFiles::open(dir.path()), &[EMBED]);
+    assert_refused(open(dir.path()), &[EMBED]);
     fs_err::write(&path, [whole.as_slice(), b"x"].concat()).unwrap();
-    assert_refused(WeightFiles::open(dir.path()), &["1 bytes follow"]);
+    assert_refused(open(dir.path()), &["1 bytes follow"]);
 }
 
 #[test]
@@ -147,52 +145,49 @@ fn git_lfs_pointers_are_named_as_such() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 988097824\n";
     let sharded = || sharded(json!({EMBED: "a.safetensors", NORM: "b.safetensors"}));
     for (dir, file) in [
-        (single(), SINGLE_FILE),
+        (single(), WEIGHTS_FILE),
         (sharded(), "b.safetensors"),
-        (sharded(), INDEX_FILE),
+        (sharded(), WEIGHTS_INDEX_FILE),
     ] {
         fs_err::write(dir.path().join(file), pointer).unwrap();
-        assert_refused(
-            WeightFiles::open(dir.path()),
-            &[file, "Git LFS pointer", "git lfs pull"],
-        );
+        assert_refused(open(dir.path()), &[file, "Git LFS pointer", "git lfs pull"]);
     }
 }
 
 #[test]
 fn a_header_that_is_not_safetensors_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join(SINGLE_FILE);
+    let path = dir.path().join(WEIGHTS_FILE);
     let file = |json: &str| {
         let mut bytes = (json.len() as u64).to_le_bytes().to_vec();
         bytes.extend(json.as_bytes());
         fs_err::write(&path, bytes).unwrap();
-        WeightFiles::open(dir.path())
+        open(dir.path())
     };
-    assert_refused(file("not json"), &["corrupt", SINGLE_FILE]);
+    assert_refused(file("not json"), &["corrupt", WEIGHTS_FILE]);
     let overlap = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},
         "b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
     assert_refused(file(overlap), &["corrupt"]);
     let wide = r#"{"a":{"dtype":"F32","shape":[4294967295,4294967295,4],"data_offsets":[0,4]}}"#;
     assert_refused(file(wide), &["corrupt"]);
     fs_err::write(&path, u64::MAX.to_le_bytes()).unwrap();
-    assert_refused(WeightFiles::open(dir.path()), &["not a safetensors file"]);
+    assert_refused(open(dir.path()), &["not a safetensors file"]);
 }
 
 #[test]
 fn tensors_of_another_name_shape_or_type_are_refused_by_name() {
     let dir = single();
-    let files = WeightFiles::open(dir.path()).unwrap();
+    let files = open(dir.path()).unwrap();
     assert_refused(
         files.tensor("lm_head.weight", &[3, 2]),
         &["no tensor lm_head.weight"],
     );
     assert_refused(files.tensor(EMBED, &[2, 3]), &[EMBED, "[3, 2]", "[2, 3]"]);
     write(
-        &dir.path().join(SINGLE_FILE),
+        &dir.path().join(WEIGHTS_FILE),
         &[(NORM, Dtype::I8, &[2], vec![1, 2])],
     );
-    let files = WeightFiles::open(dir.path()).unwrap();
+    let files = open(dir.path()).unwrap();
     assert_refused(files.tensor(NORM, &[2]), &[NORM, "I8", "F32, F16, BF16"]);
 }
 
@@ -200,8 +195,8 @@ fn tensors_of_another_name_shape_or_type_are_refused_by_name() {
 fn non_finite_weights_are_refused_in_every_type() {
     let dir = tempfile::tempdir().unwrap();
     let nan = |dtype, data| {
-        write(&dir.path().join(SINGLE_FILE), &[(NORM, dtype, &[2], data)]);
-        let files = WeightFiles::open(dir.path()).unwrap();
+        write(&dir.path().join(WEIGHTS_FILE), &[(NORM, dtype, &[2], data)]);
+        let files = open(dir.path()).unwrap();
         assert_refused(files.tensor(NORM, &[2]), &[NORM, "NaN", "element 1"]);
     };
     nan(Dtype::F32, bytes(&[f32::MAX, f32::NEG_INFINITY]));
@@ -230,11 +225,8 @@ fn every_stored_type_converts_to_every_compute_type() {
             values.map(|v| bf16::from_f32(v).to_le_bytes()).concat(),
         ),
     ] {
-        write(&dir.path().join(SINGLE_FILE), &[(NORM, dtype, &[4], data)]);
-        let tensor = WeightFiles::open(dir.path())
-            .unwrap()
-            .tensor(NORM, &[4])
-            .unwrap();
+        write(&dir.path().join(WEIGHTS_FILE), &[(NORM, dtype, &[4], data)]);
+        let tensor = open(dir.path()).unwrap().tensor(NORM, &[4]).unwrap();
         assert_eq!(tensor.to_f32(), values);
         assert_eq!(tensor.to_f16().unwrap(), values.map(f16::from_f32));
         assert_eq!(tensor.to_bf16().unwrap(), values.map(bf16::from_f32));
@@ -245,23 +237,20 @@ fn every_stored_type_converts_to_every_compute_type() {
 fn a_value_too_large_for_the_compute_type_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     write(
-        &dir.path().join(SINGLE_FILE),
+        &dir.path().join(WEIGHTS_FILE),
         &[(NORM, Dtype::F32, &[2], bytes(&[1.0, 7e4]))],
     );
-    let tensor = WeightFiles::open(dir.path())
-        .unwrap()
-        .tensor(NORM, &[2])
-        .unwrap();
+    let tensor = open(dir.path()).unwrap().tensor(NORM, &[2]).unwrap();
     assert_refused(tensor.to_f16(), &[NORM, "7e4", "f16"]);
     assert!(tensor.to_bf16().is_ok());
 }
 
 #[test]
 fn the_hash_depends_on_content_and_not_on_the_directory() {
-    let hash = |dir: &TempDir| WeightFiles::open(dir.path()).unwrap().hash().unwrap();
+    let hash = |dir: &TempDir| open(dir.path()).unwrap().hash().unwrap();
     let (a, b) = (single(), single());
     assert_eq!(hash(&a), hash(&b));
-    let path = b.path().join(SINGLE_FILE);
+    let path = b.path().join(WEIGHTS_FILE);
     let mut bytes = fs_err::read(&path).unwrap();
     let last = bytes.len() - 2;
     bytes[last] ^= 1;

@@ -17,7 +17,7 @@ const MIN_KEYS: usize = 8 * KEY_TILE;
 /// Lines that one vector of a key is multiplied with before the next.
 const LINES: usize = 4;
 
-/// Lines up to which this way of attending is faster than that of `rows`.
+/// Lines up to which this is faster than `rows`.
 const MAX_LINES: usize = 16;
 
 /// All lines over some of the keys; those of one KV head lie side by side.
@@ -53,7 +53,7 @@ pub(super) fn run<E: Stored>(input: &Input<'_, E>, out: Target) {
     join(&parts, input.shape, input.visible.len(), out);
 }
 
-/// Joins what the parts of the keys gave.
+/// Joins the results of the parts of the keys.
 fn join(parts: &[Part], shape: Shape, m: usize, out: Target) {
     let group = shape.group();
     let lines = m * group;
@@ -80,10 +80,10 @@ struct Task<'a, E> {
     keys: Range<usize>,
 }
 
-/// What a task works in.
+/// The buffers of a task.
 struct Scratch {
     scores: Vec<f32>, // [kv_heads][lines][KEY_TILE]
-    v: Vec<f32>,      // [KEY_TILE][padded], of one head that is no whole number of panels wide
+    v: Vec<f32>,      // [KEY_TILE][padded], of one head that is not a whole number of panels wide
 }
 
 impl<E: Stored> Kernel for Task<'_, E> {
@@ -216,7 +216,7 @@ unsafe fn dots<L: Lanes, E: Stored, const M: usize>(q: &[f32], k: &[E], scores: 
     }
 }
 
-/// The product of what is no whole vector.
+/// The product of the elements after the last whole vector.
 #[inline(never)]
 fn rest<E: Stored>(q: &[f32], k: &[E]) -> f32 {
     q.iter().zip(k).map(|(q, k)| q * k.widen()).sum()

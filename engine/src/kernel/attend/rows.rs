@@ -74,7 +74,7 @@ pub(super) fn run<E: Stored>(input: &Input<'_, E>, out: Target) {
         .min((m * shape.kv_heads).div_ceil(2 * rayon::current_num_threads()))
         .max(1);
     let tiles = (0..m.div_ceil(rows)).map(|tile| tile * rows..((tile + 1) * rows).min(m));
-    // The last rows see most keys: begun first, they do not finish alone.
+    // The last rows see most keys. They begin first, so that they do not finish alone.
     let tasks: Vec<_> = tiles
         .rev()
         .flat_map(|rows| (0..shape.kv_heads).map(move |kv_head| (rows.clone(), kv_head)))
@@ -99,7 +99,7 @@ struct Task<'a, E> {
     out: Target,
 }
 
-/// What a task works in. A line is one row of one query head; lines of a row lie side by side.
+/// The buffers of a task. A line is one row of one query head; lines of a row lie side by side.
 struct Scratch {
     q: Vec<f32>,        // [lines][head_dim], scaled
     packed_q: Vec<f32>, // the lines of one tile of keys, interleaved
@@ -212,10 +212,10 @@ impl<E: Stored> Task<'_, E> {
         }
     }
 
-    /// V of the keys from `tile` on, zeros behind the last one.
+    /// V of the keys from `tile` on, zeros after the last one.
     #[inline(always)]
     unsafe fn load_v<L: Lanes>(&self, to: &mut [f32], padded: usize, tile: usize) {
-        // Behind the last key anything may lie, from an earlier sequence too.
+        // After the last key there may be anything, even from an earlier sequence.
         let end = self.input.visible[self.rows.end - 1].end;
         let keys = tile..end.min(tile + KEY_TILE);
         to[keys.len() * padded..].fill(0.0);

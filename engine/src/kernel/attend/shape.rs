@@ -143,7 +143,7 @@ pub(super) unsafe fn add_weighted<L: Lanes, E: Stored>(
     }
 }
 
-/// The output, `[m, heads * head_dim]`; each task writes rows and heads of its own.
+/// The output, `[m, heads * head_dim]`; each task writes its own rows and heads.
 #[derive(Clone, Copy)]
 pub(super) struct Target(pub(super) *mut f32);
 

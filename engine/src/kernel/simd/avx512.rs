@@ -4,7 +4,7 @@ use std::arch::x86_64::*;
 
 use half::{bf16, f16};
 
-use super::{Kernel, Lanes};
+use super::lanes::{Kernel, Lanes};
 
 #[derive(Clone, Copy)]
 pub(in crate::kernel) struct Avx512;

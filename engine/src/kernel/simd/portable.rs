@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::Lanes;
+use super::lanes::Lanes;
 
 const N: usize = 4;
 
@@ -70,7 +70,7 @@ impl Lanes for Portable {
         each(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
 
-    // Rounded twice: without the instruction a single rounding is a library call.
+    // Rounded twice: without the instruction, rounding once takes a library call.
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         each(|i| a[i] * b[i] + c[i])

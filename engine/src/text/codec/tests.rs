@@ -4,7 +4,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
-use crate::text::named_tokens::CONFIG_FILE;
+use crate::model_files::directory::{SPECIAL_TOKENS_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE};
 
 /// The tokenizer of the demo model: byte-level BPE, 1122 tokens, three of them special.
 const FIXTURE: &str = include_str!(concat!(
@@ -49,7 +49,7 @@ fn with_added_tokens() -> Value {
 #[test]
 fn no_added_token_comes_out_of_plain_text() {
     let codec = codec(&with_added_tokens());
-    let added = codec.inner.template.get_added_tokens_decoder();
+    let added = codec.decoder().tokenizer().get_added_tokens_decoder();
     assert_eq!(added.len(), 9);
     for (id, token) in &added {
         let spelling = &token.content;
@@ -146,7 +146,7 @@ fn special_tokens_are_named_by_either_file_in_either_form() {
         (Some("<s>"), Some("<pad>"))
     );
     let config = json!({"bos_token": null, "eos_token": {"content": "</s>", "lstrip": false}});
-    let codec = named(CONFIG_FILE, config);
+    let codec = named(TOKENIZER_CONFIG_FILE, config);
     assert_eq!(
         (codec.bos_token(), codec.eos_token()),
         (Some("<s>"), Some("</s>"))
@@ -159,7 +159,11 @@ fn the_hash_follows_the_files_that_decide_ids() {
     let hash = || TextCodec::from_dir(dir.path()).unwrap().hash();
     let first = hash();
     assert_eq!(first, codec(&definition()).hash());
-    fs_err::write(dir.path().join(CONFIG_FILE), "{\"chat_template\": \"x\"}").unwrap();
+    fs_err::write(
+        dir.path().join(TOKENIZER_CONFIG_FILE),
+        "{\"chat_template\": \"x\"}",
+    )
+    .unwrap();
     assert_eq!(first, hash());
     fs_err::write(dir.path().join(SPECIAL_TOKENS_FILE), "{}").unwrap();
     assert_ne!(first, hash());
@@ -185,8 +189,8 @@ fn bad_files_are_named() {
     .unwrap();
     refused(&["tokenizer ", TOKENIZER_FILE]);
     fs_err::write(dir.path().join(TOKENIZER_FILE), FIXTURE).unwrap();
-    fs_err::write(dir.path().join(CONFIG_FILE), "{\"bos_token\": 1}").unwrap();
-    refused(&[CONFIG_FILE, "bos_token"]);
+    fs_err::write(dir.path().join(TOKENIZER_CONFIG_FILE), "{\"bos_token\": 1}").unwrap();
+    refused(&[TOKENIZER_CONFIG_FILE, "bos_token"]);
 }
 
 /// A post-processor that puts these tokens before and after a text.
@@ -256,7 +260,7 @@ fn a_text_is_opened_as_transformers_does() {
         let mut definition = definition();
         definition["post_processor"] = processor;
         let dir = write(&definition);
-        fs_err::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
+        fs_err::write(dir.path().join(TOKENIZER_CONFIG_FILE), config.to_string()).unwrap();
         let codec = TextCodec::from_dir(dir.path()).unwrap();
         assert_eq!(codec.opening(), opening, "{config}");
     }
@@ -282,7 +286,7 @@ fn a_vocabulary_beyond_the_models_rows_is_refused_and_unused_tokens_are_not() {
     };
     refused(1121, &["is 1121", "id 1121"]);
     fs_err::write(
-        dir.path().join(CONFIG_FILE),
+        dir.path().join(TOKENIZER_CONFIG_FILE),
         "{\"eos_token\": \"<|im_end|>\"}",
     )
     .unwrap();
@@ -293,7 +297,7 @@ fn a_vocabulary_beyond_the_models_rows_is_refused_and_unused_tokens_are_not() {
 #[test]
 fn git_lfs_pointers_are_named_in_every_file() {
     let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 7\n";
-    for file in [TOKENIZER_FILE, CONFIG_FILE, SPECIAL_TOKENS_FILE] {
+    for file in [TOKENIZER_FILE, TOKENIZER_CONFIG_FILE, SPECIAL_TOKENS_FILE] {
         let dir = write(&definition());
         fs_err::write(dir.path().join(file), pointer).unwrap();
         let text = TextCodec::from_dir(dir.path()).unwrap_err().to_string();

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::*;
 use crate::text::bytes::level_byte;
+use crate::text::codec::TextCodec;
 
 fn codec() -> TextCodec {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizer");
@@ -137,7 +137,7 @@ fn words(decoder: &Value) -> TextCodec {
 /// Every kind of decoder that a tokenizer of a language model has, and its number of ids; one more
 /// is outside the vocabulary.
 static KINDS: LazyLock<Vec<(&str, TextCodec, u32)>> = LazyLock::new(|| {
-    let n_ids = |codec: &TextCodec| codec.template_tokenizer().get_vocab_size(true) as u32;
+    let n_ids = |codec: &TextCodec| codec.decoder().tokenizer().get_vocab_size(true) as u32;
     let kinds = kinds().into_iter();
     kinds
         .map(|(kind, codec)| (kind, codec.clone(), n_ids(&codec)))
@@ -372,9 +372,12 @@ fn text_without_bad_bytes_decodes_as_in_the_library() {
     // Steps before the bytes are joined must not see their text, and none may read it as bytes.
     for ids in [several, spelled("a\u{2581}b"), spelled("<0x41>")] {
         // The library's decoder with a suffix cannot decode nothing.
-        let has_text = |codec: &TextCodec| ids.iter().any(|id| codec.text_token(*id).is_some());
+        let has_text = |codec: &TextCodec| {
+            ids.iter()
+                .any(|id| codec.decoder().text_token(*id).is_some())
+        };
         for (kind, codec, _) in KINDS.iter().filter(|(_, codec, _)| has_text(codec)) {
-            let library = codec.template_tokenizer().decode(&ids, true).unwrap();
+            let library = codec.decoder().tokenizer().decode(&ids, true).unwrap();
             assert_eq!(
                 codec.decode(&ids, true).unwrap(),
                 library,

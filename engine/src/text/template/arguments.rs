@@ -3,7 +3,7 @@
 use minijinja::value::{Kwargs, Rest, Tuple, ValueKind, ValueOrKwargs};
 use minijinja::{Error, ErrorKind, Value};
 
-/// What a filter or function takes after its value.
+/// The arguments of a filter or function, after its value.
 pub(super) type Arguments = Rest<ValueOrKwargs>;
 
 /// The arguments by position or by name; those not given are `None`.
@@ -47,7 +47,7 @@ pub(super) fn required(value: Option<Value>, name: &str) -> Result<Value, Error>
     value.ok_or_else(|| Error::new(ErrorKind::MissingArgument, format!("argument {name}")))
 }
 
-/// A string argument; none counts as not given.
+/// A string argument; `none` counts as not given.
 pub(super) fn string(value: Option<Value>) -> Result<Option<String>, Error> {
     match value.filter(|value| !value.is_none()) {
         None => Ok(None),
@@ -58,7 +58,7 @@ pub(super) fn string(value: Option<Value>) -> Result<Option<String>, Error> {
     }
 }
 
-/// A whole number as argument; none counts as not given.
+/// A whole number as argument; `none` counts as not given.
 pub(super) fn integer(value: Option<Value>) -> Result<Option<i64>, Error> {
     let value = value.filter(|value| !value.is_none());
     value.map(i64::try_from).transpose()
@@ -73,7 +73,7 @@ pub(super) fn is_tuple(value: &Value) -> bool {
     value.downcast_object_ref::<Tuple>().is_some()
 }
 
-/// Refuses what Python cannot iterate; our engine takes none as an empty list.
+/// Refuses what Python cannot iterate. MiniJinja treats `none` as an empty list.
 pub(super) fn iterable(value: &Value) -> Result<(), Error> {
     match value.kind() {
         ValueKind::None => Err(refuse("none is not iterable".to_owned())),

@@ -34,12 +34,12 @@ fn number(value: &Value) -> Result<(), Error> {
     }
 }
 
-/// None is not; what is undefined is, as an empty sequence.
+/// `none` is not iterable; an undefined value is, as an empty sequence.
 fn is_iterable(value: &Value) -> bool {
     is_sequence(value) || value.kind() == ValueKind::Iterable
 }
 
-/// What has a length and items: strings and mappings too.
+/// A value with a length and items, strings and mappings included.
 fn is_sequence(value: &Value) -> bool {
     match value.kind() {
         ValueKind::Undefined | ValueKind::String | ValueKind::Seq | ValueKind::Map => true,
@@ -49,7 +49,7 @@ fn is_sequence(value: &Value) -> bool {
     }
 }
 
-/// Functions and macros; calling what is undefined fails only when it is done.
+/// Functions and macros. Calling an undefined value fails only when the call is made.
 fn is_callable(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain)
 }

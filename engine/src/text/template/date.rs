@@ -14,7 +14,7 @@ pub(super) fn parse(text: &str) -> Option<Date> {
 }
 
 /// Formats `date`, at midnight and without a time zone, as Python's `strftime` does in the C
-/// locale; a directive that is not known is copied.
+/// locale; an unknown directive is copied.
 pub(super) fn strftime(date: Date, format: &str) -> Result<String, jiff::Error> {
     let now = BrokenDownTime::from(date.to_datetime(Time::midnight()));
     let config = Config::new().custom(PosixCustom::new()).lenient(true);

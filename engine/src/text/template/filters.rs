@@ -1,4 +1,4 @@
-//! Filters as Jinja2 has them, where the engine's own take other arguments, or values that Python
+//! Filters as Jinja2 has them, where MiniJinja's own take other arguments, or values that Python
 //! refuses.
 
 use minijinja::value::{ValueKind, from_args};
@@ -41,7 +41,7 @@ pub(super) fn add(environment: &mut Environment<'_>) {
     add_refusing_none(environment);
 }
 
-/// The engine's own, which take none as an empty list.
+/// MiniJinja's own filters, which treat `none` as an empty list.
 fn add_refusing_none(environment: &mut Environment<'_>) {
     environment.add_filter("list", |state: &State, value: Value| {
         iterable(&value)?;
@@ -95,7 +95,7 @@ fn tojson(state: &State, value: &Value, args: Arguments) -> Result<String, Error
     json::to_json(state, value, &style)
 }
 
-/// Python's `int()`; what it cannot read is the default.
+/// Python's `int()`, or the default for what that cannot read.
 fn int(value: &Value, args: Arguments) -> Result<Value, Error> {
     defined(value)?;
     let [default, base] = named(&args.into_values(), ["default", "base"])?;
@@ -137,7 +137,7 @@ fn truncated(number: f64) -> Option<Value> {
     whole(number).map(Value::from)
 }
 
-/// Python's `float()`; what it cannot read is the default.
+/// Python's `float()`, or the default for what that cannot read.
 fn float(value: &Value, args: Arguments) -> Result<Value, Error> {
     defined(value)?;
     let [default] = named(&args.into_values(), ["default"])?;
@@ -169,7 +169,7 @@ fn trim(state: &State, value: &Value, args: Arguments) -> Result<String, Error> 
     Ok(methods::strip(&text, string(chars)?.as_deref(), true, true).to_owned())
 }
 
-/// Indents all lines but the first, and none that is empty.
+/// Indents all lines but the first and the empty ones.
 fn indent(state: &State, value: &Value, args: Arguments) -> Result<String, Error> {
     let Some(text) = value.as_str() else {
         return Err(refuse(format!("cannot indent a {}", value.kind())));
@@ -216,7 +216,7 @@ fn dictsort(value: &Value, args: Arguments) -> Result<Value, Error> {
     filters::dictsort(value, keywords(args, ["case_sensitive", "by", "reverse"])?)
 }
 
-/// Attributes alone: the keys of a mapping are items.
+/// Attributes only: the keys of a mapping are items.
 fn attr(value: &Value, name: &Value) -> Result<Value, Error> {
     match value.kind() {
         ValueKind::Map => Ok(Value::UNDEFINED),

@@ -10,7 +10,7 @@ use super::arguments::string;
 use super::size::{self, Capped};
 use super::text;
 
-/// The deepest nesting that is written. A template can nest values without end, a stack cannot.
+/// The deepest nesting that is written. Without a limit a template could overflow the stack.
 const MAX_DEPTH: usize = 64;
 /// The widest indention of one level.
 const MAX_INDENT: usize = 16;
@@ -61,7 +61,7 @@ impl Style {
     }
 }
 
-/// `value` as JSON, paid for with fuel. Keys keep their order unless they are to be sorted.
+/// `value` as JSON, charged as fuel. Keys keep their order unless they are to be sorted.
 pub(super) fn to_json(state: &State, value: &Value, style: &Style) -> Result<String, Error> {
     let mut writer = Writer {
         text: Capped::default(),
@@ -156,7 +156,7 @@ impl Writer<'_> {
     }
 }
 
-/// What is not a string and holds nothing.
+/// A value that is neither a string nor a container.
 fn scalar(value: &Value) -> String {
     match (value.kind(), text::as_float(value)) {
         (ValueKind::None, _) => "null".to_owned(),
@@ -180,7 +180,7 @@ fn ascii(quoted: &str) -> String {
             ' '..='~' => text.push(c),
             _ => {
                 for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(text, "\\u{unit:04x}"); // a string takes everything
+                    let _ = write!(text, "\\u{unit:04x}"); // writing to a string cannot fail
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Methods of strings, lists and mappings as Python has them, where `minijinja-contrib` has none or
+//! Methods of strings, lists and mappings as Python has them, where `minijinja-contrib` lacks them or
 //! takes other arguments.
 
 use std::collections::HashSet;
@@ -33,7 +33,7 @@ pub(super) fn call(
     }
 }
 
-/// Bytes of the texts among the arguments, and items of the lists.
+/// Bytes of the strings among the arguments plus items of the lists.
 pub(super) fn n_bytes(args: &[Value]) -> usize {
     let size = |arg: &Value| match arg.as_str() {
         Some(text) => text.len(),

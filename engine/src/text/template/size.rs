@@ -1,13 +1,14 @@
-//! What our own filters and methods may write. The engine charges fuel for a result once it is
-//! there; what may be much larger than the text and the arguments is charged before it is made.
+//! How much our own filters and methods may write. MiniJinja charges fuel for a result once it is
+//! there; a result that may be much larger than its input is charged before it is made.
 
 use std::fmt;
 
 use minijinja::{Error, ErrorKind, State, Value};
 
-use super::MAX_OUTPUT_BYTES;
+/// The longest rendered prompt, bytes.
+pub(super) const MAX_OUTPUT_BYTES: usize = 16 << 20;
 
-/// Bytes of data that one unit of fuel pays for, as in the engine.
+/// Bytes of data that one unit of fuel pays for, as in MiniJinja.
 const BYTES_PER_FUEL: usize = 64;
 
 /// Takes the fuel for `n_bytes` of work.
@@ -29,14 +30,14 @@ pub(super) fn charge_result(state: &State, n_bytes: usize) -> Result<(), Error> 
     }
 }
 
-/// The error for what is longer than [`MAX_OUTPUT_BYTES`], the same as for the prompt itself.
+/// The error for a result longer than [`MAX_OUTPUT_BYTES`], the same as for the prompt itself.
 fn too_long() -> Error {
     let source = std::io::Error::from(std::io::ErrorKind::FileTooLarge);
     Error::from(ErrorKind::WriteFailure).with_source(source)
 }
 
-/// A text that refuses to grow beyond [`MAX_OUTPUT_BYTES`]. A value of few parts may print as a
-/// text of any length, because a list can hold the same list twice.
+/// A string that cannot grow beyond [`MAX_OUTPUT_BYTES`]. A value of few parts may print as a
+/// string of any length, because a list can hold the same list twice.
 #[derive(Debug, Default)]
 pub(super) struct Capped(String);
 

@@ -1,12 +1,12 @@
-//! Prepares a template's source where Jinja2 reads it in another way than our engine does: line
+//! Prepares a template's source where Jinja2 reads it differently from MiniJinja: line
 //! ends, escapes in string literals, `{% generation %}`, `{% raw %}`, and loops over none.
 
 /// The filter that a loop's iterable goes through; it refuses what Python cannot iterate.
 pub(super) const ITERABLE_FILTER: &str = "iterable";
 
-/// The source as our engine has to read it. What does not parse is left as it is.
+/// The source rewritten for MiniJinja. What does not parse is left as it is.
 pub(super) fn prepare(source: &str) -> String {
-    // Jinja2 knows one line end, in text and in string literals alike.
+    // Jinja2 turns all line ends into one, in text and in string literals alike.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut result = String::with_capacity(source.len());
     let mut rest = source.as_str();
@@ -22,8 +22,8 @@ pub(super) fn prepare(source: &str) -> String {
                 rest = &tag[raw_len..];
                 continue;
             }
-            // transformers marks the assistant's text so, which changes no output; the marks are
-            // a scope of their own.
+            // This is how transformers marks the assistant's text. It changes no output, but the tags
+            // open a scope.
             ["generation"] => result.push_str(&tag[..len].replacen("generation", "with", 1)),
             ["endgeneration"] => {
                 result.push_str(&tag[..len].replacen("endgeneration", "endwith", 1));
@@ -98,7 +98,7 @@ fn raw_len(text: &str, tag_len: usize) -> usize {
     tag_len + ends.next().unwrap_or(body.len())
 }
 
-/// The tag such that the line feed after it is text, unless the tag itself says what happens to it.
+/// The tag, changed so that the line feed after it stays text, unless the tag itself controls that.
 fn with_newline_kept(tag: &str) -> String {
     match tag.strip_suffix("%}") {
         Some(inner) if !inner.ends_with(['-', '+']) => format!("{inner}+%}}"),
@@ -118,7 +118,7 @@ fn tag_words(tag: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Replaces the escapes of Python's string literals that our engine reads in another way.
+/// Replaces the escapes of Python's string literals that MiniJinja reads differently.
 fn python_escapes(tag: &str) -> String {
     let mut result = String::with_capacity(tag.len());
     let mut at = 0;

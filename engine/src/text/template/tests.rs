@@ -7,6 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use super::*;
+use crate::model_files::directory::{TEMPLATE_FILE, TOKENIZER_CONFIG_FILE};
 
 mod limits;
 
@@ -213,7 +214,7 @@ fn a_template_that_does_not_compile_is_refused_at_load() {
 fn dir_with_config(chat_template: Value) -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let config = json!({"chat_template": chat_template});
-    fs_err::write(dir.path().join(CONFIG_FILE), config.to_string()).unwrap();
+    fs_err::write(dir.path().join(TOKENIZER_CONFIG_FILE), config.to_string()).unwrap();
     dir
 }
 

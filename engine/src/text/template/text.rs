@@ -15,14 +15,14 @@ pub(super) fn format(out: &mut Output, state: &mut State, value: &Value) -> Resu
     }
 }
 
-/// Python's `str()`, paid for with fuel.
+/// Python's `str()`, charged as fuel.
 pub(super) fn str(state: &State, value: &Value) -> Result<String, Error> {
     let text = printed(value)?;
     size::charge(state, text.len())?;
     Ok(text)
 }
 
-/// Lists and mappings the engine prints as Python does.
+/// MiniJinja prints lists and mappings as Python does.
 fn printed(value: &Value) -> Result<String, Error> {
     match (value.as_str(), as_float(value)) {
         (Some(text), _) => Ok(text.to_owned()),
@@ -37,7 +37,7 @@ fn printed(value: &Value) -> Result<String, Error> {
 
 /// Python's `float.__repr__`.
 pub(super) fn float(number: f64) -> String {
-    // Rust changes to exponents where Python does, and writes 1e16 and 1e-7 for 1e+16 and 1e-07.
+    // Rust uses exponents where Python does, but writes 1e16 and 1e-7 for 1e+16 and 1e-07.
     let text = format!("{number:?}");
     match text.split_once('e') {
         None if number.is_nan() => "nan".to_owned(),
