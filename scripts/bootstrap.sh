@@ -141,5 +141,5 @@ check_libclang
 install_packages
 [ "$want_tests" = no ] || check_nextest
 command -v python3 >/dev/null ||
-    echo "  note: python3 is not here; only the Python client and the scripts that make fixtures need it"
+    echo "  note: python3 is not here; test.sh, the Python client and the scripts that make fixtures need it"
 echo "bootstrap: ready"

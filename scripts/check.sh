@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything a change must pass, cheapest first: format, tidy rules, lints, then all tests (scripts/test.sh).
+# Everything a change must pass, cheapest first: format, tidy rules, circles, lints, then all tests (scripts/test.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -20,6 +20,7 @@ if grep -nE '#\[(ignore|should_panic)|\b(todo|unimplemented)!\(' "${sources[@]}"
     fail "the lines above hold #[ignore], #[should_panic], todo! or unimplemented!"
 fi
 echo "${#sources[@]} files are tidy"
+python3 scripts/circles.py
 
 headline "lints"
 cargo clippy --workspace --all-targets --release --locked -- -D warnings

@@ -14,6 +14,9 @@ esac
 # Settings of whoever runs this must not reach the tests.
 for variable in "${!RAGWEAVE_@}"; do unset "$variable"; done
 
+python3 scripts/circles.py --self-test
+python3 scripts/circles.py
+
 if [ "$vulkan" = yes ]; then scripts/bootstrap.sh --tests --vulkan; else scripts/bootstrap.sh --tests; fi
 
 logs=$(mktemp -d)
