@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 
 use crate::error::{ReadError, ReadProblem};
 use crate::printable::Printable;
-use crate::read::text::BOM;
-use crate::read::{DocumentFormat, Place, SourceDocument, utf8};
+use crate::read::document::{DocumentFormat, Place, SourceDocument};
+use crate::read::text::{BOM, utf8};
 
 /// A line may be this much longer than the longest text: escapes, id and metadata take room.
 const LINE_BYTES_PER_TEXT_BYTE: u64 = 2;

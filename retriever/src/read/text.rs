@@ -5,7 +5,6 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use crate::error::ReadProblem;
-use crate::read::utf8;
 
 /// Byte order mark that some editors write first; it is not part of the text.
 pub(super) const BOM: &str = "\u{feff}";
@@ -31,4 +30,11 @@ pub(super) fn read(path: &Path, limit_bytes: u64) -> Result<String, ReadProblem>
 
 fn io(error: io::Error) -> ReadProblem {
     ReadProblem::Io { error }
+}
+
+/// The text of UTF-8 bytes; what is wrong with other bytes.
+pub(super) fn utf8(bytes: Vec<u8>) -> Result<String, ReadProblem> {
+    String::from_utf8(bytes).map_err(|error| ReadProblem::NotUtf8 {
+        valid_bytes: error.utf8_error().valid_up_to(),
+    })
 }

@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 use crate::document_id::{BadDocumentId, check_document_id};
 use crate::error::{ReadError, ReadProblem};
-use crate::read::{DocumentFormat, OffLimits};
+use crate::read::document::DocumentFormat;
+
+/// Of a path, with the metadata of what it leads to: why it must not be read; `None` if it may.
+pub type OffLimits = fn(&Path, &Metadata) -> Option<&'static str>;
 
 /// A file to read.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Pure arithmetic on spans of a text: where to cut, and what a list of spans leaves out.
 
-use crate::split::ChunkSpan;
+use crate::split::span::ChunkSpan;
 
 /// Kinds of border, best first: a cut comes after the pattern.
 const BORDERS: [&str; 4] = ["\n\n", "\n", ". ", " "];

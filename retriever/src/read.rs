@@ -4,46 +4,27 @@
 //! text files are read whole (bounded by [`ReadOptions`]), JSONL files line by line. A file that
 //! grows meanwhile, perhaps because of what is read, ends where it ended when it was opened.
 
+mod document;
 mod jsonl;
 mod text;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Metadata};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::document_id::check_document_id;
 use crate::error::{ReadError, ReadProblem};
-use crate::printable::Printable;
+use document::Place;
+pub use document::{DocumentFormat, SourceDocument};
 use jsonl::RecordReader;
+pub use walk::OffLimits;
 use walk::{Content, FoundFile, Walk};
 
 /// Faulty records of one JSONL file that are listed one by one. A file that is not JSONL at all, or
 /// a broken one with a million lines, must not flood the list.
 const MAX_LISTED: usize = 1000;
-
-/// How the text is marked up, which decides where it may be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DocumentFormat {
-    /// Plain text: paragraphs, lines, sentences, words.
-    Text,
-    /// Markdown: headings, blocks, then as plain text.
-    Markdown,
-}
-
-/// A document as its author wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceDocument {
-    /// Path below the given folder with `/`, the file name of a single file, or a record's own id.
-    pub id: String,
-    /// The text; never blank.
-    pub text: String,
-    /// Key and value pairs of a JSONL record; empty for a file.
-    pub metadata: BTreeMap<String, String>,
-    /// How the text is marked up.
-    pub format: DocumentFormat,
-}
 
 /// What is read, and what is not.
 #[derive(Debug, Clone, Copy)]
@@ -53,9 +34,6 @@ pub struct ReadOptions {
     /// Says of a folder or a file why it must not be read, if so.
     pub off_limits: OffLimits,
 }
-
-/// Of a path, with the metadata of what it leads to: why it must not be read; `None` if it may.
-pub type OffLimits = fn(&Path, &Metadata) -> Option<&'static str>;
 
 impl Default for ReadOptions {
     fn default() -> Self {
@@ -219,30 +197,6 @@ impl Records {
     }
 }
 
-/// Where a document comes from.
-#[derive(Debug, Clone)]
-struct Place {
-    path: Arc<Path>,
-    line: Option<usize>,
-}
-
-impl Place {
-    fn error(&self, problem: ReadProblem) -> ReadError {
-        ReadError {
-            path: PathBuf::from(&*self.path),
-            line: self.line,
-            problem,
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self.line {
-            Some(line) => format!("{}, line {line}", Printable(&self.path)),
-            None => Printable(&self.path).to_string(),
-        }
-    }
-}
-
 fn check_text(text: &str, limit_bytes: u64) -> Result<(), ReadProblem> {
     if text.len() as u64 > limit_bytes {
         return Err(ReadProblem::TooLarge { limit_bytes });
@@ -251,11 +205,4 @@ fn check_text(text: &str, limit_bytes: u64) -> Result<(), ReadProblem> {
         return Err(ReadProblem::Empty);
     }
     Ok(())
-}
-
-/// The text of UTF-8 bytes; what is wrong with other bytes.
-fn utf8(bytes: Vec<u8>) -> Result<String, ReadProblem> {
-    String::from_utf8(bytes).map_err(|error| ReadProblem::NotUtf8 {
-        valid_bytes: error.utf8_error().valid_up_to(),
-    })
 }

@@ -5,6 +5,7 @@
 //! bytes taken alone. Time is linear in the length of the text: see [`window_bytes`].
 
 mod cut;
+mod span;
 mod window;
 
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter};
@@ -12,20 +13,12 @@ use tokenizers::Tokenizer;
 
 use crate::error::RetrieverError;
 use crate::read::DocumentFormat;
+pub use span::ChunkSpan;
 use window::{Window, WindowSizer};
 
 /// Smallest chunk budget: a character takes up to four byte-level tokens, and normalisation can
 /// turn one into several characters.
 pub const MIN_CHUNK_TOKENS: usize = 8;
-
-/// A chunk, as the half-open byte range `start..end` of its document; both are char borders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkSpan {
-    /// First byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
 
 /// Splits documents for one tokenizer and one budget.
 #[derive(Debug)]
@@ -168,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_proposal_over_the_budget_is_cut_again() {
-        let tokenizer = include_str!("../../tests/fixtures/tokenizer.json")
+        let tokenizer = include_str!("../tests/fixtures/tokenizer.json")
             .parse()
             .unwrap();
         let splitter = Splitter::new(&tokenizer, 8).unwrap();
