@@ -1,8 +1,8 @@
 //! Documents from a file or a folder, one at a time.
 //!
-//! A bad document is one `Err` item and the iteration goes on. At most one document is in memory:
-//! text files are read whole (bounded by [`ReadOptions`]), JSONL files line by line. A file that
-//! grows meanwhile, perhaps because of what is read, ends where it ended when it was opened.
+//! A bad document is one `Err` item, and the iteration goes on. At most one document is in memory:
+//! text files are read whole (bounded by [`ReadOptions`]), JSONL files line by line. A file is read
+//! up to the length it had when it was opened, even if it grows meanwhile.
 
 mod document;
 mod jsonl;
@@ -22,8 +22,8 @@ use jsonl::RecordReader;
 pub use walk::OffLimits;
 use walk::{Content, FoundFile, Walk};
 
-/// Faulty records of one JSONL file that are listed one by one. A file that is not JSONL at all, or
-/// a broken one with a million lines, must not flood the list.
+/// Most bad records of one JSONL file that are reported one by one. A file that is not JSONL at all,
+/// or a broken one with a million lines, must not flood the list.
 const MAX_LISTED: usize = 1000;
 
 /// What is read, and what is not.
@@ -31,7 +31,7 @@ const MAX_LISTED: usize = 1000;
 pub struct ReadOptions {
     /// Largest text of one document, in bytes. A JSONL line may take twice that, for its escapes.
     pub max_document_bytes: u64,
-    /// Says of a folder or a file why it must not be read, if so.
+    /// Why a folder or file must not be read; `None` if it may be.
     pub off_limits: OffLimits,
 }
 
@@ -47,8 +47,8 @@ impl Default for ReadOptions {
 /// Reads every document at `roots`, each a file or a folder, one root after the other.
 ///
 /// Folders are walked in the order of file names, each real folder once, so symlink loops end and
-/// roots may overlap. Hidden entries, unknown extensions and what is off limits are skipped and
-/// counted inside a folder; a root of that kind is an error. A file is read up to the length it has
+/// roots may overlap. Inside a folder, hidden entries, unknown extensions and whatever is off limits
+/// are skipped and counted; a root of that kind is an error. A file is read up to the length it has
 /// when it is opened.
 pub fn read_documents(roots: &[PathBuf], options: &ReadOptions) -> DocumentReader {
     DocumentReader {
@@ -59,7 +59,7 @@ pub fn read_documents(roots: &[PathBuf], options: &ReadOptions) -> DocumentReade
     }
 }
 
-/// Bytes of the files that [`read_documents`] would read; what cannot be read counts nothing.
+/// Total size of the files that [`read_documents`] would read. Unreadable files count as 0 bytes.
 pub fn total_bytes(roots: &[PathBuf], options: &ReadOptions) -> u64 {
     let files = Walk::new(roots, options.off_limits).flatten();
     files.map(|file| file.len).sum()
@@ -80,17 +80,17 @@ pub struct DocumentReader {
 #[derive(Debug)]
 struct Records {
     reader: RecordReader<File>,
-    /// Records of it that gave an error.
+    /// Records that gave an error.
     n_failed: usize,
 }
 
 impl DocumentReader {
-    /// Number of files and folders passed over so far: unknown extension, or hidden.
+    /// Number of files and folders skipped so far: hidden, with an unknown extension, or off limits.
     pub fn skipped(&self) -> usize {
         self.walk.skipped()
     }
 
-    /// Starts on a file; the error or document it yields at once, if any.
+    /// Opens a file. Returns the document or error that it yields at once, if any.
     fn open(&mut self, file: FoundFile) -> Option<Result<SourceDocument, ReadError>> {
         let (id, format) = match file.content {
             Content::Document { id, format } => (id, format),
@@ -121,8 +121,8 @@ impl DocumentReader {
         Some(self.admit(place, document))
     }
 
-    /// The next document of the JSONL file in progress, or the next fault of it that is listed.
-    /// What is not listed is summed up at its end; then nothing is in progress any more.
+    /// The next document of the JSONL file in progress, or its next error that is listed. At the end
+    /// of the file, one error gives the number of those not listed.
     fn next_record(&mut self) -> Option<Result<SourceDocument, ReadError>> {
         while let Some(mut records) = self.records.take() {
             let Some((place, record)) = records.reader.next_record() else {
@@ -186,7 +186,7 @@ impl Iterator for DocumentReader {
 }
 
 impl Records {
-    /// What the list leaves out, if anything.
+    /// The error that stands for the records not listed, if there are any.
     fn unlisted(&self) -> Option<ReadError> {
         let count = self.n_failed.saturating_sub(MAX_LISTED);
         (count > 0).then(|| ReadError {
