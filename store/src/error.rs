@@ -5,7 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::options::Identity;
+use crate::identity::Identity;
 
 /// An error of the store. `Display` is one sentence that names the file or field concerned.
 #[derive(Debug, thiserror::Error)]

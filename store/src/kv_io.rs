@@ -8,8 +8,9 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::fs::{Disk, FORMAT_FILE, OsDisk};
-use crate::segment::uring;
+use crate::data_dir::FORMAT_FILE;
+use crate::disk::{Disk, OsDisk};
+use crate::uring;
 
 /// A way to read. Whichever it is, checksums are verified on the bytes the caller gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -46,11 +46,14 @@
 //! ```
 
 mod blob;
+mod data_dir;
+mod disk;
 mod document;
 mod documents;
 mod error;
-mod fs;
+mod identity;
 mod kv_io;
+mod lookup;
 mod meta;
 mod options;
 pub mod page_cache;
@@ -59,18 +62,21 @@ mod recovery;
 mod segment;
 mod stats;
 mod store;
+mod uring;
 mod verify;
 
-pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError, PendingBlob};
+pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError};
+pub use data_dir::{STORE_VERSION, is_data_directory};
+pub use disk::{Disk, OsDisk};
 pub use document::{
     ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, MAX_NOTES_BYTES, StoredChunk,
     VectorRow,
 };
 pub use error::StoreError;
-pub use fs::{Disk, OsDisk, STORE_VERSION, is_data_directory};
+pub use identity::Identity;
 pub use kv_io::{KvIo, ParseKvIoError};
-pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, Identity, StoreOptions};
-pub use segment::{BlobReader, format};
+pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, StoreOptions};
+pub use segment::{BlobReader, PendingBlob, format};
 pub use stats::{MissStats, StoreStats};
 pub use store::Store;
 pub use verify::{BadBlob, VerifyProgress, VerifyReport};

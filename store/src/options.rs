@@ -1,7 +1,6 @@
 //! How a store is opened: the identity it must have, and its limits.
 
-use std::fmt;
-
+use crate::identity::Identity;
 use crate::kv_io::KvIo;
 
 /// Default of [`StoreOptions::max_segment_bytes`]: 1 GiB.
@@ -38,24 +37,5 @@ impl StoreOptions {
             min_free_bytes: DEFAULT_MIN_FREE_BYTES,
             kv_io: KvIo::Auto,
         }
-    }
-}
-
-/// What a store's blobs were computed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Cryptographic hash over all of it. Two stores are the same when this is.
-    pub fingerprint: [u8; 32],
-    /// For people, printed in errors; not compared.
-    pub description: String,
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (fingerprint ", self.description)?;
-        self.fingerprint[..8]
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(")")
     }
 }

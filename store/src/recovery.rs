@@ -13,14 +13,16 @@ use std::sync::{Arc, Mutex};
 
 use rocksdb::WriteBatch;
 
-use crate::error::StoreError;
-use crate::fs::{
-    DirLock, DirState, Disk, DynDisk, META_DIR, OsDisk, SEGMENT_DIR, create_dirs, inspect_dir,
-    not_a_store, write_marker,
+use crate::data_dir::{
+    DirLock, DirState, META_DIR, SEGMENT_DIR, create_dirs, inspect_dir, not_a_store, write_marker,
 };
+use crate::disk::{Disk, DynDisk, OsDisk};
+use crate::error::StoreError;
+use crate::identity::Identity;
 use crate::kv_io::KvIo;
 use crate::meta::{Catalog, Durability, IdentityRow, Meta, SegmentTable, State, StoreState};
-use crate::options::{Identity, StoreOptions};
+use crate::options::StoreOptions;
+use crate::segment::format::CommitMark;
 use crate::segment::{BlockReads, SegmentWriter, Segments, newest_mark};
 use crate::stats::Counters;
 use crate::store::{Store, Writer};
@@ -39,60 +41,71 @@ struct Opened {
     segments: Arc<Segments>,
 }
 
-/// See [`Store::open_on`].
-pub(crate) fn open(
-    dir: &Path,
-    options: StoreOptions,
-    disk: Arc<dyn Disk>,
-) -> Result<Store, StoreError> {
-    let StoreOptions {
-        identity,
-        create,
-        allow_foreign,
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-    } = options;
-    let state = inspect_dir(dir)?;
-    let opened = match state {
-        DirState::New if !create => return Err(not_a_store(dir)),
-        DirState::New => create_store(dir, &identity, disk)?,
-        DirState::Store => open_existing(dir, disk)?,
-    };
-    let found = read_identity(dir, &opened.meta)?;
-    let foreign = (found.fingerprint != identity.fingerprint).then_some(found);
-    if let Some(found) = foreign.clone().filter(|_| !allow_foreign) {
-        let (found, expected) = (Box::new(found), Box::new(identity));
-        return Err(StoreError::ForeignIdentity { found, expected });
+impl Store {
+    /// Opens the store in `dir`, or makes one where the options say so.
+    ///
+    /// Errors: `Locked` when another process has it, `NotAStore` for a directory of something else,
+    /// `ForeignIdentity` when another model made it and `allow_foreign` is off,
+    /// `UnsupportedVersion`, `Metadata` when RocksDB cannot open its files, `Io`.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_on(dir, options, Arc::new(OsDisk))
     }
-    let settings = Settings {
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-    };
-    recover(dir, opened, identity, foreign, &settings)
-}
 
-/// See [`Store::inspect`].
-pub(crate) fn inspect(dir: &Path) -> Result<Store, StoreError> {
-    if inspect_dir(dir)? == DirState::New {
-        return Err(not_a_store(dir));
+    /// [`Store::open`] with file operations of the caller's choice: for tests of failing disks.
+    pub fn open_on(
+        dir: &Path,
+        options: StoreOptions,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
+        let StoreOptions {
+            identity,
+            create,
+            allow_foreign,
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+        } = options;
+        let state = inspect_dir(dir)?;
+        let opened = match state {
+            DirState::New if !create => return Err(not_a_store(dir)),
+            DirState::New => create_store(dir, &identity, disk)?,
+            DirState::Store => open_existing(dir, disk)?,
+        };
+        let found = read_identity(dir, &opened.meta)?;
+        let foreign = (found.fingerprint != identity.fingerprint).then_some(found);
+        if let Some(found) = foreign.clone().filter(|_| !allow_foreign) {
+            let (found, expected) = (Box::new(found), Box::new(identity));
+            return Err(StoreError::ForeignIdentity { found, expected });
+        }
+        let settings = Settings {
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+        };
+        recover(dir, opened, identity, foreign, &settings)
     }
-    let opened = open_existing(dir, Arc::new(OsDisk))?;
-    let identity = read_identity(dir, &opened.meta)?;
-    let StoreOptions {
-        identity,
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-        ..
-    } = StoreOptions::new(identity);
-    let settings = Settings {
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-    };
-    recover(dir, opened, identity, None, &settings)
+
+    /// Opens an existing store under whatever identity it has.
+    pub fn inspect(dir: &Path) -> Result<Self, StoreError> {
+        if inspect_dir(dir)? == DirState::New {
+            return Err(not_a_store(dir));
+        }
+        let opened = open_existing(dir, Arc::new(OsDisk))?;
+        let identity = read_identity(dir, &opened.meta)?;
+        let StoreOptions {
+            identity,
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+            ..
+        } = StoreOptions::new(identity);
+        let settings = Settings {
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+        };
+        recover(dir, opened, identity, None, &settings)
+    }
 }
 
 fn open_existing(dir: &Path, disk: DynDisk) -> Result<Opened, StoreError> {
@@ -227,11 +240,7 @@ fn later_state(catalog: &Catalog, segments: &Segments, files: &[u64]) -> StoreSt
     state
 }
 
-fn find_mark(
-    segments: &Segments,
-    id: u64,
-    from: u64,
-) -> Result<Option<crate::segment::format::CommitMark>, StoreError> {
+fn find_mark(segments: &Segments, id: u64, from: u64) -> Result<Option<CommitMark>, StoreError> {
     let file = segments
         .get(id)
         .map_err(StoreError::io(&segments.path(id)))?;

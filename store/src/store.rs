@@ -2,22 +2,22 @@
 //!
 //! Invariant: a metadata row is written only after the bytes it names are durable.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rocksdb::WriteBatch;
 
-use crate::blob::{BlobGeometry, BlobKey, Location, PendingBlob};
+use crate::blob::{BlobGeometry, BlobKey};
+use crate::data_dir::DirLock;
+use crate::disk::is_out_of_space;
 use crate::document::{Document, parse_chunk_id};
 use crate::error::StoreError;
-use crate::fs::{DirLock, Disk, OsDisk, is_out_of_space};
-use crate::meta::{BlobState, Blobs, Catalog, Change, Durability, Meta, SegmentTable, Vectors};
-use crate::options::{Identity, StoreOptions};
+use crate::identity::Identity;
+use crate::meta::{Catalog, Change, Durability, Meta, Vectors};
 use crate::segment::{
-    Append, BlobReader, BlockReads, RecordLayout, SegmentWriter, Segments, WriteFailure,
-    open_record,
+    Append, BlockReads, PendingBlob, RecordLayout, SegmentWriter, Segments, WriteFailure,
 };
-use crate::stats::{Counters, MissKind, StoreStats};
+use crate::stats::{Counters, StoreStats};
 
 /// Chunk KV blobs with the documents they belong to. All methods take `&self`: reads run in
 /// parallel, writes one after the other.
@@ -50,29 +50,6 @@ pub(crate) struct Writer {
 const RESUME_MARGIN_DIVISOR: u64 = 16;
 
 impl Store {
-    /// Opens the store in `dir`, or makes one where the options say so.
-    ///
-    /// Errors: `Locked` when another process has it, `NotAStore` for a directory of something else,
-    /// `ForeignIdentity` when another model made it and `allow_foreign` is off,
-    /// `UnsupportedVersion`, `Metadata` when RocksDB cannot open its files, `Io`.
-    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_on(dir, options, Arc::new(OsDisk))
-    }
-
-    /// [`Store::open`] with file operations of the caller's choice: for tests of failing disks.
-    pub fn open_on(
-        dir: &Path,
-        options: StoreOptions,
-        disk: Arc<dyn Disk>,
-    ) -> Result<Self, StoreError> {
-        crate::recovery::open(dir, options, disk)
-    }
-
-    /// Opens an existing store under whatever identity it has.
-    pub fn inspect(dir: &Path) -> Result<Self, StoreError> {
-        crate::recovery::inspect(dir)
-    }
-
     /// The identity that lookups are made for: the one the store was opened with.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -200,134 +177,6 @@ impl Store {
         }
         self.reclaim(writer);
         Ok(commit_seq)
-    }
-
-    /// Whether `open_blob` would look at bytes for this key. Counts nothing.
-    pub fn contains_blob(&self, key: &BlobKey) -> Result<bool, StoreError> {
-        Ok(self.find(key)?.is_ok())
-    }
-
-    /// Opens the blob of `key` if it is there, readable, and made from exactly these tokens.
-    /// Everything else is a miss, `None`, counted by kind in `stats`; a blob found bad is set aside.
-    pub fn open_blob(
-        &self,
-        key: &BlobKey,
-        token_ids: &[u32],
-    ) -> Result<Option<BlobReader>, StoreError> {
-        match self.try_open(key, token_ids) {
-            Ok(reader) => {
-                self.counters.hit();
-                Ok(Some(reader))
-            }
-            Err(kind) => {
-                self.counters.miss(kind);
-                Ok(None)
-            }
-        }
-    }
-
-    fn try_open(&self, key: &BlobKey, token_ids: &[u32]) -> Result<BlobReader, MissKind> {
-        let found = self.find(key).map_err(|error| {
-            tracing::warn!(%key, %error, "metadata of a blob cannot be read");
-            MissKind::of_error(&error).unwrap_or(MissKind::Io)
-        })?;
-        let location = found?;
-        let record = self.open_at(key, location).map_err(|error| {
-            let kind = MissKind::of_error(&error).unwrap_or(MissKind::Corrupt);
-            self.set_aside(key, &location, kind, &error)
-        })?;
-        if record.token_ids() != token_ids {
-            return Err(MissKind::IdsDiffer);
-        }
-        let (reads, counters) = (Arc::clone(&self.reads), Arc::clone(&self.counters));
-        Ok(BlobReader::new(record, reads, counters))
-    }
-
-    /// Where the blob lies, or why a lookup of it misses.
-    fn find(&self, key: &BlobKey) -> Result<Result<Location, MissKind>, StoreError> {
-        let absent = if self.foreign.is_some() {
-            MissKind::Foreign
-        } else {
-            MissKind::Absent
-        };
-        let location = match self.meta.get::<Blobs>(key)?.map(|row| row.state) {
-            Some(BlobState::Live(location)) => location,
-            Some(BlobState::Quarantined(..)) => return Ok(Err(MissKind::Quarantined)),
-            Some(BlobState::Absent) | None => return Ok(Err(absent)),
-        };
-        let segment = self.meta.get::<SegmentTable>(location.segment)?;
-        let ours = segment.is_some_and(|row| row.fingerprint == self.identity.fingerprint);
-        Ok(if ours {
-            Ok(location)
-        } else {
-            Err(MissKind::Foreign)
-        })
-    }
-
-    /// Opens the record at `location`. A file that is gone is corruption: the metadata named it.
-    pub(crate) fn open_at(
-        &self,
-        key: &BlobKey,
-        location: Location,
-    ) -> Result<crate::segment::OpenRecord, StoreError> {
-        let file = self.segments.get(location.segment).map_err(|source| {
-            let path = self.segments.path(location.segment);
-            match source.kind() {
-                std::io::ErrorKind::NotFound => {
-                    StoreError::corrupt(&path, location.offset, "the segment file is missing")
-                }
-                _ => StoreError::Io { path, source },
-            }
-        })?;
-        open_record(self.segments.disk(), file, *key, location)
-    }
-
-    /// Quarantines a blob just found bad and says what to count. One that was removed or replaced
-    /// while it was being opened is no fault. An IO error is not held against the blob: the device
-    /// may give it the next time.
-    fn set_aside(
-        &self,
-        key: &BlobKey,
-        location: &Location,
-        kind: MissKind,
-        error: &StoreError,
-    ) -> MissKind {
-        tracing::warn!(%key, %error, "a blob cannot be read");
-        if kind != MissKind::Corrupt {
-            return kind;
-        }
-        match self.quarantine_at(key, location, &error.to_string()) {
-            Ok(true) => MissKind::Corrupt,
-            Ok(false) => MissKind::Absent,
-            Err(error) => {
-                tracing::warn!(%key, %error, "a bad blob cannot be quarantined");
-                MissKind::Corrupt
-            }
-        }
-    }
-
-    /// Sets the very blob that `blob` reads aside as bad: lookups miss until a later commit of its key replaces it.
-    /// `false` where it has been removed or replaced since it was opened: its successor is not at fault.
-    pub fn quarantine(&self, blob: &BlobReader, why: &str) -> Result<bool, StoreError> {
-        self.quarantine_at(&blob.key(), blob.location(), why)
-    }
-
-    /// [`Store::quarantine`] of the blob that lies at `location`. This works in a read-only store as long as RocksDB
-    /// takes it.
-    pub(crate) fn quarantine_at(
-        &self,
-        key: &BlobKey,
-        location: &Location,
-        why: &str,
-    ) -> Result<bool, StoreError> {
-        let mut writer = self.lock_writer()?;
-        let mut change = Change::new(&self.meta, &writer.catalog);
-        let done = change.quarantine(key, location, why)?;
-        if done {
-            // Not synced: after a crash the blob is found bad again.
-            writer.catalog = change.write(Durability::Buffered)?;
-        }
-        Ok(done)
     }
 
     /// What the store holds and how lookups went.

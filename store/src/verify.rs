@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use crate::blob::{BlobKey, Location};
+use crate::blob::BlobKey;
 use crate::error::StoreError;
 use crate::meta::{BlobState, Blobs};
-use crate::segment::{check_record, check_structure};
+use crate::segment::{Location, check_record, check_structure};
 use crate::store::Store;
 
 /// Passed to the caller of `Store::verify` after each blob.

@@ -10,9 +10,10 @@ use super::columns::{
     State, StoreState, Texts, Vectors, chunk_prefix,
 };
 use super::db::{Durability, Meta};
-use crate::blob::{BlobKey, Location, PendingBlob};
+use crate::blob::BlobKey;
 use crate::document::Document;
 use crate::error::StoreError;
+use crate::segment::{Location, PendingBlob};
 
 /// The totals that every commit rewrites: what the store keeps in memory of its metadata.
 #[derive(Clone, Debug, Default)]

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use super::codec::{Decoder, Encoder};
-use crate::blob::{BlobGeometry, BlobKey, Location};
-use crate::options::Identity;
+use crate::blob::{BlobGeometry, BlobKey};
+use crate::identity::Identity;
+use crate::segment::Location;
 
 mod chunk;
 

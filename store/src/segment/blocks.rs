@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 
 use memmap2::{Advice, Mmap};
 
-use super::SegmentFile;
+use super::file::SegmentFile;
 use super::format::PAGE_BYTES;
-use crate::fs::DynDisk;
+use crate::disk::DynDisk;
 use crate::kv_io::{KvIo, refused_direct, refused_uring};
 
 /// The way one open store reads blocks.

@@ -4,15 +4,16 @@
 use std::io;
 use std::sync::Arc;
 
-use super::SegmentFile;
 use super::blocks::BlockReads;
+use super::file::SegmentFile;
 use super::format::{
     BlockKind, PAGE_BYTES, RecordHead, RecordLayout, RecordPlace, align_up, block_crc, decode_head,
     encode_footer,
 };
-use crate::blob::{BlobGeometry, BlobKey, Location};
+use super::location::Location;
+use crate::blob::{BlobGeometry, BlobKey};
+use crate::disk::DynDisk;
 use crate::error::StoreError;
-use crate::fs::DynDisk;
 use crate::stats::{Counters, MissKind};
 
 /// An open blob. It stays readable when the blob is removed or replaced meanwhile.

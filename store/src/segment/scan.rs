@@ -1,11 +1,11 @@
 //! Walks a segment from record to record by their heads, without reading blocks: to find commits
 //! that the metadata does not know, and to check a segment's structure.
 
-use super::SegmentFile;
+use super::file::SegmentFile;
 use super::format::{CommitMark, FixedHead, PAGE_BYTES, Page, RecordLayout, SegmentHeader};
 use super::reader::read_at;
+use crate::disk::DynDisk;
 use crate::error::StoreError;
-use crate::fs::DynDisk;
 
 /// The mark with the highest commit in `file` at or after byte `from`. The walk ends at the first
 /// page that is neither record nor mark: torn bytes are what a crash leaves, not an error.

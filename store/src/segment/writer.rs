@@ -7,12 +7,15 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::file::{Pin, SegmentFile};
+use super::folder::Segments;
 use super::format::{
     BlockKind, CommitMark, PAGE_BYTES, RecordLayout, RecordPlace, SegmentHeader, block_crc,
     encode_footer, encode_head,
 };
-use super::{Pin, SegmentFile, Segments};
-use crate::blob::{BlobGeometry, BlobKey, Location, PendingBlob};
+use super::location::Location;
+use super::pending::PendingBlob;
+use crate::blob::{BlobGeometry, BlobKey};
 
 /// Writes the segments of one open store.
 pub(crate) struct SegmentWriter {
