@@ -1,9 +1,8 @@
-//! Names and shapes of blobs. The store never looks inside one.
-
+//! Keys and shapes of blobs. The store never looks inside one.
 use std::fmt;
 use std::str::FromStr;
 
-/// Hash over everything a blob's bytes depend on. Printed and parsed as 64 lowercase hex digits.
+/// Hash over everything a blob's bytes depend on. Its text form is 64 lowercase hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobKey(pub [u8; 32]);
 

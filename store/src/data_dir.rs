@@ -10,14 +10,15 @@ use crate::error::StoreError;
 pub const STORE_VERSION: u32 = 1;
 const LOCK_FILE: &str = "LOCK";
 pub(crate) const FORMAT_FILE: &str = "FORMAT";
-/// A configuration somebody put beside the store to be. The store itself never reads it.
+/// A configuration that may be put into the directory before the store is made. The store itself
+/// never reads it.
 const CONFIG_FILE: &str = "ragweave.toml";
 /// Folder of the RocksDB database inside a data directory.
 pub(crate) const META_DIR: &str = "meta";
 /// Folder of the segment files inside a data directory.
 pub(crate) const SEGMENT_DIR: &str = "segments";
 const FORMAT_WORD: &str = "ragweave-store";
-/// More than any version's marker has.
+/// An upper limit for the marker of any version.
 const MAX_MARKER_BYTES: u64 = 256;
 
 /// An exclusive `flock` on the data directory, released when dropped or when the process ends.
@@ -47,10 +48,10 @@ impl DirLock {
     }
 }
 
-/// What the directory says it is, before anything in it is opened.
+/// What the directory is, judged before anything in it is opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DirState {
-    /// Missing, empty, or left behind by a creation that did not reach its end.
+    /// Missing, empty, or left by a creation that was interrupted.
     New,
     /// A store of the version this program reads.
     Store,
@@ -72,10 +73,10 @@ pub(crate) fn inspect_dir(dir: &Path) -> Result<DirState, StoreError> {
     }
 }
 
-/// Whether a folder is a data directory of ragweave, of whatever version: its marker says so.
+/// Whether a folder is a data directory of ragweave, of any version, judged by its marker.
 pub fn is_data_directory(dir: &Path) -> bool {
     let marker = dir.join(FORMAT_FILE);
-    // Anything can be called `FORMAT`: a pipe would block, and a large file is none of ours.
+    // Anything can be called `FORMAT`: reading a pipe would block, and a large file is not ours.
     let is_small = |file: std::fs::Metadata| file.is_file() && file.len() <= MAX_MARKER_BYTES;
     fs_err::metadata(&marker).is_ok_and(is_small)
         && fs_err::read_to_string(&marker).is_ok_and(|text| text.starts_with(FORMAT_WORD))
@@ -97,8 +98,8 @@ fn check_marker(dir: &Path, text: &str) -> Result<DirState, StoreError> {
     }
 }
 
-/// A directory without the marker is ours to fill only when it holds nothing but what a creation
-/// cut short may have left, or a configuration.
+/// A directory without the marker may become a store only if it holds nothing but a configuration
+/// and what an interrupted creation may have left.
 fn check_new(dir: &Path) -> Result<DirState, StoreError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
@@ -132,8 +133,8 @@ pub(crate) fn not_a_store(dir: &Path) -> StoreError {
     }
 }
 
-/// Writes the format marker: the last step of making a store, so that its presence means that all
-/// else is there.
+/// Writes the format marker. This is the last step of making a store: if the marker is there, all
+/// the rest is.
 pub(crate) fn write_marker(dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     let path = dir.join(FORMAT_FILE);
     let temporary = dir.join(temporary_name(FORMAT_FILE));

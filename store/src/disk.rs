@@ -9,10 +9,10 @@ use fs_err::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 
 use crate::uring;
 
-/// Operations of the store on segment files and their directory. [`OsDisk`] is the real one.
+/// Operations of the store on segment files and their directory. [`OsDisk`] is the real disk.
 ///
-/// Errors of kind `StorageFull` or `QuotaExceeded` mean that space ran out; any other failure to
-/// write or sync makes the store read-only.
+/// Errors of kind `StorageFull` or `QuotaExceeded` mean that there was no space; any other failure
+/// to write or sync makes the store read-only.
 pub trait Disk: Send + Sync {
     /// Creates a file that must not exist, for reading and writing.
     fn create_new(&self, path: &Path) -> io::Result<fs_err::File>;
@@ -22,23 +22,23 @@ pub trait Disk: Send + Sync {
     fn sync_data(&self, file: &fs_err::File) -> io::Result<()>;
     /// Makes the directory's entries durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Fills `bytes` from `offset`; a short file is an error of kind `UnexpectedEof`.
+    /// Fills `bytes` from `offset`; if the file is too short, an error of kind `UnexpectedEof`.
     fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Opens a file for reading past the page cache, where buffers, offsets and lengths are whole
-    /// pages. A file system that cannot do it answers `InvalidInput`.
+    /// Opens a file for reads that bypass the page cache. Their buffers, offsets and lengths must be
+    /// whole pages. `InvalidInput` where the file system does not support it.
     fn open_direct(&self, path: &Path) -> io::Result<fs_err::File> {
         open_direct(path)
     }
-    /// As `read_at`, in pieces that are read at once, with `io_uring`; `Unsupported` where the system
-    /// has none or forbids it.
+    /// As `read_at`, but in pieces that are read concurrently, with `io_uring`. `Unsupported` where
+    /// the system does not have it or forbids it.
     fn read_queued_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         uring::read_at(file, bytes, offset)
     }
-    /// Bytes an unprivileged process may still write below `path`.
+    /// Bytes that an unprivileged process may still write below `path`.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }
 
-/// Shared handle of the disk in use.
+/// Shared handle to the disk in use.
 pub(crate) type DynDisk = Arc<dyn Disk>;
 
 /// The operating system's file system.
@@ -91,7 +91,7 @@ fn open_direct(_: &Path) -> io::Result<fs_err::File> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Whether an IO error means that space ran out, rather than that the device is in trouble.
+/// Whether an IO error means that there is no space, rather than that the device failed.
 pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
     matches!(
         error.kind(),

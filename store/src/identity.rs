@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-/// What a store's blobs were computed with.
+/// The model, tokenizer and prompt format that a store's blobs were computed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Cryptographic hash over all of it. Two stores are the same when this is.
+    /// Cryptographic hash over all of them. Stores with equal fingerprints have the same identity.
     pub fingerprint: [u8; 32],
     /// For people, printed in errors; not compared.
     pub description: String,

@@ -1,8 +1,7 @@
-//! Chunk KV blobs on disk: checksummed, append-only segment files, and RocksDB for everything that
-//! names them. The store does not know what a tensor is. It returns the bytes it was given or it
-//! returns a miss, never other bytes.
+//! Chunk KV blobs on disk: checksummed, append-only segment files, and RocksDB for the metadata. To
+//! the store a blob is opaque: it returns the bytes it was given or a miss, never other bytes.
 //!
-//! The format to the byte, the commit order and the crash cases are in this crate's `README.md`.
+//! This crate's `README.md` describes the format to the byte, the commit order and the crash cases.
 //!
 //! ```
 //! use ragweave_store::{
@@ -35,7 +34,7 @@
 //!     content_hash: [0; 32],
 //!     chunks: vec![chunk],
 //! };
-//! store.commit_document(&document, vec![blob])?; // durable from here on
+//! store.commit_document(&document, vec![blob])?; // now it is durable
 //!
 //! let reader = store.open_blob(&key, &ids)?.expect("committed above");
 //! let (mut k, mut v) = ([0; 4], [0; 4]);

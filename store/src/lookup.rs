@@ -11,13 +11,13 @@ use crate::stats::MissKind;
 use crate::store::Store;
 
 impl Store {
-    /// Whether `open_blob` would look at bytes for this key. Counts nothing.
+    /// Whether the metadata names a blob that `open_blob` would try to read. Counts nothing.
     pub fn contains_blob(&self, key: &BlobKey) -> Result<bool, StoreError> {
         Ok(self.find(key)?.is_ok())
     }
 
-    /// Opens the blob of `key` if it is there, readable, and made from exactly these tokens.
-    /// Everything else is a miss, `None`, counted by kind in `stats`; a blob found bad is set aside.
+    /// Opens the blob of `key` if it exists, is readable, and was made from exactly these tokens.
+    /// Everything else is a miss, `None`, counted by kind in `stats`; a bad blob is quarantined.
     pub fn open_blob(
         &self,
         key: &BlobKey,
@@ -52,7 +52,7 @@ impl Store {
         Ok(BlobReader::new(record, reads, counters))
     }
 
-    /// Where the blob lies, or why a lookup of it misses.
+    /// Where the blob is, or why a lookup of it misses.
     fn find(&self, key: &BlobKey) -> Result<Result<Location, MissKind>, StoreError> {
         let absent = if self.foreign.is_some() {
             MissKind::Foreign
@@ -73,7 +73,7 @@ impl Store {
         })
     }
 
-    /// Opens the record at `location`. A file that is gone is corruption: the metadata named it.
+    /// Opens the record at `location`. A missing file counts as corruption: the metadata names it.
     pub(crate) fn open_at(
         &self,
         key: &BlobKey,
@@ -91,9 +91,9 @@ impl Store {
         open_record(self.segments.disk(), file, *key, location)
     }
 
-    /// Quarantines a blob just found bad and says what to count. One that was removed or replaced
-    /// while it was being opened is no fault. An IO error is not held against the blob: the device
-    /// may give it the next time.
+    /// Quarantines a blob that was just found bad, and returns the kind of miss to count. A blob that
+    /// was removed or replaced while it was being opened counts as absent. After an IO error the blob
+    /// is kept: the device may deliver it next time.
     fn set_aside(
         &self,
         key: &BlobKey,
@@ -115,14 +115,15 @@ impl Store {
         }
     }
 
-    /// Sets the very blob that `blob` reads aside as bad: lookups miss until a later commit of its key replaces it.
-    /// `false` where it has been removed or replaced since it was opened: its successor is not at fault.
+    /// Sets the blob that `blob` reads aside as bad: lookups miss until a later commit of its key
+    /// replaces it. `false` if it has been removed or replaced since it was opened; a new blob under
+    /// the same key is not affected.
     pub fn quarantine(&self, blob: &BlobReader, why: &str) -> Result<bool, StoreError> {
         self.quarantine_at(&blob.key(), blob.location(), why)
     }
 
-    /// [`Store::quarantine`] of the blob that lies at `location`. This works in a read-only store as long as RocksDB
-    /// takes it.
+    /// [`Store::quarantine`] of the blob at `location`. This also works in a read-only store, as long
+    /// as RocksDB accepts writes.
     pub(crate) fn quarantine_at(
         &self,
         key: &BlobKey,
@@ -133,7 +134,7 @@ impl Store {
         let mut change = Change::new(&self.meta, &writer.catalog);
         let done = change.quarantine(key, location, why)?;
         if done {
-            // Not synced: after a crash the blob is found bad again.
+            // Not synced: after a crash the blob would be found bad again.
             writer.catalog = change.write(Durability::Buffered)?;
         }
         Ok(done)

@@ -11,16 +11,16 @@ pub const DEFAULT_MIN_FREE_BYTES: u64 = 256 << 20;
 /// Options of `Store::open`.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// What the blobs depend on beside their tokens: model, tokenizer, prompt format.
+    /// What the blobs depend on besides their tokens: model, tokenizer, prompt format.
     pub identity: Identity,
-    /// Make a new store where there is none.
+    /// Make a new store if there is none.
     pub create: bool,
-    /// Open a store of another identity too; each of its blobs is then a miss.
+    /// Also open a store of another identity; every lookup of its blobs is then a miss.
     pub allow_foreign: bool,
-    /// A segment that would grow over this size is sealed and a new one started. A record larger
-    /// than this gets a segment of its own.
+    /// A segment that would exceed this size is sealed and a new one started. A record larger than
+    /// this gets its own segment.
     pub max_segment_bytes: u64,
-    /// Writes are refused while the file system has less than this free.
+    /// Writes are refused while the file system has less free space than this.
     pub min_free_bytes: u64,
     /// How the blocks of a layer are read.
     pub kv_io: KvIo,

@@ -1,4 +1,4 @@
-//! One open segment file, and the pins that keep it while a blob in it waits for its commit.
+//! One open segment file, and the pins that protect it while a blob in it waits for its commit.
 
 use std::io;
 use std::path::PathBuf;
@@ -17,14 +17,14 @@ pub(crate) struct SegmentFile {
     pub(crate) file: fs_err::File,
     /// Blobs appended and not yet committed.
     pins: AtomicU64,
-    /// A sync failed for want of space: what was not synced before is lost.
+    /// A sync failed for lack of space, so everything not synced before is lost.
     abandoned: AtomicBool,
-    /// Nobody writes to it any more.
+    /// The file is complete: nothing writes to it any more.
     sealed: AtomicBool,
-    /// The same file past the page cache, once somebody reads it that way; `None` where it cannot
-    /// be opened any more, an error where the file system refuses.
+    /// The same file opened for direct reads, after the first such read. `None` if it could no longer
+    /// be opened, an error if the file system refused.
     direct: OnceLock<io::Result<Option<fs_err::File>>>,
-    /// Map of the whole file, once somebody reads it that way.
+    /// Memory map of the whole file, after the first read through it.
     map: OnceLock<Mmap>,
 }
 
@@ -42,16 +42,16 @@ impl SegmentFile {
         })
     }
 
-    /// Says that the last byte has been written.
+    /// Marks the file as complete: its last byte has been written.
     pub(super) fn seal(&self) {
         self.sealed.store(true, Ordering::Release);
     }
 
-    /// The file past the page cache. `None` where it cannot be opened now: it may be unlinked, while
-    /// `file` goes on to be good.
+    /// The file opened for direct reads, bypassing the page cache. `None` if it can no longer be
+    /// opened: it may have been unlinked, while `file` is still valid.
     ///
     /// # Errors
-    /// Where the file system refuses that way of reading.
+    /// If the file system refuses direct reads.
     pub(super) fn direct(&self, disk: &DynDisk) -> Result<Option<&fs_err::File>, &io::Error> {
         let open = || match disk.open_direct(&self.path) {
             Ok(file) => Ok(Some(file)),
@@ -61,7 +61,7 @@ impl SegmentFile {
         self.direct.get_or_init(open).as_ref().map(Option::as_ref)
     }
 
-    /// A map of the whole file; `None` while it is written.
+    /// A memory map of the whole file; `None` until it is sealed.
     #[expect(unsafe_code, reason = "memory maps are unsafe to make")]
     pub(super) fn map(&self) -> io::Result<Option<&Mmap>> {
         if let Some(map) = self.map.get() {
@@ -70,9 +70,9 @@ impl SegmentFile {
         if !self.sealed.load(Ordering::Acquire) {
             return Ok(None);
         }
-        // SAFETY: the file is sealed, so this process does not change it, and it holds the directory's
-        // lock, so no other ragweave does. Somebody else still could: readers copy and verify the
-        // copy, and the documentation of `KvIo::Mmap` names what remains.
+        // SAFETY: the file is sealed, so this process does not change it, and this process holds the
+        // directory's lock, so no other ragweave does. Another program still could: readers therefore
+        // verify a copy, and the documentation of `KvIo::Mmap` names the remaining risk.
         let map = unsafe { Mmap::map(self.file.file()) }?;
         Ok(Some(self.map.get_or_init(|| map)))
     }

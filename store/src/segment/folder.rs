@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::file::SegmentFile;
 use crate::disk::DynDisk;
 
-/// Most segment files kept open for reading when nobody uses them.
+/// Most unused segment files kept open for reading.
 const MAX_IDLE_SEGMENTS: usize = 256;
 const EXTENSION: &str = "seg";
 
@@ -40,14 +40,14 @@ impl Segments {
         self.dir.join(format!("{id:016x}.{EXTENSION}"))
     }
 
-    /// Ids of the segment files in the folder, in ascending order. Other files are left alone.
+    /// Ids of the segment files in the folder, in ascending order. Other files are ignored.
     pub(crate) fn list(&self) -> io::Result<Vec<u64>> {
         let mut ids = Vec::new();
         for entry in fs_err::read_dir(&self.dir)? {
             let path = entry?.path();
             match self.parse_path(&path) {
                 Some(id) => ids.push(id),
-                None => tracing::warn!(path = %path.display(), "not a segment file, left alone"),
+                None => tracing::warn!(path = %path.display(), "not a segment file: ignored"),
             }
         }
         ids.sort_unstable();
@@ -66,7 +66,7 @@ impl Segments {
         }
         let path = self.path(id);
         let segment = SegmentFile::new(id, path.clone(), fs_err::File::open(path)?);
-        segment.seal(); // what this process writes stays in the map until it is sealed
+        segment.seal(); // a segment that is still being written is always in the map
         Ok(self.keep(segment))
     }
 
@@ -80,13 +80,13 @@ impl Segments {
     fn keep(&self, segment: Arc<SegmentFile>) -> Arc<SegmentFile> {
         let mut open = self.open_files();
         if open.len() >= MAX_IDLE_SEGMENTS {
-            // A file in use, and so every pinned one, is held by somebody beside this map.
+            // A file in use has another owner besides this map; pinned files are in use.
             open.retain(|_, file| Arc::strong_count(file) > 1);
         }
         Arc::clone(open.entry(segment.id).or_insert(segment))
     }
 
-    /// Whether a blob of this segment still waits for its commit.
+    /// Whether a blob in this segment still waits for its commit.
     pub(crate) fn is_pinned(&self, id: u64) -> bool {
         self.open_files()
             .get(&id)
@@ -103,7 +103,7 @@ impl Segments {
     }
 
     fn open_files(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Arc<SegmentFile>>> {
-        // The map is whole at every point where a panic could happen.
+        // The map is consistent at every point where a panic could happen.
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

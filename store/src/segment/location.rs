@@ -1,4 +1,4 @@
-//! Where a blob is stored, as the metadata records it.
+//! Where a blob is stored. The metadata keeps this for each blob.
 
 use super::format::RecordLayout;
 use crate::blob::BlobGeometry;
@@ -10,12 +10,12 @@ pub(crate) struct Location {
     /// Offset of the record in the segment file, in bytes.
     pub(crate) offset: u64,
     pub(crate) geometry: BlobGeometry,
-    /// Checksum of the record's head, which in turn names every block's checksum.
+    /// Checksum of the record's head, which contains the checksums of all blocks.
     pub(crate) head_crc: u32,
 }
 
 impl Location {
-    /// Size of the record in bytes; `None` when the geometry is outside the format's limits.
+    /// Layout of the record; `None` if the geometry is outside the format's limits.
     pub(crate) fn layout(&self) -> Option<RecordLayout> {
         RecordLayout::new(self.geometry)
     }

@@ -4,8 +4,8 @@ use super::file::Pin;
 use super::location::Location;
 use crate::blob::BlobKey;
 
-/// A blob that is written but not committed: no lookup finds it, and a crash forgets it. Dropping
-/// it leaves dead bytes in its segment.
+/// A blob that is written but not committed: no lookup finds it, and a crash discards it. If this is
+/// dropped, its bytes in the segment are dead.
 #[must_use = "a blob is found only after `commit_document` or `commit_blobs`"]
 #[derive(Debug)]
 pub struct PendingBlob {
@@ -16,7 +16,7 @@ pub struct PendingBlob {
 }
 
 impl PendingBlob {
-    /// Key the blob will be found under.
+    /// Key under which the blob will be found.
     pub fn key(&self) -> BlobKey {
         self.key
     }
