@@ -12,12 +12,12 @@ cargo fmt --all --check
 headline "tidy"
 mapfile -t sources < <(git ls-files '*.rs')
 for source in "${sources[@]}"; do
-    # The first line says what the file is for.
+    # The first line states the purpose of the file.
     [[ "$(head -n 1 "$source")" == '//!'* ]] || fail "$source does not begin with a //! line"
 done
-# A test runs, and says what it expects; code is finished or not there.
+# Every test runs and states what it expects, and there is no unfinished code.
 if grep -nE '#\[(ignore|should_panic)|\b(todo|unimplemented)!\(' "${sources[@]}"; then
-    fail "the lines above hold #[ignore], #[should_panic], todo! or unimplemented!"
+    fail "the lines above contain #[ignore], #[should_panic], todo! or unimplemented!"
 fi
 echo "${#sources[@]} files are tidy"
 python3 scripts/circles.py
