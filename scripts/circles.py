@@ -177,7 +177,10 @@ def parse_mod(module, tokens, at, folder):
         parse(child, tokens[at + 3 : end - 1], below)
     else:
         end = at + 3
-        child = module_in_file(next(f for f in (below.with_suffix(".rs"), below / "mod.rs") if f.exists()), below, module)
+        file = next((file for file in (below.with_suffix(".rs"), below / "mod.rs") if file.exists()), None)
+        if file is None:
+            sys.exit(f"circles.py: {module.file} declares the module {name}, which has no file in {folder}")
+        child = module_in_file(file, below, module)
     module.children[name].append(child)
     return end
 
