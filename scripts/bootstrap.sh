@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes sure that everything needed to build ragweave is there, and installs what is missing.
-# Installing needs root or sudo without a password; without either it prints the command to run and exits with 1.
+# Checks that everything needed to build ragweave is there, and installs what is missing.
+# Installing needs root or sudo without a password. Without either, this prints the command to run and exits with 1.
 # Running it again changes nothing.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,8 +8,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 usage() {
     cat <<'USAGE'
 usage: scripts/bootstrap.sh [--vulkan] [--tests]
-  --vulkan   also a Vulkan driver; Mesa's software driver lavapipe where there is none
-  --tests    also cargo-nextest, the test runner (takes minutes to build; test.sh does without if that fails)
+  --vulkan   also a Vulkan driver: Mesa's software driver lavapipe if there is none
+  --tests    also cargo-nextest, the test runner (takes minutes to build; if that fails, test.sh uses cargo test)
 USAGE
 }
 
@@ -90,7 +90,7 @@ check_vulkan() {
     fi
 }
 
-# Prints how to become root, and fails where that would ask for a password.
+# Prints how to become root; fails if that would ask for a password.
 root_prefix() {
     [ "$(id -u)" -eq 0 ] && return
     command -v sudo >/dev/null && sudo -n true 2>/dev/null && echo "sudo"
@@ -99,7 +99,7 @@ root_prefix() {
 install_packages() {
     [ "${#packages[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
-        echo "bootstrap: no apt-get here; install what these Debian packages hold, then run this again:" >&2
+        echo "bootstrap: no apt-get here; install the equivalents of these Debian packages, then run this again:" >&2
         echo "  ${packages[*]}" >&2
         echo "on Fedora, for example: dnf install gcc-c++ clang clang-devel vulkan-loader mesa-vulkan-drivers" >&2
         exit 1
@@ -107,13 +107,13 @@ install_packages() {
     local prefix install
     install="apt-get install -y --no-install-recommends ${packages[*]}"
     if ! prefix=$(root_prefix); then
-        echo "bootstrap: installing needs root. Run this, then run me again:" >&2
+        echo "bootstrap: installing needs root. Run this, then run scripts/bootstrap.sh again:" >&2
         echo "  sudo apt-get update && sudo $install" >&2
         exit 1
     fi
     echo "  installing: ${prefix:+$prefix }$install"
-    # A package list that cannot be refreshed is no reason to stop: the one that is there may do.
-    ${prefix} apt-get update -q || echo "  the package lists could not be refreshed; trying with those at hand"
+    # If the package lists cannot be refreshed, the present ones may be good enough.
+    ${prefix} apt-get update -q || echo "  the package lists could not be refreshed; trying with the present ones"
     # shellcheck disable=SC2086  # split into words on purpose
     ${prefix} env DEBIAN_FRONTEND=noninteractive $install ||
         fail "the installation failed; the lines above say why"
@@ -141,5 +141,5 @@ check_libclang
 install_packages
 [ "$want_tests" = no ] || check_nextest
 command -v python3 >/dev/null ||
-    echo "  note: python3 is not here; only the Python client and the scripts that make fixtures need it"
+    echo "  note: python3 is missing; test.sh, the Python client and the scripts that make fixtures need it"
 echo "bootstrap: ready"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Everything a change must pass, cheapest first: format, tidy rules, lints, then all tests (scripts/test.sh).
+# Everything a change must pass, cheapest first: format, tidy rules, circles, lints, then all tests (scripts/test.sh).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -12,14 +12,15 @@ cargo fmt --all --check
 headline "tidy"
 mapfile -t sources < <(git ls-files '*.rs')
 for source in "${sources[@]}"; do
-    # The first line says what the file is for.
+    # The first line states the purpose of the file.
     [[ "$(head -n 1 "$source")" == '//!'* ]] || fail "$source does not begin with a //! line"
 done
-# A test runs, and says what it expects; code is finished or not there.
+# Every test runs and states what it expects, and there is no unfinished code.
 if grep -nE '#\[(ignore|should_panic)|\b(todo|unimplemented)!\(' "${sources[@]}"; then
-    fail "the lines above hold #[ignore], #[should_panic], todo! or unimplemented!"
+    fail "the lines above contain #[ignore], #[should_panic], todo! or unimplemented!"
 fi
 echo "${#sources[@]} files are tidy"
+python3 scripts/circles.py
 
 headline "lints"
 cargo clippy --workspace --all-targets --release --locked -- -D warnings

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Checks ragweave on an NVIDIA GPU: the engine's suite on CUDA, every kernel against its reference in it; then the time to
-# first token of full prefill, reuse and fusion and the decode rate in the shapes of Llama-3.1-8B and Mistral-7B (random
-# weights, bf16), with KV in host memory and read from the disk anew; then PyTorch's full prefill, where Python has torch and
-# transformers (PYTHON names the interpreter). Writes docs/results/gpu.md. Needs no network.
+# Checks ragweave on an NVIDIA GPU. First the engine's test suite on CUDA, which compares every kernel with its reference;
+# then the time to first token of full prefill, reuse and fusion, and the decode rate, in the shapes of Llama-3.1-8B and
+# Mistral-7B (random weights, bf16), with KV in host memory and with KV read from disk; then PyTorch's full prefill, if Python
+# has torch and transformers (PYTHON names the interpreter). Writes docs/results/gpu.md. Needs no network.
 #
-# The binaries may be built on another machine, without a GPU and without the CUDA toolkit:
+# The binaries can be built on another machine, without a GPU and without the CUDA toolkit:
 #   scripts/gpu_check.sh --build DIR     builds them and puts them into DIR
 #   scripts/gpu_check.sh --bin DIR       runs those, from a checkout of the same commit
 #   scripts/gpu_check.sh                 does both, with DIR target/gpu
@@ -33,7 +33,7 @@ build_binaries() {
     mkdir -p "$dir"
     cargo build --release --locked -p ragweave-eval --features cuda
     cp "${CARGO_TARGET_DIR:-target}/release/ragweave-eval" "$eval"
-    # Cargo names a test binary by a hash; its JSON messages say which.
+    # The name of a test binary contains a hash; cargo's JSON messages give it.
     local built
     built=$(cargo test --release --locked -p ragweave-engine --features cuda --test cuda --no-run \
         --message-format json | sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1)
@@ -50,7 +50,7 @@ check_machine() {
     [[ "$listed" == GPU* ]] || fail "the driver sees no GPU; nvidia-smi -L says: $listed"
     gpu=$(nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader | head -n 1)
     echo "GPU: $gpu"
-    # The kernels are compiled while running, from source that includes CUDA's headers.
+    # Kernels are compiled at run time, from source that includes CUDA's headers.
     cuda=${CUDA_PATH:-/usr/local/cuda}
     [ -f "$cuda/include/cuda_fp16.h" ] ||
         fail "no CUDA headers in $cuda/include; install the CUDA toolkit, or set CUDA_PATH to where its include folder is"
@@ -82,7 +82,8 @@ recorded() {
     return "$status"
 }
 
-# Shapes, and the chunks of 512 tokens in a prompt. 0.15 is for hkvd and 0.03 for first-k; both are shown for both.
+# Shapes, and the number of chunks of 512 tokens in a prompt. Ratio 0.15 is meant for hkvd and 0.03 for first-k; both are
+# measured for both.
 models="llama-3.1-8b mistral-7b-v0.3"
 chunk_counts="6 16"
 bench_flags="--prefix-tokens 0 --policies hkvd,first-k --ratios 0.03,0.15 --decode-tokens 64 --max-prefill-tokens 2048
@@ -92,7 +93,7 @@ run_checks() {
     body=$(mktemp)
     trap 'rm -f "$body"' EXIT
     headline "the engine's suite on CUDA"
-    # One thread: the tests share one device, and a failure is easier to read alone.
+    # One thread: the tests share one device, and a single failure is easier to read.
     local suite_status=0
     recorded "$suite" --test-threads 1 || suite_status=$?
     headline "time to first token"
@@ -106,12 +107,12 @@ run_checks() {
         echo "left out: ${PYTHON:-python3} has no torch with CUDA, or no transformers"
     fi
     write_report "$suite_status" "$bench_status" "$torch_status"
-    [ "$suite_status" -eq 0 ] || fail "the suite failed on CUDA; $report holds its output"
-    [ "$bench_status" -eq 0 ] || fail "a measurement failed; $report holds its output"
+    [ "$suite_status" -eq 0 ] || fail "the suite failed on CUDA; $report has its output"
+    [ "$bench_status" -eq 0 ] || fail "a measurement failed; $report has its output"
     echo "written: $report"
 }
 
-# All of them, whatever becomes of one: a model may be too large for a GPU that the other fits.
+# Runs all of them even if one fails: a model may be too large for a GPU on which the other fits.
 run_benches() {
     local model chunks place failed=0
     for model in $models; do
@@ -130,7 +131,7 @@ has_torch() {
     "${PYTHON:-python3}" -c 'import torch, transformers; assert torch.cuda.is_available()' 2>/dev/null
 }
 
-# The same lengths: chunks, and a question of 64 tokens. Without a prefix nothing of a full prefill comes from a cache.
+# The same lengths: chunks, and a question of 64 tokens. Without a prefix, full prefill takes nothing from a cache.
 run_torch() {
     local model failed=0 lengths=()
     for chunks in $chunk_counts; do

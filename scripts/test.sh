@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test: the workspace on the CPU, the engine again on Vulkan (Mesa's lavapipe where there is no GPU), the
-# documentation examples, and whether the CUDA code still compiles. Ends with the runners' own closing lines.
+# Runs every test: the check for circles of imports, the workspace on the CPU, the engine again on Vulkan (Mesa's lavapipe if
+# there is no GPU) and the documentation examples. Also checks that the CUDA code compiles. Ends with the runners' summaries.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,8 +11,11 @@ case "${1:-}" in
     *) echo "usage: scripts/test.sh [--no-vulkan]" >&2; exit 2 ;;
 esac
 
-# Settings of whoever runs this must not reach the tests.
+# Settings of the caller must not reach the tests.
 for variable in "${!RAGWEAVE_@}"; do unset "$variable"; done
+
+python3 scripts/circles.py --self-test
+python3 scripts/circles.py
 
 if [ "$vulkan" = yes ]; then scripts/bootstrap.sh --tests --vulkan; else scripts/bootstrap.sh --tests; fi
 
@@ -23,7 +26,7 @@ summary=$logs/summary
 
 headline() { printf '\n== %s\n' "$*"; }
 
-# Runs one part of the tests and keeps the lines in which its runner sums up.
+# Runs one part of the tests and keeps the summary lines of its runner.
 part() { # title, command...
     local title=$1 status=0
     shift
@@ -46,7 +49,7 @@ sum_up() {
     cat "$summary"
 }
 
-# nextest runs tests side by side across binaries; cargo test is the fallback where it cannot be had.
+# nextest runs the tests of all binaries in parallel; cargo test is the fallback if it is not installed.
 if cargo nextest --version >/dev/null 2>&1; then
     runner=(cargo nextest run)
 else

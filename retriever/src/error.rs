@@ -1,7 +1,7 @@
-//! What can go wrong, said so that the caller knows what to do next.
+//! What can go wrong. Each text tells the caller what to do next.
 //!
-//! [`ReadError`] concerns one file or one line and never ends a run; [`RetrieverError`] is about the
-//! arguments of one call.
+//! A [`ReadError`] concerns one file or one line and never ends a run; a [`RetrieverError`] concerns
+//! the arguments of one call.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use thiserror::Error;
 use crate::document_id::BadDocumentId;
 use crate::printable::Printable;
 
-/// One document that could not be read. Reading goes on with the next one.
+/// One document that could not be read. Reading continues with the next one.
 #[derive(Debug, Error)]
 #[error("{}{}: {problem}", Printable(path), line.map(|n| format!(", line {n}")).unwrap_or_default())]
 pub struct ReadError {
@@ -26,7 +26,7 @@ pub struct ReadError {
 /// The reason of a [`ReadError`].
 #[derive(Debug, Error)]
 pub enum ReadProblem {
-    /// The file system refused. The error names no path: that of the [`ReadError`] is escaped.
+    /// The file system refused. The text has no path, because the [`ReadError`] prints it escaped.
     #[error("cannot read it: {error}; check that it exists and that you may read it")]
     Io {
         /// The error of the operating system.
@@ -35,17 +35,17 @@ pub enum ReadProblem {
     /// Neither a file nor a folder: a pipe, socket or device, which could block for ever.
     #[error("it is neither a file nor a folder; give the path of a file or folder")]
     NotAFile,
-    /// It is kept out by [`ReadOptions::off_limits`](crate::ReadOptions::off_limits).
+    /// [`ReadOptions::off_limits`](crate::ReadOptions::off_limits) excludes it.
     #[error("{why}; it is never read, give other paths")]
     OffLimits {
-        /// What it is.
+        /// Why it is excluded.
         why: &'static str,
     },
-    /// The extension of a file that was named explicitly means nothing to the readers.
-    #[error("its extension is none of .txt, .md, .markdown, .jsonl; rename or convert it")]
+    /// No reader knows the extension of a file that was named explicitly.
+    #[error("its extension is not .txt, .md, .markdown or .jsonl; rename or convert it")]
     UnknownFormat,
     /// The bytes are not UTF-8.
-    #[error("it is not UTF-8 from byte {valid_bytes} on; convert it to UTF-8")]
+    #[error("from byte {valid_bytes} on it is not UTF-8; convert it to UTF-8")]
     NotUtf8 {
         /// Number of good bytes before the first bad one.
         valid_bytes: usize,
@@ -56,8 +56,8 @@ pub enum ReadProblem {
         /// The limit it exceeds.
         limit_bytes: u64,
     },
-    /// The document has no text but white space.
-    #[error("it has no text; remove it or give it a text")]
+    /// The document has nothing but white space.
+    #[error("it has no text; remove it or add text")]
     Empty,
     /// A JSONL line is not a record.
     #[error(
@@ -65,7 +65,7 @@ pub enum ReadProblem {
          {{\"id\": string, \"text\": string, \"metadata\": {{string: string}}}}"
     )]
     BadRecord {
-        /// What the parser met, with the column.
+        /// What the parser found, with the column.
         message: String,
     },
     /// The document id cannot be used.
@@ -82,7 +82,7 @@ pub enum ReadProblem {
         /// The place of the first document with this id.
         first: String,
     },
-    /// One file has more faults than are told one by one.
+    /// One file has more bad records than are listed one by one.
     #[error(
         "{count} more of its records cannot be read and are not listed; correct the listed ones first"
     )]
@@ -92,10 +92,10 @@ pub enum ReadProblem {
     },
 }
 
-/// A call with arguments that cannot be served, or bytes that are not an embedding.
+/// Arguments that cannot be used, or bytes that are not an embedding.
 #[derive(Debug, Clone, Error, PartialEq)]
 pub enum RetrieverError {
-    /// The budget could not hold even a rare character.
+    /// The budget is too small for some characters.
     #[error("a chunk of {given} tokens is too small to hold text; use at least {minimum}")]
     ChunkBudgetTooSmall {
         /// The budget asked for, in tokens.
@@ -106,7 +106,7 @@ pub enum RetrieverError {
     /// The tokenizer refused a text.
     #[error("the tokenizer failed: {message}")]
     Tokenizer {
-        /// The tokenizer's own words.
+        /// The tokenizer's message.
         message: String,
     },
     /// One character alone is longer than a chunk may be.
@@ -123,7 +123,7 @@ pub enum RetrieverError {
         max_tokens: usize,
     },
     /// There is nothing to embed.
-    #[error("the text is blank, so there is nothing to search for or to embed")]
+    #[error("the text is blank: there is nothing to search for or to embed")]
     BlankText,
     /// The numbers of an embedding break its rules.
     #[error("the embedding is unusable: {what}")]
@@ -145,10 +145,10 @@ pub enum RetrieverError {
         /// Version this build reads and writes.
         supported: u8,
     },
-    /// Vectors of two embedders do not compare.
+    /// Vectors of two embedders cannot be compared.
     #[error("the stored embedding was made by another embedder; make it again from the text")]
     OtherEmbedder,
-    /// Dense and sparse vectors do not compare.
+    /// Dense and sparse vectors cannot be compared.
     #[error("the index holds {expected} vectors and was given a {found} one; use one embedder")]
     WrongKind {
         /// Kind of the vectors in the index.
@@ -156,7 +156,7 @@ pub enum RetrieverError {
         /// Kind of the vector given.
         found: &'static str,
     },
-    /// Dense vectors of two lengths do not compare.
+    /// Dense vectors of different lengths cannot be compared.
     #[error(
         "the index holds vectors of {expected} numbers, this one has {found}; use one embedder"
     )]

@@ -1,7 +1,8 @@
 //! From files to ranked chunks: read documents, split them, embed them, search them.
 //!
-//! Knows no language model and no store: a tokenizer comes in to size chunks, vectors go out as
-//! opaque bytes, and the index is rebuilt from those bytes at start.
+//! This crate depends neither on a language model nor on a store: the caller passes a tokenizer,
+//! which measures chunks; vectors are handed out as opaque bytes, and the index is rebuilt from
+//! those bytes at start.
 //!
 //! ```
 //! use ragweave_retriever::{Embedder, Filter, FlatIndex, LexicalEmbedder};

@@ -1,16 +1,17 @@
-//! Names of files, and other text from outside, as text that can be printed, kept in JSON, and told apart.
+//! File names and other text from outside, escaped so that they can be printed, kept in JSON and
+//! told apart.
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
 
-/// A path in which everything is escaped that is not visible text: bytes that are not UTF-8 as
-/// `\xe9`, control characters as `\n` or `\u{1b}`, invisible and direction marks likewise, and the
-/// backslash as `\\`, so that two paths never print alike.
+/// A path with everything escaped that is not visible text: bytes that are not UTF-8 as `\xe9`,
+/// control characters, invisible characters and direction marks as `\n` or `\u{1b}`, and the
+/// backslash as `\\`. Two different paths never print alike.
 #[derive(Debug, Clone, Copy)]
 pub struct Printable<'a>(pub &'a Path);
 
 impl<'a> Printable<'a> {
-    /// The same of a text that is not a path: a key, an id, a message from elsewhere.
+    /// The same for text that is not a path: a key, an id, a message from another program.
     pub fn text(text: &'a str) -> Self {
         Self(Path::new(text))
     }
@@ -41,7 +42,7 @@ fn write_char(f: &mut fmt::Formatter<'_>, c: char) -> fmt::Result {
     }
 }
 
-/// Characters that leave no mark, break the line, or turn the direction of what follows.
+/// Characters that are invisible, break the line, or change the direction of the text after them.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_visible_text_is_escaped_and_all_else_stays() {
+    fn what_is_not_visible_text_is_escaped_and_all_else_stays() {
         assert_eq!(printed("notes/été 東京.md".as_bytes()), "notes/été 東京.md");
         assert_eq!(printed(b"b\xe9.txt"), "b\\xe9.txt");
         assert_eq!(printed(b"a\nb\tc\r"), "a\\nb\\tc\\r");

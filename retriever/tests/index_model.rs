@@ -173,7 +173,7 @@ fn found(index: &FlatIndex, query: Embedding) -> Vec<String> {
     hits.into_iter().map(|hit| hit.chunk_id).collect()
 }
 
-/// Many removals, so that rows are packed anew again and again; what is left must not depend on it.
+/// Many removals, so that rows are packed again and again; the result must not depend on it.
 #[test]
 fn an_index_after_many_removals_equals_a_fresh_one() {
     let terms = |i: u32| Embedding::Sparse(vec![(i % 7, 1.0), (100 + i % 5, 0.5)]);

@@ -1,4 +1,4 @@
-"""Training batches: one world per row, its context once, and many questions packed behind it in parallel.
+"""Training batches: one world per row, its context once, followed by many questions packed in parallel.
 
 Every question sees the context and itself, never another question, and all start at the same position. A question whose answer was
 defined in an earlier chunk may, most of the time, not attend to that chunk (blinding): the reference then has to be resolved in the KV

@@ -61,7 +61,7 @@ def gold_chunks(world: World, question: Question) -> list[int]:
 
 
 def context_chunks(world: World, gold: list[int], rng: random.Random) -> list[int]:
-    """Gold chunks and distractors in reading order, so a definition stands before its uses."""
+    """Gold chunks and distractors in reading order, so that a definition comes before its uses."""
     others = [n for n in range(len(world.chunks)) if n not in gold]
     return sorted(gold + rng.sample(others, CONTEXT_CHUNKS - len(gold)))
 

@@ -3,7 +3,7 @@
     python scripts/demo_model/evaluate.py --model demo/model --demo demo
 
 Full prefill, full reuse, and selective recompute: `hkvd@c` (check layer c), `first-k`, `random`. It shares no code with the engine and
-follows docs/fusion.md: K is kept before RoPE, the first chunk stands right behind the prefix and is exact, exact rows are never
+follows docs/fusion.md: K is kept before RoPE, the first chunk comes right after the prefix and is exact, exact rows are never
 candidates, the budget is ceil(ratio * non-exact context tokens), and fresh K and V of the check layer are kept for all non-exact rows.
 """
 
@@ -64,7 +64,7 @@ class Prompt:
         return spans
 
     def non_exact(self) -> list[int]:
-        """Context rows whose stored KV was made behind other tokens than the prompt's: all but the prefix and the first chunk."""
+        """Context rows whose stored KV was computed after other tokens than the prompt's: all but the prefix and the first chunk."""
         return [row for span in self.spans()[1:] for row in span]
 
     def question_rows(self) -> list[int]:
@@ -99,7 +99,7 @@ class Sequence:
         return self.network.logits(x[0, -1])
 
     def append(self, token: int) -> torch.Tensor:
-        """Logits behind one more token."""
+        """Logits after one more token."""
         self.ids = self.ids + [token]
         self.kv = [(F.pad(k, (0, 0, 0, 1)), F.pad(v, (0, 0, 0, 1))) for k, v in self.kv]
         return self.compute([len(self.ids) - 1])
@@ -120,7 +120,7 @@ class Sequence:
 
 
 class Reference:
-    """Chunk KV, each made alone behind the conditioning prefix, and answers over it."""
+    """Chunk KV, each computed alone after the conditioning prefix, and answers over it."""
 
     def __init__(self, network: DemoNetwork, prefix: list[int]):
         self.network, self.prefix = network, prefix

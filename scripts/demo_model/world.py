@@ -1,7 +1,7 @@
 """Seeded generator of fictional worlds: short documents that refer to each other, and questions with exactly one answer.
 
 A later document may say "The lamp is kept in the port." where an earlier one said "... in the port of Amhaven.": encoded alone, its
-KV cannot know the referent. Text is made as units, each one token: a word with its leading blank, or a punctuation mark.
+KV cannot contain the referent. Text is made of units, each one token: a word with its leading blank, or a punctuation mark.
 """
 
 import random
@@ -23,7 +23,7 @@ P_ALIAS_SENTENCE = 0.16
 MAX_ALIASES = 4
 P_ALIAS_FOR_KNOWN_PERSON = 0.3
 P_KEY_AGAIN = 0.35  # a second fact about a key of the same chunk
-P_NEAR_REFERENCE = 0.15  # a reference whose definition stands in the same chunk
+P_NEAR_REFERENCE = 0.15  # a reference whose definition is in the same chunk
 P_NEW_PERSON = 0.7
 P_NEW_DEFINITION = 0.8
 SAME_PLACE_WEIGHT = 2
@@ -97,7 +97,7 @@ class World:
     questions: list[Question] = field(default_factory=list)
 
     def document(self, chunk: int) -> str:
-        """The chunk's text as it stands in a file: without the prompt's wrapper and its trailing blank."""
+        """The chunk's text as it is in a file: without the prompt's wrapper and its trailing blank."""
         return "".join(self.chunks[chunk][len(CHUNK_WRAPPER):]).removeprefix(" ")
 
     def question_units(self, question: Question) -> list[str]:

@@ -27,7 +27,7 @@ FLASH = {
 
 @llama_cpp.llama_log_callback
 def be_quiet(_level, _text, _data):
-    """llama.cpp tells much while it loads."""
+    """llama.cpp prints a lot while it loads."""
 
 
 class LlamaModel:
@@ -75,7 +75,7 @@ class LlamaEngine:
         return int(self.forward([token]).argmax())
 
     def forward(self, ids: list[int]) -> np.ndarray:
-        """Logits behind the last of `ids`: [vocab_size]."""
+        """Logits after the last of `ids`: [vocab_size]."""
         for start in range(0, len(ids), BATCH):
             self.decode(ids[start : start + BATCH], is_last=start + BATCH >= len(ids))
         logits = llama_cpp.llama_get_logits_ith(self.context, -1)

@@ -39,7 +39,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def forward(self, ids: list[int]) -> torch.Tensor:
-        """Logits behind the last of `ids`: [vocab_size]."""
+        """Logits after the last of `ids`: [vocab_size]."""
         output = self.model(
             torch.tensor([ids]), past_key_values=self.cache, use_cache=True, logits_to_keep=1
         )

@@ -30,7 +30,7 @@ def load(config_file: Path, device: str, dtype: torch.dtype) -> torch.nn.Module:
 
 @torch.inference_mode()
 def step(model: torch.nn.Module, ids: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
-    """The next token behind the last of `ids`, on the host: [1, 1]."""
+    """The next token after the last of `ids`, on the host: [1, 1]."""
     output = model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
     return output.logits[:, -1:].argmax(-1).cpu()
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Whether all engines compute the same: the logits behind a short prompt, on the same weights.
+"""Whether all engines compute the same: the logits after a short prompt, on the same weights.
 
     python scripts/peers/check.py MODEL_DIR [--ragweave target/release/ragweave-eval] [--tokens N]
 
@@ -64,7 +64,7 @@ def agrees(name: str, dtype: str, logits: np.ndarray, expected: np.ndarray) -> b
 
 
 def main() -> None:
-    flags = argparse.ArgumentParser(description="Holds the engines' logits against each other.")
+    flags = argparse.ArgumentParser(description="Compares the logits of the engines.")
     flags.add_argument("model", type=Path, help="directory made by make_weights.py")
     flags.add_argument("--ragweave", type=Path, metavar="BIN", help="ragweave-eval, to check it too")
     flags.add_argument("--tokens", type=int, default=200, metavar="N", help="of the prompt")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""ragweave beside PyTorch and llama.cpp on one model shape; compare.sh is how to run it.
+"""Compares ragweave with PyTorch and llama.cpp on one model shape; run it with compare.sh.
 
 Every engine runs once a round in a process of its own, which warms up before it measures; rounds
 begin with another engine each, so that a machine that gets slower is slower for all. The table has
@@ -24,7 +24,7 @@ ROOT = HERE.parents[1]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ragweave"
 PREFILL, DECODE = "prefill_tokens_per_s", "decode_tokens_per_s"
 CHUNK_TOKENS, QUESTION_TOKENS = 512, 64
-# What of ragweave's own is put into the table beside full prefill.
+# The rows of ragweave in the table besides full prefill.
 FUSED = ("first-k", "hkvd")
 RATIO = 0.15
 
@@ -151,11 +151,11 @@ def measure(field: list[Contestant], arguments: argparse.Namespace) -> dict[str,
         for contestant in field[first:] + field[:first]:
             rates = contestant.read(run(contestant.command, arguments.threads))
             results[contestant.key].append(rates)
-            told = "; ".join(
+            rates = "; ".join(
                 f"{variant}: prefill {of[PREFILL]:.1f}, decode {of[DECODE]:.1f} tok/s"
                 for variant, of in rates.items()
             )
-            print(f"round {round_idx + 1}, {contestant.key}: {told}", file=sys.stderr, flush=True)
+            print(f"round {round_idx + 1}, {contestant.key}: {rates}", file=sys.stderr, flush=True)
     return results
 
 

@@ -23,7 +23,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Run:
-    """Seconds of one prompt and of the tokens generated behind it."""
+    """Seconds of one prompt and of the tokens generated after it."""
 
     prefill_s: float
     decode_s: float

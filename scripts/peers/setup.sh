@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the virtual environment of the engines that ragweave is measured beside: PyTorch with transformers, and
+# Makes the virtual environment of the engines that ragweave is compared with: PyTorch with transformers, and
 # llama.cpp, which is compiled here for this very processor. Takes about ten minutes on two cores, most of them for
 # llama.cpp, and 6 GB of disk. Running it again changes nothing. Prints the environment's path.
 set -euo pipefail
@@ -41,7 +41,7 @@ command -v c++ >/dev/null || fail "a C++ compiler is missing; on Debian: apt-get
 [ -x "$dir/bin/python" ] || "$python" -m venv "$dir"
 # Everything but the path goes to standard error.
 "$dir/bin/pip" install --disable-pip-version-check -r "$here/requirements.txt" >&2
-# Without the cache, which may hold what was compiled for another processor.
+# Without the cache, which may have a build for another processor.
 CMAKE_ARGS=$cmake_args CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(nproc)} \
     "$dir/bin/pip" install --disable-pip-version-check --no-cache-dir --force-reinstall --no-deps \
     --no-binary llama-cpp-python "llama-cpp-python==$llama_cpp" >&2

@@ -1,10 +1,10 @@
-//! How fast layers come out of a store, beside what the same file gives to plain reads of the same size by as many
-//! threads: from front to back, in turns as the store's reads go, and in turns with a crc32c over what was read:
+//! How fast layers are read from a store, compared with plain reads of the same size from the same file by as many
+//! threads: from front to back; in the order of the store's reads; and in that order with a crc32c over the bytes:
 //! `cargo bench -p ragweave-store --bench read -- [DIR]`.
 //!
-//! The store's reads run as the engine's do: two threads, each layer of all chunks before the next
-//! layer, every byte verified. Rounds of all four alternate; medians are shown. `kept` stands where the kernel was asked to
-//! drop the pages and held them, as it does those that are mapped: such reads are not from the disk.
+//! The store is read as the engine reads it: two threads, each layer of all chunks before the next layer, every byte
+//! verified. Rounds of all four alternate; the medians are shown. `kept` means that the kernel was asked to drop the pages
+//! and kept them, as it does with mapped pages: such reads do not come from the disk.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a bench fails")]
 
@@ -37,14 +37,14 @@ enum Cache {
     Warm,
 }
 
-/// How a plain read goes.
+/// The order of plain reads.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plain {
     /// From front to back, as `dd bs=` the size of a layer does.
     Through,
-    /// A layer of each chunk in turn, as the store's reads go.
+    /// A layer of each chunk in turn, as the store is read.
     InTurns,
-    /// The same, with a crc32c over what was read.
+    /// The same, with a crc32c over the bytes.
     Checked,
 }
 
@@ -110,14 +110,14 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Speed of work that says how many bytes it read.
+/// Speed of work that returns how many bytes it read.
 fn gb_per_s(work: impl Fn() -> usize) -> f64 {
     let start = Instant::now();
     let bytes = work();
     bytes as f64 / start.elapsed().as_secs_f64() / 1e9
 }
 
-/// Runs `work(buffer, job)` for all jobs on the threads; the bytes it read.
+/// Runs `work(buffer, job)` for all jobs on the threads; returns the number of bytes read.
 fn on_threads(n_jobs: usize, work: impl Fn(&mut [u8], usize) + Sync) -> usize {
     let next = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -136,7 +136,7 @@ fn on_threads(n_jobs: usize, work: impl Fn(&mut [u8], usize) + Sync) -> usize {
     n_jobs * LAYER_BYTES
 }
 
-/// Layer by layer, all chunks of one before the next.
+/// Layer by layer, all chunks of one layer before the next.
 fn read_store(readers: &[BlobReader]) -> usize {
     on_threads(readers.len() * N_LAYERS as usize, |buffer, job| {
         let (layer, chunk) = (job / readers.len(), job % readers.len());
@@ -144,7 +144,7 @@ fn read_store(readers: &[BlobReader]) -> usize {
     })
 }
 
-/// Every piece of a layer's size, in the order of `plain`.
+/// Reads every piece, each as large as a layer, in the order of `plain`.
 fn read_files(dir: &Path, kv_io: KvIo, plain: Plain) -> usize {
     let path = &segment_files(dir)[0];
     let file = match kv_io {
@@ -165,7 +165,7 @@ fn read_files(dir: &Path, kv_io: KvIo, plain: Plain) -> usize {
     })
 }
 
-/// Puts the files into the page cache, or out of it; whether they are out of it then.
+/// Puts the files into the page cache or drops them from it; returns whether they are out of it.
 fn prepare(dir: &Path, cache: Cache) -> bool {
     let mut left = Residency::default();
     for path in segment_files(dir) {

@@ -1,11 +1,8 @@
-//! Names and shapes of blobs. The store never looks inside one.
-
+//! Keys and shapes of blobs. The store never looks inside one.
 use std::fmt;
 use std::str::FromStr;
 
-use crate::segment::{Pin, RecordLayout};
-
-/// Hash over everything a blob's bytes depend on. Printed and parsed as 64 lowercase hex digits.
+/// Hash over everything a blob's bytes depend on. Its text form is 64 lowercase hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct BlobKey(pub [u8; 32]);
 
@@ -62,40 +59,4 @@ pub struct BlobGeometry {
     pub v_block_bytes: u32,
     /// Element type of the blocks; the store keeps and returns it without looking.
     pub dtype: u8,
-}
-
-/// Where a blob lies, as the metadata records it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Location {
-    pub(crate) segment: u64,
-    /// Offset of the record in the segment file, in bytes.
-    pub(crate) offset: u64,
-    pub(crate) geometry: BlobGeometry,
-    /// Checksum of the record's head, which in turn names every block's checksum.
-    pub(crate) head_crc: u32,
-}
-
-impl Location {
-    /// Size of the record in bytes; `None` when the geometry is outside the format's limits.
-    pub(crate) fn layout(&self) -> Option<RecordLayout> {
-        RecordLayout::new(self.geometry)
-    }
-}
-
-/// A blob that is written but not committed: no lookup finds it, and a crash forgets it. Dropping
-/// it leaves dead bytes in its segment.
-#[must_use = "a blob is found only after `commit_document` or `commit_blobs`"]
-#[derive(Debug)]
-pub struct PendingBlob {
-    pub(crate) key: BlobKey,
-    pub(crate) location: Location,
-    /// Keeps the segment from being reclaimed before the commit.
-    pub(crate) pin: Pin,
-}
-
-impl PendingBlob {
-    /// Key the blob will be found under.
-    pub fn key(&self) -> BlobKey {
-        self.key
-    }
 }

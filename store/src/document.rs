@@ -1,4 +1,4 @@
-//! Documents and their chunks as callers see them, and the rules a document must keep.
+//! Documents and their chunks as callers see them, and the rules a document must follow.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ pub struct Document {
     pub id: String,
     pub text: String,
     pub metadata: BTreeMap<String, String>,
-    /// Hash of whatever the caller wants a re-ingest to depend on.
+    /// Hash over everything that, when it changes, must cause the document to be ingested again.
     pub content_hash: [u8; 32],
     /// In reading order.
     pub chunks: Vec<ChunkRecord>,
@@ -31,19 +31,19 @@ pub struct ChunkRecord {
     pub start_byte: u64,
     pub end_byte: u64,
     pub token_ids: Vec<u32>,
-    /// Token ids that stood between the caller's common prefix and the chunk when the blob was
-    /// made; empty for a chunk that was alone. `key` covers them as it covers `token_ids`.
+    /// Token ids between the caller's common prefix and the chunk when the blob was made; empty for
+    /// a chunk that was computed alone. `key` covers them as it covers `token_ids`.
     pub conditioning_ids: Vec<u32>,
-    /// Key of the chunk's blob, whether or not the blob exists.
+    /// Key of the chunk's blob. The blob need not exist.
     pub key: BlobKey,
     /// Opaque to the store.
     pub vector: Vec<u8>,
-    /// What the caller wants to know of the chunk without opening its blob. Opaque to the store, at
-    /// most [`MAX_NOTES_BYTES`].
+    /// What the caller wants to know about the chunk without opening its blob. Opaque to the store,
+    /// at most [`MAX_NOTES_BYTES`].
     pub notes: Vec<u8>,
 }
 
-/// What `Store::list_documents` tells of each document.
+/// What `Store::list_documents` returns for each document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DocumentSummary {
     pub id: String,
@@ -124,7 +124,7 @@ impl Document {
             if text_of(&self.text, chunk).is_none() {
                 let (start, end) = (chunk.start_byte, chunk.end_byte);
                 return invalid(format!(
-                    "chunk {position} ({start}..{end}) is not in its text"
+                    "chunk {position} ({start}..{end}) is outside its text or splits a character"
                 ));
             }
             if chunk.notes.len() > MAX_NOTES_BYTES {
@@ -138,7 +138,7 @@ impl Document {
     }
 }
 
-/// The chunk's part of its document's text; `None` when the borders do not fit the text.
+/// The chunk's part of its document's text; `None` when its borders do not fit the text.
 pub(crate) fn text_of<'t>(text: &'t str, chunk: &ChunkRecord) -> Option<&'t str> {
     let start = usize::try_from(chunk.start_byte).ok()?;
     text.get(start..usize::try_from(chunk.end_byte).ok()?)

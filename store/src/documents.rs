@@ -1,7 +1,7 @@
 //! Reading documents, chunks and vectors: plain lookups in the metadata.
 //!
-//! Invariant: what one call returns comes from one view of the metadata, so that a document replaced
-//! or removed meanwhile is seen as before or as after, never as a mixture.
+//! Invariant: everything that one call returns comes from one view of the metadata. A document that
+//! is replaced or removed meanwhile is seen either as it was before or as it is after, never mixed.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ impl Store {
         Ok(self.meta.get::<Documents>(id)?.map(|row| row.content_hash))
     }
 
-    /// Up to `limit` documents in the byte order of their ids, those after `after`.
+    /// Up to `limit` documents in the byte order of their ids, beginning after the id `after`.
     pub fn list_documents(
         &self,
         after: Option<&str>,
@@ -51,7 +51,8 @@ impl Store {
         self.documents_after(after).take(limit).collect()
     }
 
-    /// The documents after `after` in the byte order of their ids, one in memory at a time.
+    /// The documents in the byte order of their ids, beginning after the id `after`. One is in
+    /// memory at a time.
     pub fn documents_after(
         &self,
         after: Option<&str>,
@@ -103,9 +104,8 @@ impl Store {
         }))
     }
 
-    /// Calls `f` with the vector of every chunk; the chunks of one document follow each other in
-    /// order. Commits made during the walk do not show. An error of `f` ends the walk and is
-    /// returned.
+    /// Calls `f` with the vector of every chunk; the chunks of one document come in order, one after
+    /// the other. Commits made meanwhile are not seen. An error of `f` ends the walk and is returned.
     pub fn for_each_vector(
         &self,
         mut f: impl FnMut(VectorRow) -> Result<(), StoreError>,
@@ -134,7 +134,7 @@ impl Store {
         Ok(())
     }
 
-    /// The row of a document that other rows of the view belong to.
+    /// The row of a document to which other rows of the view belong.
     fn document_row(&self, view: &View<'_>, id: &str) -> Result<DocumentRow, StoreError> {
         view.get::<Documents>(id)?
             .ok_or_else(|| self.bad_row("missing document"))

@@ -1,11 +1,11 @@
-//! What can go wrong in a store, named by what the caller can do about it.
+//! What can go wrong in a store. The variants are named by what the caller can do about it.
 //!
-//! A blob that cannot be read is not in this list where a miss will do: see `Store::open_blob`.
+//! A lookup of a blob that cannot be read is a miss, not an error: see `Store::open_blob`.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::options::Identity;
+use crate::identity::Identity;
 
 /// An error of the store. `Display` is one sentence that names the file or field concerned.
 #[derive(Debug, thiserror::Error)]
@@ -13,7 +13,7 @@ pub enum StoreError {
     /// Another process, or another `Store` in this one, holds the directory.
     #[error("data directory {} is in use by another process", path.display())]
     Locked { path: PathBuf },
-    /// The directory is missing, or holds something else.
+    /// The directory is missing or holds something else.
     #[error("{} is not a ragweave data directory", path.display())]
     NotAStore { path: PathBuf },
     /// The store was made by another model, tokenizer or prompt format.
@@ -29,28 +29,28 @@ pub enum StoreError {
         found: u32,
         supported: u32,
     },
-    /// Bytes on disk are not the bytes that were written. For a blob: quarantine it and recompute.
+    /// Bytes on disk differ from those that were written. For a blob: quarantine it and recompute.
     #[error("{} is corrupt at byte {offset}: {what}", path.display())]
     Corrupt {
         path: PathBuf,
         offset: u64,
         what: String,
     },
-    /// No space for this write. Nothing was committed; writes resume once space returns.
+    /// There is no space for this write. Nothing was committed; writes resume when there is space.
     #[error("no space in {}: {free_bytes} bytes free, {needed_bytes} needed", path.display())]
     DiskFull {
         path: PathBuf,
         free_bytes: u64,
         needed_bytes: u64,
     },
-    /// An earlier write or sync failed, so that no later one can be trusted. Reads go on; the store
-    /// must be opened again to write.
+    /// An earlier write or sync failed, so no later one can be trusted. Reads still work; to write,
+    /// open the store again.
     #[error("the store is read-only since a write failed: {reason}")]
     ReadOnly { reason: String },
     /// The document contradicts itself; nothing was written.
     #[error("document {id:?} cannot be stored: {what}")]
     InvalidDocument { id: String, what: String },
-    /// The blob or a buffer does not fit its geometry; nothing was written.
+    /// The blob or a buffer does not match its geometry; nothing was written.
     #[error("blob {key} does not fit its geometry: {what}")]
     InvalidBlob { key: crate::BlobKey, what: String },
     /// RocksDB refused an operation.

@@ -1,5 +1,5 @@
-//! How the blocks of a layer are read from segment files: a choice of the caller's, and what it
-//! comes down to where the system refuses it.
+//! How the blocks of a layer are read from segment files: the caller's choice, and why the system
+//! may refuse it.
 
 use std::fmt;
 use std::io;
@@ -8,27 +8,29 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-use crate::fs::{Disk, FORMAT_FILE, OsDisk};
-use crate::segment::uring;
+use crate::data_dir::FORMAT_FILE;
+use crate::disk::{Disk, OsDisk};
+use crate::uring;
 
-/// A way to read. Whichever it is, checksums are verified on the bytes the caller gets.
+/// A way to read. In every case checksums are verified on the bytes that the caller gets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum KvIo {
-    /// What is best where nothing else is known: `Pread`. The page cache makes second reads several
+    /// The best choice without further knowledge, `Pread`. The page cache makes a second read several
     /// times faster than any device, and needs no tuning.
     #[default]
     Auto,
     /// `pread` through the page cache.
     Pread,
-    /// `pread` past the page cache (`O_DIRECT`): no copy in the kernel and no cache pressure on
-    /// others, but every read is the device's, the second of the same block too.
+    /// `pread` that bypasses the page cache (`O_DIRECT`): no copy in the kernel and no pressure on
+    /// other users of the cache, but every read goes to the device, even a second one of the same
+    /// block.
     Direct,
-    /// `io_uring`, past the page cache where the file system allows it: pieces of one layer are read
-    /// at once, which fast devices need to be busy.
+    /// `io_uring`, which bypasses the page cache where the file system allows it. Pieces of one layer
+    /// are read concurrently, which keeps fast devices busy.
     Uring,
-    /// Copies out of a map of the file, sealed files only. A weaker promise: if somebody else cuts
-    /// the file at the wrong moment, or the device fails under the map, the process dies of SIGBUS.
+    /// Copies from a memory map of the file, sealed files only. This promises less: if another
+    /// process truncates the file at the wrong moment, or the device fails, SIGBUS kills this process.
     Mmap,
 }
 
@@ -52,14 +54,14 @@ impl KvIo {
         }
     }
 
-    /// What keeps this machine from reading a store in `dir` this way, and makes it use `pread`.
+    /// Why this machine cannot read a store in `dir` this way and uses `pread` instead, if so.
     pub fn obstacle(self, dir: &Path) -> Option<String> {
         match self {
             Self::Auto | Self::Pread | Self::Mmap => None,
             Self::Direct => {
                 let opened = OsDisk.open_direct(&dir.join(FORMAT_FILE));
                 let refused = |error: &io::Error| error.kind() != io::ErrorKind::NotFound;
-                let error = opened.err().filter(refused)?; // where no store is, nothing is refused
+                let error = opened.err().filter(refused)?; // without a store, nothing is refused
                 Some(refused_direct(&error))
             }
             Self::Uring => uring::probe().err().map(|error| refused_uring(&error)),
@@ -81,7 +83,7 @@ impl fmt::Display for KvIo {
     }
 }
 
-/// A word that names no way to read.
+/// The word is not a way to read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{word:?} is not one of auto, pread, direct, uring, mmap")]
 pub struct ParseKvIoError {

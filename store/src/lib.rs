@@ -1,8 +1,7 @@
-//! Chunk KV blobs on disk: checksummed, append-only segment files, and RocksDB for everything that
-//! names them. The store does not know what a tensor is. It returns the bytes it was given or it
-//! returns a miss, never other bytes.
+//! Chunk KV blobs on disk: checksummed, append-only segment files, and RocksDB for the metadata. To
+//! the store a blob is opaque: it returns the bytes it was given or a miss, never other bytes.
 //!
-//! The format to the byte, the commit order and the crash cases are in this crate's `README.md`.
+//! This crate's `README.md` describes the format to the byte, the commit order and the crash cases.
 //!
 //! ```
 //! use ragweave_store::{
@@ -35,7 +34,7 @@
 //!     content_hash: [0; 32],
 //!     chunks: vec![chunk],
 //! };
-//! store.commit_document(&document, vec![blob])?; // durable from here on
+//! store.commit_document(&document, vec![blob])?; // now it is durable
 //!
 //! let reader = store.open_blob(&key, &ids)?.expect("committed above");
 //! let (mut k, mut v) = ([0; 4], [0; 4]);
@@ -46,11 +45,14 @@
 //! ```
 
 mod blob;
+mod data_dir;
+mod disk;
 mod document;
 mod documents;
 mod error;
-mod fs;
+mod identity;
 mod kv_io;
+mod lookup;
 mod meta;
 mod options;
 pub mod page_cache;
@@ -59,18 +61,21 @@ mod recovery;
 mod segment;
 mod stats;
 mod store;
+mod uring;
 mod verify;
 
-pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError, PendingBlob};
+pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError};
+pub use data_dir::{STORE_VERSION, is_data_directory};
+pub use disk::{Disk, OsDisk};
 pub use document::{
     ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, MAX_NOTES_BYTES, StoredChunk,
     VectorRow,
 };
 pub use error::StoreError;
-pub use fs::{Disk, OsDisk, STORE_VERSION, is_data_directory};
+pub use identity::Identity;
 pub use kv_io::{KvIo, ParseKvIoError};
-pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, Identity, StoreOptions};
-pub use segment::{BlobReader, format};
+pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, StoreOptions};
+pub use segment::{BlobReader, PendingBlob, format};
 pub use stats::{MissStats, StoreStats};
 pub use store::Store;
 pub use verify::{BadBlob, VerifyProgress, VerifyReport};

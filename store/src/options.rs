@@ -1,7 +1,6 @@
 //! How a store is opened: the identity it must have, and its limits.
 
-use std::fmt;
-
+use crate::identity::Identity;
 use crate::kv_io::KvIo;
 
 /// Default of [`StoreOptions::max_segment_bytes`]: 1 GiB.
@@ -12,16 +11,16 @@ pub const DEFAULT_MIN_FREE_BYTES: u64 = 256 << 20;
 /// Options of `Store::open`.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
-    /// What the blobs depend on beside their tokens: model, tokenizer, prompt format.
+    /// What the blobs depend on besides their tokens: model, tokenizer, prompt format.
     pub identity: Identity,
-    /// Make a new store where there is none.
+    /// Make a new store if there is none.
     pub create: bool,
-    /// Open a store of another identity too; each of its blobs is then a miss.
+    /// Also open a store of another identity; every lookup of its blobs is then a miss.
     pub allow_foreign: bool,
-    /// A segment that would grow over this size is sealed and a new one started. A record larger
-    /// than this gets a segment of its own.
+    /// A segment that would exceed this size is sealed and a new one started. A record larger than
+    /// this gets its own segment.
     pub max_segment_bytes: u64,
-    /// Writes are refused while the file system has less than this free.
+    /// Writes are refused while the file system has less free space than this.
     pub min_free_bytes: u64,
     /// How the blocks of a layer are read.
     pub kv_io: KvIo,
@@ -38,24 +37,5 @@ impl StoreOptions {
             min_free_bytes: DEFAULT_MIN_FREE_BYTES,
             kv_io: KvIo::Auto,
         }
-    }
-}
-
-/// What a store's blobs were computed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Cryptographic hash over all of it. Two stores are the same when this is.
-    pub fingerprint: [u8; 32],
-    /// For people, printed in errors; not compared.
-    pub description: String,
-}
-
-impl fmt::Display for Identity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (fingerprint ", self.description)?;
-        self.fingerprint[..8]
-            .iter()
-            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
-        f.write_str(")")
     }
 }

@@ -1,26 +1,26 @@
-//! What of a file the kernel holds in memory, and having it forget that: so that a measurement of reading from the disk
-//! can tell whether it is one.
+//! How much of a file is in the page cache, and dropping it from there, so that a measurement of disk reads can make sure
+//! that it reads the disk.
 
 use std::io;
 use std::path::Path;
 
 use memmap2::Mmap;
 
-/// A file's bytes, and those of them that are in memory, both rounded up to whole pages.
+/// The size of a file and how much of it is in memory, both rounded up to whole pages.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Residency {
     pub bytes: u64,
     pub resident_bytes: u64,
 }
 
-/// File systems that keep files in memory and nowhere else, by the number `statfs` gives them (statfs(2)).
+/// File systems that keep files only in memory, by their numbers in statfs(2).
 const IN_MEMORY: [(u64, &str); 3] = [
     (0x0102_1994, "tmpfs"),
     (0x8584_58F6, "ramfs"),
     (0x9584_58F6, "hugetlbfs"),
 ];
 
-/// The file system of `path`, where it keeps files in memory only; its pages can never be dropped.
+/// The name of the file system of `path` if it keeps files only in memory: its pages cannot be dropped.
 ///
 /// # Errors
 /// Where the system cannot tell.
@@ -31,46 +31,46 @@ pub fn memory_file_system(path: &Path) -> io::Result<Option<&'static str>> {
     Ok(known.map(|(_, name)| *name))
 }
 
-/// Has the kernel write a file out and forget it, and looks at what it holds afterwards: it keeps pages that another
-/// process or a file system of memory needs.
+/// Writes a file to disk, drops it from the page cache, and returns what is still there: the kernel keeps pages that
+/// another process uses, and those of an in-memory file system.
 ///
 /// # Errors
 /// Where the file cannot be opened, synced, dropped or looked at.
 pub fn forget(path: &Path) -> io::Result<Residency> {
     let file = fs_err::File::open(path)?;
-    // A page that is not written yet is never dropped.
+    // A page that has not been written is not dropped.
     file.sync_data()?;
     rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
     residency(file.file())
 }
 
-/// What of a file is in memory now.
+/// How much of a file is in memory now.
 ///
 /// # Errors
 /// Where it cannot be mapped.
 #[expect(
     unsafe_code,
-    reason = "the kernel tells of pages by their place in a mapping"
+    reason = "mincore(2) reports pages by their address in a mapping"
 )]
 pub fn residency(file: &std::fs::File) -> io::Result<Residency> {
     if file.metadata()?.len() == 0 {
         return Ok(Residency::default());
     }
-    // SAFETY: it takes a number and gives one.
+    // SAFETY: it takes a number and returns a number.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     let page = usize::try_from(page).map_err(|_| io::Error::last_os_error())?;
-    // SAFETY: no byte of the mapping is read, so it does not matter if somebody cuts the file.
+    // SAFETY: no byte of the mapping is read, so it does not matter if another process truncates the file.
     let map = unsafe { Mmap::map(file)? };
     let mut pages = vec![0_u8; map.len().div_ceil(page)];
-    // SAFETY: the mapping lives and has this length, and there is a byte for each of its pages.
-    let told = unsafe {
+    // SAFETY: the mapping is valid and has this length, and there is a byte for each of its pages.
+    let status = unsafe {
         libc::mincore(
             map.as_ptr().cast_mut().cast(),
             map.len(),
             pages.as_mut_ptr(),
         )
     };
-    if told != 0 {
+    if status != 0 {
         return Err(io::Error::last_os_error());
     }
     let resident = pages.iter().filter(|&&page| page & 1 == 1).count();
@@ -81,7 +81,7 @@ pub fn residency(file: &std::fs::File) -> io::Result<Residency> {
 }
 
 impl Residency {
-    /// Together with another file.
+    /// The sum of this file and another.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -90,7 +90,7 @@ impl Residency {
         }
     }
 
-    /// Whether reading it is reading the disk: at most a hundredth is in memory.
+    /// Whether reading it reads the disk: at most a hundredth is in memory.
     pub fn is_cold(&self) -> bool {
         self.resident_bytes * 100 <= self.bytes
     }

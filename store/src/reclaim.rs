@@ -1,5 +1,5 @@
-//! Gives back the space of segments in which no blob is live. Nothing is moved and no file is cut:
-//! a dead segment is unlinked, and whoever still reads from it keeps its descriptor.
+//! Frees the space of segments without a live blob. Nothing is moved and no file is truncated: a dead
+//! segment is unlinked, and readers that have it open keep their descriptor.
 
 use rocksdb::WriteBatch;
 
@@ -23,8 +23,8 @@ impl Store {
         }
     }
 
-    /// Sealed segments without a live blob and without one that waits for its commit. Those that no
-    /// commit has reached, left by a document that failed or was given up, have no row.
+    /// Sealed segments without a live blob and without a blob that waits for its commit. A segment
+    /// that no commit has reached, because its document failed or was cancelled, has no row.
     fn dead_segments(&self, writer: &mut Writer) -> Vec<u64> {
         let active = writer.files.active_id();
         let rows = &writer.catalog.segments;

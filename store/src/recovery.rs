@@ -1,26 +1,28 @@
-//! Opening a store. Only metadata is believed; what is found beside it is handled as follows:
+//! Opening a store. Only the metadata is trusted. Whatever else is found is handled as follows:
 //!
 //! | found                                          | action                                       |
 //! |------------------------------------------------|----------------------------------------------|
-//! | bytes behind the last commit of a segment      | dead; nothing is written behind them         |
+//! | bytes after the last commit of a segment       | dead; nothing is written after them          |
 //! | segment file without a row or a live blob      | unlinked                                     |
 //! | commit mark newer than the metadata            | its number is not used again                 |
-//! | mark that saw commits the metadata lacks       | logged, counted in `lost_commits`            |
-//! | row of a file that is missing or too short     | logged; its blobs miss when they are opened  |
+//! | mark of commits that the metadata lacks        | logged, counted in `lost_commits`            |
+//! | row whose file is missing or too short         | logged; its blobs miss when they are opened  |
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rocksdb::WriteBatch;
 
-use crate::error::StoreError;
-use crate::fs::{
-    DirLock, DirState, Disk, DynDisk, META_DIR, OsDisk, SEGMENT_DIR, create_dirs, inspect_dir,
-    not_a_store, write_marker,
+use crate::data_dir::{
+    DirLock, DirState, META_DIR, SEGMENT_DIR, create_dirs, inspect_dir, not_a_store, write_marker,
 };
+use crate::disk::{Disk, DynDisk, OsDisk};
+use crate::error::StoreError;
+use crate::identity::Identity;
 use crate::kv_io::KvIo;
 use crate::meta::{Catalog, Durability, IdentityRow, Meta, SegmentTable, State, StoreState};
-use crate::options::{Identity, StoreOptions};
+use crate::options::StoreOptions;
+use crate::segment::format::CommitMark;
 use crate::segment::{BlockReads, SegmentWriter, Segments, newest_mark};
 use crate::stats::Counters;
 use crate::store::{Store, Writer};
@@ -39,60 +41,71 @@ struct Opened {
     segments: Arc<Segments>,
 }
 
-/// See [`Store::open_on`].
-pub(crate) fn open(
-    dir: &Path,
-    options: StoreOptions,
-    disk: Arc<dyn Disk>,
-) -> Result<Store, StoreError> {
-    let StoreOptions {
-        identity,
-        create,
-        allow_foreign,
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-    } = options;
-    let state = inspect_dir(dir)?;
-    let opened = match state {
-        DirState::New if !create => return Err(not_a_store(dir)),
-        DirState::New => create_store(dir, &identity, disk)?,
-        DirState::Store => open_existing(dir, disk)?,
-    };
-    let found = read_identity(dir, &opened.meta)?;
-    let foreign = (found.fingerprint != identity.fingerprint).then_some(found);
-    if let Some(found) = foreign.clone().filter(|_| !allow_foreign) {
-        let (found, expected) = (Box::new(found), Box::new(identity));
-        return Err(StoreError::ForeignIdentity { found, expected });
+impl Store {
+    /// Opens the store in `dir`, or makes one if the options say so.
+    ///
+    /// Errors: `Locked` when another process has it, `NotAStore` when the directory is something else,
+    /// `ForeignIdentity` when another model made it and `allow_foreign` is off,
+    /// `UnsupportedVersion`, `Metadata` when RocksDB cannot open its files, `Io`.
+    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
+        Self::open_on(dir, options, Arc::new(OsDisk))
     }
-    let settings = Settings {
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-    };
-    recover(dir, opened, identity, foreign, &settings)
-}
 
-/// See [`Store::inspect`].
-pub(crate) fn inspect(dir: &Path) -> Result<Store, StoreError> {
-    if inspect_dir(dir)? == DirState::New {
-        return Err(not_a_store(dir));
+    /// [`Store::open`] with the caller's own file operations, for tests of failing disks.
+    pub fn open_on(
+        dir: &Path,
+        options: StoreOptions,
+        disk: Arc<dyn Disk>,
+    ) -> Result<Self, StoreError> {
+        let StoreOptions {
+            identity,
+            create,
+            allow_foreign,
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+        } = options;
+        let state = inspect_dir(dir)?;
+        let opened = match state {
+            DirState::New if !create => return Err(not_a_store(dir)),
+            DirState::New => create_store(dir, &identity, disk)?,
+            DirState::Store => open_existing(dir, disk)?,
+        };
+        let found = read_identity(dir, &opened.meta)?;
+        let foreign = (found.fingerprint != identity.fingerprint).then_some(found);
+        if let Some(found) = foreign.clone().filter(|_| !allow_foreign) {
+            let (found, expected) = (Box::new(found), Box::new(identity));
+            return Err(StoreError::ForeignIdentity { found, expected });
+        }
+        let settings = Settings {
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+        };
+        recover(dir, opened, identity, foreign, &settings)
     }
-    let opened = open_existing(dir, Arc::new(OsDisk))?;
-    let identity = read_identity(dir, &opened.meta)?;
-    let StoreOptions {
-        identity,
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-        ..
-    } = StoreOptions::new(identity);
-    let settings = Settings {
-        max_segment_bytes,
-        min_free_bytes,
-        kv_io,
-    };
-    recover(dir, opened, identity, None, &settings)
+
+    /// Opens an existing store with the identity it was made for.
+    pub fn inspect(dir: &Path) -> Result<Self, StoreError> {
+        if inspect_dir(dir)? == DirState::New {
+            return Err(not_a_store(dir));
+        }
+        let opened = open_existing(dir, Arc::new(OsDisk))?;
+        let identity = read_identity(dir, &opened.meta)?;
+        let StoreOptions {
+            identity,
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+            ..
+        } = StoreOptions::new(identity);
+        let settings = Settings {
+            max_segment_bytes,
+            min_free_bytes,
+            kv_io,
+        };
+        recover(dir, opened, identity, None, &settings)
+    }
 }
 
 fn open_existing(dir: &Path, disk: DynDisk) -> Result<Opened, StoreError> {
@@ -106,8 +119,8 @@ fn open_existing(dir: &Path, disk: DynDisk) -> Result<Opened, StoreError> {
     })
 }
 
-/// Makes a store, or completes one whose making was cut short: each step can be repeated, and the
-/// marker comes last.
+/// Makes a store, or completes one whose creation was interrupted: each step can be repeated, and
+/// the marker is written last.
 fn create_store(dir: &Path, identity: &Identity, disk: DynDisk) -> Result<Opened, StoreError> {
     let segment_dir = create_dirs(dir)?;
     let lock = DirLock::acquire(dir)?;
@@ -149,12 +162,15 @@ fn recover(
     catalog.state = later_state(&catalog, &segments, &files);
     let lost = catalog.state.lost_commits - stored.lost_commits;
     if lost > 0 {
-        tracing::error!(lost, "the metadata lost commits that had been acknowledged");
+        tracing::error!(
+            lost,
+            "the metadata has lost commits that had been acknowledged"
+        );
     }
     let dead = dead_segments(&catalog, &files);
     catalog.segments.retain(|id, _| !dead.contains(id));
     if catalog.state != stored || !dead.is_empty() {
-        // Before the unlinks: the marks that showed the loss go with the files.
+        // Before the files are unlinked, because the marks that show the loss are in them.
         write_state(&meta, &catalog.state, &dead)?;
     }
     unlink_dead(&segments, &dead);
@@ -204,8 +220,8 @@ fn read_catalog(meta: &Meta) -> Result<Catalog, StoreError> {
     })
 }
 
-/// The state to go on from: no segment id and no commit number that the files show is used twice,
-/// and commits that a mark saw acknowledged but the metadata lacks are counted as lost.
+/// The state to continue from. Segment ids and commit numbers found in the files are not used again,
+/// and commits that a mark records as acknowledged but the metadata lacks are counted as lost.
 fn later_state(catalog: &Catalog, segments: &Segments, files: &[u64]) -> StoreState {
     let mut state = catalog.state;
     let last_file = files.last().map_or(0, |id| id + 1);
@@ -227,18 +243,14 @@ fn later_state(catalog: &Catalog, segments: &Segments, files: &[u64]) -> StoreSt
     state
 }
 
-fn find_mark(
-    segments: &Segments,
-    id: u64,
-    from: u64,
-) -> Result<Option<crate::segment::format::CommitMark>, StoreError> {
+fn find_mark(segments: &Segments, id: u64, from: u64) -> Result<Option<CommitMark>, StoreError> {
     let file = segments
         .get(id)
         .map_err(StoreError::io(&segments.path(id)))?;
     newest_mark(segments.disk(), &file, from)
 }
 
-/// Files without a live blob, and rows without one.
+/// Files and rows without a live blob.
 fn dead_segments(catalog: &Catalog, files: &[u64]) -> Vec<u64> {
     let is_live = |id: &u64| {
         catalog
@@ -274,7 +286,7 @@ fn unlink_dead(segments: &Segments, dead: &[u64]) {
     }
 }
 
-/// The blobs concerned are not looked for here: each is a miss when it is opened.
+/// The blobs in these files are not searched for here: each is a miss when it is opened.
 fn warn_of_short_files(catalog: &Catalog, segments: &Segments) {
     for (id, row) in &catalog.segments {
         let len = fs_err::metadata(segments.path(*id)).map_or(0, |file| file.len());

@@ -1,4 +1,4 @@
-//! Counters of this process and the figures `Store::stats` reports.
+//! Counters of this process, and the figures that `Store::stats` reports.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -7,25 +7,25 @@ use serde::Serialize;
 use crate::error::StoreError;
 use crate::kv_io::KvIo;
 
-/// Why a lookup gave no blob.
+/// Why a lookup found no blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MissKind {
-    /// No blob of this key.
+    /// There is no blob with this key.
     Absent,
     /// The blob, or the whole store, belongs to another identity.
     Foreign,
-    /// The key is there with other token ids.
+    /// The key exists with other token ids.
     IdsDiffer,
     /// The blob was found bad earlier.
     Quarantined,
     /// The blob was found bad now.
     Corrupt,
-    /// The device did not give the bytes.
+    /// The device did not deliver the bytes.
     Io,
 }
 
 impl MissKind {
-    /// The kind of miss a failed read is; `None` when the caller was wrong, not the blob.
+    /// The kind of miss that a failed read counts as; `None` if the mistake was the caller's.
     pub(crate) fn of_error(error: &StoreError) -> Option<Self> {
         match error {
             StoreError::Corrupt { .. } => Some(Self::Corrupt),
@@ -71,17 +71,17 @@ impl Counters {
 /// Misses since the store was opened, by kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct MissStats {
-    /// No blob of this key.
+    /// There is no blob with this key.
     pub absent: u64,
     /// The blob, or the whole store, belongs to another identity.
     pub foreign: u64,
-    /// The key is there with other token ids.
+    /// The key exists with other token ids.
     pub ids_differ: u64,
     /// The blob was found bad earlier.
     pub quarantined: u64,
     /// The blob was found bad at this read, at open or in a layer.
     pub corrupt: u64,
-    /// The device did not give the bytes.
+    /// The device did not deliver the bytes.
     pub io: u64,
 }
 
@@ -100,19 +100,19 @@ impl MissStats {
     }
 }
 
-/// What a store holds, and how lookups went since it was opened.
+/// What a store holds, and the results of its lookups since it was opened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StoreStats {
     pub documents: u64,
     pub chunks: u64,
     /// Blobs that a lookup can find.
     pub blobs: u64,
-    /// Blobs set aside as bad and not replaced yet.
+    /// Blobs set aside as bad and not yet replaced.
     pub quarantined: u64,
     pub segments: u64,
     /// Bytes of records that a chunk refers to.
     pub live_bytes: u64,
-    /// Other bytes of the segment files: headers, marks, removed and never committed records.
+    /// Other bytes of the segment files: headers, marks, and records removed or never committed.
     pub dead_bytes: u64,
     /// Size of all segment files.
     pub total_bytes: u64,
@@ -120,15 +120,15 @@ pub struct StoreStats {
     pub free_bytes: u64,
     /// Number of the newest commit.
     pub commit_seq: u64,
-    /// Acknowledged commits that were found missing at some open of this store; not 0 means that
-    /// the disk or somebody else took back synced data.
+    /// Acknowledged commits that were found missing when this store was opened, now or earlier. Above
+    /// 0, the disk or another program has lost synced data.
     pub lost_commits: u64,
     /// Why writes are refused until the store is opened again.
     pub read_only: Option<String>,
     pub hits: u64,
     pub misses: MissStats,
-    /// How blocks are read, as asked for.
+    /// The way to read blocks that was asked for.
     pub kv_io: KvIo,
-    /// Why they are read with `pread` instead.
+    /// Why blocks are read with `pread` instead, if they are.
     pub kv_io_refusal: Option<String>,
 }

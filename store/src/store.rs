@@ -1,30 +1,31 @@
-//! The store: blobs in, blobs out, and the commit between. One process owns a data directory.
+//! The store: appending blobs and committing them with their documents. One process owns a data
+//! directory.
 //!
 //! Invariant: a metadata row is written only after the bytes it names are durable.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use rocksdb::WriteBatch;
 
-use crate::blob::{BlobGeometry, BlobKey, Location, PendingBlob};
+use crate::blob::{BlobGeometry, BlobKey};
+use crate::data_dir::DirLock;
+use crate::disk::is_out_of_space;
 use crate::document::{Document, parse_chunk_id};
 use crate::error::StoreError;
-use crate::fs::{DirLock, Disk, OsDisk, is_out_of_space};
-use crate::meta::{BlobState, Blobs, Catalog, Change, Durability, Meta, SegmentTable, Vectors};
-use crate::options::{Identity, StoreOptions};
+use crate::identity::Identity;
+use crate::meta::{Catalog, Change, Durability, Meta, Vectors};
 use crate::segment::{
-    Append, BlobReader, BlockReads, RecordLayout, SegmentWriter, Segments, WriteFailure,
-    open_record,
+    Append, BlockReads, PendingBlob, RecordLayout, SegmentWriter, Segments, WriteFailure,
 };
-use crate::stats::{Counters, MissKind, StoreStats};
+use crate::stats::{Counters, StoreStats};
 
-/// Chunk KV blobs with the documents they belong to. All methods take `&self`: reads run in
-/// parallel, writes one after the other.
+/// Chunk KV blobs and the documents they belong to. All methods take `&self`: reads run in parallel,
+/// writes one after the other.
 pub struct Store {
     pub(crate) dir: PathBuf,
     pub(crate) identity: Identity,
-    /// The store's own identity where it is not the one it was opened with.
+    /// The identity that the store was made for, if it was opened with another one.
     pub(crate) foreign: Option<Identity>,
     pub(crate) min_free_bytes: u64,
     pub(crate) meta: Meta,
@@ -36,55 +37,32 @@ pub struct Store {
     pub(crate) _lock: DirLock,
 }
 
-/// What a write needs to itself.
+/// State that only one write at a time may use.
 pub(crate) struct Writer {
     pub(crate) files: SegmentWriter,
     pub(crate) catalog: Catalog,
     /// Why no more writes are accepted.
     pub(crate) read_only: Option<String>,
-    /// A write was refused for want of space: wait until there is some margin before resuming.
+    /// A write was refused for lack of space. Writes resume when there is some margin.
     pub(crate) space_refused: bool,
 }
 
-/// After a refusal, writes resume with this fraction of `min_free_bytes` free on top of it.
+/// After a refusal, writes resume when this fraction of `min_free_bytes` is free in addition to it.
 const RESUME_MARGIN_DIVISOR: u64 = 16;
 
 impl Store {
-    /// Opens the store in `dir`, or makes one where the options say so.
-    ///
-    /// Errors: `Locked` when another process has it, `NotAStore` for a directory of something else,
-    /// `ForeignIdentity` when another model made it and `allow_foreign` is off,
-    /// `UnsupportedVersion`, `Metadata` when RocksDB cannot open its files, `Io`.
-    pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
-        Self::open_on(dir, options, Arc::new(OsDisk))
-    }
-
-    /// [`Store::open`] with file operations of the caller's choice: for tests of failing disks.
-    pub fn open_on(
-        dir: &Path,
-        options: StoreOptions,
-        disk: Arc<dyn Disk>,
-    ) -> Result<Self, StoreError> {
-        crate::recovery::open(dir, options, disk)
-    }
-
-    /// Opens an existing store under whatever identity it has.
-    pub fn inspect(dir: &Path) -> Result<Self, StoreError> {
-        crate::recovery::inspect(dir)
-    }
-
     /// The identity that lookups are made for: the one the store was opened with.
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// The identity the store was made for, if that is another one (`allow_foreign`).
+    /// The identity that the store was made for, if it is another one (`allow_foreign`).
     pub fn foreign_identity(&self) -> Option<&Identity> {
         self.foreign.as_ref()
     }
 
-    /// Writes a blob that a later commit will make findable. `layers` yields the K block and V
-    /// block of each layer, sized as `geometry` says.
+    /// Writes a blob; lookups find it after a later commit. `layers` yields the K block and the V
+    /// block of each layer, with the sizes given in `geometry`.
     ///
     /// Errors: `InvalidBlob`, `DiskFull` (nothing is lost; try again later), `ReadOnly`, `Io`.
     pub fn append_blob<'a>(
@@ -94,7 +72,7 @@ impl Store {
         token_ids: &[u32],
         layers: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<PendingBlob, StoreError> {
-        // One more than fits is enough to see that there are too many.
+        // One more than expected is enough to see that there are too many.
         let layers = layers.take(geometry.n_layers as usize + 1).collect();
         let layout = check_blob(&geometry, token_ids, &layers)
             .map_err(|what| StoreError::InvalidBlob { key, what })?;
@@ -112,9 +90,9 @@ impl Store {
         appended.map_err(|failure| self.write_failed(&mut writer, failure, layout.record_bytes()))
     }
 
-    /// Makes a document, its chunks and these blobs durable in one step, in place of an older
-    /// document of the same id, and returns the commit's number. A chunk without a blob is allowed:
-    /// its lookups miss until `commit_blobs` brings one.
+    /// Makes a document, its chunks and these blobs durable in one step, replacing an older document
+    /// with the same id, and returns the number of the commit. A chunk may lack a blob: its lookups
+    /// miss until `commit_blobs` adds one.
     ///
     /// Errors: `InvalidDocument`, `DiskFull`, `ReadOnly`, `Io`, `Metadata`; in each case the older
     /// document is still there, and the blobs are lost.
@@ -129,8 +107,8 @@ impl Store {
         self.commit(&mut writer, &blobs, |change| change.put_document(document))
     }
 
-    /// Makes blobs of chunks that are in the store already durable and findable, and returns the
-    /// commit's number. A blob whose chunk has been removed meanwhile stays dead.
+    /// Makes blobs of chunks that are already in the store durable and findable, and returns the
+    /// number of the commit. A blob whose chunk has been removed meanwhile stays dead.
     ///
     /// Errors: `DiskFull`, `ReadOnly`, `Io`, `Metadata`; the blobs are then lost.
     pub fn commit_blobs(&self, blobs: Vec<PendingBlob>) -> Result<u64, StoreError> {
@@ -138,8 +116,8 @@ impl Store {
         self.commit(&mut writer, &blobs, |_| Ok(()))
     }
 
-    /// Puts vectors in place of those that chunks have, by chunk id, in one durable step. A chunk
-    /// that is not there is passed over.
+    /// Replaces the vectors of chunks, given by chunk id, in one durable step. Unknown chunks are
+    /// skipped.
     ///
     /// Errors: `DiskFull`, `ReadOnly`, `Metadata`; the chunks then keep the vectors they had.
     pub fn replace_vectors(&self, vectors: &[(String, Vec<u8>)]) -> Result<(), StoreError> {
@@ -159,8 +137,8 @@ impl Store {
         written.map_err(|error| make_read_only(&mut writer, error))
     }
 
-    /// Removes a document and what only it refers to; `false` when there is none. This is possible
-    /// on a full disk too.
+    /// Removes a document and whatever only it refers to; `false` when there is none. This also works
+    /// on a full disk.
     pub fn remove_document(&self, id: &str) -> Result<bool, StoreError> {
         let mut writer = self.writer()?;
         let mut found = false;
@@ -171,7 +149,8 @@ impl Store {
         Ok(found)
     }
 
-    /// The commit: data durable, then one synced batch of metadata. The batch is the commit.
+    /// The commit: first the data is made durable, then one batch of metadata is written and synced.
+    /// The batch is the commit.
     fn commit(
         &self,
         writer: &mut Writer,
@@ -202,135 +181,7 @@ impl Store {
         Ok(commit_seq)
     }
 
-    /// Whether `open_blob` would look at bytes for this key. Counts nothing.
-    pub fn contains_blob(&self, key: &BlobKey) -> Result<bool, StoreError> {
-        Ok(self.find(key)?.is_ok())
-    }
-
-    /// Opens the blob of `key` if it is there, readable, and made from exactly these tokens.
-    /// Everything else is a miss, `None`, counted by kind in `stats`; a blob found bad is set aside.
-    pub fn open_blob(
-        &self,
-        key: &BlobKey,
-        token_ids: &[u32],
-    ) -> Result<Option<BlobReader>, StoreError> {
-        match self.try_open(key, token_ids) {
-            Ok(reader) => {
-                self.counters.hit();
-                Ok(Some(reader))
-            }
-            Err(kind) => {
-                self.counters.miss(kind);
-                Ok(None)
-            }
-        }
-    }
-
-    fn try_open(&self, key: &BlobKey, token_ids: &[u32]) -> Result<BlobReader, MissKind> {
-        let found = self.find(key).map_err(|error| {
-            tracing::warn!(%key, %error, "metadata of a blob cannot be read");
-            MissKind::of_error(&error).unwrap_or(MissKind::Io)
-        })?;
-        let location = found?;
-        let record = self.open_at(key, location).map_err(|error| {
-            let kind = MissKind::of_error(&error).unwrap_or(MissKind::Corrupt);
-            self.set_aside(key, &location, kind, &error)
-        })?;
-        if record.token_ids() != token_ids {
-            return Err(MissKind::IdsDiffer);
-        }
-        let (reads, counters) = (Arc::clone(&self.reads), Arc::clone(&self.counters));
-        Ok(BlobReader::new(record, reads, counters))
-    }
-
-    /// Where the blob lies, or why a lookup of it misses.
-    fn find(&self, key: &BlobKey) -> Result<Result<Location, MissKind>, StoreError> {
-        let absent = if self.foreign.is_some() {
-            MissKind::Foreign
-        } else {
-            MissKind::Absent
-        };
-        let location = match self.meta.get::<Blobs>(key)?.map(|row| row.state) {
-            Some(BlobState::Live(location)) => location,
-            Some(BlobState::Quarantined(..)) => return Ok(Err(MissKind::Quarantined)),
-            Some(BlobState::Absent) | None => return Ok(Err(absent)),
-        };
-        let segment = self.meta.get::<SegmentTable>(location.segment)?;
-        let ours = segment.is_some_and(|row| row.fingerprint == self.identity.fingerprint);
-        Ok(if ours {
-            Ok(location)
-        } else {
-            Err(MissKind::Foreign)
-        })
-    }
-
-    /// Opens the record at `location`. A file that is gone is corruption: the metadata named it.
-    pub(crate) fn open_at(
-        &self,
-        key: &BlobKey,
-        location: Location,
-    ) -> Result<crate::segment::OpenRecord, StoreError> {
-        let file = self.segments.get(location.segment).map_err(|source| {
-            let path = self.segments.path(location.segment);
-            match source.kind() {
-                std::io::ErrorKind::NotFound => {
-                    StoreError::corrupt(&path, location.offset, "the segment file is missing")
-                }
-                _ => StoreError::Io { path, source },
-            }
-        })?;
-        open_record(self.segments.disk(), file, *key, location)
-    }
-
-    /// Quarantines a blob just found bad and says what to count. One that was removed or replaced
-    /// while it was being opened is no fault. An IO error is not held against the blob: the device
-    /// may give it the next time.
-    fn set_aside(
-        &self,
-        key: &BlobKey,
-        location: &Location,
-        kind: MissKind,
-        error: &StoreError,
-    ) -> MissKind {
-        tracing::warn!(%key, %error, "a blob cannot be read");
-        if kind != MissKind::Corrupt {
-            return kind;
-        }
-        match self.quarantine_at(key, location, &error.to_string()) {
-            Ok(true) => MissKind::Corrupt,
-            Ok(false) => MissKind::Absent,
-            Err(error) => {
-                tracing::warn!(%key, %error, "a bad blob cannot be quarantined");
-                MissKind::Corrupt
-            }
-        }
-    }
-
-    /// Sets the very blob that `blob` reads aside as bad: lookups miss until a later commit of its key replaces it.
-    /// `false` where it has been removed or replaced since it was opened: its successor is not at fault.
-    pub fn quarantine(&self, blob: &BlobReader, why: &str) -> Result<bool, StoreError> {
-        self.quarantine_at(&blob.key(), blob.location(), why)
-    }
-
-    /// [`Store::quarantine`] of the blob that lies at `location`. This works in a read-only store as long as RocksDB
-    /// takes it.
-    pub(crate) fn quarantine_at(
-        &self,
-        key: &BlobKey,
-        location: &Location,
-        why: &str,
-    ) -> Result<bool, StoreError> {
-        let mut writer = self.lock_writer()?;
-        let mut change = Change::new(&self.meta, &writer.catalog);
-        let done = change.quarantine(key, location, why)?;
-        if done {
-            // Not synced: after a crash the blob is found bad again.
-            writer.catalog = change.write(Durability::Buffered)?;
-        }
-        Ok(done)
-    }
-
-    /// What the store holds and how lookups went.
+    /// What the store holds, and the results of its lookups.
     pub fn stats(&self) -> Result<StoreStats, StoreError> {
         let writer = self.lock_writer()?;
         let dir = self.segments.dir();
@@ -412,8 +263,8 @@ impl Store {
         Ok(())
     }
 
-    /// Turns a failed file operation into what the caller can do about it. Without space, later
-    /// writes go to a new segment once there is some; after anything else no write can be trusted.
+    /// Turns a failed file operation into an error for the caller. For lack of space, later writes go
+    /// to a new segment when there is space again; after any other failure no write can be trusted.
     fn write_failed(&self, writer: &mut Writer, failure: WriteFailure, bytes: u64) -> StoreError {
         let WriteFailure { path, source } = failure;
         if is_out_of_space(&source) {
@@ -431,9 +282,9 @@ impl Store {
     }
 }
 
-/// A failed sync or batch leaves it unknown what is on disk: only a new open can tell.
+/// After a failed sync or batch nobody knows what is on disk until the store is opened again.
 fn make_read_only(writer: &mut Writer, error: StoreError) -> StoreError {
-    tracing::error!(%error, "the store is read-only from here on");
+    tracing::error!(%error, "the store is read-only from now on");
     writer.read_only = Some(error.to_string());
     error
 }

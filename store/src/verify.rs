@@ -1,11 +1,11 @@
-//! Reads back everything the metadata names and checks every byte of it.
+//! Reads everything that the metadata names and checks every byte of it.
 
 use serde::Serialize;
 
-use crate::blob::{BlobKey, Location};
+use crate::blob::BlobKey;
 use crate::error::StoreError;
 use crate::meta::{BlobState, Blobs};
-use crate::segment::{check_record, check_structure};
+use crate::segment::{Location, check_record, check_structure};
 use crate::store::Store;
 
 /// Passed to the caller of `Store::verify` after each blob.
@@ -30,12 +30,12 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// Blobs that are bad; they are quarantined now.
     pub bad: Vec<BadBlob>,
-    /// Damage to segments outside of live records, such as in a segment header. It costs no blob.
+    /// Damage to segments outside live records, for example in a segment header. No blob is lost.
     pub damaged_segments: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Whether every byte was as written.
+    /// Whether every byte is as it was written.
     pub fn is_clean(&self) -> bool {
         self.bad.is_empty() && self.damaged_segments.is_empty()
     }
@@ -50,8 +50,8 @@ pub struct BadBlob {
 }
 
 impl Store {
-    /// Reads and checks every blob, whoever it was made for, and the structure of every segment.
-    /// Bad blobs are quarantined and listed, with those that were before. Counts no hit or miss.
+    /// Reads and checks every blob, of any identity, and the structure of every segment. Bad blobs
+    /// are quarantined and listed, together with those quarantined earlier. Counts no hit or miss.
     ///
     /// Errors: `Metadata` or `Corrupt` when the metadata itself cannot be read.
     pub fn verify(
@@ -78,7 +78,7 @@ impl Store {
         Ok(report)
     }
 
-    /// Blobs to read; those in quarantine go straight into the report.
+    /// The blobs to read. Those already in quarantine go straight into the report.
     fn located_blobs(
         &self,
         report: &mut VerifyReport,
@@ -86,7 +86,8 @@ impl Store {
         let mut live = Vec::new();
         for row in self.meta.rows_from::<Blobs>(&[]) {
             let (key, row) = row?;
-            let wrong_len = |_| StoreError::corrupt(self.meta.path(), 0, "a blob key is not one");
+            let wrong_len =
+                |_| StoreError::corrupt(self.meta.path(), 0, "a blob key has the wrong length");
             let key = BlobKey(<[u8; 32]>::try_from(&*key).map_err(wrong_len)?);
             match row.state {
                 BlobState::Absent => {}
@@ -109,7 +110,7 @@ impl Store {
         let Err(error) = checked else { return true };
         let what = error.to_string();
         match self.quarantine_at(key, location, &what) {
-            // Removed or replaced since the list was made: nothing to report.
+            // Removed or replaced since the list was made: there is nothing to report.
             Ok(false) => return true,
             Ok(true) => tracing::warn!(%key, %error, "a blob is bad"),
             Err(error) => tracing::warn!(%key, %error, "a bad blob cannot be quarantined"),

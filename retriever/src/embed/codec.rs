@@ -7,10 +7,10 @@
 //! | 2..6 | `u32` tag of the embedder | `u32` tag of the embedder |
 //! | 6.. | `f32` each | `u32` term, `f32` weight each |
 //!
-//! The length of the bytes says how many there are. The tag is a hash of [`Embedder::id`]: vectors of
-//! two embedders do not compare, and each says itself which made it, so a store whose vectors are
-//! being replaced can be left and taken up at any point. Version 1 had no tag; its vectors were those
-//! of `lexical-bm25-v1`, which no embedder makes any more. A checksum is the store's business.
+//! The length of the bytes gives the number of values. The tag is a hash of [`Embedder::id`]: vectors
+//! of two embedders cannot be compared, and each vector says which embedder made it, so replacing the
+//! vectors of a store can be interrupted and continued at any point. Version 1 had no tag; its vectors
+//! were made by `lexical-bm25-v1`, which no longer exists. Checksums are left to the store.
 //!
 //! [`Embedder::id`]: crate::Embedder::id
 
@@ -23,10 +23,10 @@ const KIND_DENSE: u8 = 0;
 const KIND_SPARSE: u8 = 1;
 
 impl Embedding {
-    /// The byte form of an embedding that the embedder of this id made.
+    /// The byte form of an embedding made by the embedder with this id.
     ///
     /// # Errors
-    /// As [`Embedding::check`]: nothing is written that could not be read back.
+    /// As [`Embedding::check`]: only what can be read back is written.
     pub fn to_bytes(&self, embedder_id: &str) -> Result<Vec<u8>, RetrieverError> {
         self.check()?;
         let (kind, numbers): (u8, Vec<[u8; 4]>) = match self {
@@ -42,7 +42,7 @@ impl Embedding {
         Ok(bytes)
     }
 
-    /// The embedding in `bytes`, which may be anything, if the embedder of this id made it.
+    /// The embedding in `bytes`, if they hold one that was made by the embedder with this id.
     ///
     /// # Errors
     /// `UnsupportedVersion` for another format, `OtherEmbedder`, `DamagedBytes` for everything else
@@ -79,7 +79,7 @@ fn tag(embedder_id: &str) -> [u8; 4] {
     hash(embedder_id.as_bytes()).to_le_bytes()
 }
 
-/// The items of a body that must have no bytes left over.
+/// The items of a body; an error if bytes are left over.
 fn whole<const N: usize>(
     (items, rest): (&[[u8; N]], &[u8]),
 ) -> Result<impl Iterator<Item = [u8; N]>, RetrieverError> {

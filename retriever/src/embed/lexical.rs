@@ -1,7 +1,7 @@
 //! The built-in embedder: hashed words and word pairs with the weights of BM25.
 //!
-//! A document gets BM25's saturated term frequencies; the index multiplies them by IDF when a
-//! query comes, from the documents it holds then. Their dot product is the BM25 score.
+//! A document gets BM25's saturated term frequencies. At query time the index multiplies them by the
+//! IDF of the chunks it holds then. The dot product of both is the BM25 score.
 
 use std::collections::BTreeMap;
 
@@ -9,20 +9,20 @@ use crate::embed::words::{bigram_id, unigram_id, words};
 use crate::embed::{Embedder, Embedding};
 use crate::error::RetrieverError;
 
-/// Name of this method. Change it with any constant here or rule in `words.rs`.
+/// Name of this method. Change it whenever a constant here or a rule in `words.rs` changes.
 const ID: &str = "lexical-bm25-v2";
 
 /// How soon a repeated term stops counting.
 const K1: f32 = 1.2;
-/// How much a long text is held against its terms; 0 is not at all.
+/// How strongly the length of a text lowers the weight of its terms; 0 means not at all.
 const B: f32 = 0.75;
-/// Length taken as normal, in words: a chunk of 512 tokens of English has about 380, a short note
-/// some dozens. Fixed, so that a vector does not depend on the rest of the corpus.
+/// The normal length, in words: a chunk of 512 tokens of English has about 380, a short note a few
+/// dozen. It is fixed, so that a vector does not depend on the rest of the corpus.
 const NORMAL_WORDS: f32 = 256.0;
-/// A pair of words counts half: it only confirms words that counted already.
+/// A pair of words counts half, because its words have already been counted alone.
 const BIGRAM_WEIGHT: f32 = 0.5;
 
-/// See the module.
+/// The built-in embedder; the module comment describes it.
 #[derive(Debug, Clone, Default)]
 pub struct LexicalEmbedder;
 
@@ -45,7 +45,7 @@ impl Embedder for LexicalEmbedder {
         })
     }
 
-    /// Terms repeated in a question count by the logarithm of their number.
+    /// A term that is repeated in a question counts `1 + ln(count)`.
     fn embed_query(&self, text: &str) -> Result<Embedding, RetrieverError> {
         embed(text, |count, _| 1.0 + count.ln())
     }

@@ -1,10 +1,10 @@
 //! The words of a text and their hashes.
 //!
 //! A word is a run of letters and digits after compatibility case folding (Unicode's NFKC_Casefold,
-//! no locale): letters that differ in case, in composition or in width only are one, and what leaves
-//! no mark, such as a soft hyphen, is not there. Scripts that are written without spaces give one
-//! word per character, so that their bigrams act as words. A text without any letter or digit gives
-//! its runs of non-blank characters, so every text that shows something has words.
+//! no locale): letters that differ only in case, composition or width are the same, and invisible
+//! characters, such as a soft hyphen, are dropped. Scripts that are written without spaces give one
+//! word per character, so that pairs of characters act as words. A text without any letter or digit
+//! gives its runs of non-blank characters, so every text with something visible has words.
 
 use std::ops::RangeInclusive;
 
@@ -48,7 +48,7 @@ pub(super) fn bigram_id(first: &str, second: &str) -> u32 {
     halved(fnv1a(fnv1a(hash, b" "), second.as_bytes()))
 }
 
-/// The text under which all ways to write it are one.
+/// The one form of a text that all its spellings fold to.
 fn folded(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -87,7 +87,7 @@ pub(super) fn hash(bytes: &[u8]) -> u32 {
 const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 const FNV_PRIME: u64 = 0x0000_0100_0000_01b3;
 
-/// FNV-1a, 64 bits: stable over machines, versions and time, as stored ids must be.
+/// FNV-1a, 64 bits: the same on every machine and in every version, as stored ids must be.
 fn fnv1a(state: u64, bytes: &[u8]) -> u64 {
     bytes.iter().fold(state, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)

@@ -1,7 +1,7 @@
 //! Sparse vectors by term: for each term, the rows that have it.
 //!
-//! IDF is not stored. It follows from the lengths of the lists when a query comes, so it is always
-//! that of the rows the index holds now.
+//! IDF is not stored. It is computed from the lengths of the lists at each query, so it always fits
+//! the rows that the index holds at that moment.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ impl Postings {
 
     pub(super) fn push(&mut self, row: u32, terms: &[(u32, f32)]) {
         for &(term, weight) in terms {
-            // Most terms are pairs of words that stay alone: room for one, where `push` makes four.
+            // Most terms are word pairs that occur once: reserve one place, where `push` reserves four.
             let list = self
                 .lists
                 .entry(term)

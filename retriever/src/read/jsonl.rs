@@ -1,8 +1,8 @@
 //! JSON Lines: one `{"id", "text", "metadata"}` object a line, read line by line.
 //!
-//! Fields with other names are ignored; ids may be strings or integers; metadata values may be
-//! strings, numbers or booleans and become strings. Numbers keep the text they are written with, so
-//! that a filter compares what the file says. Blank lines are skipped.
+//! Fields with other names are ignored. Ids may be strings or integers. Metadata values may be
+//! strings, numbers or booleans, and become strings; numbers keep the text they are written with, so
+//! that a filter compares what is in the file. Blank lines are skipped.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 
 use crate::error::{ReadError, ReadProblem};
 use crate::printable::Printable;
-use crate::read::text::BOM;
-use crate::read::{DocumentFormat, Place, SourceDocument, utf8};
+use crate::read::document::{DocumentFormat, Place, SourceDocument};
+use crate::read::text::{BOM, utf8};
 
 /// A line may be this much longer than the longest text: escapes, id and metadata take room.
 const LINE_BYTES_PER_TEXT_BYTE: u64 = 2;
@@ -33,7 +33,7 @@ pub(super) struct RecordReader<R> {
     /// Lines read so far.
     line: usize,
     text_limit_bytes: u64,
-    /// Set after an I/O error: what follows cannot be trusted to start at a line.
+    /// Set after an I/O error: the bytes after it may not begin at a line.
     failed: bool,
 }
 
@@ -51,7 +51,7 @@ struct Record<'l> {
 struct Pairs<'l>(BTreeMap<String, &'l RawValue>);
 
 impl RecordReader<File> {
-    /// Opens the file, to be read as far as it goes now.
+    /// Opens the file, to be read up to its present length.
     pub(super) fn open(path: PathBuf, text_limit_bytes: u64) -> Result<Self, ReadError> {
         let opened = File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
         match opened {
@@ -102,7 +102,7 @@ impl<R: Read> RecordReader<R> {
         None
     }
 
-    /// One line, without the byte order mark of the first. An oversized line is passed over unread.
+    /// One line; the first one without its byte order mark. A line that is too long is skipped.
     fn next_line(&mut self) -> Result<Option<String>, ReadProblem> {
         let limit = self
             .text_limit_bytes
@@ -131,7 +131,7 @@ impl<R: Read> RecordReader<R> {
     }
 }
 
-/// Moves on until after the next line feed and keeps nothing of what comes before it.
+/// Skips everything up to and including the next line feed.
 fn skip_line(input: &mut impl BufRead) -> io::Result<()> {
     loop {
         let buffer = input.fill_buf()?;
@@ -175,8 +175,8 @@ fn id(json: &str) -> Result<String, ReadProblem> {
     text(json).unwrap_or_else(|| Err(bad("`id` must be a string or an integer")))
 }
 
-/// The value in `json` as a filter compares it: what a string says, or the text of a number or a
-/// boolean as it stands in the file.
+/// The value in `json` as a filter compares it: the content of a string, or a number or boolean as
+/// it is written in the file.
 fn scalar(key: &str, json: &str) -> Result<String, ReadProblem> {
     match json.as_bytes().first() {
         Some(b'-' | b'0'..=b'9' | b't' | b'f') => Ok(json.to_owned()),
@@ -188,7 +188,7 @@ fn scalar(key: &str, json: &str) -> Result<String, ReadProblem> {
     }
 }
 
-/// The string in `json`, whose escapes may be bad; `None` where it is something else.
+/// The string in `json`, or an error if its escapes are bad; `None` if it is not a string.
 fn text(json: &str) -> Option<Result<String, ReadProblem>> {
     let is_string = json.starts_with('"');
     is_string.then(|| serde_json::from_str(json).map_err(|e| bad(&message(&e))))

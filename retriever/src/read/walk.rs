@@ -1,8 +1,8 @@
 //! The files below some roots, in a fixed order.
 //!
-//! Entries come in the byte order of their names. A symlink is followed, but each real folder is
-//! entered once over all roots, so a loop ends and no file is read twice under the same name.
-//! `std::fs` is used and not `fs_err`: a [`ReadError`] names the path itself, and escapes it.
+//! Entries come in the byte order of their names. Symlinks are followed, but each real folder is
+//! entered only once over all roots, so loops end and no file is read twice under the same name.
+//! This uses `std::fs`, not `fs_err`, because a [`ReadError`] names the path itself and escapes it.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
@@ -13,7 +13,10 @@ use std::sync::Arc;
 
 use crate::document_id::{BadDocumentId, check_document_id};
 use crate::error::{ReadError, ReadProblem};
-use crate::read::{DocumentFormat, OffLimits};
+use crate::read::document::DocumentFormat;
+
+/// Why the path must not be read; `None` if it may be. The metadata is that of the path's target.
+pub type OffLimits = fn(&Path, &Metadata) -> Option<&'static str>;
 
 /// A file to read.
 #[derive(Debug)]
@@ -33,7 +36,7 @@ pub(super) enum Content {
     Records,
 }
 
-/// What the extension promises.
+/// The kind of content that a file's extension stands for.
 #[derive(Debug, Clone, Copy)]
 enum FileKind {
     Document(DocumentFormat),
@@ -52,19 +55,19 @@ impl FileKind {
     }
 }
 
-/// Depth-first walk; holds the names of the open folders, never their file handles.
+/// A depth-first walk. It keeps the names of the open folders, never their file handles.
 #[derive(Debug)]
 pub(super) struct Walk {
     /// Entries not yet visited, the next one last.
     pending: Vec<Result<Entry, ReadError>>,
     /// Real paths of the folders entered.
     entered: HashSet<PathBuf>,
-    /// The same of folders below a bad name, where only records are read.
+    /// Real paths of the folders entered below a bad name, where only records are read.
     entered_for_records: HashSet<PathBuf>,
     /// Real folder and name of each root that is a file, and of each file of records below a bad name.
     named: HashSet<PathBuf>,
-    /// Files and folders whose bad name has been told.
-    told: HashSet<Arc<Path>>,
+    /// Files and folders whose bad name has been reported.
+    reported: HashSet<Arc<Path>>,
     off_limits: OffLimits,
     skipped: usize,
 }
@@ -106,7 +109,7 @@ impl Walk {
             entered: HashSet::new(),
             entered_for_records: HashSet::new(),
             named: HashSet::new(),
-            told: HashSet::new(),
+            reported: HashSet::new(),
             off_limits,
             skipped: 0,
         }
@@ -146,7 +149,7 @@ impl Walk {
         }))
     }
 
-    /// What the file holds; nothing if it is a document below a folder whose bad name has been told.
+    /// What the file holds; `None` for a document below a folder whose bad name has been reported.
     fn content(&mut self, entry: &Entry, kind: FileKind) -> Result<Option<Content>, ReadError> {
         let FileKind::Document(format) = kind else {
             if let Some((folder, name)) = entry.below_bad_name() {
@@ -156,14 +159,14 @@ impl Walk {
         };
         match entry.id() {
             Ok(id) => Ok(Some(Content::Document { id, format })),
-            Err(bad) if self.told.insert(Arc::clone(&bad.path)) => {
+            Err(bad) if self.reported.insert(Arc::clone(&bad.path)) => {
                 Err(problem(&bad.path, ReadProblem::BadId { why: bad.why }))
             }
             Err(_) => Ok(None),
         }
     }
 
-    /// Passes over what a folder holds; what somebody named is not passed over in silence.
+    /// Skips an entry of a folder. A root was named by the caller, so skipping it is an error.
     fn skip<T>(&mut self, entry: &Entry, why: ReadProblem) -> Result<Option<T>, ReadError> {
         self.skipped += 1;
         match entry.folder {
@@ -172,8 +175,8 @@ impl Walk {
         }
     }
 
-    /// Why the entry must not be read, if so. What a link leads to may lie in a folder that must
-    /// not be read.
+    /// Why the entry must not be read; `None` if it may be. The target of a link may be in a folder
+    /// that must not be read.
     fn off_limits_because(
         &self,
         entry: &Entry,
@@ -188,8 +191,8 @@ impl Walk {
         Ok(above.find_map(|folder| (self.off_limits)(folder, &fs::metadata(folder).ok()?)))
     }
 
-    /// Whether the file has been read, or will be, as a root or in a folder that is one. A link is
-    /// a name of its own.
+    /// Whether the file has been or will be read, as a root or inside a folder that is a root. A
+    /// link counts as a separate file.
     fn was_read(&mut self, entry: &Entry) -> Result<bool, ReadError> {
         let Some(name) = entry.path.file_name() else {
             return Ok(false);
@@ -206,7 +209,7 @@ impl Walk {
         Ok(!self.named.insert(real.join(name)) || is_covered)
     }
 
-    /// Puts the entries of a folder next in line, unless it was entered before.
+    /// Queues the entries of a folder, unless it was entered before.
     fn enter(&mut self, entry: &Entry) -> Result<(), ReadError> {
         let id = entry.folder_id();
         let real_path = entry.real_path().map_err(|e| io(&entry.path, e))?;
@@ -261,8 +264,8 @@ impl Entry {
         Ok(above.map_or_else(|| name.to_owned(), |above| format!("{above}/{name}")))
     }
 
-    /// What the ids of the documents in the folder begin with. A name that no id can contain is kept
-    /// for the first document that needs it: records have ids of their own.
+    /// What the ids of the documents in the folder begin with. A name that no id can contain is an
+    /// error of the first document that needs it: records have ids of their own.
     fn folder_id(&self) -> Result<Option<String>, BadName> {
         if self.folder.is_none() {
             return Ok(None);
@@ -274,7 +277,7 @@ impl Entry {
         }
     }
 
-    /// Where it really is. Only a link is asked about: to resolve each path of a deep tree takes long.
+    /// The real path. Only links are resolved: resolving every path of a deep tree takes long.
     fn real_path(&self) -> io::Result<PathBuf> {
         match (&self.folder, self.path.file_name()) {
             (Some(folder), Some(name)) if !self.is_link => Ok(folder.real_path.join(name)),
@@ -296,7 +299,7 @@ impl Entry {
     }
 }
 
-/// What a folder holds, as far as it can be listed, and why no further.
+/// The entries of a folder, as far as they can be listed, and the error that ended the listing.
 fn children(path: &Path, folder: &Arc<Folder>) -> (Vec<Entry>, Option<ReadError>) {
     let mut children = Vec::new();
     let listing = fs::read_dir(path).and_then(|entries| {

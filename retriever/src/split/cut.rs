@@ -1,8 +1,8 @@
 //! Pure arithmetic on spans of a text: where to cut, and what a list of spans leaves out.
 
-use crate::split::ChunkSpan;
+use crate::split::span::ChunkSpan;
 
-/// Kinds of border, best first: a cut comes after the pattern.
+/// Kinds of border, best first. A cut is made after the pattern.
 const BORDERS: [&str; 4] = ["\n\n", "\n", ". ", " "];
 
 /// End of the part of `text` that begins at `start` and has at most `max_bytes` bytes: the end of
@@ -72,8 +72,8 @@ fn border_near(part: &str, middle: usize) -> Option<usize> {
     })
 }
 
-/// The spans in order, cut free of each other, with every non-blank stretch of `window` that they
-/// leave out added.
+/// The spans in order, without overlaps, and with every non-blank part of `window` that they leave
+/// out added.
 pub(super) fn cover(
     text: &str,
     window: ChunkSpan,

@@ -1,7 +1,8 @@
 //! Sizes of substrings from one tokenisation.
 //!
 //! `text-splitter` asks for the size of many overlapping substrings of a text. Tokenising each of
-//! them costs ten times the text; counting the tokens that lie inside costs two binary searches.
+//! them would cost ten times as much as tokenising the text once. Counting the tokens inside a
+//! substring takes two binary searches.
 
 use text_splitter::ChunkSizer;
 use tokenizers::Tokenizer;
@@ -29,7 +30,7 @@ impl<'t> Window<'t> {
         until.saturating_sub(before)
     }
 
-    /// Where `part` lies, if it is a slice of this very text.
+    /// Where `part` begins, if it is a slice of this text.
     fn offset_of(&self, part: &str) -> Option<usize> {
         let start = (part.as_ptr() as usize).checked_sub(self.text.as_ptr() as usize)?;
         let end = start.checked_add(part.len())?;
@@ -37,12 +38,12 @@ impl<'t> Window<'t> {
     }
 }
 
-/// What `text-splitter` asks.
+/// Answers `text-splitter`'s questions about sizes.
 pub(super) struct WindowSizer<'w>(pub(super) &'w Window<'w>);
 
 impl ChunkSizer for WindowSizer<'_> {
-    /// Tokens of a slice of the window. Text from elsewhere counts one token per byte, which is
-    /// too many for any tokenizer in use and so only makes a chunk shorter.
+    /// Tokens of a slice of the window. Other text counts as one token per byte, which is more than
+    /// any tokenizer in use makes, and so only makes a chunk shorter.
     fn size(&self, chunk: &str) -> usize {
         match self.0.offset_of(chunk) {
             Some(start) => self.0.tokens_in(start, start + chunk.len()),

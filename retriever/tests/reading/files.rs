@@ -1,4 +1,4 @@
-//! Documents that are files: names, order, faults.
+//! Documents that are files: names, order, errors.
 
 use super::*;
 

@@ -21,14 +21,14 @@ fn roots_may_overlap_and_repeat() {
     assert_eq!(all(&["sub", ""]), ["b.txt", "a.txt"]);
     assert_eq!(all(&["", "./a.txt", "sub/b.txt"]), ["a.txt", "sub/b.txt"]);
     assert_eq!(all(&["a.txt", "a.txt", ""]), ["a.txt", "sub/b.txt"]);
-    // A hidden file is read where it is named.
+    // A hidden file is read if it is named explicitly.
     assert_eq!(all(&["", ".h.txt"]), ["a.txt", "sub/b.txt", ".h.txt"]);
     let roots = [at(""), at("sub"), at("a.txt")];
     assert_eq!(total_bytes(&roots, &ReadOptions::default()), 6);
 }
 
 #[test]
-fn two_roots_with_one_id_are_told_where_both_are() {
+fn an_id_of_two_roots_is_reported_with_both_places() {
     let dir = folder(&[("a/x.txt", b"one"), ("b/x.txt", b"two")]);
     let roots = ["a", "b"].map(|root| dir.path().join(root));
     let items: Vec<Item> = read_documents(&roots, &ReadOptions::default()).collect();
@@ -134,17 +134,17 @@ fn names_that_no_id_can_have_are_one_failure_each_and_printable() {
     }
     let items = read(dir.path());
     assert_eq!(ids(&items), ["a.txt", "z.txt"]);
-    let told: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
-    assert_eq!(told.len(), 4, "a PDF is not a document: {told:#?}");
-    for (told, name) in told.iter().zip([
+    let reported: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
+    assert_eq!(reported.len(), 4, "a PDF is not a document: {reported:#?}");
+    for (reported, name) in reported.iter().zip([
         "/b\\xe9.txt: ",
         "/c\\n\\u{1b}[31m.txt: ",
         "/e\\xe9: ",
         "/f\\n: ",
     ]) {
         assert!(
-            told.contains(name) && !told.contains(char::is_control),
-            "{told}"
+            reported.contains(name) && !reported.contains(char::is_control),
+            "{reported}"
         );
     }
 }
@@ -180,9 +180,9 @@ fn records_are_read_whatever_their_file_and_folders_are_called() {
     ];
     let items = read(dir.path());
     assert_eq!(ids(&items), all);
-    let told: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
-    assert_eq!(told.len(), 2, "{told:#?}");
-    assert!(told[0].contains("/b\\xe9.txt: ") && told[1].contains("/f\\n: "));
+    let reported: Vec<String> = errors(&items).iter().map(|e| e.to_string()).collect();
+    assert_eq!(reported.len(), 2, "{reported:#?}");
+    assert!(reported[0].contains("/b\\xe9.txt: ") && reported[1].contains("/f\\n: "));
 
     let bytes = |root: &Path| total_bytes(&[root.to_owned()], &ReadOptions::default());
     let expected: usize = all.iter().map(|id| record(id).len()).sum();
@@ -194,7 +194,7 @@ fn records_are_read_whatever_their_file_and_folders_are_called() {
     assert_eq!(ids(&read(&named)), ["in a file"]);
 }
 
-/// The name of a root is part of no id, so the way to read such a folder is to name it.
+/// The name of a root is not part of any id, so such a folder can be read by naming it.
 #[test]
 fn a_folder_with_a_bad_name_is_read_whole_where_it_is_named() {
     let dir = folder(&[]);

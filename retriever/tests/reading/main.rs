@@ -1,4 +1,4 @@
-//! Readers on good and bad files: every bad document is one typed error, and the rest still comes.
+//! Readers on good and bad files: every bad document is one typed error, and the others are still read.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! Records of JSONL files: what they may hold, and faults by line.
+//! Records of JSONL files: what they may contain, and errors by line.
 
 use super::*;
 
@@ -82,7 +82,7 @@ fn an_array_is_not_a_record() {
     assert!(errors(&items)[0].to_string().contains("it is an array"));
 }
 
-/// What a filter must be given, which is what the file says.
+/// The value to filter by, which is the text in the file.
 #[test]
 fn metadata_values_are_kept_as_they_are_written() {
     let written = [
@@ -186,7 +186,7 @@ fn a_file_of_bad_lines_lists_the_first_and_counts_the_rest() {
 }
 
 #[test]
-fn an_oversized_line_is_passed_over() {
+fn an_oversized_line_is_skipped() {
     let huge = format!(
         "{{\"id\": \"huge\", \"text\": \"{}\"}}\n",
         "x".repeat(100_000)

@@ -1,5 +1,5 @@
 //! A set of metadata edits that becomes one `WriteBatch`. Reference counts and segment totals are
-//! worked out on copies, which replace the store's own only after the batch is durable.
+//! computed on copies, which replace the originals only after the batch is durable.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,22 +10,23 @@ use super::columns::{
     State, StoreState, Texts, Vectors, chunk_prefix,
 };
 use super::db::{Durability, Meta};
-use crate::blob::{BlobKey, Location, PendingBlob};
+use crate::blob::BlobKey;
 use crate::document::Document;
 use crate::error::StoreError;
+use crate::segment::{Location, PendingBlob};
 
-/// The totals that every commit rewrites: what the store keeps in memory of its metadata.
+/// The totals that every commit rewrites. They are the part of the metadata kept in memory.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Catalog {
     pub(crate) state: StoreState,
     pub(crate) segments: BTreeMap<u64, SegmentRow>,
 }
 
-/// Edits not written yet.
+/// Edits that have not been written yet.
 pub(crate) struct Change<'m> {
     meta: &'m Meta,
     batch: WriteBatch,
-    /// Rows of [`Blobs`] as they will be.
+    /// Rows of [`Blobs`] with the edits applied.
     blobs: BTreeMap<BlobKey, BlobRow>,
     catalog: Catalog,
     touched_segments: BTreeSet<u64>,
@@ -42,12 +43,12 @@ impl<'m> Change<'m> {
         }
     }
 
-    /// The totals as they will be.
+    /// The totals with the edits applied.
     pub(crate) fn state(&mut self) -> &mut StoreState {
         &mut self.catalog.state
     }
 
-    /// Puts a document in place of an older one of its id.
+    /// Adds a document, replacing an older one with the same id.
     pub(crate) fn put_document(&mut self, document: &Document) -> Result<(), StoreError> {
         // New references first: a blob that both versions use must not drop to zero in between.
         for chunk in &document.chunks {
@@ -104,7 +105,7 @@ impl<'m> Change<'m> {
         Ok(true)
     }
 
-    /// Takes one reference away; without any left the blob's bytes are dead.
+    /// Removes one reference. When none is left, the blob's bytes are dead.
     fn release(&mut self, key: &BlobKey) -> Result<(), StoreError> {
         let blob = self.blob(key)?;
         blob.refs = blob.refs.saturating_sub(1);
@@ -114,8 +115,8 @@ impl<'m> Change<'m> {
         Ok(())
     }
 
-    /// Makes a durable blob findable. It stays dead when no chunk refers to it any more, or when
-    /// its key has a readable blob already.
+    /// Makes a durable blob findable. It stays dead if no chunk refers to it any more, or if its key
+    /// already has a readable blob.
     pub(crate) fn locate(&mut self, blob: &PendingBlob) -> Result<(), StoreError> {
         let row = self.blob(&blob.key)?;
         if row.refs == 0 || matches!(row.state, BlobState::Live(_)) {
@@ -124,8 +125,8 @@ impl<'m> Change<'m> {
         self.set_state(&blob.key, BlobState::Live(blob.location))
     }
 
-    /// Sets a blob aside. Nothing happens (`false`) unless it still lies at `found_bad`: it may have
-    /// been replaced since somebody found it bad there.
+    /// Quarantines a blob. Does nothing (`false`) unless the blob is still at `found_bad`: it may have
+    /// been replaced since it was found bad there.
     pub(crate) fn quarantine(
         &mut self,
         key: &BlobKey,
@@ -142,7 +143,7 @@ impl<'m> Change<'m> {
         Ok(true)
     }
 
-    /// Notes how far a segment is committed.
+    /// Records how far a segment is committed.
     pub(crate) fn extend_segment(&mut self, id: u64, fingerprint: [u8; 32], end: u64) {
         let row = self.segment(id, fingerprint);
         row.committed_end = row.committed_end.max(end);

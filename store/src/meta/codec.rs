@@ -1,5 +1,5 @@
-//! Bytes of metadata values: little-endian, strings and lists length-prefixed. A decoder that runs
-//! out of bytes answers `None`, and nothing is allocated from an unchecked length.
+//! Bytes of metadata values: little-endian, with length-prefixed strings and lists. A decoder that
+//! runs out of bytes returns `None`, and no allocation uses an unchecked length.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Encoder {
     }
 }
 
-/// Takes a value apart from its front.
+/// Reads a value from front to back.
 pub(super) struct Decoder<'a>(pub(super) &'a [u8]);
 
 impl<'a> Decoder<'a> {
@@ -108,7 +108,7 @@ impl<'a> Decoder<'a> {
             .collect()
     }
 
-    /// `value`, unless bytes are left over.
+    /// `value`; `None` if bytes are left over.
     pub(super) fn end<T>(self, value: T) -> Option<T> {
         self.0.is_empty().then_some(value)
     }

@@ -1,17 +1,18 @@
-//! One type per column family: its name, its key, its value. Keys are big-endian so that RocksDB's
-//! byte order is the numeric one; every value that has fields begins with a version byte.
+//! One type per column family: its name, its key, its value. Keys are big-endian, so that RocksDB's
+//! byte order is the numeric order. Every value that has fields begins with a version byte.
 
 use std::collections::BTreeMap;
 
 use super::codec::{Decoder, Encoder};
-use crate::blob::{BlobGeometry, BlobKey, Location};
-use crate::options::Identity;
+use crate::blob::{BlobGeometry, BlobKey};
+use crate::identity::Identity;
+use crate::segment::Location;
 
 mod chunk;
 
 pub(crate) use chunk::{ChunkRow, Chunks, Vectors, chunk_prefix};
 
-/// Version of every row but those of [`Chunks`].
+/// Version of every row except those of [`Chunks`].
 const ROW_VERSION: u8 = 1;
 
 /// A column family.
@@ -21,7 +22,7 @@ pub(crate) trait Column {
     type Value;
     fn key(key: Self::Key<'_>) -> Vec<u8>;
     fn encode(value: &Self::Value) -> Vec<u8>;
-    /// `None` when the bytes are not such a value.
+    /// `None` if the bytes are not a value of this column.
     fn decode(bytes: &[u8]) -> Option<Self::Value>;
 }
 
@@ -34,7 +35,7 @@ fn open_row(bytes: &[u8]) -> Option<Decoder<'_>> {
     (decoder.u8()? == ROW_VERSION).then_some(decoder)
 }
 
-/// Document id -> all of a document but its text and chunks.
+/// Document id -> everything about a document except its text and chunks.
 pub(crate) enum Documents {}
 
 /// Value of [`Documents`].
@@ -85,7 +86,7 @@ impl Column for Documents {
     }
 }
 
-/// Document id -> its text, the one thing that cannot be computed again.
+/// Document id -> its text, which cannot be computed again.
 pub(crate) enum Texts {}
 
 impl Column for Texts {
@@ -106,8 +107,8 @@ impl Column for Texts {
     }
 }
 
-/// Blob key -> how many chunks refer to it, and where it is. A row exists while `refs > 0`, also
-/// for a blob that was never written.
+/// Blob key -> how many chunks refer to it, and where it is. A row exists while `refs > 0`, even if
+/// the blob was never written.
 pub(crate) enum Blobs {}
 
 /// Value of [`Blobs`].
@@ -213,7 +214,7 @@ pub(crate) enum SegmentTable {}
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SegmentRow {
     pub(crate) fingerprint: [u8; 32],
-    /// End of the last commit in the file: what lies behind is dead.
+    /// End of the last commit in the file; the bytes after it are dead.
     pub(crate) committed_end: u64,
     pub(crate) live_blobs: u64,
     pub(crate) live_bytes: u64,
@@ -262,7 +263,7 @@ impl SegmentTable {
     }
 }
 
-/// The one row that says whose store this is.
+/// The one row that holds the store's identity.
 pub(crate) enum IdentityRow {}
 
 impl Column for IdentityRow {
@@ -301,7 +302,7 @@ pub(crate) struct StoreState {
     pub(crate) commit_seq: u64,
     /// Segment ids below this have been used.
     pub(crate) next_segment: u64,
-    /// Acknowledged commits found missing, over the store's life.
+    /// Acknowledged commits that were ever found missing.
     pub(crate) lost_commits: u64,
     pub(crate) documents: u64,
     pub(crate) chunks: u64,

@@ -1,5 +1,4 @@
-//! RocksDB as the columns need it: opened with named durability settings, read and written by
-//! column type.
+//! The RocksDB database: opened with named durability settings, read and written by column type.
 
 use std::path::{Path, PathBuf};
 
@@ -45,13 +44,13 @@ pub(crate) struct Meta {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Durability {
     Synced,
-    /// For what may be lost: it will be found out again.
+    /// For facts that may be lost because they will be found out again.
     Buffered,
 }
 
 impl Meta {
-    /// Opens the database, or makes it where `create` says so. Errors: `Locked` when another
-    /// process has it, `Metadata` for what RocksDB refuses.
+    /// Opens the database, or makes it if `create` is set. Errors: `Locked` when another process has
+    /// it, `Metadata` when RocksDB refuses.
     pub(crate) fn open(path: PathBuf, create: bool) -> Result<Self, StoreError> {
         let columns = COLUMNS.map(|name| ColumnFamilyDescriptor::new(name, column_options()));
         match DB::open_cf_descriptors(&options(create), &path, columns) {
@@ -73,7 +72,7 @@ impl Meta {
         Ok(Some(self.decode::<C>(&bytes)?))
     }
 
-    /// Rows from `start` on in key order, with the key's bytes, as they are now.
+    /// Rows from `start` on in key order, with the bytes of their keys, as they are now.
     pub(crate) fn rows_from<C: Column>(
         &self,
         start: &[u8],
@@ -99,7 +98,7 @@ impl Meta {
         batch.delete_cf(self.column::<C>(), C::key(key));
     }
 
-    /// Applies a batch, all of it or nothing.
+    /// Writes a batch, all of it or nothing.
     pub(crate) fn write(
         &self,
         batch: WriteBatch,
@@ -127,8 +126,8 @@ impl Meta {
     }
 }
 
-/// The database as it was when the view was made: commits since then do not show. RocksDB keeps
-/// the overwritten rows while the view lives, so it is for one answer, not to be held.
+/// The database as it was when the view was made, without later commits. RocksDB keeps overwritten
+/// rows as long as the view exists, so make one per call and do not keep it.
 pub(crate) struct View<'m> {
     meta: &'m Meta,
     snapshot: Snapshot<'m>,
@@ -172,9 +171,9 @@ fn options(create: bool) -> Options {
     options.create_if_missing(create);
     options.create_missing_column_families(create);
     options.set_paranoid_checks(true);
-    // After a crash the log is replayed up to the first record that is torn. Every acknowledged
-    // commit was synced, so only unacknowledged ones can go; should the device have lost more, the
-    // commit marks of the segments show it.
+    // After a crash the log is replayed up to the first torn record. Every acknowledged commit was
+    // synced, so only unacknowledged ones can be lost. If the device lost more, the commit marks in
+    // the segments show it.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_max_total_wal_size(MAX_WAL_BYTES);
     options.set_max_open_files(MAX_OPEN_TABLES);
@@ -189,7 +188,7 @@ fn column_options() -> Options {
     options
 }
 
-/// RocksDB has no error kind for its lock file, only words.
+/// RocksDB reports its lock file only in the text of the error.
 fn is_lock_error(error: &rocksdb::Error) -> bool {
     let message = error.to_string();
     message.contains("lock hold by current process") || message.contains("While lock file")

@@ -1,22 +1,23 @@
-//! Reads of whole blocks in the way the store was opened for, and `pread` where that is refused.
+//! Reads of whole blocks in the way chosen when the store was opened, or with `pread` if the system
+//! refuses that way.
 //!
-//! A refusal is logged once and holds for the store; a read that fails is an error like any other.
+//! A refusal is logged once and holds for the open store. A read that fails is an ordinary error.
 
 use std::io;
 use std::sync::OnceLock;
 
 use memmap2::{Advice, Mmap};
 
-use super::SegmentFile;
+use super::file::SegmentFile;
 use super::format::PAGE_BYTES;
-use crate::fs::DynDisk;
+use crate::disk::DynDisk;
 use crate::kv_io::{KvIo, refused_direct, refused_uring};
 
 /// The way one open store reads blocks.
 pub(crate) struct BlockReads {
     io: KvIo,
     disk: DynDisk,
-    /// Why `io` is not what is done.
+    /// Why `io` is not used.
     refusal: OnceLock<String>,
 }
 
@@ -33,12 +34,12 @@ impl BlockReads {
         self.io
     }
 
-    /// Why blocks are read with `pread` though another way was asked for.
+    /// Why blocks are read with `pread` although another way was asked for.
     pub(crate) fn refusal(&self) -> Option<&str> {
         self.refusal.get().map(String::as_str)
     }
 
-    /// Fills `bytes` from `offset`; a short file is an error of kind `UnexpectedEof`.
+    /// Fills `bytes` from `offset`; if the file is too short, an error of kind `UnexpectedEof`.
     pub(super) fn read(&self, file: &SegmentFile, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let special = match self.io {
             KvIo::Auto | KvIo::Pread => None,
@@ -65,9 +66,9 @@ impl BlockReads {
             Err(error) => return self.refuse(refused_direct(error)),
         };
         match self.disk.read_at(direct, bytes, offset) {
-            // A file that ends off a page border fails in this way too.
+            // A read past the end of the file fails in the same way.
             Err(error) if is_refusal(&error) && is_short(file, bytes, offset) => None,
-            // Some file systems take the flag and refuse the read.
+            // Some file systems accept the flag and then refuse the read.
             Err(error) if is_refusal(&error) => self.refuse(refused_direct(&error)),
             read => Some(read),
         }
@@ -113,7 +114,7 @@ fn is_aligned(bytes: &[u8], offset: u64) -> bool {
     offset.is_multiple_of(PAGE_BYTES) && places.iter().all(|place| place.is_multiple_of(page))
 }
 
-/// Whether a file system says that it cannot do what was asked, rather than that it failed.
+/// Whether a file system does not support an operation, rather than failing at it.
 fn is_refusal(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -129,7 +130,7 @@ fn is_short(file: &SegmentFile, bytes: &[u8], offset: u64) -> bool {
         .is_ok_and(|metadata| metadata.len() < end)
 }
 
-/// Copies out of the file's map; `None` for a file that is still written.
+/// Copies from the file's memory map; `None` while the file is still being written.
 fn read_mapped(file: &SegmentFile, bytes: &mut [u8], offset: u64) -> Option<io::Result<()>> {
     let map = match file.map() {
         Ok(map) => map?,
@@ -142,12 +143,12 @@ fn copy_mapped(file: &SegmentFile, map: &Mmap, bytes: &mut [u8], offset: u64) ->
     let eof = || io::Error::from(io::ErrorKind::UnexpectedEof);
     let start = usize::try_from(offset).map_err(|_| eof())?;
     let end = start.checked_add(bytes.len()).ok_or_else(eof)?;
-    // A file that was cut after it was mapped is found here, not by a signal.
+    // A file that was truncated after it was mapped is found here, before a signal can end the process.
     if is_short(file, bytes, offset) {
         return Err(eof());
     }
     let source = map.get(start..end).ok_or_else(eof)?;
-    // Faults of the device become an error here too, on kernels that know this advice.
+    // Device failures become an error here too, on kernels that support this advice.
     match map.advise_range(Advice::PopulateRead, start, bytes.len()) {
         Err(error) if !is_refusal(&error) => return Err(error),
         _ => bytes.copy_from_slice(source),

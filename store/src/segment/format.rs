@@ -1,7 +1,7 @@
-//! The segment format, version 1, to the byte: every constant of the format is in this file.
+//! The segment format, version 1, to the byte. Every constant of the format is in this file.
 //!
-//! All integers are little-endian. Everything starts on a 4 KiB boundary. `README.md` draws the
-//! same layout, and a test compares its tables with these constants.
+//! All integers are little-endian. Everything starts on a 4 KiB boundary. `README.md` shows the same
+//! layout, and a test compares its tables with these constants.
 
 use crate::blob::{BlobGeometry, BlobKey};
 
@@ -40,7 +40,7 @@ const _: () = assert!(PAGE_BYTES.is_power_of_two());
 const _: () = assert!(PAGE_CRC_OFFSET + 4 == PAGE);
 const _: () = assert!(HEAD_CRC_OFFSET + 8 == RECORD_FIXED_BYTES);
 const _: () = assert!(RECORD_FIXED_BYTES.is_multiple_of(4) && RECORD_FIXED_BYTES < PAGE);
-// A whole record fits an i64 file offset with room to spare.
+// The size of a record always fits an i64 file offset.
 const _: () = assert!((MAX_BLOCK_BYTES as u64) * 2 * (MAX_LAYERS as u64) < 1 << 42);
 
 /// One 4 KiB page.
@@ -58,7 +58,7 @@ pub enum BlockKind {
     V = 1,
 }
 
-/// Where everything of one record lies, relative to the record's start.
+/// Where each part of a record is, relative to the start of the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordLayout {
     geometry: BlobGeometry,
@@ -81,7 +81,7 @@ impl RecordLayout {
         fits.then_some(Self { geometry })
     }
 
-    /// Bytes of the checksum table's start: the token ids end here.
+    /// Offset of the checksum table, where the token ids end.
     pub fn table_offset(&self) -> usize {
         RECORD_FIXED_BYTES + 4 * self.geometry.n_tokens as usize
     }
@@ -122,8 +122,8 @@ impl RecordLayout {
     }
 }
 
-/// Checksum of one block: also covers the key, the block's own file offset, its layer and kind, so
-/// that a misdirected write or a swapped block cannot pass.
+/// Checksum of one block. It also covers the key, the block's file offset, its layer and its kind, so
+/// that a misdirected write or a swapped block fails it.
 pub fn block_crc(
     key: &BlobKey,
     file_offset: u64,
@@ -139,7 +139,7 @@ pub fn block_crc(
     crc32c::crc32c_append(crc32c::crc32c(&place), bytes)
 }
 
-/// Identity of a place in the store, repeated in head and footer.
+/// The place of a record in the store and its key, repeated in head and footer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordPlace {
     pub segment: u64,
@@ -193,8 +193,8 @@ pub struct RecordHead {
     pub block_crcs: Vec<[u32; 2]>,
 }
 
-/// Decodes and checks a head of `layout.head_bytes()` bytes that metadata says lies at `place`.
-/// The error says which part is wrong.
+/// Decodes and checks a head of `layout.head_bytes()` bytes that the metadata expects at `place`.
+/// The error says what is wrong.
 pub fn decode_head(
     head: &[u8],
     place: &RecordPlace,
@@ -232,7 +232,7 @@ pub fn decode_head(
     })
 }
 
-/// The fixed part of a record head, not yet verified against anything.
+/// The fixed part of a record head, not verified yet.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FixedHead {
     pub place: RecordPlace,
@@ -275,7 +275,7 @@ fn head_crc(head: &[u8]) -> u32 {
     crc32c::crc32c_append(crc, after)
 }
 
-/// Encodes the footer, the page that shows a record was written to its end.
+/// Encodes the footer. This page shows that a record was written completely.
 pub fn encode_footer(place: &RecordPlace, record_bytes: u64, head_crc: u32) -> Page {
     let mut page = [0; PAGE];
     page[..8].copy_from_slice(&FOOTER_MAGIC);
@@ -291,7 +291,7 @@ pub fn encode_footer(place: &RecordPlace, record_bytes: u64, head_crc: u32) -> P
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
     pub segment: u64,
-    /// Last commit known when the segment was started.
+    /// The newest commit when the segment was started.
     pub commit_seq: u64,
     /// Identity the segment's blobs were written under.
     pub fingerprint: [u8; 32],
@@ -330,8 +330,8 @@ impl SegmentHeader {
     }
 }
 
-/// Page written before the `fdatasync` of each commit. It lets a later open notice that the
-/// metadata lost commits which had been acknowledged.
+/// Page written before the `fdatasync` of each commit. With it, a later open can notice that the
+/// metadata has lost acknowledged commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CommitMark {
     pub segment: u64,

@@ -1,21 +1,22 @@
-//! Reads records. Every checksum is verified on the copy that the caller gets, never on a mapping
-//! that could change afterwards.
+//! Reads records. Every checksum is verified on the copy that the caller gets, never on a mapping,
+//! which could change afterwards.
 
 use std::io;
 use std::sync::Arc;
 
-use super::SegmentFile;
 use super::blocks::BlockReads;
+use super::file::SegmentFile;
 use super::format::{
     BlockKind, PAGE_BYTES, RecordHead, RecordLayout, RecordPlace, align_up, block_crc, decode_head,
     encode_footer,
 };
-use crate::blob::{BlobGeometry, BlobKey, Location};
+use super::location::Location;
+use crate::blob::{BlobGeometry, BlobKey};
+use crate::disk::DynDisk;
 use crate::error::StoreError;
-use crate::fs::DynDisk;
 use crate::stats::{Counters, MissKind};
 
-/// An open blob. It stays readable when the blob is removed or replaced meanwhile.
+/// An open blob. It stays readable even if the blob is removed or replaced.
 pub struct BlobReader {
     record: OpenRecord,
     reads: Arc<BlockReads>,
@@ -55,9 +56,9 @@ impl BlobReader {
 
     /// Fills `k` (`k_block_bytes`) and `v` (`v_block_bytes`) with the blocks of `layer`.
     ///
-    /// Errors: `Corrupt` when the bytes are not those that were written, `Io` when the device does
-    /// not give them, `InvalidBlob` for a layer or a buffer that does not fit the geometry. After
-    /// an error the buffers hold zeros, and the first two are counted as misses of their kind.
+    /// Errors: `Corrupt` when the bytes differ from those that were written, `Io` when the device
+    /// does not deliver them, `InvalidBlob` for a layer or a buffer that does not match the geometry.
+    /// After an error the buffers hold zeros. `Corrupt` and `Io` are counted as misses.
     pub fn read_layer(&self, layer: usize, k: &mut [u8], v: &mut [u8]) -> Result<(), StoreError> {
         let read = self.record.read_layer(layer, k, v);
         if let Err(error) = &read {
@@ -68,9 +69,9 @@ impl BlobReader {
         read
     }
 
-    /// Fills `bytes` with both blocks of `layer` as they lie in the file: the K block, zeros up to a
-    /// whole number of pages, the V block, zeros likewise. One read, in the way the store was opened
-    /// for; direct IO needs a buffer that begins on a page border.
+    /// Fills `bytes` with both blocks of `layer` as they are in the file: the K block and the V block,
+    /// each padded with zeros to whole pages. This is one read, done in the way chosen when the store
+    /// was opened. Direct IO needs a buffer that begins on a page boundary.
     ///
     /// Errors: as [`BlobReader::read_layer`].
     pub fn read_layer_into(&self, layer: usize, bytes: &mut [u8]) -> Result<(), StoreError> {
@@ -125,7 +126,8 @@ pub(crate) fn open_record(
         location.head_crc,
     );
     let head = decoded.map_err(corrupt)?;
-    // A record is whole only if its footer is there: this finds a cut before any layer is used.
+    // A record is complete only if its footer is there. This finds a truncated one before any layer
+    // is used.
     let mut footer = [0; PAGE_BYTES as usize];
     read_at(
         disk,
@@ -134,7 +136,9 @@ pub(crate) fn open_record(
         location.offset + layout.footer_offset(),
     )?;
     if footer != encode_footer(&place, layout.record_bytes(), location.head_crc) {
-        return Err(corrupt("record footer is not the one that was written"));
+        return Err(corrupt(
+            "record footer differs from the one that was written",
+        ));
     }
     Ok(OpenRecord {
         disk: Arc::clone(disk),
@@ -159,7 +163,7 @@ impl OpenRecord {
         Ok(())
     }
 
-    /// The layer as the format counts it, with the checksums of its blocks.
+    /// The layer's number in the format, with the checksums of its blocks.
     fn layer(&self, layer: usize) -> Result<(u32, [u32; 2]), StoreError> {
         let Some(crcs) = self.head.block_crcs.get(layer) else {
             return Err(self.invalid(format!("it has no layer {layer}")));
@@ -236,7 +240,7 @@ impl OpenRecord {
     }
 }
 
-/// Reads every byte of the record and checks it, the zeros between blocks too.
+/// Reads and checks every byte of the record, including the zeros between blocks.
 pub(crate) fn check_record(record: &OpenRecord) -> Result<(), StoreError> {
     let n_layers = record.location.geometry.n_layers;
     for (layer, [k_crc, v_crc]) in (0..n_layers).zip(&record.head.block_crcs) {
@@ -265,7 +269,7 @@ fn check_padding(
     Ok(())
 }
 
-/// Reads exactly `bytes.len()` bytes; a file that ends too early is corrupt, not an IO error.
+/// Reads exactly `bytes.len()` bytes. A file that ends too early is corrupt, which is not an IO error.
 pub(super) fn read_at(
     disk: &DynDisk,
     file: &SegmentFile,

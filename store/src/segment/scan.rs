@@ -1,14 +1,14 @@
-//! Walks a segment from record to record by their heads, without reading blocks: to find commits
-//! that the metadata does not know, and to check a segment's structure.
+//! Walks through the record heads of a segment without reading blocks, to find commits that the
+//! metadata lacks and to check the structure of a segment.
 
-use super::SegmentFile;
+use super::file::SegmentFile;
 use super::format::{CommitMark, FixedHead, PAGE_BYTES, Page, RecordLayout, SegmentHeader};
 use super::reader::read_at;
+use crate::disk::DynDisk;
 use crate::error::StoreError;
-use crate::fs::DynDisk;
 
 /// The mark with the highest commit in `file` at or after byte `from`. The walk ends at the first
-/// page that is neither record nor mark: torn bytes are what a crash leaves, not an error.
+/// page that is neither a record nor a mark: a crash may leave torn bytes there.
 pub(crate) fn newest_mark(
     disk: &DynDisk,
     file: &SegmentFile,
@@ -52,7 +52,7 @@ pub(crate) fn check_structure(
         return Err(StoreError::corrupt(
             &file.path,
             0,
-            "the file is another segment",
+            "the file belongs to another segment",
         ));
     }
     let mut offset = PAGE_BYTES;
@@ -64,7 +64,7 @@ pub(crate) fn check_structure(
                 return Err(StoreError::corrupt(
                     &file.path,
                     offset,
-                    "neither record nor mark",
+                    "neither a record nor a mark begins here",
                 ));
             }
         }
@@ -77,7 +77,7 @@ enum Entry {
     Mark(CommitMark),
 }
 
-/// What starts at `offset`; `None` when it is nothing that was written for this place.
+/// What begins at `offset`; `None` if nothing valid was written there.
 fn read_entry(
     disk: &DynDisk,
     file: &SegmentFile,

@@ -1,18 +1,21 @@
-//! Appends records to the active segment. Nothing here is a commit: that is the metadata's.
+//! Appends records to the active segment. Nothing here commits them: a metadata batch does.
 //!
-//! Invariant: a file in which a write failed is never written again, so no byte is written twice.
+//! Invariant: after a failed write a file is never written again, so no byte is written twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::file::{Pin, SegmentFile};
+use super::folder::Segments;
 use super::format::{
     BlockKind, CommitMark, PAGE_BYTES, RecordLayout, RecordPlace, SegmentHeader, block_crc,
     encode_footer, encode_head,
 };
-use super::{Pin, SegmentFile, Segments};
-use crate::blob::{BlobGeometry, BlobKey, Location, PendingBlob};
+use super::location::Location;
+use super::pending::PendingBlob;
+use crate::blob::{BlobGeometry, BlobKey};
 
 /// Writes the segments of one open store.
 pub(crate) struct SegmentWriter {
@@ -21,7 +24,7 @@ pub(crate) struct SegmentWriter {
     max_segment_bytes: u64,
     next_segment: u64,
     active: Option<Active>,
-    /// Segments that were started and that no commit is known to have reached.
+    /// Segments that were started and have no commit yet.
     uncommitted: BTreeSet<u64>,
 }
 
@@ -70,8 +73,8 @@ impl SegmentWriter {
         self.active.as_ref().map(|active| active.file.id)
     }
 
-    /// Segments started by this writer and not taken out since: without a commit, no row of the
-    /// metadata tells that they exist.
+    /// Segments started by this writer that may have no row in the metadata, because no commit has
+    /// reached them.
     pub(crate) fn uncommitted(&mut self) -> &mut BTreeSet<u64> {
         &mut self.uncommitted
     }
@@ -114,8 +117,8 @@ impl SegmentWriter {
         })
     }
 
-    /// Takes the active segment, or a new one when there is none or the record would overfill it.
-    /// The caller puts it back once its write has succeeded.
+    /// Takes the active segment out, or a new one if there is none or the record does not fit. The
+    /// caller puts it back after a successful write.
     fn room_for(&mut self, record_bytes: u64, commit_seq: u64) -> Result<Active, WriteFailure> {
         match self.active.take() {
             Some(active) if active.end + record_bytes <= self.max_segment_bytes => Ok(active),
@@ -129,7 +132,7 @@ impl SegmentWriter {
 
     fn start_segment(&mut self, commit_seq: u64) -> Result<Active, WriteFailure> {
         let id = self.next_segment;
-        // The id is used up even if this fails: the file may exist already.
+        // The id counts as used even if this fails, because the file may exist by then.
         self.next_segment += 1;
         let failure = |source| WriteFailure {
             path: self.segments.path(id),
@@ -145,7 +148,7 @@ impl SegmentWriter {
         let disk = self.segments.disk();
         disk.write_at(&file.file, &header.encode(), 0)
             .map_err(failure)?;
-        // A commit into a file whose directory entry is lost would be lost with it.
+        // If the directory entry were lost, so would be every commit in the file.
         disk.sync_dir(self.segments.dir()).map_err(failure)?;
         Ok(Active {
             file,
@@ -175,7 +178,7 @@ impl SegmentWriter {
         let (head, head_crc) = encode_head(place, geometry, layout, token_ids, &crcs);
         let write = |bytes: &[u8], offset| self.segments.disk().write_at(&file.file, bytes, offset);
         write(&head, place.offset)?;
-        // Padding is never written: a hole of a new file reads as zeros.
+        // Padding is not written: holes in a new file read as zeros.
         for (layer, (k, v)) in (0..).zip(layers) {
             write(k, at(layer, BlockKind::K))?;
             write(v, at(layer, BlockKind::V))?;
@@ -185,8 +188,8 @@ impl SegmentWriter {
         Ok(head_crc)
     }
 
-    /// Makes `blobs` durable, with a mark of the commit they belong to. Returns, per segment that
-    /// was synced, the end of what this commit put there.
+    /// Makes `blobs` durable, with a mark of their commit. Returns, for each synced segment, the end
+    /// of this commit's bytes.
     pub(crate) fn sync(
         &mut self,
         blobs: &[PendingBlob],
@@ -211,8 +214,8 @@ impl SegmentWriter {
         Ok(ends)
     }
 
-    /// Appends the commit mark to the active segment. A commit whose segments are all sealed goes
-    /// without: then only its own loss cannot be noticed.
+    /// Appends the commit mark to the active segment. If all its segments are sealed, a commit has no
+    /// mark, and only the loss of this very commit cannot be noticed.
     fn write_mark(
         &mut self,
         commit_seq: u64,
@@ -240,11 +243,14 @@ impl SegmentWriter {
         Ok(Some((file, end)))
     }
 
-    /// A file whose sync failed is not synced again: the kernel has marked its pages clean, and a
-    /// second success would mean nothing.
+    /// A file whose sync failed is not synced again: the kernel has marked its pages as clean, so a
+    /// second success would prove nothing.
     fn sync_file(&mut self, file: &SegmentFile) -> Result<(), WriteFailure> {
         if file.is_abandoned() {
-            let lost = io::Error::new(io::ErrorKind::StorageFull, "an earlier sync of it failed");
+            let lost = io::Error::new(
+                io::ErrorKind::StorageFull,
+                "an earlier sync of this file failed",
+            );
             return Err(self.seal(file, lost));
         }
         self.segments
@@ -256,7 +262,7 @@ impl SegmentWriter {
             })
     }
 
-    /// Ends the active segment, so that no later write touches the file that failed.
+    /// Ends the active segment, so that the file that failed is not written again.
     fn seal(&mut self, file: &SegmentFile, source: io::Error) -> WriteFailure {
         self.active = None;
         WriteFailure {

@@ -1,4 +1,4 @@
-//! Reading while others write: every answer is the document as it was at one moment, or none.
+//! Reads during writes: every result is the document as it was at one moment, or none.
 
 use std::thread;
 
@@ -7,7 +7,7 @@ use ragweave_store::{Document, Store, VectorRow};
 use crate::harness::*;
 
 const ID: &str = "d";
-/// The first two differ in everything but their shape, the third is shorter.
+/// The first two differ in everything except their shape; the third is shorter.
 const VERSIONS: [&[u32]; 3] = [&[1, 2, 3], &[4, 5, 6], &[7]];
 const COMMITS_PER_WRITER: usize = 120;
 

@@ -1,5 +1,5 @@
 //! Damage to every region of a record: each is a counted miss or a `Corrupt` error, never a panic
-//! and never wrong bytes. Each damage has a blob of its own, so that one store serves them all.
+//! and never wrong bytes. Each damage has its own blob, so that one store is enough.
 
 use fs_err::os::unix::fs::FileExt as _;
 use ragweave_store::{Store, StoreError};
@@ -83,7 +83,7 @@ fn damage_to_the_last_layer_shows_only_there() {
     );
     assert!(
         k.iter().chain(&v).all(|byte| *byte == 0),
-        "bytes of a bad layer were left behind"
+        "bytes of a bad layer were left in the buffer"
     );
     assert_eq!(store.stats().unwrap().misses.corrupt, 1);
 }
@@ -119,7 +119,7 @@ fn blocks_in_the_wrong_place_are_noticed() {
 }
 
 #[test]
-fn a_cut_at_any_page_costs_exactly_the_blobs_behind_it() {
+fn a_cut_at_any_page_costs_exactly_the_blobs_after_it() {
     let (_dir, store, file, bytes) = filled(4);
     let ends: Vec<u64> = (0..4)
         .map(|seed| record_offset(&bytes, seed) as u64 + RECORD_BYTES)
@@ -148,7 +148,7 @@ fn a_cut_at_any_page_costs_exactly_the_blobs_behind_it() {
 }
 
 #[test]
-fn a_segment_under_another_name_is_not_believed() {
+fn a_segment_under_another_name_is_not_trusted() {
     let dir = tempfile::tempdir().unwrap();
     put(&open(dir.path()), "a", &[1]);
     put(&open(dir.path()), "b", &[2]);

@@ -1,4 +1,4 @@
-//! kill -9 during ingest, 50 times: no acknowledged chunk is lost and no other is half there. The
+//! kill -9 during ingest, 50 times: no acknowledged chunk is lost and no other is there in part. The
 //! test binary runs itself as the process to be killed.
 
 use std::collections::BTreeMap;
@@ -21,7 +21,7 @@ fn crash_options() -> StoreOptions {
     }
 }
 
-/// What document `n` consists of: its id comes again, so that documents are replaced, and blobs are
+/// The content of document `n`. Ids repeat, so that documents are replaced, and blobs are
 /// shared between neighbours.
 fn nth(n: u32) -> (String, Vec<u32>) {
     (format!("d{}", n % 40), vec![n, n / 2])
@@ -41,14 +41,14 @@ fn no_acknowledged_chunk_is_lost_by_kill() {
         }
         let store = Store::open(dir.path(), crash_options()).unwrap();
         check(&store, &mut oracle, next);
-        // The unacknowledged one may be there, whole: `check` has taken it over.
+        // The unacknowledged one may be there, complete: `check` has added it to the oracle.
         next += 1;
     }
     assert!(next > 200, "only {next} commits in {KILLS} kills");
 }
 
-/// Starts an ingest of documents from `first` on, lets it acknowledge at least `n_lines` and then
-/// work on for `spins`, and kills it. Returns what it acknowledged.
+/// Starts an ingest of documents from `first` on, lets it acknowledge at least `n_lines`, lets it
+/// work for `spins` more, and kills it. Returns what it acknowledged.
 fn run_and_kill(dir: &Path, first: u32, n_lines: u64, spins: u64) -> Vec<u32> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["crash::ingest_until_killed", "--exact", "--nocapture"])
@@ -73,7 +73,7 @@ fn run_and_kill(dir: &Path, first: u32, n_lines: u64, spins: u64) -> Vec<u32> {
 }
 
 /// Every document of the oracle is there with its blobs. The one after the last acknowledged may
-/// have been committed too; then the oracle learns it.
+/// have been committed too; then it is added to the oracle.
 fn check(store: &Store, oracle: &mut BTreeMap<String, Vec<u32>>, unacknowledged: u32) {
     let (id, seeds) = nth(unacknowledged);
     if store.document(&id).unwrap() == Some(document(&id, &seeds)) {
@@ -89,7 +89,7 @@ fn check(store: &Store, oracle: &mut BTreeMap<String, Vec<u32>>, unacknowledged:
     assert!(store.verify(|_| ()).unwrap().is_clean());
 }
 
-/// The process that is killed. Run as an ordinary test it has no task and does nothing.
+/// The process that is killed. As an ordinary test it has no task and does nothing.
 #[test]
 #[expect(
     clippy::disallowed_methods,

@@ -13,11 +13,11 @@ use ragweave_store::{Disk, OsDisk};
 pub(crate) const EIO: i32 = 5;
 pub(crate) const ENOSPC: i32 = 28;
 
-/// Fails one operation that changes files, and reads while told to. A failing write leaves half of
-/// its bytes behind, as a full disk does.
+/// Fails one operation that changes files, and all reads while asked to. A failing write writes half of
+/// its bytes, as on a full disk.
 pub(crate) struct FaultyDisk {
     errno: i32,
-    /// Operations until the failure; negative when it is over or will not come.
+    /// Operations until the failure; negative if it has happened or is not planned.
     countdown: AtomicI64,
     pub(crate) free_bytes: AtomicU64,
     pub(crate) failing_reads: AtomicI64,
@@ -88,7 +88,7 @@ impl Disk for FaultyDisk {
     }
 }
 
-/// Remembers what was not synced, so that a test can take it back: kill -9 keeps the page cache,
+/// Remembers what was not synced, so that a test can discard it: kill -9 keeps the page cache,
 /// a power cut does not.
 #[derive(Default)]
 pub(crate) struct PowerLossDisk {

@@ -1,5 +1,5 @@
-//! Documents, chunks and vectors: what is committed is what is read, and shared blobs live as long
-//! as one chunk refers to them.
+//! Documents, chunks and vectors: what is committed is what is read, and shared blobs are kept as
+//! long as one chunk refers to them.
 
 use std::collections::BTreeMap;
 
@@ -150,7 +150,7 @@ fn vectors_are_walked_until_the_caller_stops() {
 }
 
 #[test]
-fn a_shared_blob_lives_as_long_as_a_chunk_refers_to_it() {
+fn a_shared_blob_is_kept_as_long_as_a_chunk_refers_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     put(&store, "a", &[1, 1, 2]);
@@ -196,7 +196,7 @@ fn a_contradictory_document_is_refused() {
         change(|document| document.chunks[1].end_byte = 37),
         change(|document| document.chunks[0].start_byte = 19),
         change(|document| document.chunks[0].end_byte = u64::MAX),
-        // The first chunk would end inside of a character.
+        // The first chunk would end inside a character.
         change(|document| document.text = format!("x{}", "ä".repeat(20))),
         change(|document| document.chunks[1].notes = vec![0; MAX_NOTES_BYTES + 1]),
     ] {
@@ -247,7 +247,7 @@ fn a_segment_with_an_uncommitted_blob_is_not_reclaimed() {
     let store = Store::open(dir.path(), options).unwrap();
     put(&store, "a", &[1]);
     let pending = append(&store, 2).unwrap();
-    let next = append(&store, 3).unwrap(); // starts a segment and so seals that of 1 and 2
+    let next = append(&store, 3).unwrap(); // starts a segment, which seals the one of 1 and 2
     store
         .commit_document(&document("c", &[2]), Vec::new())
         .unwrap();
@@ -270,7 +270,7 @@ fn segments_of_a_document_given_up_are_unlinked_by_the_next_commit() {
     put(&store, "a", &[4]);
     assert_eq!(segment_files(dir.path()).len(), 4, "all are still pending");
     pending.truncate(1);
-    // Nothing dies by this commit; that there is one is enough.
+    // This commit makes no blob dead; any commit is enough.
     assert!(!store.remove_document("absent").unwrap());
     assert_eq!(segment_files(dir.path()).len(), 2, "1 is pending, 4 live");
     store

@@ -1,4 +1,4 @@
-//! Deterministic documents and blobs, and the questions every test asks about them.
+//! Deterministic documents and blobs, and the checks that every test uses.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Reading whole layers, in every way there is: the bytes that were written or an error, and `pread`
+//! Reading whole layers in every way: the result is the written bytes or an error, and `pread` is used
 //! where the system refuses.
 
 use std::io;
@@ -27,7 +27,7 @@ fn open_with(dir: &Path, kv_io: KvIo) -> Store {
 
 type Page = AVec<u8, ConstAlign<4096>>;
 
-/// A buffer for one layer that holds junk.
+/// A buffer for one layer, filled with junk.
 fn buffer() -> Page {
     let mut buffer = AVec::new(4096);
     buffer.resize(LAYER_BYTES, 0xaa);
@@ -40,7 +40,7 @@ fn read(reader: &BlobReader, layer: usize) -> Result<Page, StoreError> {
     if read.is_err() {
         assert!(
             bytes.iter().all(|byte| *byte == 0),
-            "bytes of a bad layer were left behind"
+            "bytes of a bad layer were left in the buffer"
         );
     }
     read.map(|()| bytes)
@@ -56,7 +56,7 @@ fn assert_layers(reader: &BlobReader, seed: u32) {
     }
 }
 
-/// A store of blobs 1 and 2 in a sealed segment, blob 3 in the one that is written.
+/// A store with blobs 1 and 2 in a sealed segment and blob 3 in the active one.
 fn filled(dir: &Path, kv_io: KvIo) -> Store {
     put(&open(dir), "sealed", &[1, 2]);
     let store = open_with(dir, kv_io);
@@ -153,7 +153,7 @@ fn a_file_cut_under_an_open_reader_is_corrupt_in_every_way() {
         let path = &segment_files(dir.path())[0];
         let bytes = fs_err::read(path).unwrap();
         let reader = open_blob(&store, 1).unwrap();
-        assert_layers(&reader, 1); // opens what there is to open, maps what there is to map
+        assert_layers(&reader, 1); // opens and maps the files
         let layer_1 = record_offset(&bytes, 1) + 4096 + LAYER_BYTES;
         let file = fs_err::OpenOptions::new().write(true).open(path).unwrap();
         for len in [layer_1 + 2 * 4096, layer_1 + 1, layer_1] {
@@ -202,7 +202,7 @@ fn a_buffer_of_another_length_is_refused() {
 }
 
 #[test]
-fn an_error_of_the_device_is_an_error_and_no_reason_to_read_otherwise() {
+fn a_device_error_is_an_error_and_does_not_change_the_way_to_read() {
     for kv_io in [KvIo::Pread, KvIo::Direct] {
         let dir = tempfile::tempdir().unwrap();
         put(&open(dir.path()), "d", &[1]);
@@ -271,7 +271,7 @@ impl Disk for Plain {
 }
 
 #[test]
-fn what_the_system_refuses_is_read_with_pread_and_said() {
+fn what_the_system_refuses_is_read_with_pread_and_reported() {
     for (kv_io, refuses_late, why) in [
         (KvIo::Direct, false, "the file system refuses direct reads"),
         (KvIo::Direct, true, "the file system refuses direct reads"),

@@ -1,4 +1,4 @@
-//! Whose directory this is: identity, lock, version, and directories of something else.
+//! Which directories are opened: identity, lock, version, and directories that are not stores.
 
 use ragweave_store::{Store, StoreError, StoreOptions};
 

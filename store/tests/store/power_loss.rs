@@ -1,4 +1,4 @@
-//! A power cut takes back everything that was not synced. Segment data must be durable before the
+//! A power cut discards everything that was not synced. Segment data must be durable before the
 //! metadata names it; without any one of the syncs these tests fail.
 
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::harness::*;
 #[test]
 fn no_acknowledged_blob_is_lost_with_the_power() {
     let dir = tempfile::tempdir().unwrap();
-    // Small segments: new files, and commits whose blobs lie in two of them.
+    // Small segments: new files, and commits with blobs in two of them.
     let options = StoreOptions {
         max_segment_bytes: 3 * RECORD_BYTES,
         ..options()

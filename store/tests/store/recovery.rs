@@ -1,4 +1,4 @@
-//! What an open finds after crashes and after damage done in between.
+//! What opening a store finds after crashes and after damage.
 
 use std::path::Path;
 
@@ -39,7 +39,7 @@ fn every_open_starts_a_new_segment_when_it_writes() {
 }
 
 #[test]
-fn bytes_behind_the_last_commit_are_never_touched_or_read() {
+fn bytes_after_the_last_commit_are_never_touched_or_read() {
     for garbage in [
         vec![0xff; 10_000],
         vec![0; 4096],
@@ -79,7 +79,7 @@ fn an_uncommitted_blob_is_forgotten_with_its_segment() {
 }
 
 #[test]
-fn a_cut_file_costs_only_the_blobs_behind_the_cut() {
+fn a_truncated_file_costs_only_the_blobs_after_the_cut() {
     let dir = tempfile::tempdir().unwrap();
     put(&open(dir.path()), "a", &[1, 2, 3]);
     truncate(&segment_file(dir.path()), 4096 + 2 * RECORD_BYTES - 1);
@@ -105,7 +105,7 @@ fn a_cut_file_costs_only_the_blobs_behind_the_cut() {
 }
 
 #[test]
-fn a_missing_or_empty_segment_costs_its_blobs_and_no_start() {
+fn a_missing_or_empty_segment_costs_its_blobs_and_the_store_opens() {
     for damage in [
         |path: &Path| fs_err::remove_file(path).unwrap(),
         |path: &Path| truncate(path, 0),
@@ -146,7 +146,7 @@ fn a_quarantined_blob_comes_back_by_a_new_commit() {
 }
 
 #[test]
-fn a_late_reader_of_a_bad_blob_does_not_set_its_successor_aside() {
+fn a_late_reader_of_a_bad_blob_does_not_quarantine_its_successor() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     put(&store, "a", &[1]);
@@ -166,7 +166,7 @@ fn a_lost_metadata_tail_is_noticed_once_and_remembered() {
     put(&open(dir.path()), "a", &[1]);
     copy_dir(&dir.path().join("meta"), old_meta.path());
     let store = open(dir.path());
-    // The mark of commit 4 says that 3 was acknowledged; whether 4 was, nobody can tell.
+    // The mark of commit 4 says that 3 was acknowledged; whether 4 was is unknown.
     for seed in 2..5 {
         put(&store, &format!("d{seed}"), &[seed]);
     }
@@ -188,7 +188,7 @@ fn a_lost_metadata_tail_is_noticed_once_and_remembered() {
 }
 
 #[test]
-fn a_mark_without_its_commit_is_no_loss() {
+fn a_mark_without_its_commit_is_not_a_loss() {
     let dir = tempfile::tempdir().unwrap();
     let old_meta = tempfile::tempdir().unwrap();
     put(&open(dir.path()), "a", &[1]);
@@ -217,7 +217,7 @@ fn lost_metadata_is_an_error_not_a_new_store() {
 }
 
 #[test]
-fn a_creation_cut_short_is_completed() {
+fn an_interrupted_creation_is_completed() {
     let dir = tempfile::tempdir().unwrap();
     put(&open(dir.path()), "a", &[1]);
     fs_err::remove_file(dir.path().join("FORMAT")).unwrap();

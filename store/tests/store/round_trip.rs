@@ -1,4 +1,4 @@
-//! Blobs of every size come back as they were given.
+//! Blobs of every size are read back as they were written.
 
 use proptest::prelude::*;
 use ragweave_store::{BlobGeometry, BlobKey, StoreError};
@@ -33,7 +33,7 @@ prop_compose! {
     }
 }
 
-/// One chunk whose blob has this geometry, committed as a document of its own.
+/// One chunk whose blob has this geometry, committed as its own document.
 fn put_geometry(store: &ragweave_store::Store, seed: u32, geometry: &BlobGeometry) -> Vec<u32> {
     let token_ids: Vec<u32> = (0..geometry.n_tokens).map(|n| n ^ seed).collect();
     let blocks = layers(seed, geometry);

@@ -62,7 +62,7 @@ fn verify_reports_damage_outside_of_records() {
     let path = segment_file(dir.path());
     let bytes = fs_err::read(&path).unwrap();
     let file = fs_err::OpenOptions::new().write(true).open(&path).unwrap();
-    // The segment header, then the commit mark behind the only record.
+    // The segment header, then the commit mark after the only record.
     for at in [20, bytes.len() - 100] {
         file.write_all_at(&[!bytes[at]], at as u64).unwrap();
         let report = store.verify(|_| ()).unwrap();

@@ -43,7 +43,7 @@ fn assert_state(store: &Store, n_steps: usize) {
     }
 }
 
-/// Runs the steps; `on_error` gets the failed step and says whether to repeat it.
+/// Runs the steps; `on_error` gets the failed step and returns whether to repeat it.
 fn run_steps(store: &Store, mut on_error: impl FnMut(usize, StoreError) -> bool) {
     for (done, (id, seeds)) in STEPS.iter().enumerate() {
         while let Err(error) = try_put(store, id, seeds) {
@@ -61,7 +61,7 @@ fn out_of_space_at_any_write_costs_one_commit_and_no_restart() {
     for nth in 0.. {
         let dir = tempfile::tempdir().unwrap();
         let disk = Arc::new(FaultyDisk::failing(nth, ENOSPC));
-        // The making of a store is not under test here: it fails as a whole.
+        // Creating a store is not tested here: it fails as a whole.
         let Ok(store) = Store::open_on(
             dir.path(),
             small_segments(),
@@ -207,7 +207,7 @@ fn below_the_free_space_limit_writes_are_refused_and_reads_and_removals_go_on() 
     assert_eq!(segment_files(dir.path()).len(), files);
     assert_hit(&store, 1);
     assert!(store.remove_document("b").unwrap());
-    // Just enough is not enough after a refusal: some margin first, or it would flap.
+    // After a refusal there must be some margin, otherwise writes would be refused again at once.
     disk.free_bytes
         .store((1 << 30) + RECORD_BYTES, Ordering::SeqCst);
     assert!(append(&store, 3).is_err());
@@ -231,7 +231,7 @@ fn a_read_error_is_a_counted_miss_and_is_not_held_against_the_blob() {
     assert!(matches!(failed, Err(StoreError::Io { .. })), "{failed:?}");
     assert!(
         k.iter().chain(&v).all(|byte| *byte == 0),
-        "a failed read left bytes behind"
+        "a failed read left bytes in the buffer"
     );
     assert_eq!(store.stats().unwrap().misses.io, 2);
     assert_hit(&store, 1);

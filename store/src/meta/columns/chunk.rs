@@ -1,5 +1,5 @@
-//! The rows of chunks. Version 2 added what stood before the chunk when its blob was made, and
-//! notes; rows of version 1 are read as having neither, and become version 2 when their document is
+//! The rows of chunks. Version 2 added notes and the ids before the chunk when its blob was made.
+//! Rows of version 1 are read as having neither, and become version 2 when their document is
 //! committed again.
 
 use super::super::codec::{Decoder, Encoder};
@@ -25,8 +25,8 @@ pub(crate) struct ChunkRow {
     pub(crate) notes: Vec<u8>,
 }
 
-/// First bytes of the keys of all chunks of a document. The length in front keeps the chunks of
-/// `a` apart from those of `ab`.
+/// First bytes of the keys of all chunks of a document. They begin with the length of the id, so that
+/// the chunks of `a` are not mixed with those of `ab`.
 pub(crate) fn chunk_prefix(document_id: &str) -> Vec<u8> {
     // Lossless: ids are at most `MAX_DOCUMENT_ID_BYTES` long.
     let mut key = (document_id.len() as u32).to_be_bytes().to_vec();

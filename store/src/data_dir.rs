@@ -1,114 +1,25 @@
-//! The file system as the store uses it: everything that can fail is one trait, so that tests can
-//! make the n-th operation fail. Also the directory lock and the format marker.
+//! The data directory: its folders, its lock, and the format marker that says what it is.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use fs_err::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
-
+use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::segment::uring;
 
 /// Version of the directory layout and of the metadata tables.
 pub const STORE_VERSION: u32 = 1;
 const LOCK_FILE: &str = "LOCK";
 pub(crate) const FORMAT_FILE: &str = "FORMAT";
-/// A configuration somebody put beside the store to be. The store itself never reads it.
+/// A configuration that may be put into the directory before the store is made. The store itself
+/// never reads it.
 const CONFIG_FILE: &str = "ragweave.toml";
+/// Folder of the RocksDB database inside a data directory.
+pub(crate) const META_DIR: &str = "meta";
+/// Folder of the segment files inside a data directory.
+pub(crate) const SEGMENT_DIR: &str = "segments";
 const FORMAT_WORD: &str = "ragweave-store";
-/// More than any version's marker has.
+/// An upper limit for the marker of any version.
 const MAX_MARKER_BYTES: u64 = 256;
-
-/// Operations of the store on segment files and their directory. [`OsDisk`] is the real one.
-///
-/// Errors of kind `StorageFull` or `QuotaExceeded` mean that space ran out; any other failure to
-/// write or sync makes the store read-only.
-pub trait Disk: Send + Sync {
-    /// Creates a file that must not exist, for reading and writing.
-    fn create_new(&self, path: &Path) -> io::Result<fs_err::File>;
-    /// Writes all of `bytes` at `offset`.
-    fn write_at(&self, file: &fs_err::File, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes the file's data and size durable (`fdatasync`).
-    fn sync_data(&self, file: &fs_err::File) -> io::Result<()>;
-    /// Makes the directory's entries durable.
-    fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Fills `bytes` from `offset`; a short file is an error of kind `UnexpectedEof`.
-    fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Opens a file for reading past the page cache, where buffers, offsets and lengths are whole
-    /// pages. A file system that cannot do it answers `InvalidInput`.
-    fn open_direct(&self, path: &Path) -> io::Result<fs_err::File> {
-        open_direct(path)
-    }
-    /// As `read_at`, in pieces that are read at once, with `io_uring`; `Unsupported` where the system
-    /// has none or forbids it.
-    fn read_queued_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        uring::read_at(file, bytes, offset)
-    }
-    /// Bytes an unprivileged process may still write below `path`.
-    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
-}
-
-/// Shared handle of the disk in use.
-pub(crate) type DynDisk = Arc<dyn Disk>;
-
-/// The operating system's file system.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct OsDisk;
-
-impl Disk for OsDisk {
-    fn create_new(&self, path: &Path) -> io::Result<fs_err::File> {
-        fs_err::OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-    }
-
-    fn write_at(&self, file: &fs_err::File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        file.write_all_at(bytes, offset)
-    }
-
-    fn sync_data(&self, file: &fs_err::File) -> io::Result<()> {
-        file.sync_data()
-    }
-
-    fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        fs_err::File::open(path)?.sync_all()
-    }
-
-    fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        file.read_exact_at(bytes, offset)
-    }
-
-    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
-        let stat = rustix::fs::statvfs(path)?;
-        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn open_direct(path: &Path) -> io::Result<fs_err::File> {
-    // Lossless: a single flag bit.
-    let flag = rustix::fs::OFlags::DIRECT.bits() as i32;
-    fs_err::OpenOptions::new()
-        .read(true)
-        .custom_flags(flag)
-        .open(path)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn open_direct(_: &Path) -> io::Result<fs_err::File> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-/// Whether an IO error means that space ran out, rather than that the device is in trouble.
-pub(crate) fn is_out_of_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}
 
 /// An exclusive `flock` on the data directory, released when dropped or when the process ends.
 #[derive(Debug)]
@@ -137,10 +48,10 @@ impl DirLock {
     }
 }
 
-/// What the directory says it is, before anything in it is opened.
+/// What the directory is, judged before anything in it is opened.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum DirState {
-    /// Missing, empty, or left behind by a creation that did not reach its end.
+    /// Missing, empty, or left by a creation that was interrupted.
     New,
     /// A store of the version this program reads.
     Store,
@@ -162,10 +73,10 @@ pub(crate) fn inspect_dir(dir: &Path) -> Result<DirState, StoreError> {
     }
 }
 
-/// Whether a folder is a data directory of ragweave, of whatever version: its marker says so.
+/// Whether a folder is a data directory of ragweave, of any version, judged by its marker.
 pub fn is_data_directory(dir: &Path) -> bool {
     let marker = dir.join(FORMAT_FILE);
-    // Anything can be called `FORMAT`: a pipe would block, and a large file is none of ours.
+    // Anything can be called `FORMAT`: reading a pipe would block, and a large file is not ours.
     let is_small = |file: std::fs::Metadata| file.is_file() && file.len() <= MAX_MARKER_BYTES;
     fs_err::metadata(&marker).is_ok_and(is_small)
         && fs_err::read_to_string(&marker).is_ok_and(|text| text.starts_with(FORMAT_WORD))
@@ -187,8 +98,8 @@ fn check_marker(dir: &Path, text: &str) -> Result<DirState, StoreError> {
     }
 }
 
-/// A directory without the marker is ours to fill only when it holds nothing but what a creation
-/// cut short may have left, or a configuration.
+/// A directory without the marker may become a store only if it holds nothing but a configuration
+/// and what an interrupted creation may have left.
 fn check_new(dir: &Path) -> Result<DirState, StoreError> {
     let entries = match fs_err::read_dir(dir) {
         Ok(entries) => entries,
@@ -222,13 +133,8 @@ pub(crate) fn not_a_store(dir: &Path) -> StoreError {
     }
 }
 
-/// Folder of the RocksDB database inside a data directory.
-pub(crate) const META_DIR: &str = "meta";
-/// Folder of the segment files inside a data directory.
-pub(crate) const SEGMENT_DIR: &str = "segments";
-
-/// Writes the format marker: the last step of making a store, so that its presence means that all
-/// else is there.
+/// Writes the format marker. This is the last step of making a store: if the marker is there, all
+/// the rest is.
 pub(crate) fn write_marker(dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
     let path = dir.join(FORMAT_FILE);
     let temporary = dir.join(temporary_name(FORMAT_FILE));

@@ -1,10 +1,11 @@
-//! Cuts a document into chunks of a bounded number of tokens, at the best border near.
+//! Cuts a document into chunks of a bounded number of tokens, at the best border nearby.
 //!
-//! Promises, whatever the text: chunks are in order and do not overlap, every character that is
-//! not white space is in one, and the tokenizer makes at most `max_tokens` tokens of each chunk's
-//! bytes taken alone. Time is linear in the length of the text: see [`window_bytes`].
+//! For every text: chunks are in order and do not overlap, every character that is not white space
+//! is in a chunk, and each chunk tokenised alone has at most `max_tokens` tokens. The time is linear
+//! in the length of the text: see [`window_bytes`].
 
 mod cut;
+mod span;
 mod window;
 
 use text_splitter::{ChunkConfig, MarkdownSplitter, TextSplitter};
@@ -12,20 +13,12 @@ use tokenizers::Tokenizer;
 
 use crate::error::RetrieverError;
 use crate::read::DocumentFormat;
+pub use span::ChunkSpan;
 use window::{Window, WindowSizer};
 
 /// Smallest chunk budget: a character takes up to four byte-level tokens, and normalisation can
 /// turn one into several characters.
 pub const MIN_CHUNK_TOKENS: usize = 8;
-
-/// A chunk, as the half-open byte range `start..end` of its document; both are char borders.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunkSpan {
-    /// First byte.
-    pub start: usize,
-    /// One past the last byte.
-    pub end: usize,
-}
 
 /// Splits documents for one tokenizer and one budget.
 #[derive(Debug)]
@@ -73,8 +66,8 @@ impl Splitter {
             let half = start + (end - start) / 2;
             let mut proposed = self.propose(text, ChunkSpan { start, end }, format)?;
             start = end;
-            // The last chunk was cut short by the window, not by the text: do it again from there.
-            // Not if that would repeat most of the window, so that the work stays linear.
+            // The last chunk was cut short by the window, not by the text: begin the next window
+            // with it, unless that would repeat most of the window. So the work stays linear.
             let last = proposed
                 .last()
                 .filter(|last| end < text.len() && last.start >= half);
@@ -119,7 +112,7 @@ impl Splitter {
     }
 
     /// Adds `span` if it is within the budget, else its two halves. Offsets in the tokens of a
-    /// longer text are a good estimate of a chunk's size; only its own tokens are the truth.
+    /// longer text only estimate the size of a chunk, so its own tokens are counted here.
     fn fit(
         &self,
         text: &str,
@@ -146,9 +139,9 @@ impl Splitter {
 }
 
 /// Length of the text given to `text-splitter` at a time. Its work per chunk grows with the length
-/// of what is left, so a 50 MB document in one piece would take hours; in windows of about
-/// 16 chunks, each begun where the last whole chunk ended, it is linear and the cuts are the same
-/// but for sections that are longer than a window.
+/// of the remaining text, so a 50 MB document in one piece would take hours. In windows of about
+/// 16 chunks, each begun where the last whole chunk ended, the time is linear, and the cuts are the
+/// same except in sections that are longer than a window.
 fn window_bytes(max_tokens: usize) -> usize {
     const BYTES_PER_TOKEN: usize = 64; // 16 chunks at 4 bytes per token
     max_tokens
@@ -168,7 +161,7 @@ mod tests {
 
     #[test]
     fn a_proposal_over_the_budget_is_cut_again() {
-        let tokenizer = include_str!("../../tests/fixtures/tokenizer.json")
+        let tokenizer = include_str!("../tests/fixtures/tokenizer.json")
             .parse()
             .unwrap();
         let splitter = Splitter::new(&tokenizer, 8).unwrap();

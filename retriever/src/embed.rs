@@ -1,4 +1,4 @@
-//! Vectors of texts, the trait of what makes them, and their byte form.
+//! Embeddings, the trait of embedders, and the byte form of an embedding.
 
 mod codec;
 mod lexical;
@@ -8,10 +8,10 @@ pub use lexical::LexicalEmbedder;
 
 use crate::error::RetrieverError;
 
-/// What stands for a text in the index.
+/// The vector that stands for a text in the index.
 ///
-/// The variants are open to every embedder; [`Embedding::check`] runs wherever one enters the
-/// index or its byte form, so a bad one gets no further.
+/// Any embedder may make either variant. [`Embedding::check`] runs before a vector enters the index
+/// or becomes bytes, so that a bad one is refused there.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Embedding {
     /// One number per dimension, compared by cosine.
@@ -22,8 +22,8 @@ pub enum Embedding {
 
 /// Makes embeddings. Implementations are pure: equal texts get equal embeddings.
 pub trait Embedder: Send + Sync {
-    /// Names the method and everything its output depends on. The bytes of an embedding carry it:
-    /// embeddings of two ids never meet in one index.
+    /// Names the method and everything its output depends on. The bytes of an embedding carry a hash
+    /// of it, so that embeddings with different ids never meet in one index.
     fn id(&self) -> &str;
 
     /// The embedding of a chunk of a document.
@@ -40,7 +40,7 @@ pub trait Embedder: Send + Sync {
 }
 
 impl Embedding {
-    /// Refuses what would make every score NaN or every score equal.
+    /// Refuses vectors that would make every score NaN or every score equal.
     ///
     /// # Errors
     /// `BadEmbedding`: a number that is not finite, a vector that is empty or all zero, a sparse

@@ -1,9 +1,9 @@
 //! The exact index: every chunk that shares anything with the query is scored.
 //!
-//! Sparse vectors live in postings lists, dense ones in one matrix. A removed chunk leaves a dead
-//! row that searches step over; when dead rows outnumber live ones everything is packed again, so
-//! a removal costs constant time on average. Results depend on what the index holds, never on the
-//! order in which it came.
+//! Sparse vectors are kept in postings lists, dense ones in one matrix. A removed chunk leaves a
+//! dead row that searches skip. When dead rows outnumber live ones, the index is packed again, so a
+//! removal takes constant time on average. Results depend on the content of the index, never on the
+//! order in which chunks were added.
 
 mod matrix;
 mod postings;
@@ -88,7 +88,7 @@ impl FlatIndex {
     ///
     /// # Errors
     /// `BadEmbedding`, `WrongKind`, `WrongDimension`, `DuplicateChunk`, `IndexFull`; the index is
-    /// then as before.
+    /// then unchanged.
     pub fn insert(
         &mut self,
         chunk_id: &str,
@@ -122,7 +122,7 @@ impl FlatIndex {
         Ok(())
     }
 
-    /// Removes all chunks of a document; how many there were.
+    /// Removes all chunks of a document and returns how many there were.
     pub fn remove_document(&mut self, id: &str) -> usize {
         let rows = self.documents.remove(id).unwrap_or_default();
         for &row in &rows {
@@ -137,8 +137,8 @@ impl FlatIndex {
         rows.len()
     }
 
-    /// The `top_k` best chunks that pass the filter, best first, equal scores by chunk id. Fewer if
-    /// fewer have anything in common with the query. Any `top_k` will do.
+    /// The `top_k` best chunks that pass the filter, best first; equal scores are ordered by chunk
+    /// id. Fewer if fewer have anything in common with the query. `top_k` has no upper limit.
     ///
     /// # Errors
     /// `BadEmbedding`, `WrongKind`, `WrongDimension`.
@@ -176,7 +176,7 @@ impl FlatIndex {
         }
     }
 
-    /// Numbers the live rows from 0 and forgets the dead ones.
+    /// Renumbers the live rows from 0 and drops the dead ones.
     fn repack(&mut self) {
         let mut next = 0;
         let mut new_row = Vec::with_capacity(self.rows.len());

@@ -1,4 +1,4 @@
-//! The metadata: RocksDB, one column family per type. A row here is what makes a blob exist.
+//! The metadata: RocksDB, with one column family per type. A blob exists only if a row names it.
 
 mod change;
 mod codec;

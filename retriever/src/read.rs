@@ -1,61 +1,39 @@
 //! Documents from a file or a folder, one at a time.
 //!
-//! A bad document is one `Err` item and the iteration goes on. At most one document is in memory:
-//! text files are read whole (bounded by [`ReadOptions`]), JSONL files line by line. A file that
-//! grows meanwhile, perhaps because of what is read, ends where it ended when it was opened.
+//! A bad document is one `Err` item, and the iteration goes on. At most one document is in memory:
+//! text files are read whole (bounded by [`ReadOptions`]), JSONL files line by line. A file is read
+//! up to the length it had when it was opened, even if it grows meanwhile.
 
+mod document;
 mod jsonl;
 mod text;
 mod walk;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, Metadata};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::document_id::check_document_id;
 use crate::error::{ReadError, ReadProblem};
-use crate::printable::Printable;
+use document::Place;
+pub use document::{DocumentFormat, SourceDocument};
 use jsonl::RecordReader;
+pub use walk::OffLimits;
 use walk::{Content, FoundFile, Walk};
 
-/// Faulty records of one JSONL file that are listed one by one. A file that is not JSONL at all, or
-/// a broken one with a million lines, must not flood the list.
+/// Most bad records of one JSONL file that are reported one by one. A file that is not JSONL at all,
+/// or a broken one with a million lines, must not flood the list.
 const MAX_LISTED: usize = 1000;
-
-/// How the text is marked up, which decides where it may be cut.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DocumentFormat {
-    /// Plain text: paragraphs, lines, sentences, words.
-    Text,
-    /// Markdown: headings, blocks, then as plain text.
-    Markdown,
-}
-
-/// A document as its author wrote it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SourceDocument {
-    /// Path below the given folder with `/`, the file name of a single file, or a record's own id.
-    pub id: String,
-    /// The text; never blank.
-    pub text: String,
-    /// Key and value pairs of a JSONL record; empty for a file.
-    pub metadata: BTreeMap<String, String>,
-    /// How the text is marked up.
-    pub format: DocumentFormat,
-}
 
 /// What is read, and what is not.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadOptions {
     /// Largest text of one document, in bytes. A JSONL line may take twice that, for its escapes.
     pub max_document_bytes: u64,
-    /// Says of a folder or a file why it must not be read, if so.
+    /// Why a folder or file must not be read; `None` if it may be.
     pub off_limits: OffLimits,
 }
-
-/// Of a path, with the metadata of what it leads to: why it must not be read; `None` if it may.
-pub type OffLimits = fn(&Path, &Metadata) -> Option<&'static str>;
 
 impl Default for ReadOptions {
     fn default() -> Self {
@@ -69,8 +47,8 @@ impl Default for ReadOptions {
 /// Reads every document at `roots`, each a file or a folder, one root after the other.
 ///
 /// Folders are walked in the order of file names, each real folder once, so symlink loops end and
-/// roots may overlap. Hidden entries, unknown extensions and what is off limits are skipped and
-/// counted inside a folder; a root of that kind is an error. A file is read up to the length it has
+/// roots may overlap. Inside a folder, hidden entries, unknown extensions and whatever is off limits
+/// are skipped and counted; a root of that kind is an error. A file is read up to the length it has
 /// when it is opened.
 pub fn read_documents(roots: &[PathBuf], options: &ReadOptions) -> DocumentReader {
     DocumentReader {
@@ -81,7 +59,7 @@ pub fn read_documents(roots: &[PathBuf], options: &ReadOptions) -> DocumentReade
     }
 }
 
-/// Bytes of the files that [`read_documents`] would read; what cannot be read counts nothing.
+/// Total size of the files that [`read_documents`] would read. Unreadable files count as 0 bytes.
 pub fn total_bytes(roots: &[PathBuf], options: &ReadOptions) -> u64 {
     let files = Walk::new(roots, options.off_limits).flatten();
     files.map(|file| file.len).sum()
@@ -102,17 +80,17 @@ pub struct DocumentReader {
 #[derive(Debug)]
 struct Records {
     reader: RecordReader<File>,
-    /// Records of it that gave an error.
+    /// Records that gave an error.
     n_failed: usize,
 }
 
 impl DocumentReader {
-    /// Number of files and folders passed over so far: unknown extension, or hidden.
+    /// Number of files and folders skipped so far: hidden, with an unknown extension, or off limits.
     pub fn skipped(&self) -> usize {
         self.walk.skipped()
     }
 
-    /// Starts on a file; the error or document it yields at once, if any.
+    /// Opens a file. Returns the document or error that it yields at once, if any.
     fn open(&mut self, file: FoundFile) -> Option<Result<SourceDocument, ReadError>> {
         let (id, format) = match file.content {
             Content::Document { id, format } => (id, format),
@@ -143,8 +121,8 @@ impl DocumentReader {
         Some(self.admit(place, document))
     }
 
-    /// The next document of the JSONL file in progress, or the next fault of it that is listed.
-    /// What is not listed is summed up at its end; then nothing is in progress any more.
+    /// The next document of the JSONL file in progress, or its next error that is listed. At the end
+    /// of the file, one error gives the number of those not listed.
     fn next_record(&mut self) -> Option<Result<SourceDocument, ReadError>> {
         while let Some(mut records) = self.records.take() {
             let Some((place, record)) = records.reader.next_record() else {
@@ -208,7 +186,7 @@ impl Iterator for DocumentReader {
 }
 
 impl Records {
-    /// What the list leaves out, if anything.
+    /// The error that stands for the records not listed, if there are any.
     fn unlisted(&self) -> Option<ReadError> {
         let count = self.n_failed.saturating_sub(MAX_LISTED);
         (count > 0).then(|| ReadError {
@@ -216,30 +194,6 @@ impl Records {
             line: None,
             problem: ReadProblem::More { count },
         })
-    }
-}
-
-/// Where a document comes from.
-#[derive(Debug, Clone)]
-struct Place {
-    path: Arc<Path>,
-    line: Option<usize>,
-}
-
-impl Place {
-    fn error(&self, problem: ReadProblem) -> ReadError {
-        ReadError {
-            path: PathBuf::from(&*self.path),
-            line: self.line,
-            problem,
-        }
-    }
-
-    fn describe(&self) -> String {
-        match self.line {
-            Some(line) => format!("{}, line {line}", Printable(&self.path)),
-            None => Printable(&self.path).to_string(),
-        }
     }
 }
 
@@ -251,11 +205,4 @@ fn check_text(text: &str, limit_bytes: u64) -> Result<(), ReadProblem> {
         return Err(ReadProblem::Empty);
     }
     Ok(())
-}
-
-/// The text of UTF-8 bytes; what is wrong with other bytes.
-fn utf8(bytes: Vec<u8>) -> Result<String, ReadProblem> {
-    String::from_utf8(bytes).map_err(|error| ReadProblem::NotUtf8 {
-        valid_bytes: error.utf8_error().valid_up_to(),
-    })
 }

@@ -1,8 +1,8 @@
-//! One read as several at once, with `io_uring`. Each thread has a ring of its own, made at its first
-//! read; the engine's reader threads live as long as the engine.
+//! Reads one buffer as several concurrent pieces, with `io_uring`. Each thread has its own ring, made
+//! at its first read; the engine's reader threads run as long as the engine does.
 //!
-//! Invariant: no read is in flight when a function of this file returns, because each of them
-//! writes into a buffer that is only borrowed.
+//! Invariant: no read is in flight when a function of this file returns, because each read writes
+//! into a buffer that is only borrowed.
 
 use std::io;
 
@@ -13,7 +13,7 @@ fn no_ring(error: io::Error) -> io::Error {
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn probe() -> io::Result<()> {
-    Err(no_ring(io::Error::other("only Linux has it")))
+    Err(no_ring(io::Error::other("it exists only on Linux")))
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -36,7 +36,7 @@ mod linux {
 
     /// Reads in flight at once.
     const QUEUE_DEPTH: usize = 16;
-    /// Bytes of one of them.
+    /// Size of one read in bytes.
     const PIECE_BYTES: usize = 256 << 10;
 
     thread_local! {
@@ -46,7 +46,7 @@ mod linux {
     /// Whether this thread may use `io_uring`.
     ///
     /// # Errors
-    /// Of kind `Unsupported`, saying why not.
+    /// Of kind `Unsupported`, with the reason.
     pub(crate) fn probe() -> io::Result<()> {
         with_ring(|_| Ok(()))
     }
@@ -54,8 +54,8 @@ mod linux {
     /// Fills `bytes` from `offset`.
     ///
     /// # Errors
-    /// Of kind `Unsupported` where there is no ring, `UnexpectedEof` for a short file, else that of
-    /// the first read that failed.
+    /// Of kind `Unsupported` if there is no ring, `UnexpectedEof` if the file is too short, otherwise
+    /// the error of the first read that failed.
     pub(crate) fn read_at(file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         with_ring(|ring| Reading::new(ring, file, bytes, offset).run())
     }
@@ -70,7 +70,7 @@ mod linux {
         })
     }
 
-    /// A part of the buffer that is to be read.
+    /// A part of the buffer that has yet to be read.
     #[derive(Clone, Copy)]
     struct Piece {
         start: usize,
@@ -83,9 +83,9 @@ mod linux {
         file: types::Fd,
         bytes: &'a mut [u8],
         offset: u64,
-        /// Bytes below this have been handed to a piece.
+        /// Everything before this byte has been assigned to a piece.
         cut: usize,
-        /// Pieces in flight, by the number the kernel gives back.
+        /// Pieces in flight, by the number that the kernel returns.
         flying: [Option<Piece>; QUEUE_DEPTH],
         failure: Option<io::Error>,
     }
@@ -119,7 +119,7 @@ mod linux {
             }
         }
 
-        /// Cuts new pieces for the free places of the queue.
+        /// Queues new pieces while the queue has free places.
         fn fill(&mut self) {
             while self.failure.is_none()
                 && self.cut < self.bytes.len()
@@ -143,7 +143,7 @@ mod linux {
                 .offset(self.offset + piece.start as u64)
                 .build()
                 .user_data(slot as u64);
-            // SAFETY: the buffer is borrowed for `'a`, nobody else touches it meanwhile, and `run`
+            // SAFETY: the buffer is borrowed for `'a`, nothing else accesses it meanwhile, and `run`
             // does not return before this read has completed.
             let pushed = unsafe { self.ring.submission().push(&read) };
             match pushed {
@@ -164,14 +164,14 @@ mod linux {
                 io::ErrorKind::OutOfMemory,
             ];
             if !passes.contains(&error.kind()) {
-                // The kernel may still write into the buffer and does not say when it is done: there
-                // is nothing sound to return to.
-                tracing::error!(%error, "io_uring lost its ring");
+                // The kernel may still write into the buffer and cannot say when it is done, so
+                // returning would be unsound.
+                tracing::error!(%error, "io_uring failed while reads were in flight");
                 std::process::abort();
             }
         }
 
-        /// Takes in the completions there are.
+        /// Processes the completions.
         fn reap(&mut self) {
             let done: Vec<(u64, i32)> = self
                 .ring
@@ -179,7 +179,7 @@ mod linux {
                 .map(|entry| (entry.user_data(), entry.result()))
                 .collect();
             for (slot, result) in done {
-                // Lossless: these are the numbers that `push` gave.
+                // Lossless: these are the numbers that `push` passed.
                 let slot = slot as usize;
                 let Some(mut piece) = self.flying[slot].take() else {
                     continue;
@@ -195,7 +195,7 @@ mod linux {
                     }
                 }
                 if piece.start < piece.end && self.failure.is_none() {
-                    self.push(slot, piece); // the rest of a short read, or once more
+                    self.push(slot, piece); // the rest of a short read, or a retry
                 }
             }
         }

@@ -1,0 +1,22 @@
+//! Whose KV a store holds: the model, tokenizer and prompt format it was made with.
+
+use std::fmt;
+
+/// The model, tokenizer and prompt format that a store's blobs were computed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Cryptographic hash over all of them. Stores with equal fingerprints have the same identity.
+    pub fingerprint: [u8; 32],
+    /// For people, printed in errors; not compared.
+    pub description: String,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (fingerprint ", self.description)?;
+        self.fingerprint[..8]
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(")")
+    }
+}
