@@ -19,8 +19,8 @@ const TYPICAL_RATIO: f64 = 0.15;
 const INTRODUCTION: &str = "The context of one prompt, token by token, in reading order; chunk \
     borders are black lines. The darker a cell, the further the stored K and V of that token lie \
     from those of a full prefill at that layer (relative squared distance, logarithmic scale; \
-    light is better; white means no value). Below each line of text, one strip per policy marks \
-    the tokens it recomputed: a good policy's marks stand under the dark columns.";
+    light is better; white means no value). Below the layers, one strip per policy marks the tokens \
+    it recomputed: the marks of a good policy are under the dark columns.";
 
 /// A mode's selection on the heat map's prompt.
 struct Selection<'a> {

@@ -49,7 +49,7 @@ impl Part {
         let mut scene = Scene::new(22.0, 12.0);
         scene.defs.push(self.pattern.svg_def().to_owned());
         let area = area([0.5, 0.5], [21.0, 11.0], self.colour.into());
-        scene.elements.extend(self.hatch(&area).into_iter());
+        scene.elements.extend(self.hatch(&area));
         scene.elements.insert(0, area);
         picture(&scene, "key", self.name)
     }
