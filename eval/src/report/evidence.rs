@@ -1,4 +1,4 @@
-//! The runs of a report, sorted out: which rows belong together, under which name.
+//! The runs of a report: which rows belong together, and under which name.
 
 use super::chart::style::Style;
 use super::document::{Block, Key};
@@ -134,7 +134,7 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// Each once, in the order of their first.
+/// Each name once, in the order in which it first comes.
 fn unique<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut unique = Vec::new();
     for name in names {

@@ -4,11 +4,11 @@
 use super::chart::style::Style;
 use super::mode::ModeName;
 
-/// Lines that one panel holds without becoming a thicket.
+/// More lines than this in one panel would be hard to tell apart.
 const LINES_PER_PANEL: usize = 6;
 
 /// The kinds of policy in the order of panels and tables: how their names begin, and their title.
-/// The limits choose no rows; of unions, [`family`] knows the place.
+/// The limits choose no rows. The last two are for policies that no name here begins.
 const FAMILIES: [(&[&str], &str); 9] = [
     (&["full", "reuse", "all"], "limits"),
     (&["hkvd"], "hkvd"),
@@ -35,7 +35,7 @@ fn family(policy: &str) -> usize {
     }
 }
 
-/// Where a policy stands among others: limits first, then by family, plain before modified.
+/// Sorts policies: limits first, then by family, plain before modified.
 fn order(policy: &str) -> (usize, u8, bool, &str) {
     let limit = match policy {
         "full" => 0,
@@ -89,10 +89,10 @@ impl Palette {
         self.policies.iter().map(String::as_str)
     }
 
-    /// A number that sorts modes: by policy, then by ratio.
+    /// A key that sorts modes: by policy, then by ratio.
     pub(crate) fn rank(&self, mode: &ModeName) -> (usize, u64) {
         let place = self.policies().position(|policy| policy == mode.policy);
-        // Ratios are not negative, and such floats sort as their bits do.
+        // Ratios are not negative, and such floats sort as their bits.
         let ratio = mode.ratio.unwrap_or(0.0).max(0.0).to_bits();
         (place.unwrap_or(usize::MAX), ratio)
     }

@@ -22,7 +22,8 @@ enum Scale {
 }
 
 impl Axis {
-    /// A linear axis that ends a little outside the values, but hardly outside `[floor, ceiling]`.
+    /// A linear axis that ends a little outside the values, but at most a marker outside
+    /// `[floor, ceiling]`.
     /// None where no value is finite.
     pub(crate) fn linear(
         label: &str,
@@ -36,7 +37,7 @@ impl Axis {
         };
         Some(Self {
             label: label.to_owned(),
-            // A little room beyond the bounds, too: markers there are whole.
+            // A little beyond the bounds, so that markers there are not cut.
             low: (low - margin).max(floor - margin * 0.4),
             high: (high + margin).min(ceiling + margin * 0.4),
             scale: Scale::Linear,
@@ -73,7 +74,7 @@ impl Axis {
         value.clamp(self.low, self.high)
     }
 
-    /// The value this share of the axis further on.
+    /// The value that is this share of the axis further on.
     pub(crate) fn shifted(&self, value: f64, share: f64) -> f64 {
         match self.scale {
             Scale::Linear | Scale::Whole => value + (self.high - self.low) * share,
