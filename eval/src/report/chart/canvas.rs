@@ -71,7 +71,9 @@ pub(super) fn picture(scene: &Scene, class: &str, label: &str) -> Markup {
     html! {
         svg class=(class) width=(scene.width) height=(scene.height)
             viewBox=(format!("0 0 {} {}", scene.width, scene.height)) role="img"
-            aria-label=(label) { (PreEscaped(inner)) }
+            aria-label=(label) aria-hidden=[label.is_empty().then_some("true")] {
+            (PreEscaped(inner))
+        }
     }
 }
 

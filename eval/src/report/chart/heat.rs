@@ -74,13 +74,13 @@ impl Shading {
     /// The scale with its ends, for a legend.
     pub(crate) fn legend(self) -> Markup {
         html! {
-            (small(self.low))
+            span { (small(self.low)) }
             svg.key width="264" height="14" viewBox="0 0 264 14" role="img" aria-label="from light to dark" {
                 @for shade in 0..SHADES {
                     rect x=(shade * 11) width="12" height="14" fill=(colour(shade)) {}
                 }
             }
-            (small(self.high))
+            span { (small(self.high)) }
         }
     }
 }
