@@ -94,10 +94,6 @@ impl Axis {
         (self.low, self.high)
     }
 
-    pub(crate) fn is_log(&self) -> bool {
-        self.scale == Scale::Log
-    }
-
     /// How numbers are written at the ticks.
     fn tick_format(&self) -> TickFormat {
         let scale = self.scale;
@@ -109,24 +105,18 @@ impl Axis {
 
     /// The layout with this as its horizontal axis.
     pub(crate) fn below(&self, layout: Layout) -> Layout {
-        let layout = layout
-            .with_x_label(self.label.as_str())
-            .with_x_tick_format(self.tick_format());
-        match self.is_log() {
-            true => layout.with_log_x(),
-            false => layout,
-        }
+        let layout = layout.with_x_label(self.label.as_str());
+        let mut layout = layout.with_x_tick_format(self.tick_format());
+        layout.log_x = self.scale == Scale::Log;
+        layout
     }
 
     /// The layout with this as its vertical axis.
     pub(crate) fn beside(&self, layout: Layout) -> Layout {
-        let layout = layout
-            .with_y_label(self.label.as_str())
-            .with_y_tick_format(self.tick_format());
-        match self.is_log() {
-            true => layout.with_log_y(),
-            false => layout,
-        }
+        let layout = layout.with_y_label(self.label.as_str());
+        let mut layout = layout.with_y_tick_format(self.tick_format());
+        layout.log_y = self.scale == Scale::Log;
+        layout
     }
 }
 
