@@ -185,26 +185,15 @@ impl Scope<'_> {
     }
 }
 
-fn policies(content: &Content) -> Vec<&str> {
+fn policies(content: &Content) -> Vec<String> {
+    fn of<R: OfMode>(rows: &[R]) -> Vec<String> {
+        rows.iter().map(|row| row.mode().policy).collect()
+    }
     match content {
-        Content::Quality(quality, _) => {
-            quality.rows.iter().map(|row| row.policy.as_str()).collect()
-        }
-        Content::Ttft(run) => run
-            .rows
-            .iter()
-            .map(|row| row.label.policy.as_str())
-            .collect(),
-        Content::Load(run) => run
-            .rows
-            .iter()
-            .map(|row| row.label.policy.as_str())
-            .collect(),
-        Content::Decay(run) => run
-            .rows
-            .iter()
-            .map(|row| row.label.policy.as_str())
-            .collect(),
+        Content::Quality(run, _) => of(&run.rows),
+        Content::Ttft(run) => of(&run.rows),
+        Content::Load(run) => of(&run.rows),
+        Content::Decay(run) => of(&run.rows),
         Content::Unknown | Content::Unfinished => Vec::new(),
     }
 }

@@ -26,10 +26,10 @@ const OTHERS: usize = 8;
 /// A policy's place among the families.
 fn family(policy: &str) -> usize {
     let name = policy.split(['@', '/', '~']).next().unwrap_or_default();
+    let mut families = FAMILIES.iter();
     match policy.contains('+') {
         true => UNIONS,
-        false => FAMILIES
-            .iter()
+        false => families
             .position(|(names, _)| names.contains(&name))
             .unwrap_or(OTHERS),
     }
@@ -77,8 +77,8 @@ pub(crate) struct Palette {
 }
 
 impl Palette {
-    pub(crate) fn new<'a>(policies: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut policies: Vec<String> = policies.into_iter().map(str::to_owned).collect();
+    pub(crate) fn new(policies: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut policies: Vec<String> = policies.into_iter().map(Into::into).collect();
         policies.sort_by(|one, other| order(one).cmp(&order(other)));
         policies.dedup();
         Self { policies }
@@ -115,9 +115,8 @@ impl Palette {
     /// The look of each mode: where one policy has several ratios, they differ in markers and dash.
     pub(crate) fn mode_styles(&self, modes: &[ModeName]) -> Vec<Style> {
         let style = |(n, mode): (usize, &ModeName)| {
-            let earlier = modes[..n]
-                .iter()
-                .filter(|other| other.policy == mode.policy);
+            let earlier = modes[..n].iter();
+            let earlier = earlier.filter(|other| other.policy == mode.policy);
             self.style(&mode.policy).variant(earlier.count())
         };
         modes.iter().enumerate().map(style).collect()
