@@ -21,9 +21,9 @@ use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
 
 mod batch;
 mod corpus;
-mod flatness;
+pub(crate) mod flatness;
 mod novel;
-mod report;
+pub(crate) mod report;
 
 use batch::{Asked, Batch, Log};
 use corpus::{StoreBytes, chunk_ids};

@@ -21,15 +21,15 @@ use crate::progress;
 use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
 use crate::subject::Subject;
 
-mod heat_map;
+pub(crate) mod heat_map;
 mod item;
 mod layout;
 mod library;
 mod modes;
-mod row;
+pub(crate) mod row;
 pub(crate) mod score;
-mod summary;
-mod times;
+pub(crate) mod summary;
+pub(crate) mod times;
 
 use heat_map::HeatMap;
 use item::{DeviationItem, Item, Log};

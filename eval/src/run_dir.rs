@@ -16,7 +16,7 @@ mod difference;
 mod header;
 mod label;
 
-pub(crate) use header::{RunHeader, RunKind, RunModel};
+pub(crate) use header::{RunHeader, RunKind, RunModel, VERSION};
 pub(crate) use label::ModeLabel;
 
 use difference::Difference;

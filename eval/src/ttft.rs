@@ -22,7 +22,7 @@ use crate::mode_spec::ModeSpec;
 use crate::progress;
 use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
 
-mod report;
+pub(crate) mod report;
 mod round;
 mod stages;
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::report::Row;
 use crate::run_dir::ModeLabel;
@@ -19,20 +19,20 @@ const TTFT_TOLERANCE: f64 = 0.1;
 const CONTROL: &str = "full";
 
 /// The last batch of a mode beside its first.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Flatness {
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Flatness {
     #[serde(flatten)]
-    label: ModeLabel,
-    hit_rate: Option<[f64; 2]>,
+    pub(crate) label: ModeLabel,
+    pub(crate) hit_rate: Option<[f64; 2]>,
     /// Last over first.
-    hit_rate_ratio: Option<f64>,
-    ttft_ms_p50: [f64; 2],
+    pub(crate) hit_rate_ratio: Option<f64>,
+    pub(crate) ttft_ms_p50: [f64; 2],
     /// Last over first.
-    ttft_ratio: f64,
+    pub(crate) ttft_ratio: f64,
     /// The same of full prefill; `None` for itself, and where it was not asked.
-    ttft_ratio_of_full: Option<f64>,
+    pub(crate) ttft_ratio_of_full: Option<f64>,
     /// By the hit rate, and by the TTFT ratio beside that of full prefill.
-    is_flat: bool,
+    pub(crate) is_flat: bool,
 }
 
 /// `by_mode`: the rows of each mode in the order of its batches. A mode with fewer than two

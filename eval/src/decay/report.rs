@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, ModeBatch};
 use super::corpus::StoreBytes;
@@ -13,29 +13,32 @@ use crate::run_dir::ModeLabel;
 use crate::table::{Table, number, percent};
 
 /// Rows mode by mode, each in the order of its batches.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    rows: Vec<Row>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
     /// Per mode; of modes with a single batch there is nothing to tell.
-    flatness: Vec<Flatness>,
+    #[serde(default)]
+    pub(crate) flatness: Vec<Flatness>,
+    #[serde(default)]
     store: Growth,
 }
 
 /// One mode in one batch.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Row {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
     #[serde(flatten)]
-    pub(super) label: ModeLabel,
-    batch: usize,
-    queries: usize,
+    pub(crate) label: ModeLabel,
+    pub(crate) batch: usize,
+    #[serde(default)]
+    pub(crate) queries: usize,
     /// Chunks hit over chunks looked up; `None` where the mode looks none up.
-    pub(super) hit_rate: Option<f64>,
-    pub(super) ttft_ms_p50: Option<f64>,
-    ttft_ms_p95: Option<f64>,
+    pub(crate) hit_rate: Option<f64>,
+    pub(crate) ttft_ms_p50: Option<f64>,
+    pub(crate) ttft_ms_p95: Option<f64>,
 }
 
 /// The store around the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Growth {
     before: StoreBytes,
     after: StoreBytes,

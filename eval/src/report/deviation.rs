@@ -1,24 +1,26 @@
 //! Which tokens of one prompt deviate in which layer, and which of them each policy recomputes.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::chart::axis::short;
 use super::chart::heat::{Heat, Shading, Strip};
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table, Width};
 use super::evidence::Evidence;
-use super::record::{Heatmap, ModeName};
+use super::mode::ModeName;
 use super::run::{Content, Run};
+use crate::quality::heat_map::HeatMap;
 
-/// Tokens drawn; of longer prompts, the chunks that deviate most.
+/// At most so many tokens are drawn: of longer prompts, the chunks that deviate most.
 const MAX_TOKENS: usize = 600;
-/// Which of a policy's ratios is drawn where the policies share several: the nearest to this.
+/// Of a policy's ratios, the nearest to this is drawn.
 const TYPICAL_RATIO: f64 = 0.15;
 
 const INTRODUCTION: &str = "The context of one prompt, token by token, in reading order; chunk \
     borders are black lines. The darker a cell, the further the stored K and V of that token lie \
     from those of a full prefill at that layer (relative squared distance, logarithmic scale; \
-    light is better; white means no value). Below each line of text, one strip per policy marks \
-    the tokens it recomputed: a good policy's marks stand under the dark columns.";
+    light is better; white means no value). Below the layers, one strip per policy marks the tokens \
+    it recomputed: the marks of a good policy are under the dark columns.";
 
 /// A mode's selection on the heat map's prompt.
 struct Selection<'a> {
@@ -35,37 +37,28 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
             blocks.extend(map_blocks(evidence, run, heatmap));
         }
     }
-    let sentence = match blocks.is_empty() {
-        true => "No quality run with a deviation map was given.",
-        false => INTRODUCTION,
-    };
-    blocks.insert(0, Block::Text(sentence.to_owned()));
-    Section {
-        id: "deviation",
-        title: "Deviation of stored KV in one prompt",
-        blocks,
-    }
+    let name = ["deviation", "Deviation of stored KV in one prompt"];
+    let nothing = "No quality run with a deviation map was given.";
+    Section::new(name, INTRODUCTION, nothing, blocks)
 }
 
-fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Block> {
-    let id = match &heatmap.id {
-        serde_json::Value::String(id) => id.clone(),
-        id => id.to_string(),
-    };
-    let title = format!("{}, question {id}, run {}", heatmap.dataset, run.name);
+fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &HeatMap) -> Vec<Block> {
+    let (dataset, id) = (&heatmap.dataset, &heatmap.id);
+    let title = format!("{dataset}, question {id}, run {}", run.name);
     let mut blocks = vec![Block::Heading(title)];
     if !heatmap.question.is_empty() {
         blocks.push(Block::Text(format!("Question: {}", heatmap.question)));
     }
     let values = heatmap.layers.iter().flatten();
-    let Some(shading) = Shading::new(values.filter_map(|value| value.get())) else {
+    let values = values.filter_map(|value| value.map(f64::from));
+    let Some(shading) = Shading::new(values) else {
         let sentence = "Its deviation is zero or was not measured, so there is nothing to draw.";
         blocks.push(Block::Text(sentence.to_owned()));
         return blocks;
     };
     let selections = selections(evidence, heatmap);
     let shown = shown_chunks(heatmap);
-    let n_shown: usize = shown.iter().map(|(_, [from, to])| to - from).sum();
+    let n_shown: usize = shown.iter().map(|(_, range)| range.len()).sum();
     if heatmap.rows.len() > MAX_TOKENS {
         blocks.push(Block::Text(format!(
             "{n_shown} of {} context tokens are drawn: the chunks that deviate most, the weakest \
@@ -73,11 +66,17 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
             heatmap.rows.len()
         )));
     }
-    let heat = heat(evidence, heatmap, &shown, &selections);
-    let key = Key {
-        sample: shading.legend(),
-        name: "relative squared deviation of K and V".to_owned(),
+    let strip = |of: &Selection<'_>| Strip {
+        name: of.mode.to_string(),
+        style: evidence.palette.style(&of.mode.policy),
+        positions: of.positions.iter().copied().collect(),
     };
+    let heat = Heat {
+        map: heatmap,
+        chunks: shown,
+        strips: selections.iter().map(strip).collect(),
+    };
+    let key = Key::new(shading.legend(), "relative squared deviation of K and V");
     blocks.push(
         Figure {
             legend: vec![key],
@@ -91,163 +90,84 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
     blocks
 }
 
-/// One selection per policy, at the ratio that most policies have.
-fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a Heatmap) -> Vec<Selection<'a>> {
+/// One selection per policy, at the ratio nearest to the typical one.
+fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a HeatMap) -> Vec<Selection<'a>> {
     let selection = |(spec, positions): (&String, &'a Vec<usize>)| Selection {
-        mode: parse_mode(spec),
+        mode: ModeName::parse(spec),
         positions,
     };
     let mut all: Vec<Selection<'a>> = heatmap.selected.iter().map(selection).collect();
-    let usual = usual_ratio(&all);
-    let distance = |mode: &ModeName| mode.ratio.map_or(0.0, |ratio| (ratio - usual).abs());
+    let distance = |mode: &ModeName| {
+        mode.ratio
+            .map_or(0.0, |ratio| (ratio - TYPICAL_RATIO).abs())
+    };
     all.sort_by(|one, other| {
-        let of_policy = |selection: &Selection<'_>| evidence.palette.rank(&selection.mode).0;
-        of_policy(one)
-            .cmp(&of_policy(other))
-            .then_with(|| one.mode.policy.cmp(&other.mode.policy))
-            .then_with(|| distance(&one.mode).total_cmp(&distance(&other.mode)))
+        let of_policy =
+            |of: &Selection<'_>| (evidence.palette.rank(&of.mode).0, of.mode.policy.clone());
+        let by_distance = distance(&one.mode).total_cmp(&distance(&other.mode));
+        of_policy(one).cmp(&of_policy(other)).then(by_distance)
     });
     all.dedup_by(|later, earlier| later.mode.policy == earlier.mode.policy);
     all
 }
 
-/// The ratio stands behind the last colon, where there is one.
-fn parse_mode(spec: &str) -> ModeName {
-    let parts = spec.rsplit_once(':');
-    let parsed = parts.and_then(|(policy, ratio)| Some((policy, ratio.parse().ok()?)));
-    match parsed {
-        Some((policy, ratio)) => ModeName {
-            policy: policy.to_owned(),
-            ratio: Some(ratio),
-        },
-        None => ModeName {
-            policy: spec.to_owned(),
-            ratio: None,
-        },
-    }
-}
-
-fn usual_ratio(selections: &[Selection<'_>]) -> f64 {
-    let ratios = || {
-        selections
-            .iter()
-            .filter_map(|selection| selection.mode.ratio)
-    };
-    let count = |ratio: f64| ratios().filter(|&other| other == ratio).count();
-    let usual = ratios().max_by(|&one, &other| {
-        let nearness = |ratio: f64| -(ratio - TYPICAL_RATIO).abs();
-        count(one)
-            .cmp(&count(other))
-            .then_with(|| nearness(one).total_cmp(&nearness(other)))
-    });
-    usual.unwrap_or(TYPICAL_RATIO)
-}
-
-/// The chunks to draw, in prompt order, with names; rows outside any chunk count as one.
-fn shown_chunks(heatmap: &Heatmap) -> Vec<(String, [usize; 2])> {
-    let whole = [0, heatmap.rows.len()];
+/// The chunks to draw, in prompt order, with names; without any, the whole context.
+fn shown_chunks(heatmap: &HeatMap) -> Vec<(String, Range<usize>)> {
     let named = heatmap.chunks.iter().enumerate();
-    let mut chunks: Vec<(String, [usize; 2])> = named
-        .map(|(n, &range)| (format!("chunk {}", n + 1), range))
-        .filter(|(_, [start, end])| start < end)
+    let mut chunks: Vec<(String, Range<usize>)> = named
+        .map(|(n, &(start, end))| (format!("chunk {}", n + 1), start..end))
+        .filter(|(_, range)| !range.is_empty())
         .collect();
     if chunks.is_empty() {
-        chunks.push(("context".to_owned(), whole));
+        chunks.push(("context".to_owned(), 0..heatmap.rows.len()));
     }
-    if heatmap.rows.len() <= MAX_TOKENS {
-        return chunks;
-    }
-    let strength = |range: [usize; 2]| {
-        let of_layer = |layer: &Vec<_>| layer_mass(layer, range[0]..range[1]);
-        heatmap.layers.iter().map(of_layer).sum::<f64>() / (range[1] - range[0]) as f64
-    };
-    let mut order = chunks;
-    order.sort_by(|one, other| strength(other.1).total_cmp(&strength(one.1)));
-    let mut left = MAX_TOKENS;
-    for (_, [start, end]) in &mut order {
-        *end = (*end).min(*start + left);
-        left -= *end - *start;
-    }
-    order.retain(|(_, [start, end])| start < end);
-    order.sort_by_key(|(_, range)| range[0]);
-    order
-}
-
-fn layer_mass(layer: &[super::record::Measure], range: std::ops::Range<usize>) -> f64 {
-    let values = layer[range].iter().filter_map(|value| value.get());
-    values.sum()
-}
-
-fn heat<'a>(
-    evidence: &Evidence<'_>,
-    heatmap: &'a Heatmap,
-    shown: &[(String, [usize; 2])],
-    selections: &[Selection<'_>],
-) -> Heat<'a> {
-    let indices: Vec<usize> = match heatmap.rows.len() <= MAX_TOKENS {
-        true => (0..heatmap.rows.len()).collect(),
-        false => shown
-            .iter()
-            .flat_map(|(_, [from, to])| *from..*to)
-            .collect(),
-    };
-    let place = |index: usize| indices.partition_point(|&other| other < index);
-    let chunks = shown
-        .iter()
-        .map(|(name, range)| (name.clone(), range.map(place)));
-    let strip = |selection: &Selection<'_>| Strip {
-        name: selection.mode.to_string(),
-        style: evidence.palette.style(&selection.mode.policy),
-        positions: selection.positions.iter().copied().collect(),
-    };
-    Heat {
-        tokens: indices
-            .iter()
-            .map(|&index| heatmap.tokens[index].as_str())
-            .collect(),
-        rows: indices.iter().map(|&index| heatmap.rows[index]).collect(),
-        layers: heatmap
+    let strength = |range: &Range<usize>| {
+        let values = heatmap
             .layers
             .iter()
-            .map(|layer| indices.iter().map(|&index| layer[index].get()).collect())
-            .collect(),
-        chunks: chunks.collect(),
-        strips: selections.iter().map(strip).collect(),
+            .flat_map(|layer| &layer[range.clone()]);
+        values.flatten().copied().map(f64::from).sum::<f64>() / range.len() as f64
+    };
+    chunks.sort_by(|one, other| strength(&other.1).total_cmp(&strength(&one.1)));
+    let mut left = MAX_TOKENS;
+    for (_, range) in &mut chunks {
+        range.end = range.end.min(range.start + left);
+        left -= range.len();
     }
+    chunks.retain(|(_, range)| !range.is_empty());
+    chunks.sort_by_key(|(_, range)| range.start);
+    chunks
 }
 
-fn table(heatmap: &Heatmap, selections: &[Selection<'_>]) -> Table {
+fn table(heatmap: &HeatMap, selections: &[Selection<'_>]) -> Table {
     let caption = "What each selection covers of this prompt's deviation, summed over layers; \
                    higher is better";
-    let header = [
-        "mode",
-        "tokens recomputed",
-        "share of tokens, %",
-        "deviation covered, %",
-    ];
-    let mut table = Table::new(caption, &header, 1);
-    for selection in selections {
-        let positions: HashSet<usize> = selection.positions.iter().copied().collect();
-        let of_map = heatmap.rows.iter().filter(|row| positions.contains(row));
-        let n = of_map.count();
-        let share = n as f64 / heatmap.rows.len().max(1) as f64;
-        table.push(vec![
-            Cell::code(selection.mode.to_string()),
-            Cell::text(n.to_string()),
-            Cell::text(short(share * 100.0)),
-            Cell::percent(covered(heatmap, &positions)),
-        ]);
-    }
-    table
+    let positions = |of: &Selection<'_>| of.positions.iter().copied().collect::<HashSet<usize>>();
+    let count = move |of: &Selection<'_>| {
+        let positions = positions(of);
+        let rows = heatmap.rows.iter().filter(|row| positions.contains(row));
+        rows.count()
+    };
+    Table::of(caption, selections)
+        .column("mode", |of| Cell::code(&of.mode))
+        .column("tokens recomputed", move |of| Cell::text(count(of)))
+        .column("share of tokens, %", move |of| {
+            let share = count(of) as f64 / heatmap.rows.len().max(1) as f64;
+            Cell::text(short(share * 100.0))
+        })
+        .column("deviation covered, %", move |of| {
+            Cell::percent(covered(heatmap, &positions(of)))
+        })
+        .table()
 }
 
-/// The share of all layers' deviation that the positions hold. Layers are not weighed alike: in the
-/// first ones all deviation is rounding, and whose it is means nothing.
-fn covered(heatmap: &Heatmap, positions: &HashSet<usize>) -> Option<f64> {
+/// The share of all layers' deviation that the positions hold. Layers count by their
+/// deviation: in the first ones it is all rounding, and which tokens have it means nothing.
+fn covered(heatmap: &HeatMap, positions: &HashSet<usize>) -> Option<f64> {
     let (mut all, mut held) = (0.0, 0.0);
     for layer in &heatmap.layers {
         for (row, value) in heatmap.rows.iter().zip(layer) {
-            let value = value.get().unwrap_or(0.0);
+            let value = f64::from(value.unwrap_or(0.0));
             all += value;
             held += if positions.contains(row) { value } else { 0.0 };
         }
@@ -259,10 +179,10 @@ fn covered(heatmap: &Heatmap, positions: &HashSet<usize>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn heatmap(n: usize) -> Heatmap {
+    fn heatmap(n: usize) -> HeatMap {
         let layer = vec![1.0; n];
         serde_json::from_value(serde_json::json!({
-            "dataset": "d", "id": 7, "tokens": vec!["t"; n], "rows": (0..n).collect::<Vec<_>>(),
+            "dataset": "d", "id": "7", "tokens": vec!["t"; n], "rows": (0..n).collect::<Vec<_>>(),
             "layers": [layer], "chunks": [[0, n / 2], [n / 2, n]],
             "selected": {"hkvd@2:0.1": [0, 1], "hkvd@2:0.15": [0], "random:0.15": [3], "all": [0]},
         }))
@@ -270,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn one_selection_per_policy_at_the_shared_ratio() {
+    fn one_selection_per_policy_at_the_typical_ratio() {
         let evidence = Evidence::new(&[]);
         let map = heatmap(4);
         let selections = selections(&evidence, &map);
@@ -281,13 +201,13 @@ mod tests {
     #[test]
     fn long_prompts_show_the_chunks_that_deviate_most() {
         let mut map = heatmap(1000);
-        map.layers[0][..500].fill(serde_json::from_str("0.5").unwrap());
+        map.layers[0][..500].fill(Some(0.5));
         let shown = shown_chunks(&map);
         assert_eq!(
             shown,
             [
-                ("chunk 1".to_owned(), [0, 100]),
-                ("chunk 2".to_owned(), [500, 1000])
+                ("chunk 1".to_owned(), 0..100),
+                ("chunk 2".to_owned(), 500..1000)
             ]
         );
     }

@@ -1,16 +1,19 @@
 //! What names a mode in the rows of a summary.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::mode_spec::ModeSpec;
 use crate::table::number;
 
 /// Mode, policy and ratio. `policy` is the spec without its ratio: `hkvd@2`, or `full`, `reuse`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ModeLabel {
-    mode: &'static str,
+    #[serde(default)]
+    mode: Cow<'static, str>,
     pub(crate) policy: String,
-    ratio: Option<f64>,
+    pub(crate) ratio: Option<f64>,
 }
 
 impl ModeLabel {
@@ -19,7 +22,7 @@ impl ModeLabel {
         let policy = text.rsplit_once(':').map_or(&*text, |(policy, _)| policy);
         let fields = spec.fields();
         Self {
-            mode: fields.mode,
+            mode: fields.mode.into(),
             policy: policy.to_owned(),
             ratio: fields.ratio,
         }
@@ -41,7 +44,7 @@ mod tests {
     fn a_policy_is_its_spec_without_the_ratio() {
         let label = |spec: &str| ModeLabel::of(&spec.parse().unwrap());
         let blend = ModeLabel {
-            mode: "blend",
+            mode: "blend".into(),
             policy: "hkvd@2/gradual".to_owned(),
             ratio: Some(0.1),
         };
@@ -49,7 +52,7 @@ mod tests {
         for name in ["full", "reuse"] {
             let label = label(name);
             assert_eq!(
-                (label.mode, &*label.policy, label.ratio),
+                (&*label.mode, &*label.policy, label.ratio),
                 (name, name, None)
             );
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::round::{Round, Run};
@@ -13,31 +13,34 @@ use crate::run_dir::ModeLabel;
 use crate::table::{Table, number, percent};
 
 /// Rows by context length, then in the order of the modes.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    rows: Vec<Row>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
-struct Row {
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
     #[serde(flatten)]
-    label: ModeLabel,
-    context_tokens: usize,
+    pub(crate) label: ModeLabel,
+    pub(crate) context_tokens: usize,
     /// Measured rounds.
-    n: usize,
-    ttft_ms_p50: Option<f64>,
-    ttft_ms_p95: Option<f64>,
+    #[serde(default)]
+    pub(crate) n: usize,
+    pub(crate) ttft_ms_p50: Option<f64>,
+    pub(crate) ttft_ms_p95: Option<f64>,
     /// Median TTFT of full prefill in the same rounds over this one.
-    speedup_vs_full: Option<f64>,
+    pub(crate) speedup_vs_full: Option<f64>,
     /// Of all context tokens, those of the exact first chunk too; `None` where nothing was loaded.
-    recomputed_share: Option<f64>,
-    tokens_prefilled: Option<usize>,
+    pub(crate) recomputed_share: Option<f64>,
+    pub(crate) tokens_prefilled: Option<usize>,
     /// Prefix tokens that were not computed, because their KV was on the device.
-    prefix_tokens_cached: usize,
+    #[serde(default)]
+    pub(crate) prefix_tokens_cached: usize,
     /// The most that the process held during a run, the model among it: the median.
-    peak_memory_mib: Option<f64>,
+    pub(crate) peak_memory_mib: Option<f64>,
     /// Medians. Loading overlaps with computing: only `load_wait_ms` adds to the TTFT.
-    stages: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) stages: Map<String, Value>,
 }
 
 impl Report {
