@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use super::Job;
+use super::job::Job;
 use crate::error::EngineError;
 
 /// Background jobs that may wait; ingest and after-miss work bound themselves below this.
