@@ -34,7 +34,7 @@ mod simulation;
 pub use choose::{Auto, Choice};
 pub use file::{CONTROLLER_FILE, Machine};
 pub use rates::Forecast;
-pub use sample::Spare;
+pub use sample::UnreadSource;
 
 use crate::components::Components;
 use crate::verify;
@@ -71,11 +71,21 @@ struct RatesFile {
 }
 
 /// A request's place in the engine; given back when dropped.
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place {
+    running: Arc<AtomicUsize>,
+    queue: Duration,
+}
+
+impl Place {
+    /// How long the engine was foreseen to be busy with the requests before this one.
+    pub fn queue(&self) -> Duration {
+        self.queue
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -184,8 +194,12 @@ impl Controller {
 
     /// Takes a place in the engine, until the answer has ended.
     pub fn enter(&self) -> Place {
+        let queue = self.queue();
         self.running.fetch_add(1, Ordering::Relaxed);
-        Place(Arc::clone(&self.running))
+        Place {
+            running: Arc::clone(&self.running),
+            queue,
+        }
     }
 
     /// Learns from a run. One that was planned again on its way was another plan in the end.
@@ -204,8 +218,8 @@ impl Controller {
     }
 
     /// Learns how fast stored KV is read, from a source that a request has left unread. Blocks.
-    pub fn sample(&self, spare: Spare) {
-        match spare.read(&self.model) {
+    pub fn sample(&self, unread: UnreadSource) {
+        match unread.read(&self.model) {
             Ok(Some(sampled)) => self.rates().learn_sample(&sampled),
             Ok(None) => {}
             // A bad block is in quarantine by now, and was logged.

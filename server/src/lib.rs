@@ -4,6 +4,7 @@
 //! Begin with [`pipeline`], a request's life on one screen. The first group below is what answers
 //! and ingests and knows no wire format; the second is the network and the command line.
 
+mod blocking;
 pub mod components;
 pub mod config;
 pub mod controller;

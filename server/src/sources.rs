@@ -59,8 +59,8 @@ impl BlobSource {
         }
     }
 
-    /// The same behind a memory tier: layers come from there where it has them, and are offered to it where not.
-    pub fn behind(self, memory: Arc<MemoryTier>) -> Self {
+    /// The same, read through a memory tier: it gives the layers it holds, and is offered the others.
+    pub fn through(self, memory: Arc<MemoryTier>) -> Self {
         memory.touch(&self.reader.key());
         Self {
             memory: Some(memory),

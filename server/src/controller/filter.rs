@@ -32,7 +32,7 @@ impl Prior {
 
 /// How the times of one kind of work behave: standard deviations of logarithms.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Nature {
+pub(super) struct Volatility {
     /// What rates may change by from one time to the next: all together, and each alone.
     pub(super) shared_drift: f64,
     pub(super) own_drift: f64,
@@ -71,7 +71,7 @@ struct Correction {
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
     priors: Vec<Prior>,
-    nature: Nature,
+    volatility: Volatility,
     mean: Vec<f64>,
     covariance: Vec<Vec<f64>>,
     corrections: BTreeMap<String, Correction>,
@@ -111,7 +111,7 @@ struct SavedCorrection {
 }
 
 impl Filter {
-    pub(super) fn new(priors: &[Prior], nature: Nature) -> Self {
+    pub(super) fn new(priors: &[Prior], volatility: Volatility) -> Self {
         let n = priors.len();
         let shared = |i: usize, j: usize| SHARED_SD.powi(2) * priors[i].shared * priors[j].shared;
         let own = |i: usize, j: usize| if i == j { priors[i].sd.powi(2) } else { 0.0 };
@@ -121,7 +121,7 @@ impl Filter {
                 .map(|i| (0..n).map(|j| shared(i, j) + own(i, j)).collect())
                 .collect(),
             priors: priors.to_vec(),
-            nature,
+            volatility,
             corrections: BTreeMap::new(),
             clock: 0,
         }
@@ -148,7 +148,7 @@ impl Filter {
             .sum();
         let of_key = |key: &String| {
             let n_seen = self.corrections.get(key).map_or(0, |known| known.n_seen);
-            let measured = f64::from(n_seen) * (CORRECTION_SD / self.nature.noise).powi(2);
+            let measured = f64::from(n_seen) * (CORRECTION_SD / self.volatility.noise).powi(2);
             1.0 / (1.0 + measured)
         };
         Estimate {
@@ -167,7 +167,7 @@ impl Filter {
         let states = self.states_of(keys);
         let slope = self.slope(amounts, &states);
         let error = (seconds / foreseen).ln();
-        self.update(&slope, error, self.nature.variance(seconds));
+        self.update(&slope, error, self.volatility.variance(seconds));
         Some(error)
     }
 
@@ -190,10 +190,10 @@ impl Filter {
             *correction = correction.clamp(-MAX_CORRECTION, MAX_CORRECTION);
         }
         if error.abs() > limit {
-            let doubt = SUSPICION * error.abs().min(1.0) / self.nature.drift();
+            let doubt = SUSPICION * error.abs().min(1.0) / self.volatility.drift();
             self.doubt(
-                doubt * self.nature.shared_drift,
-                doubt * self.nature.own_drift,
+                doubt * self.volatility.shared_drift,
+                doubt * self.volatility.own_drift,
             );
         }
     }
@@ -220,7 +220,7 @@ impl Filter {
     /// Time has passed: everything may have changed a little, up to what was not known at first.
     fn drift(&mut self) {
         self.clock += 1;
-        self.doubt(self.nature.shared_drift, self.nature.own_drift);
+        self.doubt(self.volatility.shared_drift, self.volatility.own_drift);
         for state in self.priors.len()..self.mean.len() {
             if self.covariance[state][state] < CORRECTION_SD.powi(2) {
                 self.covariance[state][state] += CORRECTION_DRIFT.powi(2);
@@ -334,7 +334,11 @@ impl Filter {
     }
 
     /// The filter of a file; `None` where the file's rates are not these, or a number is none.
-    pub(super) fn restore(priors: &[Prior], nature: Nature, saved: &SavedFilter) -> Option<Self> {
+    pub(super) fn restore(
+        priors: &[Prior],
+        volatility: Volatility,
+        saved: &SavedFilter,
+    ) -> Option<Self> {
         let names = saved.rates.iter().map(|rate| rate.name.as_str());
         let is_same = names.eq(priors.iter().map(|prior| prior.name));
         let corrections = saved.corrections.iter().map(|correction| &correction.state);
@@ -345,7 +349,7 @@ impl Filter {
         if !is_same || !states.all(is_sound) || saved.corrections.len() > MAX_CORRECTIONS {
             return None;
         }
-        let mut filter = Self::new(priors, nature);
+        let mut filter = Self::new(priors, volatility);
         filter.mean = saved.rates.iter().map(|rate| rate.value.ln()).collect();
         for (i, row) in filter.covariance.iter_mut().enumerate() {
             row.iter_mut()
@@ -360,7 +364,7 @@ impl Filter {
     }
 }
 
-impl Nature {
+impl Volatility {
     /// Variance of the logarithm of a time.
     fn variance(&self, seconds: f64) -> f64 {
         self.noise * self.noise + (JITTER_SECONDS / seconds).powi(2)

@@ -4,7 +4,7 @@ use ragweave_engine::{
     FusionPlan, Mode, ModelInfo, PlanWork, Policy, READ_AHEAD_LAYERS, StepWork, Tier,
 };
 
-use super::filter::{Nature, Prior};
+use super::filter::{Prior, Volatility};
 
 /// Kinds of computing, in the order of [`Amounts`].
 pub(super) const COMPUTE: [Prior; 5] = [
@@ -24,13 +24,13 @@ pub(super) const READ: [Prior; 3] = [
 ];
 
 /// Computing gets slower as a whole: another process, heat.
-pub(super) const COMPUTING: Nature = Nature {
+pub(super) const COMPUTING: Volatility = Volatility {
     shared_drift: 0.03,
     own_drift: 0.003,
     noise: 0.04,
 };
 /// Each tier has a life of its own, and what is read may be in the page cache or not.
-pub(super) const READING: Nature = Nature {
+pub(super) const READING: Volatility = Volatility {
     shared_drift: 0.0,
     own_drift: 0.1,
     noise: 0.2,
