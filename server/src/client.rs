@@ -17,7 +17,7 @@ mod address;
 pub use address::server_url;
 
 use crate::config::MIN_MESSAGE_BYTES;
-use crate::service::MAX_PART_BYTES;
+use crate::grpc::MAX_PART_BYTES;
 
 /// Where `ragweave serve` listens unless told otherwise.
 pub const DEFAULT_ADDR: &str = "http://127.0.0.1:50051";

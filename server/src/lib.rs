@@ -1,8 +1,8 @@
 //! The one crate that sees proto, store, engine and retriever: it plans prompts, moves KV between
 //! store and engine, ingests documents and speaks gRPC.
 //!
-//! Begin with [`pipeline`], a request's life on one screen. The first group below is what answers
-//! and ingests and knows no wire format; the second is the network and the command line.
+//! Begin with [`pipeline`], a request's life on one screen. The modules of the first group answer and ingest, and know no
+//! wire format; those of the second are the network and the command line. On the server's side only `grpc` knows the wire.
 
 mod blocking;
 pub mod components;
@@ -16,8 +16,10 @@ pub mod ingest;
 pub mod interval;
 pub mod notes;
 pub mod pipeline;
+pub mod problem;
 pub mod prompt;
 pub mod search_index;
+pub mod service;
 pub mod sources;
 pub mod tier;
 mod tuned;
@@ -25,8 +27,6 @@ pub mod verify;
 
 pub mod cli;
 pub mod client;
-pub mod convert;
+pub mod grpc;
 pub mod run;
-pub mod service;
-pub mod status;
 pub mod telemetry;

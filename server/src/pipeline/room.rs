@@ -53,7 +53,7 @@ mod tests {
     use ragweave_store::BlobKey;
 
     use super::*;
-    use crate::convert;
+    use crate::grpc::convert;
 
     fn passage(text_bytes: usize, n_entries: usize, value_bytes: usize) -> Passage {
         let entry = |i: usize| (format!("key {i}"), "v".repeat(value_bytes));

@@ -1,8 +1,8 @@
-//! How many calls run at once: a call that does not fit is refused at the door, before any work is done for it.
+//! How many calls run at once: one call too many is refused at the door, before any work is done for it.
 
 use tokio::sync::watch;
 
-/// What became of the calls since the server started.
+/// How the calls since the server started have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Activity {
     /// Now running or waiting for the engine.
@@ -22,7 +22,7 @@ pub(super) struct Admission {
 }
 
 /// The right to run; gives its place back when dropped.
-pub(super) struct Permit {
+pub struct Permit {
     activity: watch::Sender<Activity>,
 }
 

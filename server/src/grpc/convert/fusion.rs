@@ -6,7 +6,7 @@ use std::fmt::Display;
 use ragweave_engine::{PartialBlend, Ratio};
 use ragweave_proto::v1;
 
-use super::request::{Checked, known, unspecified};
+use super::check::{Checked, known, unspecified};
 use crate::config::{FusionConfig, ModeKind, check_servable};
 use crate::controller::ModeChoice;
 use crate::pipeline::AnswerError;

@@ -3,7 +3,8 @@
 use prost::Message as _;
 use ragweave_proto::v1;
 
-use crate::status::{Problem, shortened};
+use crate::grpc::short::shortened;
+use crate::problem::Problem;
 
 /// Failures listed in one response; one more ends the call.
 const MAX_FAILURES: usize = 256;

@@ -1,5 +1,5 @@
-//! Errors travel in HTTP headers, of which clients take 8 KiB in all: a text that a request put into a message must not
-//! make the error unreadable.
+//! Errors travel in HTTP headers, and clients take 8 KiB of those in all: text that comes from a request must not make an
+//! error unreadable.
 
 /// Longest message. It is sent three times: twice in base64, and once with up to three bytes for one.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024;
@@ -8,8 +8,8 @@ pub(super) const MAX_VALUE_BYTES: usize = 256;
 
 const MARK: &str = "…";
 
-/// The text, or as much of its beginning as `max_bytes` hold with a mark after it.
-pub(crate) fn shortened(mut text: String, max_bytes: usize) -> String {
+/// The text, or as much of its beginning as fits into `max_bytes` with a mark after it.
+pub(super) fn shortened(mut text: String, max_bytes: usize) -> String {
     if text.len() > max_bytes {
         text.truncate(text.floor_char_boundary(max_bytes.saturating_sub(MARK.len())));
         text.push_str(MARK);

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use crate::status::Problem;
+use crate::problem::Problem;
 
 /// The response, if it has at most `limit` bytes; `remedy` is what the client can do, followed by "raise the limit".
 pub(super) fn checked<T: Message>(response: T, limit: usize, remedy: &str) -> Result<T, Problem> {

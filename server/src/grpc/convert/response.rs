@@ -10,7 +10,7 @@ use ragweave_store::{ChunkRecord, Document, DocumentSummary};
 use crate::pipeline::{AnswerEvent, Delta, Finished, Foreseen, Passage, StageTimes, Started};
 
 /// One event of an answer.
-pub fn event(event: AnswerEvent) -> v1::GenerateResponse {
+pub(crate) fn event(event: AnswerEvent) -> v1::GenerateResponse {
     let event = match event {
         AnswerEvent::Started(event) => Event::Started(started(*event)),
         AnswerEvent::Delta(event) => Event::Delta(delta(event)),
@@ -20,7 +20,7 @@ pub fn event(event: AnswerEvent) -> v1::GenerateResponse {
 }
 
 /// A passage as the client sees it.
-pub fn source(passage: Passage) -> v1::Source {
+pub(crate) fn source(passage: Passage) -> v1::Source {
     v1::Source {
         document_id: passage.document_id,
         chunk_id: passage.chunk_id,
@@ -34,7 +34,7 @@ pub fn source(passage: Passage) -> v1::Source {
 }
 
 /// One row of ListDocuments.
-pub fn document_summary(summary: DocumentSummary) -> v1::DocumentSummary {
+pub(crate) fn document_summary(summary: DocumentSummary) -> v1::DocumentSummary {
     v1::DocumentSummary {
         id: summary.id,
         chunks: summary.n_chunks,
@@ -46,7 +46,7 @@ pub fn document_summary(summary: DocumentSummary) -> v1::DocumentSummary {
 }
 
 /// A whole document; `has_kv` tells of each chunk whether its KV is stored.
-pub fn document(
+pub(crate) fn document(
     document: Document,
     has_kv: impl Fn(&ChunkRecord) -> bool,
 ) -> v1::GetDocumentResponse {

@@ -3,10 +3,9 @@
 use prost::Message;
 use ragweave_proto::v1;
 
-use super::sendable;
+use super::{convert, sendable};
 use crate::components::Components;
-use crate::convert;
-use crate::status::Problem;
+use crate::problem::Problem;
 
 /// What the token of the next page, a document id, takes in a message with its tag and length.
 const TOKEN_BYTES: usize = 1024 + 4;

@@ -8,6 +8,7 @@ use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context as WireContext;
 use ragweave_retriever::{DocumentFormat, Filter, MAX_DOCUMENT_ID_BYTES};
 
+use super::check::{Checked, check_count, check_length, check_text, in_range, known, unspecified};
 use super::fusion;
 use crate::config::{Config, Limits, Order};
 use crate::pipeline::{AnswerError, Context, Query, Search};
@@ -20,13 +21,11 @@ const DEFAULT_PAGE_SIZE: u32 = 100;
 /// Most bytes of a Started event for all that is not a source.
 const MAX_STARTED_BYTES: usize = 16 << 10;
 
-pub(super) type Checked<T> = Result<T, AnswerError>;
-
 /// The query of a Generate.
 ///
 /// # Errors
 /// `InvalidField`, or the engine's refusal of the sampling parameters.
-pub fn answer_query(
+pub(crate) fn answer_query(
     request: v1::GenerateRequest,
     config: &Config,
     model: &ModelInfo,
@@ -67,7 +66,7 @@ fn source_bytes(max_message_bytes: usize) -> usize {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn search_query(
+pub(crate) fn search_query(
     request: v1::RetrieveRequest,
     config: &Config,
     max_model_len: usize,
@@ -82,7 +81,7 @@ pub fn search_query(
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn document_format(format: Option<i32>) -> Checked<DocumentFormat> {
+pub(crate) fn document_format(format: Option<i32>) -> Checked<DocumentFormat> {
     let field = "header.format";
     let Some(format) = format else {
         return Ok(DocumentFormat::Text);
@@ -98,7 +97,7 @@ pub fn document_format(format: Option<i32>) -> Checked<DocumentFormat> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn document_id(id: &str) -> Checked<()> {
+pub(crate) fn document_id(id: &str) -> Checked<()> {
     if id.trim().is_empty() {
         return Err(AnswerError::invalid("document_id", "must not be blank"));
     }
@@ -109,7 +108,7 @@ pub fn document_id(id: &str) -> Checked<()> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn page_start(token: &str) -> Checked<Option<&str>> {
+pub(crate) fn page_start(token: &str) -> Checked<Option<&str>> {
     check_length("page_token", token, MAX_DOCUMENT_ID_BYTES)?;
     Ok((!token.is_empty()).then_some(token))
 }
@@ -118,7 +117,7 @@ pub fn page_start(token: &str) -> Checked<Option<&str>> {
 ///
 /// # Errors
 /// `InvalidField`.
-pub fn page_size(asked: Option<u32>) -> Checked<usize> {
+pub(crate) fn page_size(asked: Option<u32>) -> Checked<usize> {
     let size = asked.unwrap_or(DEFAULT_PAGE_SIZE);
     in_range("page_size", size, 1, MAX_PAGE_SIZE as usize)
 }
@@ -195,55 +194,4 @@ fn stop(options: v1::StoppingOptions, limits: &Limits, params: &mut SamplingPara
     params.stop_token_ids = options.stop_token_ids;
     params.ignore_eos = options.ignore_eos.unwrap_or(params.ignore_eos);
     Ok(())
-}
-
-fn check_text(field: &'static str, text: &str, limits: &Limits) -> Checked<()> {
-    if text.trim().is_empty() {
-        return Err(AnswerError::invalid(field, "must not be blank"));
-    }
-    check_length(field, text, limits.max_question_bytes)
-}
-
-fn check_length(field: &'static str, text: &str, limit: usize) -> Checked<()> {
-    if text.len() <= limit {
-        return Ok(());
-    }
-    Err(AnswerError::invalid(
-        field,
-        format!("has {} bytes, the limit is {limit}", text.len()),
-    ))
-}
-
-fn check_count(field: &'static str, count: usize, limit: usize) -> Checked<()> {
-    if count <= limit {
-        return Ok(());
-    }
-    Err(AnswerError::invalid(
-        field,
-        format!("has {count} entries, the limit is {limit}"),
-    ))
-}
-
-fn in_range(field: &'static str, value: u32, least: usize, most: usize) -> Checked<usize> {
-    let value = value as usize;
-    if (least..=most).contains(&value) {
-        return Ok(value);
-    }
-    Err(AnswerError::invalid(
-        field,
-        format!("must lie in {least}..={most}, is {value}"),
-    ))
-}
-
-/// An enum value this version knows. proto3 enums are open: any number can arrive.
-pub(super) fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<E> {
-    E::try_from(value)
-        .map_err(|_| AnswerError::invalid(field, format!("{value} is not a known value")))
-}
-
-pub(super) fn unspecified(field: &'static str) -> AnswerError {
-    AnswerError::invalid(
-        field,
-        "must name a value; leave the field out to get the default",
-    )
 }

@@ -1,10 +1,10 @@
-//! What GetStats tells: the model, the store, and what this server has done.
+//! What GetStats says about the model, the store, and what this server has done.
 
 use ragweave_proto::v1;
 
-use super::Shared;
 use crate::components::Components;
-use crate::status::Problem;
+use crate::problem::Problem;
+use crate::service::Service;
 use crate::verify;
 
 pub(super) fn model(components: &Components) -> v1::ModelStats {
@@ -44,12 +44,12 @@ fn memory(components: &Components) -> v1::MemoryTierStats {
     }
 }
 
-pub(super) fn server(shared: &Shared) -> v1::ServerStats {
-    let activity = *shared.answers.activity().borrow();
-    let fills = *shared.pipeline.fills().borrow();
+pub(super) fn server(service: &Service) -> v1::ServerStats {
+    let activity = *service.activity().borrow();
+    let fills = *service.pipeline().fills().borrow();
     v1::ServerStats {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        uptime_seconds: shared.started.elapsed().as_secs(),
+        uptime_seconds: service.uptime().as_secs(),
         requests_running: activity.running as u64,
         requests_answered: activity.answered,
         requests_rejected: activity.rejected,
@@ -58,15 +58,15 @@ pub(super) fn server(shared: &Shared) -> v1::ServerStats {
         kv_fills_done: fills.done,
         kv_fills_dropped: fills.dropped,
         kv_fills_failed: fills.failed,
-        shadow: Some(shadow(shared)),
-        max_message_bytes: shared.components.config.limits.max_message_bytes as u64,
+        shadow: Some(shadow(service)),
+        max_message_bytes: service.components().config.limits.max_message_bytes as u64,
     }
 }
 
-fn shadow(shared: &Shared) -> v1::ShadowStats {
-    let counts = *shared.pipeline.shadows().borrow();
+fn shadow(service: &Service) -> v1::ShadowStats {
+    let counts = *service.pipeline().shadows().borrow();
     v1::ShadowStats {
-        share: shared.components.config.telemetry.shadow_full,
+        share: service.components().config.telemetry.shadow_full,
         compared: counts.compared,
         mean_kl: counts.mean_kl,
         max_kl: counts.max_kl,

@@ -1,14 +1,17 @@
-//! A document whose parts are still coming. A mistake in its header or its parts is its own: the stream goes on.
+//! A document whose parts are still coming. A mistake in its header or its parts concerns this document alone: the stream
+//! goes on.
 
 use std::time::Instant;
 
 use ragweave_proto::v1;
 use ragweave_retriever::{DocumentFormat, SourceDocument};
 
-use super::MAX_PART_BYTES;
-use crate::convert;
+use crate::grpc::convert;
 use crate::ingest::{IngestError, IngestOptions};
-use crate::status::Problem;
+use crate::problem::Problem;
+
+/// Largest text part. Clients cut there, so that one message never holds a whole document.
+pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 
 /// What has come of a document so far.
 pub(super) struct Arriving {
@@ -18,7 +21,7 @@ pub(super) struct Arriving {
     since: Instant,
     /// All bytes announced so far, also those beyond the limit, which are not kept.
     bytes: usize,
-    /// Why it will not be ingested; nothing more of it is kept.
+    /// Why it will not be ingested; then no more of it is kept.
     refused: Option<Problem>,
 }
 
@@ -118,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_when_the_document_is_complete() {
+    fn a_mistake_is_reported_when_the_document_is_complete() {
         let mut unknown = arriving(7);
         unknown.take("text", 10);
         assert_eq!(

@@ -1,4 +1,4 @@
-//! IngestDocuments: headers and text parts of a stream become documents, one at a time in memory.
+//! IngestDocuments: headers and text parts of a stream become documents, with one at a time in memory.
 
 use std::time::Duration;
 
@@ -11,14 +11,15 @@ use tonic::{Code, Status, Streaming};
 mod arriving;
 mod failures;
 
+use super::short::shortened;
+use super::status::status;
 use crate::config::Limits;
 use crate::ingest::{Change, IngestError, IngestOutcome, Ingestor, Unconditioned};
-use crate::status::{Problem, shortened};
+use crate::problem::Problem;
 use arriving::Arriving;
+pub(crate) use arriving::MAX_PART_BYTES;
 use failures::Failures;
 
-/// Largest text part. Clients cut there, so that one message never holds a whole document.
-pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 /// Documents that wait for their neighbours until the stream ends; more do not wait for the others.
 const MAX_WAITING: usize = 4096;
 /// As much of an id as an error shows.
@@ -76,7 +77,7 @@ pub(super) async fn documents(
             },
             None => {
                 let problem = Problem::invalid("part", "must be a header or text");
-                return Err(cut_off(problem, arriving.as_ref()));
+                return Err(cut_off(problem.into(), arriving.as_ref()));
             }
         }
     }
@@ -91,35 +92,60 @@ pub(super) async fn documents(
     Ok(call.response)
 }
 
+/// Why the next part of a stream cannot be had.
+#[derive(Debug)]
+struct Broken {
+    problem: Problem,
+    /// Of the transport, where that broke off.
+    code: Option<Code>,
+}
+
+impl From<Problem> for Broken {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problem,
+            code: None,
+        }
+    }
+}
+
 /// The next part, if it comes within `limit`.
 async fn next_part<T>(
     parts: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
     limit: Duration,
-) -> Result<Option<T>, Problem> {
+) -> Result<Option<T>, Broken> {
     match timeout(limit, parts.next()).await {
-        Ok(part) => part.transpose().map_err(unreadable),
-        Err(_) => Err(Problem::idle_stream(limit)),
+        Ok(part) => part.transpose().map_err(|status| unreadable(&status)),
+        Err(_) => Err(Problem::idle_stream(limit).into()),
     }
 }
 
 /// What ends a stream in which the next message cannot be read.
-fn unreadable(status: Status) -> Problem {
+fn unreadable(status: &Status) -> Broken {
     match status.code() {
-        Code::OutOfRange => Problem::message_too_large(status.message()),
-        code => Problem::broken_stream(code, status.message()),
+        Code::OutOfRange => Problem::message_too_large(status.message()).into(),
+        code => Broken {
+            problem: Problem::broken_stream(status.message()),
+            code: Some(code),
+        },
     }
 }
 
-/// Says which document was under way when the call ended, and so is not in.
-fn cut_off(problem: Problem, arriving: Option<&Arriving>) -> Status {
-    let Some(arriving) = arriving else {
-        return problem.into_status();
+/// Says which document was under way when the call ended, and so is not in the corpus.
+fn cut_off(Broken { problem, code }: Broken, arriving: Option<&Arriving>) -> Status {
+    let problem = match arriving {
+        None => problem,
+        Some(arriving) => {
+            let id = shortened(arriving.id().to_owned(), SHOWN_ID_BYTES);
+            problem.and(&format!(
+                "document {id:?} was under way and is not in the corpus, those before it are; send it and the rest again"
+            ))
+        }
     };
-    let id = shortened(arriving.id().to_owned(), SHOWN_ID_BYTES);
-    let more = format!(
-        "document {id:?} was under way and is not in the corpus, those before it are; send it and the rest again"
-    );
-    problem.and(&more).into_status()
+    match code {
+        None => problem.into(),
+        Some(code) => status(problem, code),
+    }
 }
 
 impl Call<'_> {
@@ -128,13 +154,13 @@ impl Call<'_> {
         &self,
         parts: &mut Streaming<v1::IngestDocumentsRequest>,
         arriving: Option<&Arriving>,
-    ) -> Result<Option<v1::IngestDocumentsRequest>, Problem> {
+    ) -> Result<Option<v1::IngestDocumentsRequest>, Broken> {
         let limit = self.limits.max_document_time;
         let left = arriving.map(|document| limit.saturating_sub(document.since().elapsed()));
         match left.filter(|left| *left < PART_IDLE_LIMIT) {
             Some(left) => timeout(left, next_part(parts, PART_IDLE_LIMIT))
                 .await
-                .unwrap_or_else(|_| Err(IngestError::TooSlow { limit }.into())),
+                .unwrap_or_else(|_| Err(Problem::from(IngestError::TooSlow { limit }).into())),
             None => next_part(parts, PART_IDLE_LIMIT).await,
         }
     }
@@ -194,16 +220,14 @@ fn count(outcome: &IngestOutcome, response: &mut v1::IngestDocumentsResponse) {
 
 #[cfg(test)]
 mod tests {
-    use tonic::Code;
-
     use super::*;
 
     #[tokio::test]
     async fn a_silent_stream_ends_and_a_talking_one_does_not() {
         let limit = Duration::from_millis(20);
         let mut silent = tokio_stream::pending::<Result<u8, Status>>();
-        let problem = next_part(&mut silent, limit).await.unwrap_err();
-        assert_eq!(problem.code, Code::DeadlineExceeded);
+        let broken = next_part(&mut silent, limit).await.unwrap_err();
+        assert_eq!(cut_off(broken, None).code(), Code::DeadlineExceeded);
         let mut talking = tokio_stream::once(Ok::<u8, Status>(7));
         assert_eq!(next_part(&mut talking, limit).await.unwrap(), Some(7));
         assert_eq!(next_part(&mut talking, limit).await.unwrap(), None);
@@ -215,8 +239,8 @@ mod tests {
             id: "b".to_owned(),
             ..Default::default()
         };
-        let problem = || unreadable(Status::out_of_range("found 5 bytes, the limit is: 4"));
-        let status = cut_off(problem(), Some(&Arriving::new(header)));
+        let broken = || unreadable(&Status::out_of_range("found 5 bytes, the limit is: 4"));
+        let status = cut_off(broken(), Some(&Arriving::new(header)));
         assert_eq!(status.code(), Code::OutOfRange);
         for part in [
             "found 5 bytes",
@@ -225,6 +249,15 @@ mod tests {
         ] {
             assert!(status.message().contains(part), "{status:?}");
         }
-        assert!(!cut_off(problem(), None).message().contains("under way"));
+        assert!(!cut_off(broken(), None).message().contains("under way"));
+    }
+
+    #[test]
+    fn a_broken_transport_keeps_its_own_code() {
+        let status = cut_off(unreadable(&Status::cancelled("reset")), None);
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Cancelled, "reset")
+        );
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tonic::metadata::MetadataMap;
 
-use crate::status::Problem;
+use crate::problem::Problem;
 
 /// The deadline of a call that arrives now.
 ///
