@@ -4,9 +4,9 @@
 
 use std::path::PathBuf;
 
-use ragweave_engine::{EngineHandle, EngineOptions, Mode, Policy};
+use ragweave_engine::{EngineHandle, EngineOptions, Mode, Policy, Ratio};
 
-use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
+use crate::cli::{parse_count, print_json, print_text, runtime};
 use crate::engine_args::EngineArgs;
 use crate::mode_spec::ModeSpec;
 use crate::progress;
@@ -37,8 +37,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     prompt: PromptShape,
     /// Shares of the context tokens that are not exact that blend recomputes
-    #[arg(long, value_name = "R,..", default_value = "0.05,0.15", value_delimiter = ',', value_parser = parse_ratio)]
-    ratios: Vec<f64>,
+    #[arg(
+        long,
+        value_name = "R,..",
+        default_value = "0.05,0.15",
+        value_delimiter = ','
+    )]
+    ratios: Vec<Ratio>,
     /// Policies of blend, such as hkvd@1, first-k, query/all, anchors or all
     #[arg(
         long,

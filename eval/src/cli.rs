@@ -4,10 +4,9 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use ragweave_engine::Ratio;
 use ragweave_server::error::ServerError;
 use serde::Serialize;
-use serde::de::value::{Error as VariantError, StrDeserializer};
-use serde::de::{Deserialize, IntoDeserializer};
 
 use crate::{bench, compare, controller, decay, load, logits, quality, report, ttft, tune};
 
@@ -94,22 +93,10 @@ pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A flag's value that names a variant in kebab case, as the configuration file spells it.
-pub(crate) fn parse_variant<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, VariantError> {
-    let name: StrDeserializer<'_, VariantError> = text.into_deserializer();
-    T::deserialize(name)
-}
-
 /// A share between 0 and 1.
 pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text
-        .trim()
-        .parse()
-        .map_err(|_| format!("`{text}` is not a number"))?;
-    match (0.0..=1.0).contains(&ratio) {
-        true => Ok(ratio),
-        false => Err(format!("{ratio} is not between 0 and 1")),
-    }
+    let ratio = text.parse::<Ratio>();
+    ratio.map(Ratio::get).map_err(|error| error.to_string())
 }
 
 /// A token id; blanks around it are fine, so that lists can be pasted.
@@ -131,7 +118,6 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
-    use ragweave_server::config::ModeKind;
 
     use super::*;
 
@@ -151,15 +137,5 @@ mod tests {
             );
         }
         assert!(parse_ratio("ten").is_err());
-    }
-
-    #[test]
-    fn variants_are_spelled_as_in_the_configuration() {
-        assert_eq!(parse_variant("reuse"), Ok(ModeKind::Reuse));
-        let error = parse_variant::<ModeKind>("reused").unwrap_err().to_string();
-        assert!(
-            error.contains("reuse") && error.contains("blend"),
-            "{error}"
-        );
     }
 }

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use ragweave_engine::{Blend, EngineHandle, EngineOptions, Mode, Policy};
+use ragweave_engine::{Blend, EngineHandle, EngineOptions, Mode, Ratio, Selection};
 use ragweave_server::controller::{Auto, Controller};
 
 use crate::bench::WEIGHTS_SEED;
@@ -13,7 +13,7 @@ use crate::bench::measure::Workload;
 use crate::bench::prompt::PromptShape;
 use crate::bench::shape::ModelDir;
 use crate::bench::stock::{KvPlace, Stock, expect_disk};
-use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
+use crate::cli::{parse_count, print_json, print_text, runtime};
 use crate::engine_args::EngineArgs;
 use crate::progress;
 
@@ -46,11 +46,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "32")]
     prefix_tokens: usize,
     /// Ratios of the blend; each is the floor of auto too
-    #[arg(long, value_name = "R,..", default_value = "0.05,0.15,0.9", value_delimiter = ',', value_parser = parse_ratio)]
-    ratios: Vec<f64>,
-    /// Policy of the blend
-    #[arg(long, value_name = "P", default_value = "hkvd@1")]
-    policy: Policy,
+    #[arg(
+        long,
+        value_name = "R,..",
+        default_value = "0.05,0.15,0.9",
+        value_delimiter = ','
+    )]
+    ratios: Vec<Ratio>,
+    /// Which tokens the blend recomputes
+    #[arg(long, value_name = "NOTATION", default_value = "hkvd@1")]
+    selection: Selection,
     /// Where chunk KV is read from
     #[arg(
         long,
@@ -123,8 +128,11 @@ async fn measure(
 ) -> anyhow::Result<Vec<Outcome>> {
     let controller = Controller::new(engine.model().clone(), options.max_prefill_tokens);
     let usual = Blend::new(
-        args.policy.clone(),
-        args.ratios.first().copied().unwrap_or(0.15),
+        args.selection.clone(),
+        args.ratios
+            .first()
+            .copied()
+            .unwrap_or(Ratio::of_percent(15)),
     );
     controller.calibrate(engine, &usual).await;
     let cells = args.cells();
@@ -156,7 +164,7 @@ async fn measure(
             },
             decode_tokens: 1,
         };
-        let blend = Blend::new(args.policy.clone(), cell.ratio);
+        let blend = Blend::new(args.selection.clone(), cell.ratio);
         let rounds = Rounds {
             workload: &workload,
             controller: &controller,

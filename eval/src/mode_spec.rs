@@ -3,11 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ragweave_engine::{BadNotation, Blend, Mode, Policy};
+use ragweave_engine::{BadNotation, Mode, Policy, Ratio};
 use serde::Serialize;
 
 /// The ratios `compare` puts side by side unless told otherwise.
-const DEFAULT_RATIOS: [f64; 4] = [0.05, 0.1, 0.15, 0.2];
+const DEFAULT_RATIOS: [Ratio; 4] = [
+    Ratio::of_percent(5),
+    Ratio::of_percent(10),
+    Ratio::of_percent(15),
+    Ratio::of_percent(20),
+];
 /// The check layers `compare` puts side by side, as far as the model has them.
 const DEFAULT_CHECK_LAYERS: [usize; 2] = [1, 2];
 
@@ -43,7 +48,7 @@ impl ModeSpec {
     pub fn mode_for(&self, prompt: usize) -> Mode {
         let mut mode = self.mode.clone();
         if let Mode::Blend(blend) = &mut mode {
-            reseed(&mut blend.policy, prompt as u64);
+            reseed(&mut blend.selection.policy, prompt as u64);
         }
         mode
     }
@@ -57,9 +62,9 @@ impl ModeSpec {
         ModeFields {
             spec: self.to_string(),
             mode,
-            policy: blend.map(Blend::selection),
-            ratio: blend.map(|blend| blend.ratio),
-            check_layer: blend.and_then(|blend| blend.policy.check_layer()),
+            policy: blend.map(|blend| blend.selection.to_string()),
+            ratio: blend.map(|blend| blend.ratio.get()),
+            check_layer: blend.and_then(|blend| blend.selection.policy.check_layer()),
         }
     }
 

@@ -151,7 +151,8 @@ fn text_output_has_a_line_per_mode() {
 fn bad_input_is_refused_by_name() {
     bench(&format!("{SHAPE} --ratios 0.1,NaN")).expect_error(&["--ratios", "NaN"]);
     bench(&format!("{SHAPE} --repeats 0")).expect_error(&["--repeats", "at least 1"]);
-    bench(&format!("{SHAPE} --policies hkvd@7")).expect_error(&["check_layer", "7"]);
+    bench(&format!("{SHAPE} --policies hkvd@7"))
+        .expect_error(&["selection", "layer 7 is too deep"]);
     bench("--chunks 3 --chunk-tokens 100000 --question-tokens 4 --prefix-tokens 5")
         .expect_error(&["prompt of 300009 tokens", "limit"]);
     bench(&format!("{SHAPE} --scratch /nowhere/at/all")).expect_error(&["--scratch"]);

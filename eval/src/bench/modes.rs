@@ -1,16 +1,16 @@
 //! Which modes a bench puts side by side.
 
-use ragweave_engine::{Mode, Policy};
+use ragweave_engine::{Mode, Policy, Ratio};
 
 use crate::mode_spec::ModeSpec;
 
 /// Full and reuse, then every policy at every ratio. `all` recomputes everything at any ratio and
 /// comes once.
-pub(super) fn specs(policies: &[Policy], ratios: &[f64]) -> Vec<ModeSpec> {
+pub(super) fn specs(policies: &[Policy], ratios: &[Ratio]) -> Vec<ModeSpec> {
     let mut modes = vec![Mode::Full, Mode::Reuse];
     for policy in policies {
         let ratios = match policy {
-            Policy::All => &[1.0],
+            Policy::All => &[Ratio::ONE],
             _ => ratios,
         };
         modes.extend(
@@ -29,7 +29,7 @@ mod tests {
     #[test]
     fn full_comes_first_and_each_policy_runs_at_each_ratio() {
         let policies = [Policy::hkvd(2), Policy::All, Policy::FirstK];
-        let names: Vec<String> = specs(&policies, &[0.05, 0.15])
+        let names: Vec<String> = specs(&policies, &[Ratio::of_percent(5), Ratio::of_percent(15)])
             .iter()
             .map(ToString::to_string)
             .collect();

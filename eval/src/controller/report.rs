@@ -55,7 +55,7 @@ impl Report {
             threads: available_parallelism().map_or(1, usize::from),
             dtype: options.dtype.to_string(),
             kv_dtype: options.kv_dtype.to_string(),
-            policy: args.policy.to_string(),
+            policy: args.selection.to_string(),
             question_tokens: args.question_tokens,
             prefix_tokens: args.prefix_tokens,
             warm_up: args.warm_up,
