@@ -16,11 +16,12 @@ use ragweave_store::{
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::fingerprint::fingerprint;
 use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
 use crate::sources::Unanswered;
 use crate::tier::MemoryTier;
-use crate::{fit, tuned, verify};
+use crate::{fit, tuned};
 use index::Renewed;
 
 mod index;
@@ -69,7 +70,7 @@ impl Components {
         let engine = config.device.spawn_engine(engine_options(&config));
         let engine = engine.map_err(|error| of_setting(&config, error))?;
         let model = engine.model();
-        tuned::log(&config, &verify::fingerprint(&engine));
+        tuned::log(&config, &fingerprint(&engine));
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
         let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());

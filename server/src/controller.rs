@@ -17,9 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use ragweave_engine::{
-    Blend, EngineError, EngineHandle, FuseReport, FusionPlan, Mode, ModelInfo, Tier,
-};
+use ragweave_engine::{EngineError, FuseReport, FusionPlan, ModelInfo, Tier};
 
 mod calibrate;
 mod choose;
@@ -31,26 +29,20 @@ mod sample;
 #[cfg(test)]
 mod simulation;
 
-pub use choose::{Auto, Choice};
+pub use choose::Choice;
 pub use file::{CONTROLLER_FILE, Machine};
 pub use rates::Forecast;
 pub use sample::UnreadSource;
 
 use crate::components::Components;
-use crate::verify;
+use crate::fingerprint::fingerprint;
+pub use crate::mode_choice::{Auto, ModeChoice};
 use choose::Forecaster;
 use job::{Job, Worker};
 use rates::Rates;
 
 /// Runs learned between two writes of the file.
 const RUNS_PER_WRITE: u64 = 64;
-
-/// How a request's KV is made: as it says, or as the controller finds best.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ModeChoice {
-    Fixed(Mode),
-    Auto(Auto),
-}
 
 /// Learns from runs and chooses plans. Shared by all requests of one engine.
 pub struct Controller {
@@ -89,27 +81,6 @@ impl Drop for Place {
     }
 }
 
-impl ModeChoice {
-    /// Whether stored KV may be used.
-    pub fn reads_kv(&self) -> bool {
-        self.widest().reads_kv()
-    }
-
-    /// The mode as it says, or the blend that may be chosen.
-    pub fn widest(&self) -> Mode {
-        match self {
-            Self::Fixed(mode) => mode.clone(),
-            Self::Auto(auto) => Mode::Blend(auto.blend.clone()),
-        }
-    }
-}
-
-impl From<Mode> for ModeChoice {
-    fn from(mode: Mode) -> Self {
-        Self::Fixed(mode)
-    }
-}
-
 impl Controller {
     /// One that knows nothing and keeps nothing. `max_prefill_tokens` are the rows the engine computes at once.
     pub fn new(model: Arc<ModelInfo>, max_prefill_tokens: usize) -> Self {
@@ -128,7 +99,7 @@ impl Controller {
         let identity = &engine.model().identity;
         let machine = Machine {
             device: config.device.to_string(),
-            model_fingerprint: verify::fingerprint(engine),
+            model_fingerprint: fingerprint(engine),
             dtype: identity.compute_dtype.to_string(),
             kv_dtype: identity.kv_dtype.to_string(),
             threads: available_parallelism().map_or(1, usize::from),
@@ -235,18 +206,6 @@ impl Controller {
     /// Mean of |log(actual / foreseen)| over the last runs.
     pub fn error(&self) -> Option<f64> {
         self.rates().error()
-    }
-
-    /// Measures the first rates if none are known, while no request waits. What fails is logged: requests teach the
-    /// same.
-    pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
-        if self.rates().n_learned() > 0 {
-            return;
-        }
-        match calibrate::calibrate(self, engine, blend).await {
-            Ok(()) => tracing::info!(runs = self.rates().n_learned(), "measured this machine"),
-            Err(error) => tracing::warn!(%error, "measuring this machine failed"),
-        }
     }
 
     /// Whether the file is due. Asked once after each run.

@@ -5,7 +5,6 @@ use ragweave_engine::{ModelConfig, ModelInfo};
 
 use crate::config::{Config, ConfigError};
 use crate::error::ServerError;
-use crate::pipeline::default_max_tokens;
 use crate::prompt::PromptFormat;
 
 /// A question of one token or little more, to see what stands around it.
@@ -51,7 +50,7 @@ pub fn notices(config: &Config, model: &ModelInfo, prompt: &PromptFormat) -> Vec
     let around = prompt
         .segments(None, &[], PROBE)
         .map_or(0, |segments| segments.n_tokens());
-    let answer = default_max_tokens(config, context);
+    let answer = config.limits.default_max_tokens(context);
     let room = context.saturating_sub(around + answer);
     let (chunk, top_k) = (config.ingest.chunk_tokens, config.retrieval.top_k);
     let fits = room / chunk;

@@ -27,15 +27,15 @@ pub use event::{
 };
 pub use layout::Layout;
 pub use passage::Passage;
-pub(crate) use query::default_max_tokens;
-pub use query::{Context, DEFAULT_MAX_TOKENS, Query, Search};
+pub use query::{Context, Query, Search};
 pub use shadow::ShadowCounts;
 
 use crate::blocking;
 use crate::components::Components;
 use crate::config::ModeKind;
 use crate::controller::Controller;
-use crate::verify::{self, Gate};
+use crate::fingerprint::fingerprint;
+use crate::verify::Gate;
 use backfill::Backfill;
 use observers::Observers;
 use planner::Planner;
@@ -55,7 +55,7 @@ impl Pipeline {
     /// computed by a task of its own. Where the data directory holds a fusion verdict, requests that it does not let
     /// pass run as full prefill.
     pub fn new(components: &Components) -> Self {
-        let fingerprint = verify::fingerprint(&components.engine);
+        let fingerprint = fingerprint(&components.engine);
         let fusion = &components.config.fusion;
         let gate = Gate::read(&components.config.data, &fingerprint, &fusion.to_choice());
         let controller = Arc::new(Controller::open(components));

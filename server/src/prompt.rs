@@ -10,16 +10,17 @@
 //! that the model sees the merges it saw in training. Text from documents, questions and system texts is encoded
 //! only by the plain tokenizer, so no special token can come out of data.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use ragweave_engine::{ChatTemplate, EngineError, ModelInfo, PromptSegments, TextCodec};
+use ragweave_engine::{ChatTemplate, ModelInfo, PromptSegments, TextCodec};
 
 use crate::config::PromptStrings;
 
 mod chat;
+mod error;
 mod wrapped;
 
+pub use error::PromptError;
 use wrapped::Wrapped;
 
 /// System text of a chat template where neither configuration nor request gives one.
@@ -28,40 +29,6 @@ pub const DEFAULT_SYSTEM: &str =
 /// Date given to templates that print one, in the format they ask for. Fixed: a prefix that changed every day would turn
 /// all stored KV inexact.
 const TEMPLATE_DATE: &str = "2024-07-26";
-
-/// Why a prompt cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum PromptError {
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The request or the configuration gives a system text to a format that has no place for one.
-    #[error(
-        "this model's prompt format has no place for a system text; leave it out, or write {{system}} into \
-         prompt.prefix"
-    )]
-    NoSystemPlace,
-    /// The template drops, repeats or reorders what it is given, so that it cannot be cut.
-    #[error(
-        "the chat template of {model} cannot be cut at chunk borders: {problem}; write the three strings of [prompt] \
-         into {model}/ragweave.toml"
-    )]
-    Uncuttable { model: String, problem: String },
-    /// A prompt with a token that the model has no embedding for would fail at every request.
-    #[error(
-        "the {part} of the prompt holds token {token:?} (id {id}), but vocab_size in {} is {vocab_size}: chat template (or \
-         [prompt]), tokenizer and weights do not belong together",
-        dir.join("config.json").display()
-    )]
-    NoRow {
-        part: &'static str,
-        token: String,
-        id: u32,
-        vocab_size: usize,
-        dir: PathBuf,
-    },
-    #[error("model {} has no tokenizer.json, so it cannot read text", dir.display())]
-    NoTokenizer { dir: PathBuf },
-}
 
 /// A model's prompt format. Immutable; share it in an `Arc`.
 #[derive(Debug)]

@@ -64,7 +64,7 @@ mod verify;
 pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError, PendingBlob};
 pub use document::{
     ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, MAX_NOTES_BYTES, StoredChunk,
-    VectorRow,
+    VectorRow, text_of,
 };
 pub use error::StoreError;
 pub use fs::{Disk, OsDisk, STORE_VERSION, is_data_directory};

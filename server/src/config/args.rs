@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ragweave_retriever::Printable;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::layers::Layer;
 use crate::telemetry::LogFormat;
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use figment::Figment;
 
-use super::layers;
+use super::keys;
 
 /// The name of a layer for every key that is set.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +17,7 @@ impl Origins {
             let metadata = merged.find_metadata(key)?;
             Some((key, metadata.name.to_string()))
         };
-        Self(layers::all_keys().filter_map(origin).collect())
+        Self(keys::all_keys().filter_map(origin).collect())
     }
 
     /// The layer that sets the key, in words.

@@ -20,11 +20,25 @@ const QUESTION_TOKENS: usize = 16;
 const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
 const LONGEST_S: f64 = 1.5;
 
+impl Controller {
+    /// Measures the first rates if none are known, while no request waits. What fails is logged: requests teach the
+    /// same.
+    pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
+        if self.rates().n_learned() > 0 {
+            return;
+        }
+        match calibrate(self, engine, blend).await {
+            Ok(()) => tracing::info!(runs = self.rates().n_learned(), "measured this machine"),
+            Err(error) => tracing::warn!(%error, "measuring this machine failed"),
+        }
+    }
+}
+
 /// Measures, and teaches the controller.
 ///
 /// # Errors
 /// Where the engine refuses or fails.
-pub(super) async fn calibrate(
+async fn calibrate(
     controller: &Controller,
     engine: &EngineHandle,
     blend: &Blend,
@@ -89,7 +103,7 @@ fn request(plan: &FusionPlan, chunks: &[ResidentChunk]) -> FuseRequest {
     }
 }
 
-/// A chunk's KV in a memory tier of its own: a layer stays in the buffer it was first read into, and is lent from there.
+/// A chunk's KV in its own memory tier: a layer stays in the buffer it was first read into, and is lent from there.
 #[derive(Clone)]
 struct ResidentChunk {
     kv: MemorySource,

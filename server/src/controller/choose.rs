@@ -4,13 +4,7 @@ use ragweave_engine::{Blend, ChunkState, EngineError, FusionPlan, Mode, Policy, 
 
 use super::job::{Job, Worker};
 use super::rates::{Forecast, Rates};
-
-/// What `auto` may choose from besides plans as good as full prefill: stored KV of which at least the blend's ratio is
-/// recomputed. At ratio 0 that is plain reuse.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Auto {
-    pub blend: Blend,
-}
+use crate::mode_choice::Auto;
 
 /// A plan that is not exact has to save so much, as a share of the best exact one.
 const WORTH: f64 = 0.01;

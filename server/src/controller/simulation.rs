@@ -12,10 +12,11 @@ use tempfile::TempDir;
 
 mod machine;
 
-use super::choose::{Auto, Forecaster};
+use super::choose::Forecaster;
 use super::job::{Job, Worker};
 use super::rates::Rates;
 use super::sample::Sampled;
+use crate::mode_choice::Auto;
 use machine::{CPU, GPU, Machine, Random, slowed};
 
 /// A model without weights, and the rates learned of one machine.

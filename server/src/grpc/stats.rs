@@ -3,16 +3,16 @@
 use ragweave_proto::v1;
 
 use crate::components::Components;
+use crate::fingerprint::fingerprint;
 use crate::problem::Problem;
 use crate::service::Service;
-use crate::verify;
 
 pub(super) fn model(components: &Components) -> v1::ModelStats {
     let model = components.engine.model();
     v1::ModelStats {
         name: model.name.clone(),
         architecture: format!("{:?}", model.config.architecture).to_lowercase(),
-        fingerprint: verify::fingerprint(&components.engine),
+        fingerprint: fingerprint(&components.engine),
         max_model_len: u32::try_from(model.max_model_len).unwrap_or(u32::MAX),
         device: components.config.device.to_string(),
     }

@@ -12,7 +12,8 @@ use super::passage::Passage;
 use super::planner::Planner;
 use super::query::Query;
 use crate::components::Components;
-use crate::controller::{Choice, ModeChoice, UnreadSource};
+use crate::controller::{Choice, UnreadSource};
+use crate::mode_choice::ModeChoice;
 use crate::sources::BlobSource;
 
 /// What the engine is asked, and how that was planned.

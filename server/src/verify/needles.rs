@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ragweave_engine::{Blend, Mode, Policy, PromptSegments, Ratio};
 
-use super::VerifyError;
+use super::error::VerifyError;
 use super::judge::Tolerances;
 use super::policy::{Compared, Needles, Sample, overall};
 use super::prompts::{Bench, Stored};

@@ -2,7 +2,7 @@
 
 use ragweave_engine::{Mode, Policy, PromptSegments, Ratio};
 
-use super::VerifyError;
+use super::error::VerifyError;
 use super::judge::{Probe, Tolerances};
 use super::prompts::{Bench, Part, Stored};
 

@@ -8,7 +8,7 @@ use ragweave_engine::{
     TraceRequest,
 };
 
-use super::VerifyError;
+use super::error::VerifyError;
 use crate::prompt::PromptFormat;
 
 /// Stands for the conditioning prefix of a model without a prompt format.

@@ -8,9 +8,9 @@ use ragweave_engine::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::gate::{Refused, canonical};
 use super::judge::{Probe, Verdict};
 use super::policy::{Compared, Needles};
+use super::refused::{Refused, canonical};
 
 /// Name of the file in the data directory.
 pub const VERDICT_FILE: &str = "fusion-verdict.json";
@@ -132,7 +132,7 @@ impl FusionVerdict {
         };
         let refused = self.needles.as_ref().map(Refused::of).unwrap_or_default();
         let refused = refused.into_iter().find(|refused| refused.covers(blend));
-        refused.map(Refused::into_reason)
+        refused.map(|refused| refused.reason().to_owned())
     }
 
     /// Whether the policy of a mode was measured at this very ratio; what computes nothing again, or everything, needs

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::cli::store;
 use crate::config::Config;
 use crate::error::ServerError;

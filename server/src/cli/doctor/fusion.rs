@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ragweave_engine::{Mode, ModelConfig};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::components;
 use crate::config::{Config, ModeKind};
 use crate::error::ServerError;

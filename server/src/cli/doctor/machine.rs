@@ -1,6 +1,6 @@
 //! Processor, memory and device.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::config::Config;
 use crate::device::Device;
 

@@ -2,11 +2,12 @@
 
 use ragweave_engine::ModelInfo;
 
-use super::{Finding, fusion};
+use super::finding::Finding;
+use super::fusion;
 use crate::components;
 use crate::config::Config;
 use crate::prompt::PromptFormat;
-use crate::{fit, verify};
+use crate::{fingerprint, fit};
 
 /// Reads everything but the weights' values; the weight files are opened and hashed.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -28,7 +29,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings.extend(fusion_settings(config, &model));
     findings.extend(prompt(config, &model));
     if !config.data.as_os_str().is_empty() {
-        let fingerprint = verify::hex(model.identity.fingerprint());
+        let fingerprint = fingerprint::hex(model.identity.fingerprint());
         findings.push(fusion::kept(config, &fingerprint));
     }
     findings

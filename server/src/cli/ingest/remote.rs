@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::corpus::{self, ReaderPanicked, Reading};
-use super::job::Ending;
+use super::ending::{Ending, NO_DOCUMENTS};
 use crate::client::{Client, parts_within};
 
 /// Parts waiting for the network; a part holds at most 1 MiB.
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let ended = send_all(&mut client, &mut documents, &outgoing, &mut totals).await;
     let n_failed = totals.failures.len() + documents.n_unreadable;
     if ended.is_ok() && n_failed as u64 + totals.added + totals.replaced + totals.unchanged == 0 {
-        eprintln!("ragweave: {}", super::NO_DOCUMENTS);
+        eprintln!("ragweave: {}", NO_DOCUMENTS);
         return Ok(Ending::Stopped);
     }
     print(&totals, n_failed);

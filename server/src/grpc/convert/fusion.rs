@@ -8,7 +8,7 @@ use ragweave_proto::v1;
 
 use super::check::{Checked, known, unspecified};
 use crate::config::{FusionConfig, ModeKind, check_servable};
-use crate::controller::ModeChoice;
+use crate::mode_choice::ModeChoice;
 use crate::pipeline::AnswerError;
 
 /// Longest selection; the longest that means something is far shorter.

@@ -1,7 +1,7 @@
 //! Verdicts in a data directory, and the gate they make.
 
 use super::*;
-use crate::controller::{Auto, ModeChoice};
+use crate::mode_choice::{Auto, ModeChoice};
 use crate::verify::gate::Gate;
 use crate::verify::policy::tests::{ROUNDING, around, needles};
 
