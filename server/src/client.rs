@@ -1,4 +1,4 @@
-//! The remote client of the command line: connects, calls, and says in plain words what went wrong.
+//! The remote client of the command line: connects, calls, and reports in plain words what went wrong.
 
 use std::time::{Duration, Instant};
 
@@ -22,13 +22,13 @@ use crate::grpc::MAX_PART_BYTES;
 /// Where `ragweave serve` listens unless told otherwise.
 pub const DEFAULT_ADDR: &str = "http://127.0.0.1:50051";
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Largest message taken from a server: all that gRPC can carry, since the server's own limit is what counts.
+/// Largest message taken from a server: all that gRPC can carry, since the server's own limit counts.
 const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
-/// Largest message that a server takes which does not say: the default of all versions.
+/// Largest message for a server that does not report its limit: the default of all versions.
 const SERVER_MESSAGE_BYTES: usize = 4 << 20;
 /// Tag and length of a text part in its message.
 const PART_FRAME_BYTES: usize = 16;
-/// Longest character in UTF-8: a part holds one, whatever the server says of its limit.
+/// Longest character in UTF-8: a part holds one, whatever limit the server reports.
 const MIN_PART_BYTES: usize = 4;
 
 /// Why a call gave no answer.
@@ -140,7 +140,7 @@ impl Client {
         Ok(self.service.retrieve(request).await?.into_inner().sources)
     }
 
-    /// What the server knows of its model, its store and itself.
+    /// The server's figures about its model, its store and itself.
     ///
     /// # Errors
     /// `Refused`.
@@ -149,7 +149,7 @@ impl Client {
         Ok(self.service.get_stats(request).await?.into_inner())
     }
 
-    /// Largest message in bytes that the server takes, at least what any server takes.
+    /// Largest message in bytes that the server takes, never below the least that any server takes.
     ///
     /// # Errors
     /// `Refused`.
@@ -175,7 +175,7 @@ impl Client {
     }
 }
 
-/// What a server's word on its largest message comes to.
+/// The limit for messages to a server that reports this as its largest one.
 fn message_limit(said: u64) -> usize {
     match usize::try_from(said) {
         Ok(0) | Err(_) => SERVER_MESSAGE_BYTES,
@@ -191,7 +191,7 @@ pub fn document_parts(
     parts_within(document, skip_kv, usize::MAX)
 }
 
-/// The same for a server that takes messages of so many bytes. The text is cut to fit; the header, which comes first, may
+/// The same for a server that takes messages of at most this many bytes. The text is cut to fit; the header, which comes first, may
 /// be larger.
 pub fn parts_within(
     document: SourceDocument,
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_absent_server_is_told_in_plain_words() {
+    async fn an_absent_server_is_reported_in_plain_words() {
         let free = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

@@ -6,10 +6,10 @@
 //! filter     seconds for a unit of each, learned from the times of runs
 //! rates      forecasts from both; what a machine is known by
 //! choose     the candidates of a request, and the best
-//! sample     a look at reading where nothing was read
+//! sample     measures reading where a request has read nothing
 //! calibrate  the first rates; file: the last ones
 //! ```
-//! Every request teaches it, whatever its mode. A wrong forecast costs time and never the answer.
+//! It learns from every request, whatever its mode. A wrong forecast costs time and never the answer.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -82,7 +82,8 @@ impl Drop for Place {
 }
 
 impl Controller {
-    /// One that knows nothing and keeps nothing. `max_prefill_tokens` are the rows the engine computes at once.
+    /// A controller that has learned nothing and keeps no file. `max_prefill_tokens` are the rows the engine computes at
+    /// once.
     pub fn new(model: Arc<ModelInfo>, max_prefill_tokens: usize) -> Self {
         Self {
             model,
@@ -93,7 +94,8 @@ impl Controller {
         }
     }
 
-    /// One that goes on where the last one over this data directory ended, on the same machine with the same model.
+    /// A controller that starts with what the last one over this data directory learned, on the same machine with the
+    /// same model.
     pub fn open(components: &Components) -> Self {
         let (config, engine) = (&components.config, &components.engine);
         let identity = &engine.model().identity;
@@ -117,7 +119,7 @@ impl Controller {
         }
     }
 
-    /// The best plan for a prompt, planned in [`ModeChoice::widest`]; `tiers` tell where each chunk's KV lies.
+    /// The best plan for a prompt, planned in [`ModeChoice::widest`]; `tiers` say where each chunk's KV is stored.
     ///
     /// # Errors
     /// A mode that the model cannot run.
@@ -131,8 +133,8 @@ impl Controller {
         self.forecaster(&rates, tiers).choose(plan, auto)
     }
 
-    /// Full prefill, where it is so much faster than all that stored KV could give that looking any up would be a waste.
-    /// `plan` has every chunk a hit; `tiers` tell where each would come from.
+    /// Full prefill, where it is so much faster than any use of stored KV could be that even looking it up would be a
+    /// waste. `plan` has every chunk a hit; `tiers` say where each would come from.
     ///
     /// # Errors
     /// A mode that the model cannot run.
@@ -149,7 +151,7 @@ impl Controller {
         self.forecaster(&rates, tiers).full_if_clear(plan, auto)
     }
 
-    /// What a plan is foreseen to take.
+    /// The time that a plan is foreseen to take.
     pub fn forecast(&self, plan: &FusionPlan, tiers: &[Option<Tier>]) -> Forecast {
         self.rates()
             .forecast(&Job::new(plan, tiers, self.worker(), true))
@@ -173,7 +175,7 @@ impl Controller {
         }
     }
 
-    /// Learns from a run. One that was planned again on its way was another plan in the end.
+    /// Learns from a run. One that was replanned on its way ran another plan in the end.
     pub fn learn(&self, plan: &FusionPlan, tiers: &[Option<Tier>], report: &FuseReport) {
         if report.replans > 0 {
             return;

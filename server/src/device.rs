@@ -15,7 +15,7 @@ pub enum Device {
     Vulkan(usize),
 }
 
-/// A device name that is none.
+/// A name that is not a device's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown device {name:?}; write cpu, cuda:N or vulkan:N")]
 pub struct UnknownDevice {

@@ -18,7 +18,7 @@ pub(crate) fn log_filter() -> Option<String> {
     std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Where this user's programs keep what they can make again: XDG_CACHE_HOME, else `~/.cache`.
+/// Where this user's programs keep files that they can make again: XDG_CACHE_HOME, else `~/.cache`.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(crate) fn user_cache_dir() -> Option<std::path::PathBuf> {
     let dir = |name| std::env::var_os(name).map(std::path::PathBuf::from);

@@ -1,4 +1,4 @@
-//! What a model's KV is known by.
+//! The fingerprint of a model's KV.
 
 use ragweave_engine::EngineHandle;
 

@@ -36,7 +36,7 @@ use commit::Committed;
 use prepare::Known;
 use prepared::Prepared;
 
-/// What a first look at a document finds.
+/// The result of a first look at a document.
 enum Look {
     /// There is nothing to do, or only to wait for neighbours.
     Known(IngestOutcome),
@@ -117,7 +117,7 @@ impl Ingestor {
     }
 }
 
-/// Whether there is anything to do for a document, and what.
+/// The work that a document needs, if any.
 fn look(components: &Components, source: SourceDocument, no_kv: bool) -> Result<Look, IngestError> {
     prepare::check(components, &source)?;
     let earlier = match prepare::known_version(components, &source, no_kv)? {

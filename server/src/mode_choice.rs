@@ -2,7 +2,7 @@
 
 use ragweave_engine::{Blend, Mode};
 
-/// How a request's KV is made: as it says, or as the controller finds best.
+/// How a request's KV is made: in a given mode, or as the controller finds best.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModeChoice {
     Fixed(Mode),

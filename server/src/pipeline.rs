@@ -1,5 +1,5 @@
 //! One request's life, on one screen: [`Pipeline::answer`]. The RPC handler and `ragweave-eval` call this very function,
-//! so what is measured is what is served. Nothing here knows a wire format.
+//! so what is measured is what is served. Nothing here depends on a wire format.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// A pipeline over opened components. Must be called within a tokio runtime: KV that was missing is
-    /// computed by a task of its own. Where the data directory holds a fusion verdict, requests that it does not let
+    /// computed by a separate task. Where the data directory holds a fusion verdict, requests that it does not let
     /// pass run as full prefill.
     pub fn new(components: &Components) -> Self {
         let fingerprint = fingerprint(&components.engine);

@@ -8,7 +8,7 @@ mod errors;
 /// When a client that met a full queue should come back.
 pub const QUEUE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A failed call as its client gets to know it.
+/// A failed call as its client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub kind: ProblemKind,
@@ -21,7 +21,7 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
 }
 
-/// What the client can do about it. Each front has a table from these to its own codes.
+/// Kinds of problems, by what the client can do. Each front has a table from these to its own codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
     /// Correct the request.

@@ -1,7 +1,7 @@
 //! The one segmentation of a prompt: prefix | chunk 1 | ... | chunk n | question, in token ids.
 //!
 //! Ingest, serving and evaluation all call this module, and a full prefill runs the concatenation of these ids, never a
-//! re-tokenised string, so the ids a chunk's KV was made from are the ids it is used for. A format is three wrapped
+//! re-tokenised string, so the ids that a chunk's KV was made from are the ids that it is used for. A format is three wrapped
 //! texts. Their wording comes from the model's chat template, cut at the places of the texts ([`chat`]), or from
 //! three strings (`[prompt]` in the model directory's `ragweave.toml` or the configuration).
 //!
@@ -37,7 +37,7 @@ pub struct PromptFormat {
     prefix: Prefix,
     chunk: Wrapped,
     question: Wrapped,
-    /// Prefix ids with the default system text: what every chunk's KV is computed behind.
+    /// Prefix ids with the default system text: every chunk's KV is computed after them.
     conditioning: Arc<[u32]>,
 }
 
@@ -163,7 +163,7 @@ impl PromptFormat {
         })
     }
 
-    /// Ids of everything before the first chunk, with the default system text. Chunk KV is computed behind them.
+    /// Ids of everything before the first chunk, with the default system text. Chunk KV is computed after them.
     pub fn conditioning_prefix(&self) -> Arc<[u32]> {
         Arc::clone(&self.conditioning)
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::grpc::{self, GrpcError, Health};
 use crate::service::{Readiness, Service};
 
-/// After the last call has ended: for its last bytes to leave, and for calls that outlived the drain to be told.
+/// After the last call has ended: for its last bytes to leave, and for the status of calls that outlived the drain.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why a server ended other than by its stop signal.
@@ -56,8 +56,8 @@ pub async fn run(
         ended = &mut serving => return Ok(ended?),
         () = finish(&service) => {}
     }
-    // Only now: a connection told to go away cuts new calls off without a word, while the service
-    // refuses them with a status that names the reason.
+    // Only now: a connection that is asked to close cuts new calls off without a reason, while the service refuses them
+    // with a status that names one.
     closing.cancel();
     // A health watcher or an idle connection may keep the server from ending by itself.
     timeout(CLOSE_LIMIT, serving)

@@ -1,5 +1,5 @@
-//! What every front offers, without any wire: places for calls, deadlines, and the work itself. A front checks and
-//! converts requests, takes a place here, and converts the results back.
+//! What all fronts share, free of any wire format: places for calls, deadlines, and the work itself. A front checks and
+//! converts a request, takes a place here, and converts the result back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -55,13 +55,14 @@ struct Shared {
     n_requests: AtomicU64,
 }
 
-/// Which of the places a call takes.
+/// What a call does: each kind has its own number of places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Door {
-    Answers,
-    Ingests,
-    Reads,
-    Deletes,
+pub(crate) enum CallKind {
+    Answer,
+    Ingest,
+    /// Whatever only reads.
+    Read,
+    Delete,
 }
 
 impl Service {
@@ -117,15 +118,15 @@ impl Service {
     ///
     /// # Errors
     /// All places are taken, or the server is shutting down.
-    pub(crate) fn admit(&self, door: Door) -> Result<Permit, Problem> {
+    pub(crate) fn admit(&self, kind: CallKind) -> Result<Permit, Problem> {
         if self.shared.draining.is_cancelled() {
             return Err(Problem::shutting_down());
         }
-        let admission = match door {
-            Door::Answers => &self.shared.answers,
-            Door::Ingests => &self.shared.ingests,
-            Door::Reads => &self.shared.reads,
-            Door::Deletes => &self.shared.deletes,
+        let admission = match kind {
+            CallKind::Answer => &self.shared.answers,
+            CallKind::Ingest => &self.shared.ingests,
+            CallKind::Read => &self.shared.reads,
+            CallKind::Delete => &self.shared.deletes,
         };
         let permit = admission.admit();
         permit.ok_or_else(|| Problem::queue_full(admission.limit()))

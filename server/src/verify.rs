@@ -1,7 +1,7 @@
 //! Whether a model's KV can be fused at all: identity probes, which must hold up to rounding, and needle probes, which
 //! show whether the configured policy is nearer to full prefill than plain reuse, and which others are.
 //!
-//! The verdict lies in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
+//! The verdict is kept in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
 //! full prefill, and so do requests that would blend by a policy that did not pass ([`Gate`]).
 
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -19,7 +19,7 @@ use crate::run;
 use crate::service::Service;
 use crate::telemetry;
 
-/// For tasks that still hold the store when the server has ended.
+/// For tasks that still use the store when the server has ended.
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Arguments of `ragweave serve`.
@@ -45,7 +45,7 @@ pub struct Args {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// The address cannot be listened on, the engine died, or the transport failed.
+/// The address cannot be used, the engine failed for good, or the transport failed.
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
     args.common

@@ -57,7 +57,7 @@ fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Opt
         .map(str::to_owned)
 }
 
-/// Reads the file `name` in `dir` if it is there, and says so, because nobody named it on the command line.
+/// Reads the file `name` in `dir` if it is there, and logs that, because it was not named on the command line.
 fn optional_file(
     dir: &str,
     name: &str,

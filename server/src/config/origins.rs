@@ -1,5 +1,5 @@
-//! Where each value of a configuration comes from, kept beyond its merging: what a value must be is sometimes known
-//! only once the model is read.
+//! Where each value of a configuration comes from, kept after merging: whether a value fits is sometimes known only
+//! once the model is read.
 
 use std::collections::BTreeMap;
 

@@ -21,8 +21,8 @@ const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
 const LONGEST_S: f64 = 1.5;
 
 impl Controller {
-    /// Measures the first rates if none are known, while no request waits. What fails is logged: requests teach the
-    /// same.
+    /// Measures the first rates if none are known, while no request waits. A failure is logged: requests teach
+    /// the same.
     pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
         if self.rates().n_learned() > 0 {
             return;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What is believed of a rate before anything was measured.
+/// The belief about a rate before anything was measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prior {
     pub(super) name: &'static str,
@@ -33,7 +33,7 @@ impl Prior {
 /// How the times of one kind of work behave: standard deviations of logarithms.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Volatility {
-    /// What rates may change by from one time to the next: all together, and each alone.
+    /// By how much rates may change from one time to the next: all together, and each alone.
     pub(super) shared_drift: f64,
     pub(super) own_drift: f64,
     /// Spread of the times of equal runs.
@@ -42,7 +42,7 @@ pub(super) struct Volatility {
 
 /// How much all throughputs may be off together at first.
 const SHARED_SD: f64 = 3.0;
-/// What rates read from a file may have changed by meanwhile.
+/// By how much rates read from a file may have changed in the meantime.
 const RESTART_DRIFT: f64 = 0.1;
 /// How far a plan's time may be from what the rates say, and its drift.
 const CORRECTION_SD: f64 = 0.08;
@@ -51,10 +51,10 @@ const CORRECTION_DRIFT: f64 = 0.003;
 const MAX_CORRECTION: f64 = 0.7;
 /// Corrections kept; the one not used for longest goes first.
 const MAX_CORRECTIONS: usize = 64;
-/// Besides the noise, a part that short runs have too.
+/// Besides the noise: jitter that even short runs have.
 const JITTER_SECONDS: f64 = 2e-4;
-/// An error beyond so many standard deviations counts no more than that: it may be an accident. It may also be a change,
-/// so the next one counts more: rates are taken to have drifted by this part of the error.
+/// An error beyond this many standard deviations counts as if it were that large: it may be an accident. It may also be
+/// a change, so the next one counts more: rates are taken to have drifted by this part of the error.
 const OUTLIER: f64 = 3.0;
 const SUSPICION: f64 = 0.25;
 
@@ -97,7 +97,7 @@ pub(super) struct SavedFilter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SavedState {
     name: String,
-    /// Of a rate seconds for one unit; of a correction a factor.
+    /// For a rate: seconds for one unit; for a correction: a factor.
     value: f64,
     /// Standard deviation of its logarithm.
     sd: f64,
@@ -133,7 +133,7 @@ impl Filter {
         rates.map(|log| log.exp()).collect()
     }
 
-    /// What the corrections under `keys` multiply a time with; a key not seen before with 1.
+    /// The factor that the corrections under `keys` apply to a time; 1 for a key not seen before.
     pub(super) fn correction(&self, keys: &[String]) -> f64 {
         let known = keys.iter().filter_map(|key| self.corrections.get(key));
         known.map(|known| self.mean[known.state]).sum::<f64>().exp()
@@ -157,7 +157,8 @@ impl Filter {
         }
     }
 
-    /// Takes in the time of one run. Returns the logarithm of actual over foreseen; `None` for a time that is none.
+    /// Takes in the time of one run. Returns the logarithm of actual over foreseen; `None` for a time
+    /// that is not a positive number.
     pub(super) fn learn(&mut self, amounts: &[f64], keys: &[String], seconds: f64) -> Option<f64> {
         let foreseen = self.estimate(amounts, keys).seconds;
         if !(seconds.is_finite() && seconds > 0.0 && foreseen.is_finite() && foreseen > 0.0) {
@@ -233,7 +234,7 @@ impl Filter {
         let n_rates = self.priors.len();
         let is_known = |i: usize| self.covariance[i][i] < self.priors[i].variance();
         let known: Vec<bool> = (0..n_rates).map(is_known).collect();
-        // As long as one rate is as unknown as at first, they do not hang together enough to drift together.
+        // As long as one rate is as unknown as at first, they are not correlated enough to drift together.
         let shared = if known.iter().all(|&known| known) {
             shared
         } else {
@@ -313,7 +314,7 @@ impl Filter {
         }
     }
 
-    /// What a file keeps: values and their spread. How they hang together is learned again.
+    /// What a file keeps: values and their spread. Their correlations are learned again.
     pub(super) fn save(&self) -> SavedFilter {
         let saved = |name: &str, state: usize| SavedState {
             name: name.to_owned(),
@@ -333,7 +334,8 @@ impl Filter {
         }
     }
 
-    /// The filter of a file; `None` where the file's rates are not these, or a number is none.
+    /// The filter of a file; `None` where the file has other rates, or a number that is not
+    /// finite.
     pub(super) fn restore(
         priors: &[Prior],
         volatility: Volatility,

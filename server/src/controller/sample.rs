@@ -1,5 +1,5 @@
-//! A look at the speed of reading where a request has read nothing. Full prefill chosen because reading is slow would
-//! never find out that reading has become fast.
+//! Measures the speed of reading where a request has read nothing. Otherwise a controller that chose full prefill because
+//! reading was slow would never find out that reading has become fast.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ enum State {
         source: Box<dyn LayerSource>,
         n_tokens: usize,
     },
-    /// Not even looked up: how long that takes is a part of what is asked.
+    /// Not even looked up: the time that takes is measured too.
     NotLookedUp(Open),
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Sampled {
     pub(super) n_reads: usize,
     pub(super) bytes: usize,
     pub(super) time: Duration,
-    /// How many were looked up and opened, and how long that took, where it was not done before.
+    /// How many were looked up and opened, and how long that took, unless that was done before.
     pub(super) opened: Option<(usize, Duration)>,
 }
 

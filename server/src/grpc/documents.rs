@@ -7,7 +7,7 @@ use super::{convert, sendable};
 use crate::components::Components;
 use crate::problem::Problem;
 
-/// What the token of the next page, a document id, takes in a message with its tag and length.
+/// Bytes of the next page's token, a document id, in a message with its tag and length.
 const TOKEN_BYTES: usize = 1024 + 4;
 /// Tag and length of one document of a page.
 const ENTRY_BYTES: usize = 6;

@@ -22,12 +22,12 @@ use failures::Failures;
 
 /// Documents that wait for their neighbours until the stream ends; more do not wait for the others.
 const MAX_WAITING: usize = 4096;
-/// As much of an id as an error shows.
+/// Bytes of an id that an error shows.
 const SHOWN_ID_BYTES: usize = 256;
-/// Longest wait for the next part: a client that went away without a word must not keep its place.
+/// Longest wait for the next part: a client that silently went away must not keep its place.
 const PART_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// One call: what it ingests with, and what came of it.
+/// One call: what it ingests with, and what it has done.
 struct Call<'a> {
     ingestor: &'a Ingestor,
     limits: &'a Limits,
@@ -39,7 +39,7 @@ struct Call<'a> {
 
 /// Reads the stream to its end. A document that fails is reported and the next one goes on; a stream that breaks the
 /// protocol, or an error that every further document would meet, ends the call. What was committed stays; the document
-/// under way is dropped, since nobody knows whether it was complete.
+/// under way is dropped, since it may be incomplete.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a broken protocol; DEADLINE_EXCEEDED for an idle stream; OUT_OF_RANGE for a message that is too
@@ -82,7 +82,7 @@ pub(super) async fn documents(
         }
     }
     // A call that its client has reset looks as if it had ended well. The transport drops it as soon as it waits: the
-    // document under way, of which nobody knows whether it is whole, must not be ingested before that.
+    // document under way, which may be incomplete, must not be ingested before that.
     tokio::task::yield_now().await;
     if let Some(complete) = arriving {
         call.ingest(complete).await?;
@@ -96,7 +96,7 @@ pub(super) async fn documents(
 #[derive(Debug)]
 struct Broken {
     problem: Problem,
-    /// Of the transport, where that broke off.
+    /// The transport's own code, where the transport broke off.
     code: Option<Code>,
 }
 
@@ -120,7 +120,7 @@ async fn next_part<T>(
     }
 }
 
-/// What ends a stream in which the next message cannot be read.
+/// The end of a stream whose next message cannot be read.
 fn unreadable(status: &Status) -> Broken {
     match status.code() {
         Code::OutOfRange => Problem::message_too_large(status.message()).into(),
@@ -184,7 +184,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Gives the documents that wait for them their neighbours, and the KV after those.
+    /// Gives the waiting documents their neighbours, and the KV computed after those.
     async fn condition(&mut self) -> Result<(), Problem> {
         for waiting in std::mem::take(&mut self.waiting) {
             match self.ingestor.condition(&waiting).await {

@@ -12,9 +12,9 @@ use super::answer::AnswerStream;
 use super::{convert, deadline, documents, ingest, sendable, stats};
 use crate::components::Components;
 use crate::problem::Problem;
-use crate::service::{Call, Door, Service};
+use crate::service::{Call, CallKind, Service};
 
-/// The transport has a timer of its own for a client's deadline, and would answer CANCELLED: ours is a little earlier.
+/// The transport has its own timer for a client's deadline, and would answer CANCELLED: ours is a little earlier.
 const TRANSPORT_MARGIN: Duration = Duration::from_millis(2);
 
 /// The service as gRPC sees it.
@@ -29,8 +29,8 @@ impl Rpc {
     }
 
     /// A place and a deadline for a call that sends one response.
-    fn short_call(&self, door: Door, metadata: &MetadataMap) -> Result<Call, Problem> {
-        let permit = self.service.admit(door)?;
+    fn short_call(&self, kind: CallKind, metadata: &MetadataMap) -> Result<Call, Problem> {
+        let permit = self.service.admit(kind)?;
         let deadline = deadline::of(metadata, self.components().config.limits.max_deadline)?;
         Ok(Call::new(permit, deadline - TRANSPORT_MARGIN))
     }
@@ -41,7 +41,7 @@ impl Rpc {
         metadata: &MetadataMap,
         work: impl FnOnce(&Components) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let call = self.short_call(Door::Reads, metadata)?;
+        let call = self.short_call(CallKind::Read, metadata)?;
         self.service.read(call, work).await
     }
 
@@ -58,7 +58,7 @@ impl RagService for Rpc {
         &self,
         request: Request<v1::GenerateRequest>,
     ) -> Result<Response<AnswerStream>, Status> {
-        let permit = self.service.admit(Door::Answers)?;
+        let permit = self.service.admit(CallKind::Answer)?;
         let config = &self.components().config;
         let deadline = deadline::of(request.metadata(), config.limits.max_deadline)?;
         let model = self.components().engine.model();
@@ -80,7 +80,7 @@ impl RagService for Rpc {
         let max_model_len = self.components().engine.model().max_model_len;
         let query = convert::search_query(request, config, max_model_len);
         let query = query.map_err(Problem::from)?;
-        let call = self.short_call(Door::Reads, &metadata)?;
+        let call = self.short_call(CallKind::Read, &metadata)?;
         let passages = self.service.retrieve(call, query).await?;
         let sources = passages.into_iter().map(convert::source).collect();
         let response = v1::RetrieveResponse { sources };
@@ -93,7 +93,7 @@ impl RagService for Rpc {
         &self,
         request: Request<Streaming<v1::IngestDocumentsRequest>>,
     ) -> Result<Response<v1::IngestDocumentsResponse>, Status> {
-        let permit = self.service.admit(Door::Ingests)?;
+        let permit = self.service.admit(CallKind::Ingest)?;
         let limits = &self.components().config.limits;
         // Also after a reset, the place is taken until the work on the blocking pool has ended.
         let ingestor = self.service.ingestor().holding(Arc::new(permit));
@@ -110,7 +110,7 @@ impl RagService for Rpc {
     ) -> Result<Response<v1::DeleteDocumentResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         convert::document_id(&request.document_id).map_err(Problem::from)?;
-        let call = self.short_call(Door::Deletes, &metadata)?;
+        let call = self.short_call(CallKind::Delete, &metadata)?;
         self.service.delete(call, request.document_id).await?;
         Ok(Response::new(v1::DeleteDocumentResponse {}))
     }

@@ -35,7 +35,7 @@ pub enum GrpcError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// What health checks are answered.
+/// The answer to health checks.
 pub(crate) struct Health(HealthReporter);
 
 impl Health {
@@ -49,8 +49,8 @@ impl Health {
     }
 }
 
-/// Serves gRPC on `listener` as long as the future is polled; once `closing` is cancelled, connections are told to go
-/// away and the future ends with the last of them.
+/// Serves gRPC on `listener` as long as the future is polled; once `closing` is cancelled, connections are asked to
+/// close and the future ends with the last of them.
 ///
 /// # Errors
 /// [`GrpcError`].
@@ -60,7 +60,7 @@ pub(crate) fn serve(
     closing: CancellationToken,
 ) -> Result<(Health, impl Future<Output = Result<(), GrpcError>> + use<>), GrpcError> {
     let (reporter, health) = tonic_health::server::health_reporter();
-    // Reflection tells strangers what there is to call; on loopback there are none.
+    // Reflection would show strangers what can be called; on loopback there are none.
     let is_local = listener.local_addr()?.ip().is_loopback();
     let mut routes = Routes::new(health).add_service(limited(service.clone()));
     if is_local {

@@ -1,4 +1,4 @@
-//! What a caller asks of an ingest, and what it gets to know.
+//! The options of an ingest and its outcome.
 
 use ragweave_store::{ChunkRecord, Document};
 
@@ -11,7 +11,7 @@ pub struct IngestOptions {
     pub no_kv: bool,
 }
 
-/// What became of one document.
+/// The outcome for one document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IngestOutcome {
     pub change: Change,

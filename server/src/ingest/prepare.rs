@@ -54,7 +54,7 @@ pub(super) fn known_version(
     Ok(Some(Known::Unconditioned(document, waiting)))
 }
 
-/// Whether a document of the right hash has its KV, as far as it is wanted, and no neighbours where none are.
+/// Whether a document of the right hash has its KV, if that is wanted, and no neighbours unless some are configured.
 fn is_complete(
     components: &Components,
     document: &Document,

@@ -8,7 +8,7 @@ use crate::search_index::Version;
 /// A document that is ready to be committed, except for its KV.
 pub(super) struct Prepared {
     pub(super) document: Document,
-    /// One per chunk, `None` where there is nothing to find. Absent where the index already shows the same vectors.
+    /// One per chunk, `None` for a chunk that cannot be found. Absent where the index already shows the same vectors.
     pub(super) embeddings: Option<Vec<Option<Embedding>>>,
     /// The version it is to replace.
     pub(super) seen: Option<Version>,
@@ -31,7 +31,7 @@ impl Unconditioned {
 }
 
 impl Prepared {
-    /// What is left to do once it is committed without neighbours.
+    /// The work that is left once it is committed without neighbours.
     pub(super) fn waiting(&self, no_kv: bool) -> Unconditioned {
         Unconditioned {
             document_id: self.document.id.clone(),

@@ -22,7 +22,7 @@ struct Fill {
     key: BlobKey,
 }
 
-/// What became of the chunks that were missed, since the start.
+/// Outcomes of the chunks that were missed, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FillCounts {
     pub done: u64,

@@ -1,4 +1,4 @@
-//! Why a query got no answer. [`crate::problem`] says how a caller gets to know.
+//! Why a query got no answer. [`crate::problem`] says how callers are told.
 
 use ragweave_engine::EngineError;
 use ragweave_retriever::RetrieverError;

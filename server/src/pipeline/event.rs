@@ -46,7 +46,7 @@ pub struct Foreseen {
     pub reason: String,
     /// From the call of `answer` to the first token; compare with [`StageTimes::ttft`].
     pub ttft: Duration,
-    /// What might have been chosen, and its time in the engine; the chosen one first.
+    /// The plans to choose from, with their times in the engine; the chosen one first.
     pub candidates: Vec<(String, Duration)>,
 }
 
@@ -83,7 +83,7 @@ pub struct StageTimes {
     pub search: Duration,
     pub load: Duration,
     pub load_wait: Duration,
-    /// What the policy had to see of the prompt before it could choose rows.
+    /// Computing that the policy needs before it can choose rows.
     pub probe: Duration,
     pub recompute: Duration,
     pub first_decode: Duration,

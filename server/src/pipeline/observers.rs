@@ -1,5 +1,5 @@
-//! Who observes answers: the controller learns from them, the backfill computes the KV they missed, the shadow compares
-//! some of them with full prefill. All see one [`Record`], at the same points of its life.
+//! The observers of answers: the controller learns from them, the backfill computes the KV they missed, the shadow compares
+//! some of them with full prefill. All see one [`Record`], at fixed points of the answer.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,7 +16,7 @@ use crate::controller::{Choice, UnreadSource};
 use crate::mode_choice::ModeChoice;
 use crate::sources::BlobSource;
 
-/// What the engine is asked, and how that was planned.
+/// The request for the engine, and how it was planned.
 pub(super) struct Opened {
     /// Its sources, one for every hit, have read no KV yet.
     pub(super) request: FuseRequest,

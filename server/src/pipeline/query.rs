@@ -1,4 +1,4 @@
-//! What is asked: a question, where its context comes from, and how its KV and its tokens are made.
+//! A query: a question, where its context comes from, and how its KV and its tokens are made.
 
 use std::time::Instant;
 

@@ -1,4 +1,4 @@
-//! One answer as those who observe it see it: what was asked, how it was planned, what the prefill did, its tokens.
+//! The record of one answer: the query, its layout and plan, the report of the prefill, the tokens.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -32,10 +32,10 @@ pub(super) struct Record {
     foreseen: Option<Foreseen>,
     /// Passages, by index, that were looked up and have no usable KV.
     misses: Vec<usize>,
-    /// What the prefill did.
+    /// Of the prefill.
     pub(super) report: FuseReport,
     ttft: Duration,
-    /// Those answered so far.
+    /// The answer so far.
     pub(super) tokens: Vec<u32>,
 }
 

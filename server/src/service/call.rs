@@ -23,8 +23,8 @@ impl Call {
         }
     }
 
-    /// Does the work, until the deadline. It is a task of its own: its place is taken until it has ended, also when the
-    /// caller has gone or the deadline has passed.
+    /// Does the work, until the deadline. It runs as a separate task: its place is taken until it has ended, even when
+    /// the caller has gone or the deadline has passed.
     ///
     /// # Errors
     /// Those of the work; the deadline has passed; the work panicked.

@@ -4,7 +4,7 @@ use ragweave_engine::EngineError;
 
 use crate::prompt::PromptError;
 
-/// Why there is no verdict.
+/// Why no verdict could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error(transparent)]

@@ -41,7 +41,7 @@ impl Gate {
         }
     }
 
-    /// Reads what the data directory says of this model, and logs what follows for the configured mode.
+    /// Reads what the data directory says about this model, and logs what that means for the configured mode.
     pub fn read(data: &Path, fingerprint: &str, configured: &ModeChoice) -> Self {
         let verdict = match Found::read(data, fingerprint) {
             Found::Nothing => return Self::Open,

@@ -9,13 +9,13 @@ use super::policy::Needles;
 pub struct Refused {
     /// In [`canonical`] spelling. It is refused up to this ratio; of larger ones nothing is known.
     blend: Blend,
-    /// Of the model.
+    /// Layers of the model.
     n_layers: Option<usize>,
     reason: String,
 }
 
 impl Refused {
-    /// Those of a verdict's policies that did not pass.
+    /// The policies of a verdict that did not pass.
     pub(super) fn of(needles: &Needles) -> Vec<Self> {
         let refused = needles.all().filter_map(|compared| {
             Some(Self {

@@ -1,4 +1,4 @@
-//! One slow part does not hold the others, and what happens between two steps of a change is seen by nobody.
+//! One slow part does not hold the others, and no caller sees the state between two steps of a change.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -269,7 +269,7 @@ async fn an_answer_that_is_reset_keeps_its_place_until_its_planning_has_ended() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planning_that_hangs_is_told_at_the_deadline() {
+async fn planning_that_hangs_is_reported_at_the_deadline() {
     let mut site = site(&["limits.max_deadline_s=1"]).await;
     let index = hold_index(site.service.components());
     let status = site.ask(question("Where?", 4)).await.unwrap_err();

@@ -1,5 +1,4 @@
-//! What the server knows of its own quality: shadow comparisons in the statistics, and a bad fusion verdict that turns
-//! fusing off.
+//! Quality at run time: shadow comparisons in the statistics, and a bad fusion verdict that turns fusing off.
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::FusionMode;

@@ -1,4 +1,4 @@
-//! A server with a data directory of its own, and what the tests ask of it.
+//! A server with its own data directory, and the calls that the tests make.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -145,7 +145,7 @@ impl HeldIndex {
     pub fn release(self) {}
 }
 
-/// Locks the index from a thread of its own.
+/// Locks the index from a separate thread.
 pub fn hold_index(components: &Components) -> HeldIndex {
     let index = Arc::clone(&components.index);
     let (locked, is_locked) = std::sync::mpsc::channel();

@@ -1,5 +1,5 @@
-//! Documents, answers and pages that are too large, and what an earlier version let in: each is told with its limit, and
-//! what stands beside it goes on.
+//! Documents, answers and pages that are too large, and those that an earlier version let in: each is refused with its
+//! limit, and the others go on.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The model directory: readable, supported, with a tokenizer and a prompt format, and what is known of fusing its KV.
+//! The model directory: whether it is readable and supported, has a tokenizer and a prompt format, and what is known
+//! about fusing its KV.
 
 use ragweave_engine::ModelInfo;
 
@@ -35,7 +36,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// What `serve` and `ingest` would refuse of `[fusion]`.
+/// The setting in `[fusion]` that `serve` and `ingest` would refuse.
 fn fusion_settings(config: &Config, model: &ModelInfo) -> Option<Finding> {
     let refused = fit::fusion(config, &model.config).err()?;
     Some(Finding::fail("config", refused.to_string()))

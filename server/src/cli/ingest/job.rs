@@ -1,5 +1,5 @@
-//! The loop of an ingest: documents in, commits out, until there are no more, a signal, or an error that would
-//! stop every document.
+//! The loop of an ingest: documents in, commits out, until the last document, a signal, or an error that every further
+//! document would meet.
 
 use std::collections::HashSet;
 use std::io;

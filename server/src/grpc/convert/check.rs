@@ -48,7 +48,7 @@ pub(super) fn in_range(
     ))
 }
 
-/// An enum value this version knows. proto3 enums are open: any number can arrive.
+/// An enum value of this version. proto3 enums are open: any number can arrive.
 pub(super) fn known<E: TryFrom<i32>>(field: &'static str, value: i32) -> Checked<E> {
     E::try_from(value)
         .map_err(|_| AnswerError::invalid(field, format!("{value} is not a known value")))

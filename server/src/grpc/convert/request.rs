@@ -57,7 +57,7 @@ pub(crate) fn answer_query(
     Ok(query)
 }
 
-/// What a message has for the sources of an answer.
+/// Bytes of a message that are for the sources of an answer.
 fn source_bytes(max_message_bytes: usize) -> usize {
     max_message_bytes - MAX_STARTED_BYTES.min(max_message_bytes / 4)
 }

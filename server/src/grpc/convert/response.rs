@@ -45,7 +45,7 @@ pub(crate) fn document_summary(summary: DocumentSummary) -> v1::DocumentSummary 
     }
 }
 
-/// A whole document; `has_kv` tells of each chunk whether its KV is stored.
+/// A whole document; `has_kv` says for each chunk whether its KV is stored.
 pub(crate) fn document(
     document: Document,
     has_kv: impl Fn(&ChunkRecord) -> bool,

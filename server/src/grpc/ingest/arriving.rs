@@ -13,7 +13,7 @@ use crate::problem::Problem;
 /// Largest text part. Clients cut there, so that one message never holds a whole document.
 pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 
-/// What has come of a document so far.
+/// The part of a document that has arrived so far.
 pub(super) struct Arriving {
     document: SourceDocument,
     options: IngestOptions,
@@ -76,7 +76,7 @@ impl Arriving {
     /// The whole document, now that its last part has come.
     ///
     /// # Errors
-    /// What was wrong with its header or its parts.
+    /// A mistake in its header or its parts.
     pub(super) fn complete(
         self,
         max_bytes: usize,

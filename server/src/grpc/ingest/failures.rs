@@ -12,11 +12,11 @@ const MAX_FAILURES: usize = 256;
 const MAX_ID_BYTES: usize = 1024;
 /// Longest message.
 const MAX_MESSAGE_BYTES: usize = 4096;
-/// As much of a message is kept in the smallest response.
+/// Bytes of each message that even the smallest response keeps.
 const KEPT_MESSAGE_BYTES: usize = 128;
-/// What a failure takes in the response beside its own fields: tag and length.
+/// Bytes of a failure in the response besides its own fields: tag and length.
 const ENTRY_BYTES: usize = 8;
-/// What the counts take in the response.
+/// Bytes of the counts in the response.
 const COUNTS_BYTES: usize = 128;
 
 /// Failures so far.
@@ -24,7 +24,7 @@ pub(super) struct Failures {
     list: Vec<v1::IngestFailure>,
     /// Longest message of one of them.
     message_bytes: usize,
-    /// What the response has room for.
+    /// Bytes still free in the response.
     left_bytes: usize,
     /// Documents of the call so far whose id was blank.
     n_nameless: usize,
@@ -33,7 +33,7 @@ pub(super) struct Failures {
 impl Failures {
     /// For a response of at most so many bytes.
     pub(super) fn new(max_message_bytes: usize) -> Self {
-        // Where all messages are long, half of the response is theirs.
+        // Where all messages are long, they get half of the response.
         let share = max_message_bytes / 2 / MAX_FAILURES;
         Self {
             list: Vec::new(),
