@@ -163,7 +163,7 @@ impl Client {
         Ok(message_limit(said))
     }
 
-    /// Sends documents; [`document_parts`] cuts them.
+    /// Sends documents; [`parts_within`] cuts them.
     ///
     /// # Errors
     /// `Refused`. What was committed before stays.
@@ -183,16 +183,8 @@ fn message_limit(said: u64) -> usize {
     }
 }
 
-/// The messages that carry one document: its header, then its text in parts.
-pub fn document_parts(
-    document: SourceDocument,
-    skip_kv: bool,
-) -> impl Iterator<Item = v1::IngestDocumentsRequest> {
-    parts_within(document, skip_kv, usize::MAX)
-}
-
-/// The same for a server that takes messages of at most this many bytes. The text is cut to fit; the header, which comes first, may
-/// be larger.
+/// The messages that carry one document, its header and then its text in parts, for a server that takes messages of at
+/// most this many bytes. The text is cut to fit; the header, which comes first, may be larger.
 pub fn parts_within(
     document: SourceDocument,
     skip_kv: bool,

@@ -10,13 +10,12 @@ use ragweave_engine::{
 };
 use ragweave_proto::v1;
 use ragweave_retriever::Filter;
-use ragweave_server::client::document_parts;
 use ragweave_server::ingest::{IngestError, IngestOptions, IngestOutcome, Ingestor};
 use ragweave_server::pipeline::{Context, Query, Search};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::site::{FOX, NETS, SWORD, Site, document, hold_index, question};
+use crate::site::{FOX, NETS, SWORD, Site, document, document_parts, hold_index, question};
 
 const WITH_KV: IngestOptions = IngestOptions { no_kv: false };
 const WITHOUT_KV: IngestOptions = IngestOptions { no_kv: true };
