@@ -8,13 +8,14 @@ use ragweave_proto::v1::ingest_documents_request::Part;
 use ragweave_proto::v1::rag_service_client::RagServiceClient;
 use ragweave_retriever::{DocumentFormat, SourceDocument};
 use tokio_stream::Stream;
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
 
 mod address;
+mod error;
 
 pub use address::server_url;
+pub use error::ClientError;
 
 use crate::config::MIN_MESSAGE_BYTES;
 use crate::grpc::MAX_PART_BYTES;
@@ -30,23 +31,6 @@ const SERVER_MESSAGE_BYTES: usize = 4 << 20;
 const PART_FRAME_BYTES: usize = 16;
 /// Longest character in UTF-8: a part holds one, whatever limit the server reports.
 const MIN_PART_BYTES: usize = 4;
-
-/// Why a call gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    #[error("server address {addr:?} {problem}")]
-    BadAddress { addr: String, problem: String },
-    #[error(
-        "no ragweave server answers at {addr}: {cause}; start one with `ragweave serve`, or name \
-         another with --addr"
-    )]
-    Unreachable { addr: String, cause: String },
-    /// The server's own words and its stable reason.
-    #[error("{message} [{reason}]")]
-    Refused { reason: String, message: String },
-    #[error("the server's answer broke off: {message}")]
-    BrokenOff { message: &'static str },
-}
 
 /// One connection to a server.
 pub struct Client {
@@ -218,21 +202,6 @@ fn cut(mut text: String, part_bytes: usize) -> Vec<String> {
     }
     pieces.push(text);
     pieces
-}
-
-impl From<Status> for ClientError {
-    fn from(status: Status) -> Self {
-        let details = status.get_error_details();
-        let reason = details.error_info().map(|info| info.reason.clone());
-        let message = match (status.code(), status.message()) {
-            (Code::DeadlineExceeded, "") => "the deadline passed".to_owned(),
-            (_, message) => message.to_owned(),
-        };
-        Self::Refused {
-            reason: reason.unwrap_or_else(|| format!("{:?}", status.code())),
-            message,
-        }
-    }
 }
 
 /// The innermost error: "connection refused" rather than "transport error".

@@ -3,7 +3,7 @@
 
 use tonic::transport::Uri;
 
-use super::ClientError;
+use super::error::ClientError;
 
 const WRITE: &str = "write http://HOST:PORT";
 
