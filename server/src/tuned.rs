@@ -119,7 +119,7 @@ mod tests {
         let tuned = Tuned::parse(text);
         assert_eq!(
             tuned.fusion,
-            "mode = \"auto\", selection = \"hkvd@2\", ratio = 0.1"
+            "mode = \"auto\", ratio = 0.1, selection = \"hkvd@2\""
         );
         assert_eq!(
             (tuned.chosen_on, tuned.confirmed_on),
