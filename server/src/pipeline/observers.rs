@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::backfill::Backfill;
 use super::event::StageTimes;
-use super::record::Record;
+use super::record::{Planned, Record};
 use super::shadow::Shadow;
 use crate::blocking::{self, Panicked};
 use crate::controller::{Controller, Place, UnreadSource};
@@ -51,7 +51,8 @@ impl Observation<'_> {
     /// compared with full prefill.
     pub(super) fn first_token(&mut self, record: &Record) {
         if let Some(controller) = &self.observers.controller {
-            controller.learn(&record.plan, &record.tiers, &record.report);
+            let Planned { plan, tiers, .. } = &record.planned;
+            controller.learn(plan, tiers, &record.report);
         }
         self.is_compared = self.observers.shadow.picks(&record.report);
     }

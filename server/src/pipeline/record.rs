@@ -21,8 +21,8 @@ pub(super) struct Asked {
     fallback_reason: Option<String>,
 }
 
-/// An answer from its first token on.
-pub(super) struct Record {
+/// An answer before its prefill.
+pub(super) struct Planned {
     pub(super) asked: Asked,
     pub(super) layout: Layout,
     pub(super) plan: FusionPlan,
@@ -32,21 +32,16 @@ pub(super) struct Record {
     foreseen: Option<Foreseen>,
     /// Passages, by index, that were looked up and have no usable KV.
     misses: Vec<usize>,
+}
+
+/// An answer from its first token on.
+pub(super) struct Record {
+    pub(super) planned: Planned,
     /// Of the prefill.
     pub(super) report: FuseReport,
     ttft: Duration,
     /// The answer so far.
     pub(super) tokens: Vec<u32>,
-}
-
-/// An answer before its prefill.
-pub(super) struct Planned {
-    asked: Asked,
-    layout: Layout,
-    plan: FusionPlan,
-    tiers: Vec<Option<Tier>>,
-    foreseen: Option<Foreseen>,
-    misses: Vec<usize>,
 }
 
 impl Asked {
@@ -88,12 +83,7 @@ impl Planned {
     pub(super) fn prefilled(self, report: FuseReport) -> Record {
         Record {
             ttft: self.asked.arrived.elapsed(),
-            asked: self.asked,
-            layout: self.layout,
-            plan: self.plan,
-            tiers: self.tiers,
-            foreseen: self.foreseen,
-            misses: self.misses,
+            planned: self,
             report,
             tokens: Vec::new(),
         }
@@ -101,26 +91,30 @@ impl Planned {
 }
 
 impl Record {
-    pub(super) fn query(&self) -> &Query {
-        &self.asked.query
-    }
-
     /// Passages without usable KV: those of which none was found, then those whose KV turned out bad while it was
     /// loaded.
     pub(super) fn missed(&self) -> impl Iterator<Item = &Passage> {
-        let indices = self.misses.iter().chain(&self.report.failed_chunks);
-        indices.filter_map(|&index| self.layout.passages.get(index))
+        let Planned { layout, misses, .. } = &self.planned;
+        let indices = misses.iter().chain(&self.report.failed_chunks);
+        indices.filter_map(|&index| layout.passages.get(index))
     }
 
     pub(super) fn started(&self) -> AnswerEvent {
+        let Planned {
+            asked,
+            layout,
+            plan,
+            foreseen,
+            ..
+        } = &self.planned;
         AnswerEvent::Started(Box::new(Started {
-            request_id: self.query().request_id.clone(),
-            sources: self.layout.passages.clone(),
-            dropped: self.layout.dropped.clone(),
+            request_id: asked.query.request_id.clone(),
+            sources: layout.passages.clone(),
+            dropped: layout.dropped.clone(),
             report: self.report.clone(),
-            looked_up: self.plan.mode().reads_kv(),
-            fallback_reason: self.asked.fallback_reason.clone(),
-            foreseen: self.foreseen.clone(),
+            looked_up: plan.mode().reads_kv(),
+            fallback_reason: asked.fallback_reason.clone(),
+            foreseen: foreseen.clone(),
         }))
     }
 
@@ -140,7 +134,7 @@ impl Record {
     }
 
     fn times(&self, decode: Duration) -> StageTimes {
-        let (find, fuse) = (self.layout.times, &self.report.timings);
+        let (find, fuse) = (self.planned.layout.times, &self.report.timings);
         StageTimes {
             queue: fuse.queue,
             embed: find.embed,
@@ -152,7 +146,7 @@ impl Record {
             first_decode: fuse.first_decode,
             decode,
             ttft: self.ttft,
-            total: self.asked.arrived.elapsed(),
+            total: self.planned.asked.arrived.elapsed(),
         }
     }
 }

@@ -114,9 +114,9 @@ impl Picked {
             // In the mode it ran in: the controller might choose another the next time.
             query: Arc::new(Query {
                 mode: record.report.mode.into(),
-                ..Query::clone(&record.asked.query)
+                ..Query::clone(&record.planned.asked.query)
             }),
-            layout: record.layout,
+            layout: record.planned.layout,
             answered,
         }
     }
