@@ -1,4 +1,4 @@
-//! The remote client of the command line: connects, calls, and says in plain words what went wrong.
+//! The remote client of the command line: connects, calls, and reports in plain words what went wrong.
 
 use std::time::{Duration, Instant};
 
@@ -8,45 +8,29 @@ use ragweave_proto::v1::ingest_documents_request::Part;
 use ragweave_proto::v1::rag_service_client::RagServiceClient;
 use ragweave_retriever::{DocumentFormat, SourceDocument};
 use tokio_stream::Stream;
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
-use tonic_types::StatusExt;
 
 mod address;
+mod error;
 
 pub use address::server_url;
+pub use error::ClientError;
 
 use crate::config::MIN_MESSAGE_BYTES;
-use crate::service::MAX_PART_BYTES;
+use crate::grpc::MAX_PART_BYTES;
 
 /// Where `ragweave serve` listens unless told otherwise.
 pub const DEFAULT_ADDR: &str = "http://127.0.0.1:50051";
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Largest message taken from a server: all that gRPC can carry, since the server's own limit is what counts.
+/// Largest message taken from a server: all that gRPC can carry, since the server's own limit counts.
 const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
-/// Largest message that a server takes which does not say: the default of all versions.
+/// Largest message for a server that does not report its limit: the default of all versions.
 const SERVER_MESSAGE_BYTES: usize = 4 << 20;
 /// Tag and length of a text part in its message.
 const PART_FRAME_BYTES: usize = 16;
-/// Longest character in UTF-8: a part holds one, whatever the server says of its limit.
+/// Longest character in UTF-8: a part holds one, whatever limit the server reports.
 const MIN_PART_BYTES: usize = 4;
-
-/// Why a call gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    #[error("server address {addr:?} {problem}")]
-    BadAddress { addr: String, problem: String },
-    #[error(
-        "no ragweave server answers at {addr}: {cause}; start one with `ragweave serve`, or name \
-         another with --addr"
-    )]
-    Unreachable { addr: String, cause: String },
-    /// The server's own words and its stable reason.
-    #[error("{message} [{reason}]")]
-    Refused { reason: String, message: String },
-    #[error("the server's answer broke off: {message}")]
-    BrokenOff { message: &'static str },
-}
 
 /// One connection to a server.
 pub struct Client {
@@ -140,7 +124,7 @@ impl Client {
         Ok(self.service.retrieve(request).await?.into_inner().sources)
     }
 
-    /// What the server knows of its model, its store and itself.
+    /// The server's figures about its model, its store and itself.
     ///
     /// # Errors
     /// `Refused`.
@@ -149,7 +133,7 @@ impl Client {
         Ok(self.service.get_stats(request).await?.into_inner())
     }
 
-    /// Largest message in bytes that the server takes, at least what any server takes.
+    /// Largest message in bytes that the server takes, never below the least that any server takes.
     ///
     /// # Errors
     /// `Refused`.
@@ -163,7 +147,7 @@ impl Client {
         Ok(message_limit(said))
     }
 
-    /// Sends documents; [`document_parts`] cuts them.
+    /// Sends documents; [`parts_within`] cuts them.
     ///
     /// # Errors
     /// `Refused`. What was committed before stays.
@@ -175,7 +159,7 @@ impl Client {
     }
 }
 
-/// What a server's word on its largest message comes to.
+/// The limit for messages to a server that reports this as its largest one.
 fn message_limit(said: u64) -> usize {
     match usize::try_from(said) {
         Ok(0) | Err(_) => SERVER_MESSAGE_BYTES,
@@ -183,16 +167,8 @@ fn message_limit(said: u64) -> usize {
     }
 }
 
-/// The messages that carry one document: its header, then its text in parts.
-pub fn document_parts(
-    document: SourceDocument,
-    skip_kv: bool,
-) -> impl Iterator<Item = v1::IngestDocumentsRequest> {
-    parts_within(document, skip_kv, usize::MAX)
-}
-
-/// The same for a server that takes messages of so many bytes. The text is cut to fit; the header, which comes first, may
-/// be larger.
+/// The messages that carry one document, its header and then its text in parts, for a server that takes messages of at
+/// most this many bytes. The text is cut to fit; the header, which comes first, may be larger.
 pub fn parts_within(
     document: SourceDocument,
     skip_kv: bool,
@@ -226,21 +202,6 @@ fn cut(mut text: String, part_bytes: usize) -> Vec<String> {
     }
     pieces.push(text);
     pieces
-}
-
-impl From<Status> for ClientError {
-    fn from(status: Status) -> Self {
-        let details = status.get_error_details();
-        let reason = details.error_info().map(|info| info.reason.clone());
-        let message = match (status.code(), status.message()) {
-            (Code::DeadlineExceeded, "") => "the deadline passed".to_owned(),
-            (_, message) => message.to_owned(),
-        };
-        Self::Refused {
-            reason: reason.unwrap_or_else(|| format!("{:?}", status.code())),
-            message,
-        }
-    }
 }
 
 /// The innermost error: "connection refused" rather than "transport error".
@@ -289,7 +250,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_absent_server_is_told_in_plain_words() {
+    async fn an_absent_server_is_reported_in_plain_words() {
         let free = std::net::TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()

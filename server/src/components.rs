@@ -16,16 +16,17 @@ use ragweave_store::{
 
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::fingerprint::fingerprint;
 use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
 use crate::sources::Unanswered;
 use crate::tier::MemoryTier;
-use crate::{fit, tuned, verify};
+use crate::{fit, tuned};
 use index::Renewed;
 
 mod index;
 
-/// What the caller is going to do with the data directory.
+/// What the caller does with the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
     /// Answer requests from an existing store; documents may come and go by RPC.
@@ -44,7 +45,7 @@ pub struct Components {
     pub store: Arc<Store>,
     /// Chunk KV in memory, in front of the store.
     pub memory: Arc<MemoryTier>,
-    /// Stored KV that is not read for now.
+    /// Stored KV that is not to be read for now.
     pub unanswered: Arc<Unanswered>,
     pub index: Arc<RwLock<SearchIndex>>,
     pub embedder: Arc<dyn Embedder>,
@@ -60,16 +61,16 @@ impl Components {
     /// # Errors
     /// [`ServerError`]: each variant says what to do; [`ServerError::exit_code`] is the process's.
     pub fn open(config: Config, mode: OpenMode) -> Result<Self, ServerError> {
-        // A mistyped directory is told before minutes go into loading a model.
+        // Before the model is loaded, which may take minutes: a mistyped directory,
         if mode != OpenMode::Ingest && !config.data.is_dir() {
             return Err(ServerError::NotAStore { path: config.data });
         }
-        // And so is a setting that no time spent on loading will make fit.
+        // and a setting that does not fit the model.
         fit::fusion(&config, &ModelConfig::from_dir(&config.model)?)?;
         let engine = config.device.spawn_engine(engine_options(&config));
         let engine = engine.map_err(|error| of_setting(&config, error))?;
         let model = engine.model();
-        tuned::log(&config, &verify::fingerprint(&engine));
+        tuned::log(&config, &fingerprint(&engine));
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
         let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());
@@ -111,8 +112,8 @@ impl Components {
         }
     }
 
-    /// Ids that stand between the conditioning prefix and a stored chunk when its KV is computed. Those of a foreign
-    /// store came from another tokenizer: its chunks are alone.
+    /// Ids between the conditioning prefix and a stored chunk when its KV is computed. Those of a foreign store came from
+    /// another tokenizer: its chunks have none.
     pub fn conditioning_ids<'c>(&self, chunk: &'c StoredChunk) -> &'c [u32] {
         if self.is_foreign {
             &[]
@@ -121,7 +122,8 @@ impl Components {
         }
     }
 
-    /// All that KV is computed behind: the conditioning prefix, then a chunk's own conditioning ids.
+    /// Everything that comes before a chunk when its KV is computed: the conditioning prefix, then the chunk's own
+    /// conditioning ids.
     pub fn conditioning(&self, conditioning_ids: &[u32]) -> Arc<[u32]> {
         let prefix = self.prompt.conditioning_prefix();
         if conditioning_ids.is_empty() {
@@ -130,7 +132,7 @@ impl Components {
         prefix.iter().chain(conditioning_ids).copied().collect()
     }
 
-    /// Key of the KV of a chunk with these ids behind the conditioning prefix and `conditioning_ids`.
+    /// Key of the KV of a chunk with these ids, after the conditioning prefix and `conditioning_ids`.
     pub fn blob_key(&self, conditioning_ids: &[u32], token_ids: &[u32]) -> BlobKey {
         let identity = &self.engine.model().identity;
         BlobKey(identity.chunk_key(&self.conditioning(conditioning_ids), token_ids))
@@ -178,7 +180,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
     }
 }
 
-/// A type that the device cannot compute in is a setting at fault.
+/// A type that the device cannot compute in is the fault of a setting.
 fn of_setting(config: &Config, error: EngineError) -> ServerError {
     match error {
         EngineError::InvalidRequest {
@@ -210,7 +212,7 @@ fn unusable(config: &Config, error: PromptError) -> ServerError {
     }
 }
 
-/// A splitter whose chunks, wrapper included, are within `ingest.chunk_tokens` and fit the model behind the prefix.
+/// A splitter whose chunks, wrapper included, are within `ingest.chunk_tokens` and fit the model after the prefix.
 ///
 /// # Errors
 /// A `chunk_tokens` that leaves no room for text or does not fit the model.
@@ -249,11 +251,11 @@ pub fn open_splitter(
     })
 }
 
-/// Hashed where the store's identity once named the embedder. The vectors say themselves what made them now, and no KV
-/// depends on it; this keeps the KV of stores that are older than that.
+/// Hashed in the place where the store's identity once named the embedder. Today each vector names its embedder, and no KV
+/// depends on it; hashing this keeps the KV of older stores.
 const FORMER_EMBEDDER: &[u8] = b"lexical-bm25-v1";
 
-/// What a store of this model and prompt format is called.
+/// The identity of a store of this model and prompt format.
 fn identity(model: &ModelInfo, prompt: &PromptFormat) -> Identity {
     let prompt = prompt.fingerprint();
     let mut hasher = blake3::Hasher::new();

@@ -6,10 +6,10 @@
 //! filter     seconds for a unit of each, learned from the times of runs
 //! rates      forecasts from both; what a machine is known by
 //! choose     the candidates of a request, and the best
-//! sample     a look at reading where nothing was read
+//! sample     measures reading where a request has read nothing
 //! calibrate  the first rates; file: the last ones
 //! ```
-//! Every request teaches it, whatever its mode. A wrong forecast costs time and never the answer.
+//! It learns from every request, whatever its mode. A wrong forecast costs time and never the answer.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,9 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use ragweave_engine::{
-    Blend, EngineError, EngineHandle, FuseReport, FusionPlan, Mode, ModelInfo, Tier,
-};
+use ragweave_engine::{EngineError, FuseReport, FusionPlan, ModelInfo, Tier};
 
 mod calibrate;
 mod choose;
@@ -31,26 +29,20 @@ mod sample;
 #[cfg(test)]
 mod simulation;
 
-pub use choose::{Auto, Choice};
+pub use choose::Choice;
 pub use file::{CONTROLLER_FILE, Machine};
 pub use rates::Forecast;
-pub use sample::Spare;
+pub use sample::UnreadSource;
 
 use crate::components::Components;
-use crate::verify;
+use crate::fingerprint::fingerprint;
+pub use crate::mode_choice::{Auto, ModeChoice};
 use choose::Forecaster;
 use job::{Job, Worker};
 use rates::Rates;
 
 /// Runs learned between two writes of the file.
 const RUNS_PER_WRITE: u64 = 64;
-
-/// How a request's KV is made: as it says, or as the controller finds best.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ModeChoice {
-    Fixed(Mode),
-    Auto(Auto),
-}
 
 /// Learns from runs and chooses plans. Shared by all requests of one engine.
 pub struct Controller {
@@ -71,37 +63,27 @@ struct RatesFile {
 }
 
 /// A request's place in the engine; given back when dropped.
-pub struct Place(Arc<AtomicUsize>);
+pub struct Place {
+    running: Arc<AtomicUsize>,
+    queue: Duration,
+}
+
+impl Place {
+    /// How long the engine was foreseen to be busy with the requests before this one.
+    pub fn queue(&self) -> Duration {
+        self.queue
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl ModeChoice {
-    /// Whether stored KV may be used.
-    pub fn reads_kv(&self) -> bool {
-        self.widest().reads_kv()
-    }
-
-    /// The mode as it says, or the blend that may be chosen.
-    pub fn widest(&self) -> Mode {
-        match self {
-            Self::Fixed(mode) => mode.clone(),
-            Self::Auto(auto) => Mode::Blend(auto.blend.clone()),
-        }
-    }
-}
-
-impl From<Mode> for ModeChoice {
-    fn from(mode: Mode) -> Self {
-        Self::Fixed(mode)
+        self.running.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Controller {
-    /// One that knows nothing and keeps nothing. `max_prefill_tokens` are the rows the engine computes at once.
+    /// A controller that has learned nothing and keeps no file. `max_prefill_tokens` are the rows the engine computes at
+    /// once.
     pub fn new(model: Arc<ModelInfo>, max_prefill_tokens: usize) -> Self {
         Self {
             model,
@@ -112,13 +94,14 @@ impl Controller {
         }
     }
 
-    /// One that goes on where the last one over this data directory ended, on the same machine with the same model.
+    /// A controller that starts with what the last one over this data directory learned, on the same machine with the
+    /// same model.
     pub fn open(components: &Components) -> Self {
         let (config, engine) = (&components.config, &components.engine);
         let identity = &engine.model().identity;
         let machine = Machine {
             device: config.device.to_string(),
-            model_fingerprint: verify::fingerprint(engine),
+            model_fingerprint: fingerprint(engine),
             dtype: identity.compute_dtype.to_string(),
             kv_dtype: identity.kv_dtype.to_string(),
             threads: available_parallelism().map_or(1, usize::from),
@@ -136,7 +119,7 @@ impl Controller {
         }
     }
 
-    /// The best plan for a prompt, planned in [`ModeChoice::widest`]; `tiers` tell where each chunk's KV lies.
+    /// The best plan for a prompt, planned in [`ModeChoice::widest`]; `tiers` say where each chunk's KV is stored.
     ///
     /// # Errors
     /// A mode that the model cannot run.
@@ -150,8 +133,8 @@ impl Controller {
         self.forecaster(&rates, tiers).choose(plan, auto)
     }
 
-    /// Full prefill, where it is so much faster than all that stored KV could give that looking any up would be a waste.
-    /// `plan` has every chunk a hit; `tiers` tell where each would come from.
+    /// Full prefill, where it is so much faster than any use of stored KV could be that even looking it up would be a
+    /// waste. `plan` has every chunk a hit; `tiers` say where each would come from.
     ///
     /// # Errors
     /// A mode that the model cannot run.
@@ -168,7 +151,7 @@ impl Controller {
         self.forecaster(&rates, tiers).full_if_clear(plan, auto)
     }
 
-    /// What a plan is foreseen to take.
+    /// The time that a plan is foreseen to take.
     pub fn forecast(&self, plan: &FusionPlan, tiers: &[Option<Tier>]) -> Forecast {
         self.rates()
             .forecast(&Job::new(plan, tiers, self.worker(), true))
@@ -184,11 +167,15 @@ impl Controller {
 
     /// Takes a place in the engine, until the answer has ended.
     pub fn enter(&self) -> Place {
+        let queue = self.queue();
         self.running.fetch_add(1, Ordering::Relaxed);
-        Place(Arc::clone(&self.running))
+        Place {
+            running: Arc::clone(&self.running),
+            queue,
+        }
     }
 
-    /// Learns from a run. One that was planned again on its way was another plan in the end.
+    /// Learns from a run. One that was replanned on its way ran another plan in the end.
     pub fn learn(&self, plan: &FusionPlan, tiers: &[Option<Tier>], report: &FuseReport) {
         if report.replans > 0 {
             return;
@@ -204,8 +191,8 @@ impl Controller {
     }
 
     /// Learns how fast stored KV is read, from a source that a request has left unread. Blocks.
-    pub fn sample(&self, spare: Spare) {
-        match spare.read(&self.model) {
+    pub fn sample(&self, unread: UnreadSource) {
+        match unread.read(&self.model) {
             Ok(Some(sampled)) => self.rates().learn_sample(&sampled),
             Ok(None) => {}
             // A bad block is in quarantine by now, and was logged.
@@ -221,18 +208,6 @@ impl Controller {
     /// Mean of |log(actual / foreseen)| over the last runs.
     pub fn error(&self) -> Option<f64> {
         self.rates().error()
-    }
-
-    /// Measures the first rates if none are known, while no request waits. What fails is logged: requests teach the
-    /// same.
-    pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
-        if self.rates().n_learned() > 0 {
-            return;
-        }
-        match calibrate::calibrate(self, engine, blend).await {
-            Ok(()) => tracing::info!(runs = self.rates().n_learned(), "measured this machine"),
-            Err(error) => tracing::warn!(%error, "measuring this machine failed"),
-        }
     }
 
     /// Whether the file is due. Asked once after each run.

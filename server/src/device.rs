@@ -15,7 +15,7 @@ pub enum Device {
     Vulkan(usize),
 }
 
-/// A device name that is none.
+/// A name that is not a device's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown device {name:?}; write cpu, cuda:N or vulkan:N")]
 pub struct UnknownDevice {
@@ -95,7 +95,7 @@ fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
 /// Tuning takes minutes on a GPU that is new to us, so its results are kept for all that this user runs on it.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 fn keep_tuning(device: Device) {
-    let cache = crate::config::user_cache_dir().unwrap_or_else(std::env::temp_dir);
+    let cache = crate::environment::user_cache_dir().unwrap_or_else(std::env::temp_dir);
     let places = [cache, std::env::temp_dir()].map(|dir| dir.join("ragweave"));
     for place in places {
         match ragweave_engine::keep_tuning_in(&place, &device.to_string()) {

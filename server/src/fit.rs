@@ -1,17 +1,16 @@
-//! What depends on model and configuration alone, checked when both are opened: `serve`, `ingest`, `doctor` and
-//! evaluation refuse the same in the same words, and no request is the first to find out.
+//! Checks that depend on model and configuration alone, made when both are opened: `serve`, `ingest`, `doctor` and
+//! evaluation refuse the same things in the same words, before any request.
 
 use ragweave_engine::{ModelConfig, ModelInfo};
 
 use crate::config::{Config, ConfigError};
 use crate::error::ServerError;
-use crate::pipeline::default_max_tokens;
 use crate::prompt::PromptFormat;
 
 /// A question of one token or little more, to see what stands around it.
 const PROBE: &str = "a";
 
-/// Whether the model has the layers that `[fusion]` speaks of.
+/// Whether the model has the layers that `[fusion]` names.
 ///
 /// # Errors
 /// Names the key and where its value comes from.
@@ -20,15 +19,15 @@ pub fn fusion(config: &Config, model: &ModelConfig) -> Result<(), ConfigError> {
     checked.map_err(|(key, message)| config.bad_value(key, message))
 }
 
-/// Whether the prompt format leaves room in the context for more than itself.
+/// Whether the prompt format leaves room in the context for a passage and an answer.
 ///
 /// # Errors
-/// Tells the tokens before the first passage and around a question.
+/// Names the tokens before the first passage and around a question.
 pub fn prompt(model: &ModelInfo, prompt: &PromptFormat) -> Result<(), ServerError> {
     let segments = prompt.segments(None, &[], PROBE)?;
     let (prefix, question) = (segments.prefix.len(), segments.question.len());
     let context = model.max_model_len;
-    // One token at least is for the answer.
+    // At least one token is for the answer.
     if prefix + question < context {
         return Ok(());
     }
@@ -39,7 +38,7 @@ pub fn prompt(model: &ModelInfo, prompt: &PromptFormat) -> Result<(), ServerErro
     })
 }
 
-/// What will work, but not as its settings suggest: one sentence each.
+/// Settings that work, but not as they suggest: one sentence each.
 pub fn notices(config: &Config, model: &ModelInfo, prompt: &PromptFormat) -> Vec<String> {
     let mut notices = Vec::new();
     let context = model.max_model_len;
@@ -51,7 +50,7 @@ pub fn notices(config: &Config, model: &ModelInfo, prompt: &PromptFormat) -> Vec
     let around = prompt
         .segments(None, &[], PROBE)
         .map_or(0, |segments| segments.n_tokens());
-    let answer = default_max_tokens(config, context);
+    let answer = config.limits.default_max_tokens(context);
     let room = context.saturating_sub(around + answer);
     let (chunk, top_k) = (config.ingest.chunk_tokens, config.retrieval.top_k);
     let fits = room / chunk;

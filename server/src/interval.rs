@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// On fewer samples than these a figure tells little: what was chosen by it may be luck.
+/// Fewer samples than these say little: a choice based on them may be luck.
 pub const FEW: usize = 30;
 
-/// A mean and what it may be: 95 % of such intervals hold the true mean.
+/// A mean and its range: 95 % of such intervals hold the true mean.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     pub mean: f64,
@@ -21,8 +21,8 @@ const T: [f64; 30] = [
 ];
 
 impl Interval {
-    /// `None` without samples, or where one is not finite. One sample says nothing of the spread: its interval holds
-    /// every number.
+    /// `None` without samples, or where one is not finite. One sample says nothing about the spread: its interval
+    /// holds every number.
     pub fn of(samples: &[f64]) -> Option<Self> {
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {
             return None;
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn one_sample_says_nothing_of_the_spread_and_none_has_no_interval() {
+    fn one_sample_says_nothing_about_the_spread_and_none_has_no_interval() {
         let one = Interval::of(&[5.0]).unwrap();
         assert!(one.low < -1e300 && one.high > 1e300);
         assert_eq!(Interval::of(&[]), None);

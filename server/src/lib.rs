@@ -1,22 +1,30 @@
 //! The one crate that sees proto, store, engine and retriever: it plans prompts, moves KV between
 //! store and engine, ingests documents and speaks gRPC.
 //!
-//! Begin with [`pipeline`], a request's life on one screen. The first group below is what answers
-//! and ingests and knows no wire format; the second is the network and the command line.
+//! Begin with [`pipeline`], a request's life on one screen. The modules of the first group answer and ingest, and are free of
+//! any wire format; those of the second are the network and the command line. On the server's side only `grpc` names the
+//! wire's types.
 
+mod blocking;
 pub mod components;
 pub mod config;
 pub mod controller;
 pub mod device;
+mod embedding;
+mod environment;
 pub mod error;
 pub mod fidelity;
+pub mod fingerprint;
 pub mod fit;
 pub mod ingest;
 pub mod interval;
+pub mod mode_choice;
 pub mod notes;
 pub mod pipeline;
+pub mod problem;
 pub mod prompt;
 pub mod search_index;
+pub mod service;
 pub mod sources;
 pub mod tier;
 mod tuned;
@@ -24,8 +32,6 @@ pub mod verify;
 
 pub mod cli;
 pub mod client;
-pub mod convert;
+pub mod grpc;
 pub mod run;
-pub mod service;
-pub mod status;
 pub mod telemetry;

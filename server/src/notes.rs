@@ -1,5 +1,5 @@
-//! Notes on a chunk: what selection policies want to know of it before its KV is opened. Made with the KV at ingest, kept
-//! in the chunk's record, opaque to the store. They only steer which tokens are recomputed: without them, or with notes
+//! Notes on a chunk: what selection policies need to know about it before its KV is opened. Made with the KV at ingest,
+//! kept in the chunk's record, opaque to the store. They only steer which tokens are recomputed: without them, or with notes
 //! that cannot be read, an answer is as correct as with them.
 //!
 //! Bytes: version (1), then each anchor as a little-endian `u32`, ascending.
@@ -43,7 +43,7 @@ impl ChunkNotes {
     }
 }
 
-/// What is noted of a chunk when its KV is made, as bytes for its record.
+/// The notes on a chunk when its KV is made, as bytes for its record.
 pub(crate) fn notes_of(kv: &ChunkKv) -> Vec<u8> {
     let anchors = kv.anchors.clone();
     ChunkNotes { anchors }.encode()
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(
             ChunkNotes::decode(&good, 5),
             None,
-            "an anchor behind the end"
+            "an anchor beyond the end"
         );
         assert_eq!(ChunkNotes::decode(&[], 6), None);
         assert_eq!(ChunkNotes::decode(&good[..8], 6), None, "cut");

@@ -1,7 +1,7 @@
 //! The one segmentation of a prompt: prefix | chunk 1 | ... | chunk n | question, in token ids.
 //!
 //! Ingest, serving and evaluation all call this module, and a full prefill runs the concatenation of these ids, never a
-//! re-tokenised string, so the ids a chunk's KV was made from are the ids it is used for. A format is three wrapped
+//! re-tokenised string, so the ids that a chunk's KV was made from are the ids that it is used for. A format is three wrapped
 //! texts. Their wording comes from the model's chat template, cut at the places of the texts ([`chat`]), or from
 //! three strings (`[prompt]` in the model directory's `ragweave.toml` or the configuration).
 //!
@@ -10,16 +10,17 @@
 //! that the model sees the merges it saw in training. Text from documents, questions and system texts is encoded
 //! only by the plain tokenizer, so no special token can come out of data.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use ragweave_engine::{ChatTemplate, EngineError, ModelInfo, PromptSegments, TextCodec};
+use ragweave_engine::{ChatTemplate, ModelInfo, PromptSegments, TextCodec};
 
 use crate::config::PromptStrings;
 
 mod chat;
+mod error;
 mod wrapped;
 
+pub use error::PromptError;
 use wrapped::Wrapped;
 
 /// System text of a chat template where neither configuration nor request gives one.
@@ -29,40 +30,6 @@ pub const DEFAULT_SYSTEM: &str =
 /// all stored KV inexact.
 const TEMPLATE_DATE: &str = "2024-07-26";
 
-/// Why a prompt cannot be made.
-#[derive(Debug, thiserror::Error)]
-pub enum PromptError {
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// The request or the configuration gives a system text to a format that has no place for one.
-    #[error(
-        "this model's prompt format has no place for a system text; leave it out, or write {{system}} into \
-         prompt.prefix"
-    )]
-    NoSystemPlace,
-    /// The template drops, repeats or reorders what it is given, so that it cannot be cut.
-    #[error(
-        "the chat template of {model} cannot be cut at chunk borders: {problem}; write the three strings of [prompt] \
-         into {model}/ragweave.toml"
-    )]
-    Uncuttable { model: String, problem: String },
-    /// A prompt with a token that the model has no embedding for would fail at every request.
-    #[error(
-        "the {part} of the prompt holds token {token:?} (id {id}), but vocab_size in {} is {vocab_size}: chat template (or \
-         [prompt]), tokenizer and weights do not belong together",
-        dir.join("config.json").display()
-    )]
-    NoRow {
-        part: &'static str,
-        token: String,
-        id: u32,
-        vocab_size: usize,
-        dir: PathBuf,
-    },
-    #[error("model {} has no tokenizer.json, so it cannot read text", dir.display())]
-    NoTokenizer { dir: PathBuf },
-}
-
 /// A model's prompt format. Immutable; share it in an `Arc`.
 #[derive(Debug)]
 pub struct PromptFormat {
@@ -70,7 +37,7 @@ pub struct PromptFormat {
     prefix: Prefix,
     chunk: Wrapped,
     question: Wrapped,
-    /// Prefix ids with the default system text: what every chunk's KV is computed behind.
+    /// Prefix ids with the default system text: every chunk's KV is computed after them.
     conditioning: Arc<[u32]>,
 }
 
@@ -196,7 +163,7 @@ impl PromptFormat {
         })
     }
 
-    /// Ids of everything before the first chunk, with the default system text. Chunk KV is computed behind them.
+    /// Ids of everything before the first chunk, with the default system text. Chunk KV is computed after them.
     pub fn conditioning_prefix(&self) -> Arc<[u32]> {
         Arc::clone(&self.conditioning)
     }

@@ -1,4 +1,4 @@
-//! What a search can find: the vector index, and for each document the version whose chunks it shows.
+//! What a search can find: the vector index, and for each document the version whose chunks are in it.
 //!
 //! A document is replaced in the store first and here right after. A search that falls in between finds chunks of the
 //! old version and loads the new one under the same ids; the version tells them apart.

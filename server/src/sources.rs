@@ -13,14 +13,14 @@ use crate::tier::MemoryTier;
 /// A blob that was not read in time is not asked for again for this long: each such read holds a thread.
 const AVOIDED: Duration = Duration::from_secs(300);
 
-/// Blobs that the device did not give in time.
+/// Blobs that the device did not return in time.
 #[derive(Debug, Default)]
 pub struct Unanswered {
     since: Mutex<HashMap<BlobKey, Instant>>,
 }
 
 impl Unanswered {
-    /// Whether the blob is better not read now.
+    /// Whether the blob should not be read now.
     pub fn contains(&self, key: &BlobKey) -> bool {
         let mut since = self.lock();
         since.retain(|_, since| since.elapsed() < AVOIDED);
@@ -37,14 +37,14 @@ impl Unanswered {
 }
 
 /// Layers of one stored chunk. A block that does not verify puts the blob in quarantine, so that later requests miss it
-/// at once and its replacement is computed. One that the device does not give is a miss for this request only: it may
-/// be there the next time.
+/// at once and its replacement is computed. One that the device does not return is a miss for this request only:
+/// it may be readable the next time.
 pub struct BlobSource {
     store: Arc<Store>,
     reader: BlobReader,
     memory: Option<Arc<MemoryTier>>,
     unanswered: Option<Arc<Unanswered>>,
-    /// Nanoseconds spent on reads that the memory tier has not been told of yet.
+    /// Nanoseconds spent on reads that have not been reported to the memory tier yet.
     reading_ns: AtomicU64,
 }
 
@@ -59,8 +59,8 @@ impl BlobSource {
         }
     }
 
-    /// The same behind a memory tier: layers come from there where it has them, and are offered to it where not.
-    pub fn behind(self, memory: Arc<MemoryTier>) -> Self {
+    /// The same, read through a memory tier: it gives the layers it holds, and is offered the others.
+    pub fn through(self, memory: Arc<MemoryTier>) -> Self {
         memory.touch(&self.reader.key());
         Self {
             memory: Some(memory),
@@ -68,7 +68,7 @@ impl BlobSource {
         }
     }
 
-    /// The same, noted there when it is not read in time.
+    /// The same, noted in `unanswered` when it is not read in time.
     pub fn noted_in(self, unanswered: Arc<Unanswered>) -> Self {
         Self {
             unanswered: Some(unanswered),

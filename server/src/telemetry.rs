@@ -4,7 +4,7 @@ use std::io::{IsTerminal, stderr};
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config;
+use crate::environment;
 
 /// What a subcommand logs when `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "warn,ragweave=info";
@@ -21,7 +21,7 @@ pub enum LogFormat {
 
 /// Installs the process's log subscriber. A second call in one process keeps the first one.
 pub fn init(format: LogFormat) {
-    let directives = config::log_filter().unwrap_or_else(|| DEFAULT_FILTER.to_owned());
+    let directives = environment::log_filter().unwrap_or_else(|| DEFAULT_FILTER.to_owned());
     let (filter, rejected) = match EnvFilter::try_new(&directives) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new(DEFAULT_FILTER), Some(error)),

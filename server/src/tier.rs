@@ -1,8 +1,8 @@
 //! Chunk KV in memory, in front of the store: blocks of the chunks that requests keep asking for.
 //!
 //! Only blocks that were read and verified for a request enter, as the very memory they were read into: keeping them
-//! copies nothing and delays no first token. A lookup still goes through the store, which knows what may be served:
-//! a key it does not find is not looked for here.
+//! copies nothing and delays no first token. A lookup still goes through the store, which decides what may be
+//! served: a key that the store does not find is not looked up here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ struct State {
     evicted_chunks: u64,
 }
 
-/// What the tier holds and has done since the start.
+/// What the tier holds now, and has done since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierStats {
     pub budget_bytes: u64,
@@ -66,7 +66,7 @@ impl MemoryTier {
         Some(block)
     }
 
-    /// Whether more than half of a chunk's layers are here. All of them seldom are: policies do not read the first ones.
+    /// Whether more than half of a chunk's layers are here. All of them seldom are, since policies do not read the first ones.
     pub fn holds_most(&self, key: &BlobKey, n_layers: usize) -> bool {
         2 * self.lock().shelf.n_layers(key) > n_layers
     }

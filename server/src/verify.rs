@@ -1,15 +1,17 @@
 //! Whether a model's KV can be fused at all: identity probes, which must hold up to rounding, and needle probes, which
 //! show whether the configured policy is nearer to full prefill than plain reuse, and which others are.
 //!
-//! The verdict lies in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
+//! The verdict is kept in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
 //! full prefill, and so do requests that would blend by a policy that did not pass ([`Gate`]).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use ragweave_engine::{EngineError, EngineHandle, Mode};
+use ragweave_engine::{EngineHandle, Mode};
 
-use crate::prompt::{PromptError, PromptFormat};
+use crate::fingerprint::fingerprint;
+use crate::prompt::PromptFormat;
 
+mod error;
 mod gate;
 mod judge;
 mod needles;
@@ -17,31 +19,16 @@ mod policy;
 mod probes;
 mod prompts;
 mod record;
+mod refused;
 
-pub use gate::{Gate, Refused};
+pub use error::VerifyError;
+pub use gate::Gate;
 pub use judge::{Probe, Tolerances, Verdict, judge};
 pub use policy::{Compared, Needles, Outcome};
 pub use record::{Found, FusionVerdict, VERDICT_FILE};
+pub use refused::Refused;
 
 use prompts::Bench;
-
-/// Why there is no verdict.
-#[derive(Debug, thiserror::Error)]
-pub enum VerifyError {
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error(transparent)]
-    Prompt(#[from] PromptError),
-    #[error(
-        "the context of {context} tokens leaves {room} for chunks, too few to probe; raise limits.max_model_len"
-    )]
-    ContextTooShort { context: usize, room: usize },
-    #[error(
-        "the context leaves {room} tokens for chunks, which two passages of one sentence do not fit: no policy can be \
-         compared with plain reuse; raise limits.max_model_len"
-    )]
-    NothingToFuse { room: usize },
-}
 
 /// Probes a loaded model. `mode` is the one that is judged; without a prompt format no policy is compared with reuse.
 ///
@@ -79,14 +66,4 @@ pub async fn verify(
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
     })
-}
-
-/// Identity of the KV a loaded model makes, lowercase hex.
-pub fn fingerprint(engine: &EngineHandle) -> String {
-    hex(engine.model().identity.fingerprint())
-}
-
-/// A fingerprint as people and files have it.
-pub fn hex(fingerprint: [u8; 32]) -> String {
-    blake3::Hash::from(fingerprint).to_hex().to_string()
 }

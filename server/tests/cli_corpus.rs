@@ -1,5 +1,5 @@
-//! What lies in a corpus beside good documents: each is one listed failure or passed over, the others go in, and the
-//! run ends, whichever way it is run.
+//! Files in a corpus that are not good documents: each is one listed failure or is skipped, the others are ingested, and
+//! the run ends, whichever way it is run.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -75,12 +75,14 @@ fn a_name_that_no_id_can_have_is_one_failure_however_progress_is_shown() {
             );
         }
         if kind == "jsonl" {
-            let told = outcome
+            let reported = outcome
                 .events()
                 .into_iter()
                 .filter(|event| event["event"] == "failed");
             assert_eq!(
-                told.map(|event| event["path"].clone()).collect::<Vec<_>>(),
+                reported
+                    .map(|event| event["path"].clone())
+                    .collect::<Vec<_>>(),
                 [failures[0]["path"].clone(), failures[1]["path"].clone()]
             );
             assert_eq!(outcome.finished()["failed"], 2);
@@ -92,7 +94,7 @@ fn a_name_that_no_id_can_have_is_one_failure_however_progress_is_shown() {
 fn a_dry_run_and_a_server_take_the_same_documents_and_tell_the_same_failures() {
     let site = with_odd_names();
     let dry = site.ingest(&["--dry-run"]).expect_code(3);
-    let told = |text: &str| {
+    let reported = |text: &str| {
         let lines = text
             .lines()
             .filter(|line| line.contains("fail: ") || line.contains("failed: "));
@@ -100,7 +102,7 @@ fn a_dry_run_and_a_server_take_the_same_documents_and_tell_the_same_failures() {
             .filter(|line| line.contains("b\\xe9.txt") || line.contains("bb\\n\\u{1b}[31m.txt"))
             .count()
     };
-    assert_eq!(told(&dry.stdout), 2, "{}", dry.stdout);
+    assert_eq!(reported(&dry.stdout), 2, "{}", dry.stdout);
     assert!(
         dry.stdout.contains("2 documents, 2 chunks"),
         "{}",
@@ -110,7 +112,7 @@ fn a_dry_run_and_a_server_take_the_same_documents_and_tell_the_same_failures() {
     let mut command = ragweave();
     command.arg("ingest").arg(site.corpus());
     let sent = run(&mut command, &["--addr".as_ref(), server.url.as_ref()]).expect_code(3);
-    assert_eq!(told(&sent.stderr), 2, "{}", sent.stderr);
+    assert_eq!(reported(&sent.stderr), 2, "{}", sent.stderr);
     assert!(
         sent.stdout
             .starts_with("2 added, 0 replaced, 0 unchanged, 2 failed"),
@@ -182,10 +184,10 @@ fn the_data_directory_is_never_a_source() {
         for args in [&["--dry-run"][..], &[]] {
             let named = Outcome::of(&mut ingest(&site, &["corpus/tor.txt", path], "other", args));
             let named = named.expect_code(3);
-            let told = format!("{}{}", named.stdout, named.stderr);
+            let reported = format!("{}{}", named.stdout, named.stderr);
             assert!(
-                told.contains("data directory of ragweave"),
-                "{path}: {told}"
+                reported.contains("data directory of ragweave"),
+                "{path}: {reported}"
             );
         }
     }

@@ -188,10 +188,7 @@ fn an_interrupt_ends_after_a_whole_document_and_the_next_run_goes_on() {
         .collect();
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let finished = rest.last().unwrap();
-    assert_eq!(
-        finished["event"], "finished",
-        "the run says what it came to"
-    );
+    assert_eq!(finished["event"], "finished", "the run reports its totals");
     let added = finished["added"].as_u64().unwrap();
     assert!((1..300).contains(&added), "{added}");
     assert_eq!(site.stats()["documents"], added);
@@ -237,7 +234,7 @@ fn a_directory_held_by_a_server_takes_documents_through_it() {
 
     drop(server); // its lock too
     assert_eq!(site.stats()["documents"], 3);
-    // Offline and online ingest make the same thing of a document.
+    // Offline and online ingest store the same for a document.
     fs_err::remove_file(site.corpus().join("latin1.txt")).unwrap();
     assert_eq!(counts(&jsonl(&site, &[]).expect_code(0)), [0, 0, 3, 0, 0]);
 }

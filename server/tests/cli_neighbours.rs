@@ -1,5 +1,5 @@
-//! `ragweave ingest --neighbours N` as a user meets it: which chunks a chunk's KV was made behind, what another run and
-//! another N change, and what an interrupt leaves.
+//! `ragweave ingest --neighbours N` as a user meets it: the chunks that a chunk's KV was computed after, the effect of
+//! another run and of another N, and the state after an interrupt.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -56,7 +56,7 @@ fn ids_of(chunks: &BTreeMap<String, ChunkRecord>, names: &[&str]) -> Vec<u32> {
 }
 
 #[test]
-fn a_chunk_stands_behind_its_most_similar_chunks_the_best_of_them_last() {
+fn a_chunk_follows_its_most_similar_chunks_the_best_of_them_last() {
     let site = lamps();
     let outcome = ingest(&site, &["--neighbours", "2"]);
     assert_eq!(counts(&outcome), [4, 0, 0]);

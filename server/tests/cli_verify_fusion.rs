@@ -184,7 +184,7 @@ fn a_policy_that_is_no_better_than_reuse_is_not_passed_and_the_one_that_helps_is
         report.stdout
     );
     assert_eq!(verdict(&site)["verdict"], "worse");
-    // What is kept speaks of what is configured: the one that failed, the one that helps, and one that nobody measured.
+    // The kept verdict is read for the configured mode: the one that failed, one that helps, and one not measured.
     let set = |policy: &str| {
         let policy = format!("fusion.selection={policy}");
         let flags = ["--set", policy.as_str(), "--set", "fusion.ratio=0.02"];

@@ -139,7 +139,7 @@ impl Document {
 }
 
 /// The chunk's part of its document's text; `None` when its borders do not fit the text.
-pub(crate) fn text_of<'t>(text: &'t str, chunk: &ChunkRecord) -> Option<&'t str> {
+pub fn text_of<'t>(text: &'t str, chunk: &ChunkRecord) -> Option<&'t str> {
     let start = usize::try_from(chunk.start_byte).ok()?;
     text.get(start..usize::try_from(chunk.end_byte).ok()?)
 }

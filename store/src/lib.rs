@@ -69,7 +69,7 @@ pub use data_dir::{STORE_VERSION, is_data_directory};
 pub use disk::{Disk, OsDisk};
 pub use document::{
     ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, MAX_NOTES_BYTES, StoredChunk,
-    VectorRow,
+    VectorRow, text_of,
 };
 pub use error::StoreError;
 pub use identity::Identity;

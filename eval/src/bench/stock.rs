@@ -147,7 +147,7 @@ impl Stock {
             let reader = reader.context("the store lost a chunk")?;
             let source = BlobSource::new(Arc::clone(&self.store), reader);
             let source = match &self.memory {
-                Some(memory) => source.behind(Arc::clone(memory)),
+                Some(memory) => source.through(Arc::clone(memory)),
                 None => source,
             };
             Ok(Some(Box::new(source) as _))

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ragweave_engine::Mode;
-use ragweave_server::controller::{Auto, Choice, Controller, Spare};
+use ragweave_server::controller::{Auto, Choice, Controller, UnreadSource};
 
 use crate::bench::measure::{Sample, Sources, Workload, plan};
 use crate::metric::ms;
@@ -98,7 +98,7 @@ impl Rounds<'_> {
         };
         let tiers = tiers(&sources);
         let spare = match is_looked_up {
-            true => Spare::take(&choice.plan, &mut sources),
+            true => UnreadSource::take(&choice.plan, &mut sources),
             false => Some(self.not_looked_up()),
         };
         let sample = workload
@@ -110,10 +110,10 @@ impl Rounds<'_> {
     }
 
     /// The first chunk, to be opened when the answer is out.
-    fn not_looked_up(&self) -> Spare {
+    fn not_looked_up(&self) -> UnreadSource {
         let first = self.workload.stock.first(1);
         let n_tokens = self.workload.segments.chunks[0].len();
-        Spare::not_looked_up(move || Some((1, n_tokens, first.sources().ok()?.pop()??)))
+        UnreadSource::not_looked_up(move || Some((1, n_tokens, first.sources().ok()?.pop()??)))
     }
 }
 

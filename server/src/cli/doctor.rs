@@ -1,17 +1,19 @@
-//! `ragweave doctor`: is this machine, this model and this data directory fit to serve, and if not, what to do.
+//! `ragweave doctor`: whether this machine, model and data directory are fit to serve, and if not, what to do.
 //!
 //! Each check is one line: ok, warn or fail. Exits with 1 if any check failed.
 
-use std::fmt;
 use std::process::ExitCode;
 
 use crate::config::{CommonArgs, Config};
 use crate::telemetry;
 
 mod data;
+mod finding;
 mod fusion;
 mod machine;
 mod model;
+
+use finding::Finding;
 
 /// Arguments of `ragweave doctor`.
 #[derive(Debug, clap::Args)]
@@ -22,60 +24,6 @@ pub struct Args {
     verify_fusion: bool,
     #[command(flatten)]
     common: CommonArgs,
-}
-
-/// How a check ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Ok,
-    Warn,
-    Fail,
-}
-
-/// One line of the report.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Finding {
-    verdict: Verdict,
-    subject: &'static str,
-    /// What was found and, unless all is well, what to do.
-    text: String,
-}
-
-impl Finding {
-    fn ok(subject: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Ok,
-            subject,
-            text: text.into(),
-        }
-    }
-
-    fn warn(subject: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Warn,
-            subject,
-            text: text.into(),
-        }
-    }
-
-    fn fail(subject: &'static str, text: impl Into<String>) -> Self {
-        Self {
-            verdict: Verdict::Fail,
-            subject,
-            text: text.into(),
-        }
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict {
-            Verdict::Ok => "ok  ",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "FAIL",
-        };
-        write!(f, "{verdict}  {:9} {}", self.subject, self.text)
-    }
 }
 
 /// Runs all checks; a check that cannot run says so and does not keep the others from running.
@@ -111,9 +59,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     for finding in &findings {
         say!("{finding}");
     }
-    let failed = findings
-        .iter()
-        .any(|finding| finding.verdict == Verdict::Fail);
+    let failed = findings.iter().any(Finding::is_failure);
     Ok(if failed {
         ExitCode::FAILURE
     } else {

@@ -1,4 +1,4 @@
-//! `ragweave ingest PATH...`: documents into a data directory, resumable and idempotent.
+//! `ragweave ingest PATH...`: puts documents into a data directory; can be interrupted and repeated.
 //!
 //! Exit codes: 0 done, 1 stopped by something that would stop every document, 2 usage, 3 finished with some documents
 //! failed (listed in `failures.jsonl` of the data directory), 130 interrupted after a whole document.
@@ -15,20 +15,18 @@ use crate::telemetry;
 
 mod corpus;
 mod dry_run;
+mod ending;
 mod failures;
 mod job;
 mod progress;
 mod remote;
 mod shell;
 
-use job::{Ending, Job};
+use super::runtime::multi_threaded;
+use ending::{Ending, exit_code};
+use job::Job;
 use progress::{Progress, ProgressKind};
 use shell::quoted;
-
-const NO_DOCUMENTS: &str =
-    "no documents under the given paths; .txt, .md, .markdown and .jsonl files are read";
-const SOME_FAILED: u8 = 3;
-const INTERRUPTED: u8 = 130;
 
 /// Arguments of `ragweave ingest`.
 #[derive(Debug, clap::Args)]
@@ -67,7 +65,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
     if let Some(addr) = &args.addr {
         let sending = remote::run(addr, &args.paths, args.limit, args.no_kv);
-        return Ok(exit_code(&runtime()?.block_on(sending)?));
+        return Ok(exit_code(&multi_threaded()?.block_on(sending)?));
     }
     let config = match Config::load(&args.common) {
         Ok(config) => config,
@@ -83,17 +81,11 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         Ok(components) => components,
         Err(error) => return Ok(refused(&error, &args)),
     };
-    let runtime = runtime()?;
+    let runtime = multi_threaded()?;
     let ending = runtime.block_on(work(&args, &components))?;
-    // The reader may wait in a file system that does not answer; its result is not needed any more.
+    // The reader may wait for a file system that does not answer; its result is no longer needed.
     runtime.shutdown_background();
     Ok(exit_code(&ending))
-}
-
-fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
 }
 
 async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
@@ -112,21 +104,12 @@ async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
         (true, _) => eprintln!("ragweave: nothing was pruned, because not every document was read"),
         (false, _) => {}
     }
-    // Last: a document that vanished is nobody's neighbour.
+    // Last: a document that was pruned must not be a neighbour.
     if matches!(ending, Ending::Done | Ending::SomeFailed) {
         ending = job.condition(&interrupt).await?;
     }
     job.finish()?;
     Ok(ending)
-}
-
-fn exit_code(ending: &Ending) -> ExitCode {
-    match ending {
-        Ending::Done => ExitCode::SUCCESS,
-        Ending::SomeFailed => ExitCode::from(SOME_FAILED),
-        Ending::Interrupted => ExitCode::from(INTERRUPTED),
-        Ending::Stopped => ExitCode::FAILURE,
-    }
 }
 
 /// Prints why the ingest cannot begin, and the command that works where a server holds the directory.

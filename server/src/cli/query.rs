@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+mod args;
 mod compare;
 mod options;
 mod show;
@@ -10,35 +11,17 @@ mod show;
 pub(super) use options::{SearchArgs, ServerArgs};
 pub(super) use show::{print_sources, source_json};
 
-use options::AskArgs;
+pub use args::Args;
 
-/// Arguments of `ragweave query`.
-#[derive(Debug, clap::Args)]
-pub struct Args {
-    /// The question
-    question: String,
-    /// Ask with full prefill, plain reuse, blend and auto in turn, and compare their times
-    #[arg(long)]
-    compare: bool,
-    /// With --compare: measured runs of each mode, after one that warms up
-    #[arg(long, value_name = "N", default_value_t = 5, requires = "compare",
-          value_parser = clap::value_parser!(u32).range(1..=1000))]
-    repeats: u32,
-    /// One JSON object instead of text
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    server: ServerArgs,
-    #[command(flatten)]
-    ask: AskArgs,
-}
+use super::output::write_out;
+use super::runtime::block_on;
 
 /// Runs the subcommand.
 ///
 /// # Errors
-/// The server cannot be reached, refuses, or breaks off.
+/// The server cannot be reached, refuses, or breaks off its answer.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    super::block_on(async {
+    block_on(async {
         if args.compare {
             compare::run(&args).await
         } else {
@@ -54,7 +37,7 @@ async fn ask(args: &Args) -> anyhow::Result<()> {
     let is_json = args.json;
     let reply = client.generate(request, args.server.timeout(), |text| {
         if !is_json {
-            crate::cli::write_out(format_args!("{text}"));
+            write_out(format_args!("{text}"));
         }
     });
     let reply = reply.await?;

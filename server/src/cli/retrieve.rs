@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use ragweave_proto::v1;
 
 use super::query::{self, SearchArgs, ServerArgs};
+use super::runtime::block_on;
 
 /// Arguments of `ragweave retrieve`.
 #[derive(Debug, clap::Args)]
@@ -29,7 +30,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
         query: args.question,
         retrieval: Some(args.search.options()),
     };
-    let sources = super::block_on(async {
+    let sources = block_on(async {
         let mut client = args.server.connect().await?;
         Ok(client.retrieve(request).await?)
     })?;

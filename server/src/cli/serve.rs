@@ -10,15 +10,16 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use ragweave_engine::Ratio;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::runtime::multi_threaded;
+use super::signals::StopSignals;
 use crate::components::{Components, OpenMode};
 use crate::config::{CommonArgs, Config, listen_address};
 use crate::run;
 use crate::service::Service;
 use crate::telemetry;
 
-/// For tasks that still hold the store when the server has ended.
+/// For tasks that still use the store when the server has ended.
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Arguments of `ragweave serve`.
@@ -44,7 +45,7 @@ pub struct Args {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// The address cannot be listened on, the engine died, or the transport failed.
+/// The address cannot be used, the engine failed for good, or the transport failed.
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
     args.common
@@ -62,15 +63,13 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(error) => return Ok(refused(&error)),
     };
-    // A port in use is told before time goes into loading the model.
+    // Before the model is loaded, so that a port in use is reported at once.
     let listener = bind(config.listen)?;
     let components = match Components::open(config, OpenMode::Serve) {
         Ok(components) => components,
         Err(error) => return Ok(refused(&error)),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = multi_threaded()?;
     let served = runtime.block_on(serve(listener, &components));
     runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
     served.map(|()| ExitCode::SUCCESS)
@@ -86,15 +85,9 @@ fn share(text: &str) -> Result<f64, String> {
 async fn serve(listener: TcpListener, components: &Components) -> anyhow::Result<()> {
     listener.set_nonblocking(true)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    let (mut terminate, mut interrupt) = (
-        signal(SignalKind::terminate())?,
-        signal(SignalKind::interrupt())?,
-    );
+    let mut signals = StopSignals::listen()?;
     let shutdown = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        signals.next().await;
         tracing::info!("stopping: running requests may finish, new ones are refused");
     };
     announce(&listener, components)?;

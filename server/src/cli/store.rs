@@ -1,4 +1,4 @@
-//! `ragweave store stats|verify`: what a data directory holds, and whether every byte of it is as written.
+//! `ragweave store stats|verify`: what a data directory holds, and whether every byte of it is as it was written.
 
 use std::io::{IsTerminal, stderr};
 use std::path::Path;

@@ -1,9 +1,9 @@
-//! Where a server is: the one reader of addresses. What would not mean what it says is refused, above all `https://`,
-//! which without TLS would send questions and documents in the clear.
+//! Where a server is: the one reader of addresses. An address that could not be honoured is refused, above all
+//! `https://`: without TLS, questions and documents would be sent in the clear.
 
 use tonic::transport::Uri;
 
-use super::ClientError;
+use super::error::ClientError;
 
 const WRITE: &str = "write http://HOST:PORT";
 
@@ -21,7 +21,7 @@ pub fn server_url(addr: &str) -> Result<String, ClientError> {
     Ok(format!("http://{host}:{port}"))
 }
 
-/// The address without what may be a password.
+/// The address without a part that may be a password.
 fn shown(addr: &str) -> &str {
     addr.rsplit_once('@').map_or(addr, |(_, place)| place)
 }

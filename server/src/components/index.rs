@@ -1,24 +1,25 @@
-//! The index as it is at start: built from the stored vectors, and from the texts where a vector is not of the
-//! embedder in use or cannot be read.
+//! The index at start: built from the stored vectors, and from the texts where a vector cannot be read or comes from
+//! another embedder than the one in use.
 //!
-//! Such vectors are replaced in the store too. Each says which embedder made it, so this can be cut short at any point:
-//! the next start goes on with what is left.
+//! Such vectors are replaced in the store too. Each names the embedder that made it, so this can be interrupted at any
+//! point: the next start goes on with those that are left.
 
 use ragweave_retriever::{Embedder, Embedding, RetrieverError};
-use ragweave_store::{Document, Store, StoreError};
+use ragweave_store::{Document, Store, StoreError, text_of};
 
+use crate::embedding::embed;
 use crate::error::ServerError;
 use crate::search_index::SearchIndex;
 
 /// Vectors replaced in one durable step.
 const VECTORS_PER_WRITE: usize = 4096;
 
-/// What becomes of vectors that were made again.
+/// Where vectors go that were made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewed {
-    /// They replace those in the store.
+    /// Into the store too, in place of the old ones.
     Stored,
-    /// They are in the index only: the store is another model's, or is only read.
+    /// Into the index only: the store belongs to another model, or is only read.
     InMemory,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn load(
     Ok(index)
 }
 
-/// Puts the vectors that the embedder made into the index. Returns the ids of the documents that have others.
+/// Puts the vectors that this embedder made into the index. Returns the ids of the documents that have other ones.
 fn insert_current(
     store: &Store,
     embedder: &dyn Embedder,
@@ -85,21 +86,14 @@ fn insert_current(
     failure.map_or(Ok(outdated), |error| Err(error.into()))
 }
 
-/// The embedding of each chunk; `None` for one without a word.
+/// The embedding of each chunk.
 fn embed_all(
     embedder: &dyn Embedder,
     document: &Document,
 ) -> Result<Vec<Option<Embedding>>, RetrieverError> {
-    let embed = |text: &str| match embedder.embed_document(text) {
-        Ok(embedding) => Ok(Some(embedding)),
-        Err(RetrieverError::BlankText) => Ok(None),
-        Err(error) => Err(error),
-    };
-    let texts = document.chunks.iter().map(|chunk| {
-        let (start, end) = (chunk.start_byte as usize, chunk.end_byte as usize);
-        document.text.get(start..end).unwrap_or_default()
-    });
-    texts.map(embed).collect()
+    let chunks = document.chunks.iter();
+    let texts = chunks.map(|chunk| text_of(&document.text, chunk).unwrap_or_default());
+    texts.map(|text| embed(embedder, text)).collect()
 }
 
 /// Vectors on their way into the store.

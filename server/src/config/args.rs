@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ragweave_retriever::Printable;
 
-use super::ConfigError;
+use super::error::ConfigError;
 use super::layers::Layer;
 use crate::telemetry::LogFormat;
 
@@ -43,7 +43,7 @@ pub struct CommonArgs {
     /// Longest chunk in tokens, wrapper included [env: RAGWEAVE_INGEST_CHUNK_TOKENS]
     #[arg(long, value_name = "N")]
     pub chunk_tokens: Option<usize>,
-    /// Compute each chunk's KV behind its N most similar chunks, 0 to 8 [env: RAGWEAVE_INGEST_NEIGHBOURS]
+    /// Compute each chunk's KV after its N most similar chunks, 0 to 8 [env: RAGWEAVE_INGEST_NEIGHBOURS]
     #[arg(long, value_name = "N")]
     pub neighbours: Option<usize>,
     /// Tokens per prefill step [env: RAGWEAVE_LIMITS_MAX_PREFILL_TOKENS]

@@ -4,7 +4,7 @@ use clap::ValueEnum;
 use ragweave_engine::{Blend, EngineError, Mode, Ratio, Selection};
 use serde::Deserialize;
 
-use crate::controller::{Auto, ModeChoice};
+use crate::mode_choice::{Auto, ModeChoice};
 
 /// What fusion does when the request does not say.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

@@ -1,17 +1,62 @@
-//! What the sizes of `[limits]` must be to one another.
+//! `[limits]`: named maxima, and how their sizes must relate.
 
-use super::Limits;
+use std::time::Duration;
 
-/// A message must hold a document's id twice and what stands beside it.
+use serde::Deserialize;
+
+use super::parse;
+
+/// A message must hold a document's id twice, and the fields beside it.
 pub(crate) const MIN_MESSAGE_BYTES: usize = 4096;
-/// What the length of a gRPC message is written in.
+/// The length of a gRPC message is written as a `u32`.
 const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
-/// What the store keeps in one value.
+/// Most that the store keeps in one value.
 const MAX_DOCUMENT_BYTES: usize = 1 << 31;
 /// Metadata of one document where nothing is set: with it the sources of 64 chunks fit the default message.
 const DEFAULT_METADATA_BYTES: usize = 32 << 10;
 
+/// Answer length where the request does not say, before the limits of server and model.
+const DEFAULT_MAX_TOKENS: usize = 256;
+/// At most this part of the context window is set aside for an answer of default length.
+const DEFAULT_ANSWER_SHARE: usize = 4;
+
+/// Named maxima of everything a request or a document can ask for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    pub max_queue: usize,
+    pub max_top_k: usize,
+    pub max_output_tokens: usize,
+    pub max_question_bytes: usize,
+    pub max_prefill_tokens: usize,
+    /// Context in tokens; `None` is the model's own.
+    #[serde(default)]
+    pub max_model_len: Option<usize>,
+    #[serde(rename = "max_deadline_s", deserialize_with = "parse::seconds")]
+    pub max_deadline: Duration,
+    pub max_message_bytes: usize,
+    pub max_document_bytes: usize,
+    /// As set; [`Limits::max_metadata_bytes`] is the one that counts.
+    #[serde(default, rename = "max_metadata_bytes")]
+    pub metadata_setting: Option<usize>,
+    pub max_prefix_entries: usize,
+    #[serde(rename = "max_document_s", deserialize_with = "parse::seconds")]
+    pub max_document_time: Duration,
+    #[serde(rename = "max_engine_wait_s", deserialize_with = "parse::seconds")]
+    pub max_engine_wait: Duration,
+    #[serde(rename = "drain_s", deserialize_with = "parse::seconds")]
+    pub drain: Duration,
+}
+
 impl Limits {
+    /// Longest answer in tokens where the request does not say. `max_model_len` is the model's context in tokens.
+    pub(crate) fn default_max_tokens(&self, max_model_len: usize) -> usize {
+        let of_context = (max_model_len / DEFAULT_ANSWER_SHARE).max(1);
+        DEFAULT_MAX_TOKENS
+            .min(self.max_output_tokens)
+            .min(of_context)
+    }
+
     /// Largest metadata of one document: bytes of its keys and values together.
     pub fn max_metadata_bytes(&self) -> usize {
         let default = DEFAULT_METADATA_BYTES.min(self.max_message_bytes / 2);

@@ -1,11 +1,11 @@
-//! Where each value of a configuration comes from, kept beyond its merging: what a value must be is sometimes known
-//! only once the model is read.
+//! Where each value of a configuration comes from, kept after merging: whether a value fits is sometimes known only
+//! once the model is read.
 
 use std::collections::BTreeMap;
 
 use figment::Figment;
 
-use super::layers;
+use super::keys;
 
 /// The name of a layer for every key that is set.
 #[derive(Debug, Clone, Default)]
@@ -17,7 +17,7 @@ impl Origins {
             let metadata = merged.find_metadata(key)?;
             Some((key, metadata.name.to_string()))
         };
-        Self(layers::all_keys().filter_map(origin).collect())
+        Self(keys::all_keys().filter_map(origin).collect())
     }
 
     /// The layer that sets the key, in words.

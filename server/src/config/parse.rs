@@ -47,7 +47,7 @@ pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         let hint = match text.split_once("://") {
             Some((scheme, _)) if scheme.eq_ignore_ascii_case("https") => {
-                ", without https://: there is no TLS, put a proxy in front that speaks it"
+                ", without https://: the server has no TLS; put a proxy that has in front of it"
             }
             Some(_) => ", without a scheme",
             None => "",

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// Every place there is; a string has one of them.
+/// All places; a string has one of them.
 const PLACES: [&str; 3] = ["{system}", "{text}", "{question}"];
 
 /// The three strings of a prompt for a model without a chat template; see [`crate::prompt`].
@@ -43,7 +43,7 @@ impl PromptStrings {
     }
 }
 
-/// What is written as a place: a name in braces.
+/// Everything that is written like a place: a name in braces.
 fn place_like(string: &str) -> impl Iterator<Item = &str> {
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     string.match_indices('{').filter_map(move |(start, _)| {

@@ -1,5 +1,5 @@
 //! Variables that Kubernetes and Docker put into a container's environment for every service whose name begins with
-//! `ragweave`. They are known by their shape, so that a misspelled setting is still an unknown key.
+//! `ragweave`. They are recognised by their shape, so that a misspelled setting is still an unknown key.
 
 /// Whether the platform made this variable; `name` is what follows `RAGWEAVE_`. For a service `ragweave-grpc`, with
 /// port 50051 called `api`:
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_kubernetes_and_docker_set_is_known_by_its_shape() {
+    fn what_kubernetes_and_docker_set_is_recognised_by_its_shape() {
         for service in ["", "GRPC_", "SERVER_", "DATA_", "FUSION_", "LIMITS_MAX_"] {
             for (suffix, value) in [
                 ("SERVICE_HOST", "10.0.0.1"),

@@ -1,6 +1,10 @@
 //! Layering, origins and validation of the configuration.
 
+use std::path::Path;
+use std::time::Duration;
+
 use ragweave_engine::{Mode, Policy, Ratio};
+use ragweave_store::KvIo;
 
 use super::*;
 

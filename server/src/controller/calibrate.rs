@@ -20,11 +20,25 @@ const QUESTION_TOKENS: usize = 16;
 const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
 const LONGEST_S: f64 = 1.5;
 
+impl Controller {
+    /// Measures the first rates if none are known, while no request waits. A failure is logged: requests teach
+    /// the same.
+    pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
+        if self.rates().n_learned() > 0 {
+            return;
+        }
+        match calibrate(self, engine, blend).await {
+            Ok(()) => tracing::info!(runs = self.rates().n_learned(), "measured this machine"),
+            Err(error) => tracing::warn!(%error, "measuring this machine failed"),
+        }
+    }
+}
+
 /// Measures, and teaches the controller.
 ///
 /// # Errors
 /// Where the engine refuses or fails.
-pub(super) async fn calibrate(
+async fn calibrate(
     controller: &Controller,
     engine: &EngineHandle,
     blend: &Blend,
@@ -59,7 +73,7 @@ async fn measure(
         let kv = engine
             .chunk_kv(segments.prefix.clone().into(), ids.clone())
             .await?;
-        chunks.push(Kept::new(MemorySource(Arc::new(kv))));
+        chunks.push(ResidentChunk::new(MemorySource(Arc::new(kv))));
     }
     for mode in modes {
         let plan = plan(engine, &segments, mode.clone())?;
@@ -79,8 +93,8 @@ fn plan(
     FusionPlan::new(segments.clone(), states, mode, engine.model())
 }
 
-fn request(plan: &FusionPlan, chunks: &[Kept]) -> FuseRequest {
-    let source = |kept: &Kept| Some(Box::new(kept.clone()) as Box<dyn LayerSource>);
+fn request(plan: &FusionPlan, chunks: &[ResidentChunk]) -> FuseRequest {
+    let source = |chunk: &ResidentChunk| Some(Box::new(chunk.clone()) as Box<dyn LayerSource>);
     FuseRequest {
         plan: plan.clone(),
         sources: chunks.iter().map(source).collect(),
@@ -89,9 +103,9 @@ fn request(plan: &FusionPlan, chunks: &[Kept]) -> FuseRequest {
     }
 }
 
-/// A chunk's KV in a memory tier of its own: a layer stays in the buffer it was first read into, and is lent from there.
+/// A chunk's KV in its own memory tier: a layer stays in the buffer it was first read into, and is lent from there.
 #[derive(Clone)]
-struct Kept {
+struct ResidentChunk {
     kv: MemorySource,
     memory: Arc<MemoryTier>,
 }
@@ -99,7 +113,7 @@ struct Kept {
 /// The one chunk of such a tier.
 const KEY: BlobKey = BlobKey([0; 32]);
 
-impl Kept {
+impl ResidentChunk {
     fn new(kv: MemorySource) -> Self {
         Self {
             kv,
@@ -108,7 +122,7 @@ impl Kept {
     }
 }
 
-impl LayerSource for Kept {
+impl LayerSource for ResidentChunk {
     fn read_layer(&self, layer: usize, into: &mut HostBuffer) -> Result<(), SourceError> {
         self.kv.read_layer(layer, into)
     }
@@ -157,7 +171,7 @@ mod tests {
             layers: vec![(vec![1; 4], vec![2; 4])],
             anchors: Vec::new(),
         };
-        let kept = Kept::new(MemorySource(Arc::new(kv)));
+        let kept = ResidentChunk::new(MemorySource(Arc::new(kv)));
         assert!(kept.resident(0).is_none());
         let mut buffer = HostBuffer::new(BlockSpan::new(4, 4));
         kept.read_layer(0, &mut buffer).unwrap();

@@ -4,23 +4,17 @@ use ragweave_engine::{Blend, ChunkState, EngineError, FusionPlan, Mode, Policy, 
 
 use super::job::{Job, Worker};
 use super::rates::{Forecast, Rates};
+use crate::mode_choice::Auto;
 
-/// What `auto` may choose from besides plans as good as full prefill: stored KV of which at least the blend's ratio is
-/// recomputed. At ratio 0 that is plain reuse.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Auto {
-    pub blend: Blend,
-}
-
-/// A plan that is not exact has to save so much, as a share of the best exact one.
+/// A plan that is not exact has to save at least this share of the time of the best exact one.
 const WORTH: f64 = 0.01;
-/// A plan of which little is known is taken to be faster than foreseen, by so much at most: it is found out now and
-/// then whether it is, and no request pays more than that.
+/// A plan of which little is known is taken to be faster than foreseen, by at most this share: so it is tried now and
+/// then, and no request pays more than that.
 const MAX_BENEFIT_OF_DOUBT: f64 = 0.05;
 /// Recomputing more for nothing: steps of the ratio, and what counts as nothing.
 const STEP_PERCENT: u8 = 5;
 const FREE: f64 = 0.005;
-/// Stored KV is not even looked up where full prefill wins by so much over all it could give.
+/// Stored KV is not even looked up where full prefill wins by this share over every other plan.
 const CLEAR: f64 = 0.05;
 
 /// A plan and what it is foreseen to take.
@@ -29,7 +23,7 @@ struct Candidate {
     /// The mode's notation; `exact` for stored KV that is exact and nothing else.
     name: String,
     forecast: Forecast,
-    /// As good as full prefill.
+    /// It gives what full prefill gives.
     is_exact: bool,
 }
 
@@ -174,7 +168,7 @@ fn best(mut candidates: Vec<Candidate>) -> Choice {
     }
 }
 
-/// For people: what it was chosen over.
+/// Which plan the best one was chosen over, for people.
 fn reason(candidates: &[Candidate]) -> String {
     match candidates {
         [only] => format!("{}: there is no other plan", only.name),

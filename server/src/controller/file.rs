@@ -16,7 +16,7 @@ const FORMAT: u32 = 1;
 /// Machines kept; the one written longest ago goes first.
 const MAX_MACHINES: usize = 16;
 
-/// What decides how long a plan takes, besides the plan.
+/// Everything besides the plan that decides how long it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub device: String,
@@ -31,7 +31,7 @@ pub struct Machine {
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     format: u32,
-    /// The one written last comes last.
+    /// The one written last is at the end.
     machines: Vec<SavedMachine>,
 }
 

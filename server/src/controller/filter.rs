@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What is believed of a rate before anything was measured.
+/// The belief about a rate before anything was measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Prior {
     pub(super) name: &'static str,
@@ -32,8 +32,8 @@ impl Prior {
 
 /// How the times of one kind of work behave: standard deviations of logarithms.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Nature {
-    /// What rates may change by from one time to the next: all together, and each alone.
+pub(super) struct Volatility {
+    /// By how much rates may change from one time to the next: all together, and each alone.
     pub(super) shared_drift: f64,
     pub(super) own_drift: f64,
     /// Spread of the times of equal runs.
@@ -42,7 +42,7 @@ pub(super) struct Nature {
 
 /// How much all throughputs may be off together at first.
 const SHARED_SD: f64 = 3.0;
-/// What rates read from a file may have changed by meanwhile.
+/// By how much rates read from a file may have changed in the meantime.
 const RESTART_DRIFT: f64 = 0.1;
 /// How far a plan's time may be from what the rates say, and its drift.
 const CORRECTION_SD: f64 = 0.08;
@@ -51,10 +51,10 @@ const CORRECTION_DRIFT: f64 = 0.003;
 const MAX_CORRECTION: f64 = 0.7;
 /// Corrections kept; the one not used for longest goes first.
 const MAX_CORRECTIONS: usize = 64;
-/// Besides the noise, a part that short runs have too.
+/// Besides the noise: jitter that even short runs have.
 const JITTER_SECONDS: f64 = 2e-4;
-/// An error beyond so many standard deviations counts no more than that: it may be an accident. It may also be a change,
-/// so the next one counts more: rates are taken to have drifted by this part of the error.
+/// An error beyond this many standard deviations counts as if it were that large: it may be an accident. It may also be
+/// a change, so the next one counts more: rates are taken to have drifted by this part of the error.
 const OUTLIER: f64 = 3.0;
 const SUSPICION: f64 = 0.25;
 
@@ -71,7 +71,7 @@ struct Correction {
 #[derive(Debug, Clone)]
 pub(super) struct Filter {
     priors: Vec<Prior>,
-    nature: Nature,
+    volatility: Volatility,
     mean: Vec<f64>,
     covariance: Vec<Vec<f64>>,
     corrections: BTreeMap<String, Correction>,
@@ -97,7 +97,7 @@ pub(super) struct SavedFilter {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct SavedState {
     name: String,
-    /// Of a rate seconds for one unit; of a correction a factor.
+    /// For a rate: seconds for one unit; for a correction: a factor.
     value: f64,
     /// Standard deviation of its logarithm.
     sd: f64,
@@ -111,7 +111,7 @@ struct SavedCorrection {
 }
 
 impl Filter {
-    pub(super) fn new(priors: &[Prior], nature: Nature) -> Self {
+    pub(super) fn new(priors: &[Prior], volatility: Volatility) -> Self {
         let n = priors.len();
         let shared = |i: usize, j: usize| SHARED_SD.powi(2) * priors[i].shared * priors[j].shared;
         let own = |i: usize, j: usize| if i == j { priors[i].sd.powi(2) } else { 0.0 };
@@ -121,7 +121,7 @@ impl Filter {
                 .map(|i| (0..n).map(|j| shared(i, j) + own(i, j)).collect())
                 .collect(),
             priors: priors.to_vec(),
-            nature,
+            volatility,
             corrections: BTreeMap::new(),
             clock: 0,
         }
@@ -133,7 +133,7 @@ impl Filter {
         rates.map(|log| log.exp()).collect()
     }
 
-    /// What the corrections under `keys` multiply a time with; a key not seen before with 1.
+    /// The factor that the corrections under `keys` apply to a time; 1 for a key not seen before.
     pub(super) fn correction(&self, keys: &[String]) -> f64 {
         let known = keys.iter().filter_map(|key| self.corrections.get(key));
         known.map(|known| self.mean[known.state]).sum::<f64>().exp()
@@ -148,7 +148,7 @@ impl Filter {
             .sum();
         let of_key = |key: &String| {
             let n_seen = self.corrections.get(key).map_or(0, |known| known.n_seen);
-            let measured = f64::from(n_seen) * (CORRECTION_SD / self.nature.noise).powi(2);
+            let measured = f64::from(n_seen) * (CORRECTION_SD / self.volatility.noise).powi(2);
             1.0 / (1.0 + measured)
         };
         Estimate {
@@ -157,7 +157,8 @@ impl Filter {
         }
     }
 
-    /// Takes in the time of one run. Returns the logarithm of actual over foreseen; `None` for a time that is none.
+    /// Takes in the time of one run. Returns the logarithm of actual over foreseen; `None` for a time
+    /// that is not a positive number.
     pub(super) fn learn(&mut self, amounts: &[f64], keys: &[String], seconds: f64) -> Option<f64> {
         let foreseen = self.estimate(amounts, keys).seconds;
         if !(seconds.is_finite() && seconds > 0.0 && foreseen.is_finite() && foreseen > 0.0) {
@@ -167,7 +168,7 @@ impl Filter {
         let states = self.states_of(keys);
         let slope = self.slope(amounts, &states);
         let error = (seconds / foreseen).ln();
-        self.update(&slope, error, self.nature.variance(seconds));
+        self.update(&slope, error, self.volatility.variance(seconds));
         Some(error)
     }
 
@@ -190,10 +191,10 @@ impl Filter {
             *correction = correction.clamp(-MAX_CORRECTION, MAX_CORRECTION);
         }
         if error.abs() > limit {
-            let doubt = SUSPICION * error.abs().min(1.0) / self.nature.drift();
+            let doubt = SUSPICION * error.abs().min(1.0) / self.volatility.drift();
             self.doubt(
-                doubt * self.nature.shared_drift,
-                doubt * self.nature.own_drift,
+                doubt * self.volatility.shared_drift,
+                doubt * self.volatility.own_drift,
             );
         }
     }
@@ -220,7 +221,7 @@ impl Filter {
     /// Time has passed: everything may have changed a little, up to what was not known at first.
     fn drift(&mut self) {
         self.clock += 1;
-        self.doubt(self.nature.shared_drift, self.nature.own_drift);
+        self.doubt(self.volatility.shared_drift, self.volatility.own_drift);
         for state in self.priors.len()..self.mean.len() {
             if self.covariance[state][state] < CORRECTION_SD.powi(2) {
                 self.covariance[state][state] += CORRECTION_DRIFT.powi(2);
@@ -233,7 +234,7 @@ impl Filter {
         let n_rates = self.priors.len();
         let is_known = |i: usize| self.covariance[i][i] < self.priors[i].variance();
         let known: Vec<bool> = (0..n_rates).map(is_known).collect();
-        // As long as one rate is as unknown as at first, they do not hang together enough to drift together.
+        // As long as one rate is as unknown as at first, they are not correlated enough to drift together.
         let shared = if known.iter().all(|&known| known) {
             shared
         } else {
@@ -313,7 +314,7 @@ impl Filter {
         }
     }
 
-    /// What a file keeps: values and their spread. How they hang together is learned again.
+    /// What a file keeps: values and their spread. Their correlations are learned again.
     pub(super) fn save(&self) -> SavedFilter {
         let saved = |name: &str, state: usize| SavedState {
             name: name.to_owned(),
@@ -333,8 +334,13 @@ impl Filter {
         }
     }
 
-    /// The filter of a file; `None` where the file's rates are not these, or a number is none.
-    pub(super) fn restore(priors: &[Prior], nature: Nature, saved: &SavedFilter) -> Option<Self> {
+    /// The filter of a file; `None` where the file has other rates, or a number that is not
+    /// finite.
+    pub(super) fn restore(
+        priors: &[Prior],
+        volatility: Volatility,
+        saved: &SavedFilter,
+    ) -> Option<Self> {
         let names = saved.rates.iter().map(|rate| rate.name.as_str());
         let is_same = names.eq(priors.iter().map(|prior| prior.name));
         let corrections = saved.corrections.iter().map(|correction| &correction.state);
@@ -345,7 +351,7 @@ impl Filter {
         if !is_same || !states.all(is_sound) || saved.corrections.len() > MAX_CORRECTIONS {
             return None;
         }
-        let mut filter = Self::new(priors, nature);
+        let mut filter = Self::new(priors, volatility);
         filter.mean = saved.rates.iter().map(|rate| rate.value.ln()).collect();
         for (i, row) in filter.covariance.iter_mut().enumerate() {
             row.iter_mut()
@@ -360,7 +366,7 @@ impl Filter {
     }
 }
 
-impl Nature {
+impl Volatility {
     /// Variance of the logarithm of a time.
     fn variance(&self, seconds: f64) -> f64 {
         self.noise * self.noise + (JITTER_SECONDS / seconds).powi(2)

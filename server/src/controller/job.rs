@@ -4,7 +4,7 @@ use ragweave_engine::{
     FusionPlan, Mode, ModelInfo, PlanWork, Policy, READ_AHEAD_LAYERS, StepWork, Tier,
 };
 
-use super::filter::{Nature, Prior};
+use super::filter::{Prior, Volatility};
 
 /// Kinds of computing, in the order of [`Amounts`].
 pub(super) const COMPUTE: [Prior; 5] = [
@@ -24,13 +24,13 @@ pub(super) const READ: [Prior; 3] = [
 ];
 
 /// Computing gets slower as a whole: another process, heat.
-pub(super) const COMPUTING: Nature = Nature {
+pub(super) const COMPUTING: Volatility = Volatility {
     shared_drift: 0.03,
     own_drift: 0.003,
     noise: 0.04,
 };
-/// Each tier has a life of its own, and what is read may be in the page cache or not.
-pub(super) const READING: Nature = Nature {
+/// The tiers change independently, and a block that is read may be in the page cache or not.
+pub(super) const READING: Volatility = Volatility {
     shared_drift: 0.0,
     own_drift: 0.1,
     noise: 0.2,
@@ -65,7 +65,7 @@ pub(super) type Reads = [f64; 3];
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     steps: Vec<Step>,
-    /// What all plans of its kind have in common, and those of its size too.
+    /// The key of all plans of its kind, and the key of those that have its size too.
     pub(super) keys: [String; 2],
 }
 
@@ -73,11 +73,11 @@ pub(super) struct Job {
 #[derive(Debug, Clone, Copy)]
 struct Step {
     compute: Amounts,
-    /// What must have been read before; zeros where nothing is placed.
+    /// Reading that must be done before the step; zeros where nothing is placed.
     reads: Reads,
 }
 
-/// What of an engine decides a plan's work.
+/// The properties of an engine that decide a plan's work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Worker<'a> {
     pub(super) model: &'a ModelInfo,
@@ -86,7 +86,7 @@ pub(super) struct Worker<'a> {
 }
 
 impl Job {
-    /// Of a plan whose chunks are stored in `tiers`; `None` for one that has no source.
+    /// The job of a plan whose chunks are stored in `tiers`; `None` for a chunk that has no source.
     pub(super) fn new(
         plan: &FusionPlan,
         tiers: &[Option<Tier>],
@@ -109,17 +109,17 @@ impl Job {
         Self { steps, keys }
     }
 
-    /// All computing.
+    /// All its computing.
     pub(super) fn compute(&self) -> Amounts {
         sum(self.steps.iter().map(|step| step.compute))
     }
 
-    /// All reading.
+    /// All its reading.
     pub(super) fn reads(&self) -> Reads {
         sum(self.steps.iter().map(|step| step.reads))
     }
 
-    /// How long the steps wait for what they read, given the seconds of a unit of each kind and what `compute` is
+    /// How long the steps wait for reading, given the seconds of a unit of each kind and what `compute` is
     /// corrected by. Reading runs ahead, by a few layers at most.
     pub(super) fn wait(&self, compute: &[f64], correction: f64, read: &[f64]) -> f64 {
         let (mut now, mut waited) = (0.0_f64, 0.0);
@@ -128,8 +128,8 @@ impl Job {
         for step in &self.steps {
             let reading = cost(&step.reads, read);
             if reading > 0.0 {
-                let behind = taken.len().checked_sub(READ_AHEAD_LAYERS);
-                let room_at = behind.map_or(0.0, |layer| taken[layer]);
+                let freed = taken.len().checked_sub(READ_AHEAD_LAYERS);
+                let room_at = freed.map_or(0.0, |layer| taken[layer]);
                 read_until = read_until.max(room_at) + reading;
                 waited += (read_until - now).max(0.0);
                 now = now.max(read_until);
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn reading_hides_behind_computing() {
+    fn reading_is_hidden_by_computing() {
         assert_eq!(
             wait(&[(2.0, 1.0); 8]),
             1.0,
@@ -261,7 +261,7 @@ mod tests {
         let steps = [&[(100.0, 1.0)], &short[..]].concat();
         assert_eq!(wait(&steps), 1.0 + 1.0);
         assert_eq!(wait(&steps[..=READ_AHEAD_LAYERS]), 1.0);
-        // Layers that nothing is placed at are no layers to read.
+        // Layers at which nothing is placed are not read.
         assert_eq!(wait(&[(5.0, 0.0), (1.0, 3.0)]), 0.0);
     }
 }

@@ -72,7 +72,7 @@ impl Rates {
         }
     }
 
-    /// Takes in a run. Its wait for the queue says nothing of the plan.
+    /// Takes in a run. Its time in the queue says nothing about the plan.
     pub(super) fn learn(&mut self, job: &Job, timings: &FuseTimings) {
         let foreseen = self.forecast(job).seconds;
         let compute = timings.probe + timings.recompute + timings.first_decode;
@@ -130,7 +130,7 @@ impl Rates {
         self.service_s = Some(mean(self.service_s, seconds, NEWEST));
     }
 
-    /// How long a request waits behind `ahead` others, of which one has begun.
+    /// How long a request waits for `ahead` others, of which one has begun.
     pub(super) fn queue_seconds(&self, ahead: usize) -> f64 {
         let begun = if ahead > 0 { 0.5 } else { 0.0 };
         self.service_s.unwrap_or(0.0) * (ahead as f64 - begun)
@@ -156,7 +156,7 @@ impl Rates {
         }
     }
 
-    /// `None` where the file's rates are those of another version, or no numbers.
+    /// `None` where the file's rates are those of another version, or not finite.
     pub(super) fn restore(saved: &SavedRates) -> Option<Self> {
         let is_sound = |value: &Option<f64>| value.is_none_or(|v| v.is_finite() && v >= 0.0);
         if ![saved.service_s, saved.mean_log_error, saved.open_s]

@@ -1,5 +1,5 @@
-//! A look at the speed of reading where a request has read nothing. Full prefill chosen because reading is slow would
-//! never find out that reading has become fast.
+//! Measures the speed of reading where a request has read nothing. Otherwise a controller that chose full prefill because
+//! reading was slow would never find out that reading has become fast.
 
 use std::time::{Duration, Instant};
 
@@ -16,14 +16,14 @@ const MIN_LAYERS: usize = 2;
 type Open = Box<dyn FnOnce() -> Option<(usize, usize, Box<dyn LayerSource>)> + Send>;
 
 /// A source that a plan leaves unread.
-pub struct Spare(Unread);
+pub struct UnreadSource(State);
 
-enum Unread {
+enum State {
     Opened {
         source: Box<dyn LayerSource>,
         n_tokens: usize,
     },
-    /// Not even looked up: how long that takes is a part of what is asked.
+    /// Not even looked up: the time that takes is measured too.
     NotLookedUp(Open),
 }
 
@@ -33,11 +33,11 @@ pub(super) struct Sampled {
     pub(super) n_reads: usize,
     pub(super) bytes: usize,
     pub(super) time: Duration,
-    /// How many were looked up and opened, and how long that took, where it was not done before.
+    /// How many were looked up and opened, and how long that took, unless that was done before.
     pub(super) opened: Option<(usize, Duration)>,
 }
 
-impl Spare {
+impl UnreadSource {
     /// Takes one of the sources away from a plan that reads none.
     pub fn take(plan: &FusionPlan, sources: &mut [Option<Box<dyn LayerSource>>]) -> Option<Self> {
         if *plan.mode() != Mode::Full {
@@ -46,7 +46,7 @@ impl Spare {
         let mut sources = sources.iter_mut().enumerate();
         sources.find_map(|(chunk, source)| {
             let (source, n_tokens) = (source.take()?, plan.chunk_rows(chunk).len());
-            Some(Self(Unread::Opened { source, n_tokens }))
+            Some(Self(State::Opened { source, n_tokens }))
         })
     }
 
@@ -54,15 +54,15 @@ impl Spare {
     pub fn not_looked_up(
         open: impl FnOnce() -> Option<(usize, usize, Box<dyn LayerSource>)> + Send + 'static,
     ) -> Self {
-        Self(Unread::NotLookedUp(Box::new(open)))
+        Self(State::NotLookedUp(Box::new(open)))
     }
 
     /// Reads a few layers; `None` where nothing is stored. Blocks.
     pub(super) fn read(self, model: &ModelInfo) -> Result<Option<Sampled>, SourceError> {
         let start = Instant::now();
         let (source, n_tokens, opened) = match self.0 {
-            Unread::Opened { source, n_tokens } => (source, n_tokens, None),
-            Unread::NotLookedUp(open) => match open() {
+            State::Opened { source, n_tokens } => (source, n_tokens, None),
+            State::NotLookedUp(open) => match open() {
                 Some((n, n_tokens, source)) => (source, n_tokens, Some((n, start.elapsed()))),
                 None => return Ok(None),
             },

@@ -12,10 +12,11 @@ use tempfile::TempDir;
 
 mod machine;
 
-use super::choose::{Auto, Forecaster};
+use super::choose::Forecaster;
 use super::job::{Job, Worker};
 use super::rates::Rates;
 use super::sample::Sampled;
+use crate::mode_choice::Auto;
 use machine::{CPU, GPU, Machine, Random, slowed};
 
 /// A model without weights, and the rates learned of one machine.
@@ -308,7 +309,7 @@ fn a_store_that_is_slow_to_open_is_not_asked_until_it_is_fast() {
     let saved = serde_json::to_string(&world.rates.save()).unwrap();
     world.rates = Rates::restore(&serde_json::from_str(&saved).unwrap()).unwrap();
     assert!(is_left_alone(&world).is_some(), "kept in the file");
-    // What is read when the answer is out says that it has become fast.
+    // Samples read after the answer show that it has become fast.
     for _ in 0..40 {
         world.rates.learn_sample(&Sampled {
             tier: Tier::Disk,

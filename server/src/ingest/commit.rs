@@ -1,13 +1,16 @@
 //! The end of an ingest: complete the KV, then commit and index in turn with all other changes.
 //!
-//! What was looked at before the KV was computed may have changed since: the document, or KV that it shares with another
-//! one. Both are checked again under the lock that the commit takes.
+//! The document, or KV that it shares with another one, may have changed while its own KV was computed. Both are checked
+//! again under the lock that the commit takes.
 
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::Instant;
 
+use super::error::IngestError;
+use super::ingestor::Ingestor;
 use super::kv::NewKv;
-use super::{Change, IngestError, Ingestor, Prepared};
+use super::outcome::Change;
+use super::prepared::Prepared;
 use crate::components::Components;
 use crate::search_index::SearchIndex;
 
@@ -15,7 +18,7 @@ use crate::search_index::SearchIndex;
 /// that it is committed as it is: a chunk without KV is computed when it is used.
 const MAX_COMPLETIONS: usize = 3;
 
-/// What came of a document that was to be committed.
+/// How a document was committed.
 pub(super) struct Committed {
     pub(super) change: Change,
     /// `None` where another call has committed the very same meanwhile.
@@ -23,13 +26,13 @@ pub(super) struct Committed {
     pub(super) kv_bytes: u64,
 }
 
-/// What one attempt to commit comes to.
+/// How one attempt to commit ended.
 enum Attempt {
     Done {
         change: Change,
         seq: Option<u64>,
     },
-    /// KV that was in the store when it was looked for is not there any more.
+    /// KV that was in the store when it was looked up is gone.
     Incomplete(Box<(Prepared, NewKv)>),
 }
 
@@ -101,8 +104,8 @@ impl Ingestor {
         .await
     }
 
-    /// Changes store and index where blocking is allowed, after the changes that came before. It is finished although
-    /// the caller may have gone.
+    /// Changes store and index where blocking is allowed, after the changes that came before. It is finished even if the
+    /// caller has gone.
     async fn in_turn<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Components) -> Result<T, IngestError> + Send + 'static,
@@ -121,7 +124,7 @@ const UNCHANGED: Attempt = Attempt::Done {
     seq: None,
 };
 
-/// Shows a committed document in the index: whole, or where that fails not at all.
+/// Shows a committed document in the index: the whole of it, or nothing where that fails.
 fn show(components: &Components, prepared: Prepared) -> Result<(), IngestError> {
     let Prepared {
         document,

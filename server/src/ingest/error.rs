@@ -1,4 +1,4 @@
-//! Why a document was not ingested, and whether the next one has a chance.
+//! Why a document was not ingested, and whether the next one would fail too.
 
 use std::time::Duration;
 
@@ -6,7 +6,8 @@ use ragweave_engine::EngineError;
 use ragweave_retriever::{BadDocumentId, RetrieverError};
 use ragweave_store::StoreError;
 
-use super::rules::BadMetadata;
+use super::metadata::BadMetadata;
+use crate::blocking::Panicked;
 use crate::prompt::PromptError;
 
 /// A document that was not ingested. The store holds what it held before.
@@ -44,7 +45,7 @@ pub enum IngestError {
          with skip_kv", limit.as_secs()
     )]
     TooSlow { limit: Duration },
-    /// Whose version is the newer one is not ours to say.
+    /// Nothing here says which version is the newer one.
     #[error(
         "the document was replaced or deleted by another call while this one was computing its KV; send it again if this \
          version is wanted"
@@ -79,6 +80,14 @@ impl IngestError {
                 StoreError::InvalidDocument { .. } | StoreError::InvalidBlob { .. }
             ),
             Self::ForeignStore | Self::Panicked { .. } => true,
+        }
+    }
+}
+
+impl From<Panicked> for IngestError {
+    fn from(panicked: Panicked) -> Self {
+        Self::Panicked {
+            message: panicked.to_string(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The KV of one document: what the store lacks is computed, written, and noted in the chunks' records.
+//! The KV of one document: the KV that the store lacks is computed and written, and its notes go into the chunks' records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use ragweave_engine::{ChunkKv, EngineError};
 use ragweave_store::{BlobKey, ChunkRecord, Document, PendingBlob, Store, StoreError};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{IngestError, Ingestor, Patience, joined};
+use super::error::IngestError;
+use super::ingestor::{Ingestor, Patience};
+use crate::blocking::Begun;
 use crate::components::Components;
 use crate::notes::notes_of;
 
@@ -43,7 +44,7 @@ impl Ingestor {
         kv: &mut NewKv,
         since: Instant,
     ) -> Result<(), IngestError> {
-        let mut writing: Option<JoinHandle<Result<PendingBlob, IngestError>>> = None;
+        let mut writing: Option<Begun<PendingBlob, IngestError>> = None;
         for chunk in &mut document.chunks {
             if kv.notes.contains_key(&chunk.key) || self.has_blob(chunk.key).await? {
                 self.counters.add(chunk.token_ids.len(), 0);
@@ -52,7 +53,7 @@ impl Ingestor {
                 kv.notes.insert(chunk.key, notes_of(&computed));
                 kv.bytes += kv_bytes(&computed);
                 if let Some(previous) = writing.replace(self.write(chunk.key, computed)) {
-                    kv.blobs.push(joined(previous).await?);
+                    kv.blobs.push(previous.join().await?);
                 }
             }
             if let Some(notes) = kv.notes.get(&chunk.key) {
@@ -60,7 +61,7 @@ impl Ingestor {
             }
         }
         if let Some(last) = writing {
-            kv.blobs.push(joined(last).await?);
+            kv.blobs.push(last.join().await?);
         }
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Ingestor {
         self.blocking(move || Ok(store.contains_blob(&key)?)).await
     }
 
-    fn write(&self, key: BlobKey, kv: ChunkKv) -> JoinHandle<Result<PendingBlob, IngestError>> {
+    fn write(&self, key: BlobKey, kv: ChunkKv) -> Begun<PendingBlob, IngestError> {
         let components = self.components.clone();
         let counters = Arc::clone(&self.counters);
         self.begin(move || {

@@ -1,5 +1,5 @@
 //! Neighbour conditioning (FusionRAG, arXiv 2601.12904): a chunk's KV is computed while it attends to the chunks most
-//! like it, so that reused KV has met text of the kind it will stand behind in a prompt.
+//! like it, because text of that kind will come before it in a prompt.
 //!
 //! Documents go in without KV first, so that all of a run can be found; then each chunk gets its neighbours and its
 //! document is committed again. The neighbours' token ids stay in the chunk's record: they are part of the key of its
@@ -8,28 +8,14 @@
 use std::sync::PoisonError;
 
 use ragweave_retriever::{Embedding, Filter};
-use ragweave_store::{ChunkRecord, Document};
+use ragweave_store::{ChunkRecord, Document, text_of};
 
-use super::{IngestError, Prepared, prepare};
+use super::error::IngestError;
+use super::prepared::{Prepared, Unconditioned};
 use crate::components::Components;
 use crate::config::MAX_NEIGHBOURS;
+use crate::embedding::embed;
 use crate::search_index::Hit;
-
-/// A document that is in the store without the neighbours its chunks should have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unconditioned {
-    pub(super) document_id: String,
-    /// Hash of its content and chunking: a document that has been replaced since has another.
-    pub(super) content: [u8; 32],
-    /// Leave its KV to the first use.
-    pub(super) no_kv: bool,
-}
-
-impl Unconditioned {
-    pub fn document_id(&self) -> &str {
-        &self.document_id
-    }
-}
 
 /// Hash a document is committed with once its chunks have `n` neighbours each. Without any it is that of the content
 /// alone, which is also what a document has that waits for its neighbours.
@@ -89,9 +75,8 @@ fn vector_of(
     if let Ok(stored) = Embedding::from_bytes(&chunk.vector, components.embedder.id()) {
         return Ok(Some(stored));
     }
-    let (start, end) = (chunk.start_byte as usize, chunk.end_byte as usize);
-    let text = document_text.get(start..end).unwrap_or_default();
-    prepare::embed(components, text)
+    let text = text_of(document_text, chunk).unwrap_or_default();
+    Ok(embed(&*components.embedder, text)?)
 }
 
 /// Other chunks similar to this one, best first, some more than are wanted.
@@ -111,8 +96,8 @@ fn most_similar(
     Ok(similar)
 }
 
-/// Token ids of the neighbours, the most similar last, so that it stands nearest to the chunk. What does not fit the
-/// model together with prefix and chunk is left out from the least similar up.
+/// Token ids of the neighbours, the most similar last, so that it is nearest to the chunk. Those that do not fit
+/// the model together with prefix and chunk are left out, the least similar first.
 fn neighbour_ids(
     components: &Components,
     chunk: &ChunkRecord,
@@ -120,7 +105,7 @@ fn neighbour_ids(
 ) -> Result<Vec<u32>, IngestError> {
     let mut neighbours = Vec::with_capacity(similar.len());
     for Hit { scored, .. } in similar {
-        // `None` where a document was removed by somebody else since the search.
+        // `None` where a document was removed by another call since the search.
         let neighbour = components.store.chunk(&scored.chunk_id)?;
         let ids = neighbour.map(|neighbour| neighbour.record.token_ids);
         neighbours.extend(ids.filter(|ids| *ids != chunk.token_ids));
@@ -137,7 +122,7 @@ fn neighbour_ids(
     Ok(fitting(neighbours, room))
 }
 
-/// Best first in, most similar last out: as many as fit `room` tokens before the first that does not.
+/// Takes them best first and returns the most similar last: as many as fit `room` tokens before the first that does not.
 fn fitting(neighbours: Vec<Vec<u32>>, room: usize) -> Vec<u32> {
     let mut total = 0;
     let mut kept: Vec<_> = neighbours
@@ -151,7 +136,7 @@ fn fitting(neighbours: Vec<Vec<u32>>, room: usize) -> Vec<u32> {
     kept.concat()
 }
 
-/// Puts a chunk behind its neighbours. Notes belong to KV: those of other KV are dropped.
+/// Places a chunk after its neighbours. Notes belong to KV: those of other KV are dropped.
 fn place(components: &Components, chunk: &mut ChunkRecord, conditioning_ids: Vec<u32>) {
     let key = components.blob_key(&conditioning_ids, &chunk.token_ids);
     if key != chunk.key {
@@ -170,7 +155,7 @@ mod tests {
         assert_eq!(fitting(best_first.clone(), 6), [3, 3, 3, 2, 1, 1]);
         assert_eq!(fitting(best_first.clone(), 5), [2, 1, 1]);
         assert_eq!(fitting(best_first.clone(), 2), [1, 1]);
-        // The second would fit; it does not jump over the first.
+        // The second would fit; it does not take the place of the first.
         assert_eq!(fitting(best_first, 1), [0; 0]);
     }
 

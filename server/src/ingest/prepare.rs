@@ -1,24 +1,26 @@
-//! The part of an ingest that needs no engine: has the document changed, and what are its chunks.
+//! The part of an ingest that needs no engine: whether the document has changed, and what its chunks are.
 
 use std::collections::HashMap;
 
-use ragweave_retriever::{DocumentFormat, Embedding, RetrieverError, SourceDocument};
+use ragweave_retriever::{DocumentFormat, SourceDocument};
 use ragweave_store::{ChunkRecord, Document};
 
-use super::neighbours::{self, Unconditioned};
-use super::{IngestError, Prepared, rules};
+use super::error::IngestError;
+use super::prepared::{Prepared, Unconditioned};
+use super::{neighbours, rules};
 use crate::components::Components;
+use crate::embedding::embed;
 
 /// A version of the document that is in the store.
 pub(super) enum Known {
     /// The same, with the neighbours that are configured and all its KV.
     Unchanged(Document),
-    /// The same content; its chunks are to get neighbours, or other ones, or KV behind them.
+    /// The same content; its chunks are to get neighbours, or other ones, or KV computed after them.
     Unconditioned(Document, Unconditioned),
     Outdated(Document),
 }
 
-/// Refuses documents that could never be stored, before any work goes into them.
+/// Refuses documents that cannot be stored, before any work goes into them.
 pub(super) fn check(components: &Components, source: &SourceDocument) -> Result<(), IngestError> {
     if components.is_foreign {
         return Err(IngestError::ForeignStore);
@@ -52,7 +54,7 @@ pub(super) fn known_version(
     Ok(Some(Known::Unconditioned(document, waiting)))
 }
 
-/// Whether a document of the right hash has its KV, as far as it is wanted, and no neighbours where none are.
+/// Whether a document of the right hash has its KV, if that is wanted, and no neighbours unless some are configured.
 fn is_complete(
     components: &Components,
     document: &Document,
@@ -72,8 +74,8 @@ fn is_as_configured(components: &Components, chunk: &ChunkRecord) -> bool {
     components.config.ingest.neighbours > 0 || chunk.conditioning_ids.is_empty()
 }
 
-/// Splits and embeds. Chunks that the earlier version had too keep what their KV was made behind and their notes, and
-/// so the KV itself.
+/// Splits and embeds. Chunks that the earlier version had too keep their conditioning ids and notes, and so the KV
+/// itself.
 pub(super) fn prepare(
     components: &Components,
     source: SourceDocument,
@@ -85,7 +87,7 @@ pub(super) fn prepare(
     let mut embeddings = Vec::new();
     for (start, end) in fitting_spans(components, &source)? {
         let text = &source.text[start..end];
-        let embedding = embed(components, text)?;
+        let embedding = embed(&*components.embedder, text)?;
         let embedder_id = components.embedder.id();
         let vector = embedding
             .as_ref()
@@ -137,15 +139,6 @@ fn kept_chunks<'d>(
         .collect()
 }
 
-/// The embedding of a chunk; `None` for one without a word, such as a line of dashes: it is stored, never found.
-pub(super) fn embed(components: &Components, text: &str) -> Result<Option<Embedding>, IngestError> {
-    match components.embedder.embed_document(text) {
-        Ok(embedding) => Ok(Some(embedding)),
-        Err(RetrieverError::BlankText) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
 /// Byte ranges of the chunks. The splitter counts the text alone; where it meets its wrapper a merge can fall
 /// apart and cost a token more than was reserved, so each chunk is counted once more as it will be used.
 fn fitting_spans(
@@ -195,7 +188,7 @@ fn middle(text: &str) -> Option<usize> {
         .or_else(|| borders().filter(inner).min_by_key(distance))
 }
 
-/// Hash over all that a document's chunks are made from beside the store's identity.
+/// Hash over everything that a document's chunks are made from, except the store's identity.
 fn content_hash(source: &SourceDocument, chunk_tokens: usize) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let mut field = |bytes: &[u8]| {

@@ -1,15 +1,13 @@
-//! KV that a request missed, computed afterwards for the next one: behind what the chunk's record says, one chunk at a
-//! time, from a bounded queue. A full queue drops and counts; nobody waits for it.
-
-use std::sync::Arc;
+//! KV that a request missed, computed afterwards for the next one: after the ids that the chunk's record names, one chunk
+//! at a time, from a bounded queue. What a full queue cannot take is dropped and counted; nobody waits for it.
 
 use ragweave_engine::ChunkKv;
 use ragweave_store::BlobKey;
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 
-use super::AnswerError;
-use super::desk::{Desk, Passage};
+use super::error::AnswerError;
+use super::passage::Passage;
+use crate::blocking;
 use crate::components::Components;
 
 /// Chunks that may wait for their KV.
@@ -17,18 +15,18 @@ const MAX_WAITING_FILLS: usize = 256;
 
 /// A chunk without usable KV.
 #[derive(Debug, Clone)]
-pub(super) struct Fill {
+struct Fill {
     chunk_id: String,
     token_ids: Vec<u32>,
     conditioning_ids: Vec<u32>,
     key: BlobKey,
 }
 
-/// What became of the chunks that were missed, since the start.
+/// Outcomes of the chunks that were missed, since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FillCounts {
     pub done: u64,
-    /// Not computed: there by now, gone from the corpus, or the store takes no writes.
+    /// Not computed: stored by now, removed from the corpus, or the store takes no writes.
     pub skipped: u64,
     /// The queue was full.
     pub dropped: u64,
@@ -42,7 +40,7 @@ pub(super) struct Backfill {
 }
 
 impl Fill {
-    pub(super) fn of(passage: &Passage) -> Self {
+    fn of(passage: &Passage) -> Self {
         Self {
             chunk_id: passage.chunk_id.clone(),
             token_ids: passage.token_ids.clone(),
@@ -54,17 +52,17 @@ impl Fill {
 
 impl Backfill {
     /// Starts the worker on the current runtime.
-    pub(super) fn start(desk: Arc<Desk>) -> Self {
+    pub(super) fn start(components: Components) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING_FILLS);
         let counts = watch::Sender::new(FillCounts::default());
-        tokio::spawn(work(desk, waiting, counts.clone()));
+        tokio::spawn(work(components, waiting, counts.clone()));
         Self { queue, counts }
     }
 
     /// Queues what fits and counts the rest. Never waits.
-    pub(super) fn offer(&self, fills: Vec<Fill>) {
-        for fill in fills {
-            if self.queue.try_send(fill).is_err() {
+    pub(super) fn offer<'p>(&self, missed: impl Iterator<Item = &'p Passage>) {
+        for passage in missed {
+            if self.queue.try_send(Fill::of(passage)).is_err() {
                 self.counts.send_modify(|counts| counts.dropped += 1);
             }
         }
@@ -76,13 +74,13 @@ impl Backfill {
 }
 
 async fn work(
-    desk: Arc<Desk>,
+    components: Components,
     mut waiting: mpsc::Receiver<Fill>,
     counts: watch::Sender<FillCounts>,
 ) {
     while let Some(fill) = waiting.recv().await {
         let chunk_id = fill.chunk_id.clone();
-        let outcome = compute(&desk.components, fill).await;
+        let outcome = compute(&components, fill).await;
         counts.send_modify(|counts| match outcome {
             Ok(true) => counts.done += 1,
             Ok(false) => counts.skipped += 1,
@@ -98,7 +96,7 @@ async fn work(
 async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerError> {
     let components = components.clone();
     let (asking, asked) = (components.clone(), fill.clone());
-    if !blocking(move || is_wanted(&asking, &asked)).await? {
+    if !blocking::run(move || is_wanted(&asking, &asked)).await? {
         return Ok(false);
     }
     let (prefix, neighbours) = (
@@ -109,7 +107,7 @@ async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerErro
         .engine
         .chunk_kv_among(prefix, neighbours, fill.token_ids);
     let kv = kv.await?;
-    blocking(move || commit(&components, fill.key, &kv)).await?;
+    blocking::run(move || commit(&components, fill.key, &kv)).await?;
     Ok(true)
 }
 
@@ -122,12 +120,12 @@ fn is_wanted(components: &Components, fill: &Fill) -> Result<bool, AnswerError> 
     {
         return Ok(false);
     }
-    // The key covers the ids of the chunk and all that stands before it.
+    // The key covers the ids of the chunk and of everything before it.
     let chunk = components.store.chunk(&fill.chunk_id)?;
     Ok(chunk.is_some_and(|chunk| chunk.record.key == fill.key))
 }
 
-/// Whether the store would take the KV of a chunk now: what it would refuse is not worth computing.
+/// Whether the store would take the KV of a chunk now: KV that it would refuse is not worth computing.
 fn can_be_written(components: &Components, n_tokens: usize) -> Result<bool, AnswerError> {
     let identity = &components.engine.model().identity;
     let blob_bytes = identity.chunk_bytes(n_tokens) as u64;
@@ -144,11 +142,4 @@ fn commit(components: &Components, key: BlobKey, kv: &ChunkKv) -> Result<(), Ans
     let blob = components.append_kv(key, kv)?;
     components.store.commit_blobs(vec![blob])?;
     Ok(())
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, AnswerError> + Send + 'static,
-) -> Result<T, AnswerError> {
-    let done = spawn_blocking(work).await;
-    done.unwrap_or_else(|panic| Err(AnswerError::internal(panic.to_string())))
 }

@@ -1,9 +1,10 @@
-//! Why a query got no answer. `status.rs` turns each into a gRPC status.
+//! Why a query got no answer. [`crate::problem`] says how callers are told.
 
 use ragweave_engine::EngineError;
 use ragweave_retriever::RetrieverError;
 use ragweave_store::StoreError;
 
+use crate::blocking::Panicked;
 use crate::prompt::PromptError;
 
 /// Why a query got no answer.
@@ -26,7 +27,7 @@ pub enum AnswerError {
     /// A chunk was named that the corpus does not hold.
     #[error("chunk {id:?} is not in the corpus; GetDocument lists a document's chunk ids")]
     ChunkNotFound { id: String },
-    /// What an answer would say of its sources is more than the caller takes.
+    /// An answer would say more about its sources than the caller takes.
     #[error(
         "the sources of the answer take {bytes} bytes, more than {limit}; ask for fewer chunks"
     )]
@@ -60,5 +61,11 @@ impl AnswerError {
             field,
             message: message.into(),
         }
+    }
+}
+
+impl From<Panicked> for AnswerError {
+    fn from(panicked: Panicked) -> Self {
+        Self::internal(panicked.to_string())
     }
 }

@@ -1,19 +1,18 @@
-//! What a caller hears of an answer: started, deltas, finished; and the bounded channel they travel on.
+//! The events of an answer (started, deltas, finished) and the bounded channel that carries them to the caller.
 
 use std::time::{Duration, Instant};
 
-use ragweave_engine::{FinishReason, FinishReport, FuseReport, FuseTimings, TokenLogprob};
+use ragweave_engine::{FinishReason, FuseReport, TokenLogprob};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::timeout;
 
-use super::desk::{FindTimes, Layout, Passage};
-use super::{AnswerError, Query};
-use crate::controller::{Choice, Forecast};
+use super::error::AnswerError;
+use super::passage::Passage;
 
 /// Events a slow reader may leave unread before the sequence waits for it.
 const UNREAD_EVENTS: usize = 32;
-/// A reader that takes nothing for this long is given up.
+/// After this long without reading anything, a reader is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One step of an answer: one `Started`, any number of `Delta`s, one `Finished`.
@@ -47,7 +46,7 @@ pub struct Foreseen {
     pub reason: String,
     /// From the call of `answer` to the first token; compare with [`StageTimes::ttft`].
     pub ttft: Duration,
-    /// What might have been chosen, and its time in the engine; the chosen one first.
+    /// The plans to choose from, with their times in the engine; the chosen one first.
     pub candidates: Vec<(String, Duration)>,
 }
 
@@ -84,7 +83,7 @@ pub struct StageTimes {
     pub search: Duration,
     pub load: Duration,
     pub load_wait: Duration,
-    /// What the policy had to see of the prompt before it could choose rows.
+    /// Computing that the policy needs before it can choose rows.
     pub probe: Duration,
     pub recompute: Duration,
     pub first_decode: Duration,
@@ -107,41 +106,18 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct EventSender {
     channel: mpsc::Sender<AnswerEvent>,
-    /// When the reader must have taken all of it; a slow one holds a place that others wait for.
+    /// By then the reader must have taken all of it: a slow one holds a place that others wait for.
     deadline: Option<Instant>,
 }
 
-/// A bounded channel for one answer, which must be out by `deadline`.
+/// A bounded channel for one answer, which must be read by `deadline`.
 pub fn event_channel(deadline: Option<Instant>) -> (EventSender, mpsc::Receiver<AnswerEvent>) {
     let (channel, receiver) = mpsc::channel(UNREAD_EVENTS);
     (EventSender { channel, deadline }, receiver)
 }
 
-/// What was known of an answer before the engine was asked.
-pub(super) struct Planned {
-    pub(super) looked_up: bool,
-    pub(super) fallback_reason: Option<String>,
-    pub(super) foreseen: Option<Foreseen>,
-}
-
-impl Foreseen {
-    /// `elapsed` since the request arrived; `queue` until the engine takes it.
-    pub(super) fn new(choice: &Choice, elapsed: Duration, queue: Duration) -> Self {
-        let time =
-            |forecast: &Forecast| Duration::try_from_secs_f64(forecast.seconds).unwrap_or_default();
-        let candidates = choice.candidates.iter();
-        Self {
-            reason: choice.reason.clone(),
-            ttft: elapsed + queue + time(&choice.forecast),
-            candidates: candidates
-                .map(|(name, forecast)| (name.clone(), time(forecast)))
-                .collect(),
-        }
-    }
-}
-
 impl EventSender {
-    /// Hands an event to the reader, who may let it wait until the deadline, and at most [`STALL_LIMIT`].
+    /// Sends an event to the reader, who may let it wait until the deadline, and at most [`STALL_LIMIT`].
     pub(super) async fn send(&self, event: AnswerEvent) -> Result<(), AnswerError> {
         let event = match self.channel.try_send(event) {
             Ok(()) => return Ok(()),
@@ -159,7 +135,7 @@ impl EventSender {
         }
     }
 
-    /// What `work` gives, unless the reader goes away first.
+    /// The result of `work`, unless the reader goes away first.
     pub(super) async fn while_read<T, E: Into<AnswerError>>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -172,61 +148,10 @@ impl EventSender {
     }
 }
 
-impl AnswerEvent {
-    pub(super) fn started(
-        query: &Query,
-        layout: Layout,
-        report: FuseReport,
-        planned: Planned,
-    ) -> Self {
-        Self::Started(Box::new(Started {
-            request_id: query.request_id.clone(),
-            sources: layout.passages,
-            dropped: layout.dropped,
-            report,
-            looked_up: planned.looked_up,
-            fallback_reason: planned.fallback_reason,
-            foreseen: planned.foreseen,
-        }))
-    }
-}
-
-impl Finished {
-    pub(super) fn new(report: &FuseReport, end: &FinishReport, times: StageTimes) -> Self {
-        let usage = Usage {
-            prompt_tokens: report.prompt_tokens,
-            cached_tokens: report.tokens_loaded + report.prefix_tokens_cached,
-            completion_tokens: end.completion_tokens,
-        };
-        Self {
-            reason: end.reason,
-            usage,
-            times,
-        }
-    }
-}
-
 impl StageTimes {
-    pub(super) fn new(
-        find: FindTimes,
-        fuse: &FuseTimings,
-        decode: Duration,
-        ttft: Duration,
-        total: Duration,
-    ) -> Self {
-        Self {
-            queue: fuse.queue,
-            embed: find.embed,
-            search: find.search,
-            load: fuse.load,
-            load_wait: fuse.load_wait,
-            probe: fuse.probe,
-            recompute: fuse.recompute,
-            first_decode: fuse.first_decode,
-            decode,
-            ttft,
-            total,
-        }
+    /// How long the answer occupied the engine.
+    pub(super) fn in_engine(&self) -> Duration {
+        self.load_wait + self.probe + self.recompute + self.first_decode + self.decode
     }
 }
 

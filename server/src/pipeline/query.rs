@@ -1,4 +1,4 @@
-//! What is asked: a question, where its context comes from, and how its KV and its tokens are made.
+//! A query: a question, where its context comes from, and how its KV and its tokens are made.
 
 use std::time::Instant;
 
@@ -6,12 +6,7 @@ use ragweave_engine::SamplingParams;
 use ragweave_retriever::Filter;
 
 use crate::config::{Config, Order};
-use crate::controller::ModeChoice;
-
-/// Answer length where the request does not say, before the limits of server and model.
-pub const DEFAULT_MAX_TOKENS: usize = 256;
-/// At most this part of the context window is set aside for an answer of default length.
-const DEFAULT_ANSWER_SHARE: usize = 4;
+use crate::mode_choice::ModeChoice;
 
 /// One question with everything that decides its answer.
 #[derive(Debug, Clone)]
@@ -58,7 +53,7 @@ impl Query {
             system: None,
             context: Context::Search(Search::new(config)),
             mode: config.fusion.to_choice(),
-            sampling: SamplingParams::greedy(default_max_tokens(config, max_model_len)),
+            sampling: SamplingParams::greedy(config.limits.default_max_tokens(max_model_len)),
             deadline: None,
             max_source_bytes: None,
         }
@@ -75,12 +70,4 @@ impl Search {
             filter: Filter::default(),
         }
     }
-}
-
-/// Longest answer in tokens where the request does not say.
-pub(crate) fn default_max_tokens(config: &Config, max_model_len: usize) -> usize {
-    let of_context = (max_model_len / DEFAULT_ANSWER_SHARE).max(1);
-    DEFAULT_MAX_TOKENS
-        .min(config.limits.max_output_tokens)
-        .min(of_context)
 }

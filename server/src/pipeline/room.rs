@@ -1,12 +1,14 @@
-//! How much an answer may say of its sources: what a caller cannot take is known before any work goes into the answer.
+//! How much an answer may say about its sources: an answer that its caller could not take is refused before any work
+//! goes into it.
 
-use super::{AnswerError, Passage};
+use super::error::AnswerError;
+use super::passage::Passage;
 
 /// Most bytes that tags and lengths take in a message: for one entry of a map, and for the other fields of one source.
 const ENTRY_BYTES: usize = 18;
 const FIELDS_BYTES: usize = 80;
 
-/// Keeps sources within `limit` bytes. Dropped passages give way, since they are not in the prompt: first the text and
+/// Keeps sources within `limit` bytes. Dropped passages are cut, since they are not in the prompt: first the text and
 /// metadata of all, then those that came last in the search.
 ///
 /// # Errors
@@ -34,7 +36,7 @@ pub(super) fn fit(
     Ok(())
 }
 
-/// An upper bound of what the passages take in a message, close to it.
+/// An upper bound, and a close one, of what the passages take in a message.
 fn size(passages: &[Passage]) -> usize {
     let entry = |(key, value): (&String, &String)| key.len() + value.len() + ENTRY_BYTES;
     let of = |passage: &Passage| {
@@ -51,7 +53,7 @@ mod tests {
     use ragweave_store::BlobKey;
 
     use super::*;
-    use crate::convert;
+    use crate::grpc::convert;
 
     fn passage(text_bytes: usize, n_entries: usize, value_bytes: usize) -> Passage {
         let entry = |i: usize| (format!("key {i}"), "v".repeat(value_bytes));

@@ -1,15 +1,20 @@
 //! A share of the fused answers, compared with full prefill once they have ended: both prefills along the tokens that
-//! were answered, one answer at a time, from a bounded queue, while no request waits. A full queue drops and counts.
+//! were answered, one answer at a time, from a bounded queue, while no request waits. What a full queue cannot take is
+//! dropped and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ragweave_engine::{FuseReport, Mode, Trace, TraceRequest};
 use tokio::sync::{mpsc, watch};
-use tokio::task::spawn_blocking;
 
-use super::desk::{Desk, Layout, Opened};
-use super::{AnswerError, Query};
+use super::error::AnswerError;
+use super::layout::Layout;
+use super::open::Opened;
+use super::planner::Planner;
+use super::query::Query;
+use super::record::Record;
+use crate::blocking;
 use crate::fidelity::{self, Fidelity};
 
 /// Answers that may wait to be compared; each holds its prompt.
@@ -18,7 +23,7 @@ const MAX_WAITING: usize = 8;
 const MAX_TOKENS: usize = 32;
 
 /// An answer to compare.
-pub(super) struct Picked {
+struct Picked {
     query: Arc<Query>,
     layout: Layout,
     answered: Vec<u32>,
@@ -35,7 +40,7 @@ pub struct ShadowCounts {
     pub mean_top1_agreement: f64,
     /// The queue was full.
     pub dropped: u64,
-    /// The stored KV had gone, or the engine failed.
+    /// The stored KV was gone, or the engine failed.
     pub failed: u64,
 }
 
@@ -70,10 +75,10 @@ impl Sampler {
 
 impl Shadow {
     /// Starts the worker on the current runtime.
-    pub(super) fn start(desk: Arc<Desk>, share: f64) -> Self {
+    pub(super) fn start(planner: Arc<Planner>, share: f64) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let counts = watch::Sender::new(ShadowCounts::default());
-        tokio::spawn(work(desk, waiting, counts.clone()));
+        tokio::spawn(work(planner, waiting, counts.clone()));
         Self {
             sampler: Sampler::new(share),
             queue,
@@ -83,29 +88,15 @@ impl Shadow {
 
     /// Whether this answer is one of the share. Only fused ones count, with all their chunks from stored KV: by the
     /// time of the comparison a missed chunk would be a hit.
-    pub(super) fn pick(
-        &self,
-        query: &Arc<Query>,
-        layout: &Layout,
-        report: &FuseReport,
-    ) -> Option<Picked> {
+    pub(super) fn picks(&self, report: &FuseReport) -> bool {
         let is_fused =
             report.mode != Mode::Full && report.chunks_hit > 0 && report.chunks_missed == 0;
-        (is_fused && self.sampler.takes_next()).then(|| Picked {
-            // In the mode it ran in: the controller might choose another the next time.
-            query: Arc::new(Query {
-                mode: report.mode.clone().into(),
-                ..Query::clone(query)
-            }),
-            layout: layout.clone(),
-            answered: Vec::new(),
-        })
+        is_fused && self.sampler.takes_next()
     }
 
     /// Queues a picked answer that has ended, or counts it as dropped. Never waits.
-    pub(super) fn offer(&self, picked: Option<Picked>) {
-        let Some(picked) = picked else { return };
-        if self.queue.try_send(picked).is_err() {
+    pub(super) fn offer(&self, record: Record) {
+        if self.queue.try_send(Picked::of(record)).is_err() {
             self.counts.send_modify(|counts| counts.dropped += 1);
         }
     }
@@ -116,10 +107,18 @@ impl Shadow {
 }
 
 impl Picked {
-    /// Takes down answered tokens, as many as are compared.
-    pub(super) fn note(&mut self, token_ids: &[u32]) {
-        let room = MAX_TOKENS - self.answered.len();
-        self.answered.extend(token_ids.iter().take(room));
+    fn of(record: Record) -> Self {
+        let mut answered = record.tokens;
+        answered.truncate(MAX_TOKENS);
+        Self {
+            // In the mode it ran in: the controller might choose another the next time.
+            query: Arc::new(Query {
+                mode: record.report.mode.into(),
+                ..Query::clone(&record.planned.asked.query)
+            }),
+            layout: record.planned.layout,
+            answered,
+        }
     }
 }
 
@@ -134,13 +133,13 @@ impl ShadowCounts {
 }
 
 async fn work(
-    desk: Arc<Desk>,
+    planner: Arc<Planner>,
     mut waiting: mpsc::Receiver<Picked>,
     counts: watch::Sender<ShadowCounts>,
 ) {
     while let Some(picked) = waiting.recv().await {
         let request_id = picked.query.request_id.clone();
-        let outcome = compare(&desk, picked).await;
+        let outcome = compare(&planner, picked).await;
         counts.send_modify(|counts| match &outcome {
             Ok(fidelity) => counts.add(fidelity),
             Err(_) => counts.failed += 1,
@@ -164,7 +163,7 @@ async fn work(
 }
 
 /// Both prefills along the same tokens. The last token needs no step: its logits were those after the one before.
-async fn compare(desk: &Arc<Desk>, picked: Picked) -> Result<Fidelity, AnswerError> {
+async fn compare(planner: &Arc<Planner>, picked: Picked) -> Result<Fidelity, AnswerError> {
     let Picked {
         query,
         layout,
@@ -176,35 +175,32 @@ async fn compare(desk: &Arc<Desk>, picked: Picked) -> Result<Fidelity, AnswerErr
         mode: Mode::Full.into(),
         ..Query::clone(&query)
     });
-    let fused = trace(desk, query, Arc::clone(&layout), answered.clone()).await?;
+    let fused = trace(planner, query, Arc::clone(&layout), answered.clone()).await?;
     if fused.report.chunks_missed > 0 {
-        return Err(AnswerError::internal(
-            "the stored KV of the answer is not there any more",
-        ));
+        return Err(AnswerError::internal("the stored KV of the answer is gone"));
     }
-    let full = trace(desk, full_query, layout, answered).await?;
+    let full = trace(planner, full_query, layout, answered).await?;
     fidelity::compare(&full.logits, &fused.logits)
-        .ok_or_else(|| AnswerError::internal("logits that are not finite"))
+        .ok_or_else(|| AnswerError::internal("a logit is not finite"))
 }
 
 /// Logits along `forced`, in the query's mode, from sources opened again.
 async fn trace(
-    desk: &Arc<Desk>,
+    planner: &Arc<Planner>,
     query: Arc<Query>,
     layout: Arc<Layout>,
     forced: Vec<u32>,
 ) -> Result<Trace, AnswerError> {
-    let engine = desk.components.engine.clone();
-    let desk = Arc::clone(desk);
-    let opened = spawn_blocking(move || desk.open(&query, &layout)).await;
-    let Opened { request, .. } =
-        opened.unwrap_or_else(|panic| Err(AnswerError::internal(panic.to_string())))?;
+    let engine = planner.components.engine.clone();
+    let planner = Arc::clone(planner);
+    let opening = blocking::run(move || planner.open(&query, &layout));
+    let Opened { request, .. } = opening.await?;
     let request = TraceRequest {
         plan: request.plan,
         sources: request.sources,
         forced,
     };
-    // The engine takes it up when no request waits.
+    // The engine runs it when no request waits.
     Ok(engine.trace(request).await?)
 }
 

@@ -2,7 +2,7 @@
 
 use ragweave_engine::{ChatMessage, ChatTemplate};
 
-use super::PromptError;
+use super::error::PromptError;
 
 /// First words of the user message.
 const INTRODUCTION: &str = "Use the passages to answer.\n\n";

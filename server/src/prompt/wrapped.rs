@@ -1,11 +1,11 @@
-//! A text inside its wrapper, as token ids; holds the rule by which wrapper and text meet.
+//! A text inside its wrapper, as token ids, and the rule for how wrapper and text are joined.
 
 use ragweave_engine::{EngineError, TextCodec};
 
-/// Tokens that may come to a chunk where a joined side of the wrapper changes how the text's border is merged.
+/// Tokens that may be added to a chunk where a joined side of the wrapper changes how the text's border is merged.
 const BORDER_TOKENS: usize = 2;
 
-/// What stands before and after a text.
+/// The wrapper: the text before and after another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrapped {
     before: Side,

@@ -1,28 +1,28 @@
-//! How many calls run at once: a call that does not fit is refused at the door, before any work is done for it.
+//! How many calls run at once: one call too many is refused before any work is done for it.
 
 use tokio::sync::watch;
 
-/// What became of the calls since the server started.
+/// How the calls since the server started have ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Activity {
     /// Now running or waiting for the engine.
     pub running: usize,
     pub answered: u64,
-    /// Refused at the door.
+    /// Refused because all places were taken.
     pub rejected: u64,
     /// Ended because the client went away.
     pub cancelled: u64,
     pub failed: u64,
 }
 
-/// The door. At most `limit` permits are out.
+/// Places for calls: at most `limit` permits at a time.
 pub(super) struct Admission {
     limit: usize,
     activity: watch::Sender<Activity>,
 }
 
 /// The right to run; gives its place back when dropped.
-pub(super) struct Permit {
+pub struct Permit {
     activity: watch::Sender<Activity>,
 }
 
@@ -66,7 +66,7 @@ impl Admission {
         self.activity.subscribe()
     }
 
-    /// Resolves when no permit is out.
+    /// Resolves when no permit is held.
     pub(super) async fn idle(&self) {
         let mut activity = self.activity.subscribe();
         // An error means that the sender is gone, and `self` holds it.
@@ -97,13 +97,13 @@ mod tests {
 
     #[test]
     fn a_dropped_permit_makes_room() {
-        let door = Admission::new(1);
-        let first = door.admit().unwrap();
-        assert!(door.admit().is_none());
+        let admission = Admission::new(1);
+        let first = admission.admit().unwrap();
+        assert!(admission.admit().is_none());
         first.end(Ending::Answered);
-        let second = door.admit().unwrap();
+        let second = admission.admit().unwrap();
         drop(second);
-        let activity = *door.activity().borrow();
+        let activity = *admission.activity().borrow();
         assert_eq!(
             activity,
             Activity {

@@ -1,5 +1,5 @@
-//! How often chunks have been asked for lately: what tells a chunk that comes again from a scan that
-//! passes by. Bounded, and it forgets by generations.
+//! How often chunks have been requested lately, to tell a chunk that is requested again from a scan that passes once.
+//! Bounded: it forgets by generations.
 
 use std::collections::HashMap;
 
@@ -8,11 +8,11 @@ use ragweave_store::BlobKey;
 /// Chunks remembered per generation; there are two.
 pub(super) const GENERATION: usize = 4096;
 
-/// What is known of one chunk.
+/// The past of one chunk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Past {
     pub(super) touches: u32,
-    /// It was found not worth its bytes since the last touch.
+    /// Since the last touch it was found not to be worth its bytes.
     pub(super) refused: bool,
 }
 

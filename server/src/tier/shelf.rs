@@ -1,9 +1,9 @@
-//! Which chunks stay in memory: GreedyDual-Size-Frequency (Cherkasova 1998) with an entrance that one request alone
-//! does not pass. Pure: no lock, no clock but its own.
+//! Which chunks stay in memory: GreedyDual-Size-Frequency (Cherkasova 1998) with an entrance that a single request
+//! does not pass. Pure: no lock, and no clock but its own.
 //!
 //! A chunk's priority is `clock + requests x cost / bytes`, cost being the time its bytes took to read. The lowest goes
 //! first, and the clock rises to it, so that what was popular long ago does not stay for ever. A chunk asked for once
-//! may fill free space but moves nobody out: a scan over the corpus leaves the tier as it was.
+//! may fill free space but evicts no other: a scan over the corpus leaves the tier as it was.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -97,7 +97,7 @@ impl<V: Clone> Shelf<V> {
         self.chunks.get(key).map_or(0, |held| held.layers.len())
     }
 
-    /// Takes a block of so many bytes in, if that is worth what has to go for it; returns what went.
+    /// Takes in a block of so many bytes, if it is worth more than those evicted for it; returns the evicted ones.
     pub(super) fn offer(
         &mut self,
         key: &BlobKey,
@@ -139,7 +139,7 @@ impl<V: Clone> Shelf<V> {
     }
 
     /// The lowest chunks, all below the candidate, that make room for `bytes`; `None` where there are not enough, or
-    /// the candidate may move nobody.
+    /// the candidate may not evict any.
     fn victims(&self, key: &BlobKey, candidate: &Sums, bytes: u64) -> Option<Vec<BlobKey>> {
         let mut missing = (self.bytes + bytes).saturating_sub(self.budget);
         if missing == 0 {
@@ -165,7 +165,8 @@ impl<V: Clone> Shelf<V> {
         None
     }
 
-    /// A chunk that comes again and again must get in at last: each time it does not, the clock rises for it.
+    /// A chunk that is requested again and again must get in at last: each time it does not, the clock rises to its
+    /// priority.
     fn refuse(&mut self, key: &BlobKey, candidate: &Sums) {
         if candidate.requests >= REQUESTS_TO_EVICT {
             self.clock = self.clock.max(candidate.priority(self.clock).value());
@@ -212,7 +213,7 @@ impl<V> Held<V> {
     }
 }
 
-/// What a chunk's priority is made of.
+/// The figures that make up a chunk's priority.
 #[derive(Default)]
 struct Sums {
     bytes: u64,

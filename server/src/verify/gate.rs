@@ -1,13 +1,13 @@
-//! What serving makes of a verdict: which requests may be fused.
+//! How serving applies a verdict: which requests may be fused.
 
 use std::path::Path;
 
-use ragweave_engine::{Blend, Budget, Mode, Policy, Ratio, Selection};
+use ragweave_engine::Mode;
 
 use super::judge::Verdict;
-use super::policy::Needles;
 use super::record::Found;
-use crate::controller::ModeChoice;
+use super::refused::Refused;
+use crate::mode_choice::ModeChoice;
 
 /// Whether requests may be fused.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,89 +21,6 @@ pub enum Gate {
     },
 }
 
-/// A policy that was measured and is not shown to be better than plain reuse.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Refused {
-    /// In [`canonical`] spelling. It is refused up to this ratio; of larger ones nothing is known.
-    blend: Blend,
-    /// Of the model.
-    n_layers: Option<usize>,
-    reason: String,
-}
-
-impl Refused {
-    /// Those of a verdict's policies that did not pass.
-    pub(super) fn of(needles: &Needles) -> Vec<Self> {
-        let refused = needles.all().filter_map(|compared| {
-            Some(Self {
-                blend: canonical(&compared.blend()?, needles.n_layers),
-                n_layers: needles.n_layers,
-                reason: format!("{}; {}", compared.refusal(needles)?, needles.advice()),
-            })
-        });
-        refused.collect()
-    }
-
-    pub(super) fn covers(&self, blend: &Blend) -> bool {
-        let asked = Blend {
-            ratio: self.blend.ratio,
-            ..canonical(blend, self.n_layers)
-        };
-        // At ratio 0 no row is selected: it is plain reuse, whatever the policy.
-        blend.ratio > Ratio::ZERO && blend.ratio <= self.blend.ratio && asked == self.blend
-    }
-
-    pub(super) fn into_reason(self) -> String {
-        self.reason
-    }
-}
-
-/// The blend in one spelling of those that mean the same on a model of this many layers.
-pub(super) fn canonical(blend: &Blend, n_layers: Option<usize>) -> Blend {
-    let Selection {
-        policy,
-        budget,
-        correction,
-    } = &blend.selection;
-    let budget = match (policy, *budget) {
-        // The engine gives it the first rows of each chunk either way.
-        (Policy::FirstK, Budget::Prompt) => Budget::Length,
-        (_, budget) => budget,
-    };
-    let selection = Selection {
-        policy: canonical_policy(policy, n_layers),
-        budget,
-        correction: *correction,
-    };
-    Blend::new(selection, blend.ratio)
-}
-
-fn canonical_policy(policy: &Policy, n_layers: Option<usize>) -> Policy {
-    match policy {
-        Policy::Anchors { layers, pooling } => {
-            let middle = n_layers.map(|n_layers| n_layers / 2);
-            let mut layers = match layers.is_empty() {
-                true => middle.into_iter().collect(),
-                false => layers.clone(),
-            };
-            layers.sort_unstable();
-            layers.dedup();
-            let pooling = *pooling;
-            Policy::Anchors { layers, pooling }
-        }
-        // Each names a row in turn: who begins makes a difference of one row at most.
-        Policy::Union(policies) => {
-            let policies = policies.iter();
-            let mut policies: Vec<Policy> = policies
-                .map(|policy| canonical_policy(policy, n_layers))
-                .collect();
-            policies.sort_by_key(Policy::to_string);
-            Policy::Union(policies)
-        }
-        _ => policy.clone(),
-    }
-}
-
 impl Gate {
     /// The mode to run a request in, and why it is not the one it asked for.
     pub fn pass(&self, mode: ModeChoice) -> (ModeChoice, Option<String>) {
@@ -114,7 +31,7 @@ impl Gate {
                 Mode::Blend(blend) => refused
                     .iter()
                     .find(|refused| refused.covers(&blend))
-                    .map(|refused| refused.reason.clone()),
+                    .map(|refused| refused.reason().to_owned()),
                 Mode::Full | Mode::Reuse => None,
             },
         };
@@ -124,7 +41,7 @@ impl Gate {
         }
     }
 
-    /// Reads what the data directory says of this model, and logs what follows for the configured mode.
+    /// Reads what the data directory says about this model, and logs what that means for the configured mode.
     pub fn read(data: &Path, fingerprint: &str, configured: &ModeChoice) -> Self {
         let verdict = match Found::read(data, fingerprint) {
             Found::Nothing => return Self::Open,

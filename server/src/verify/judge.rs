@@ -15,7 +15,7 @@ pub enum Verdict {
     Bad,
 }
 
-/// One property that must hold up to rounding, and by how much it did not.
+/// One property that must hold up to rounding, and how far it was off.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     pub name: String,
@@ -24,7 +24,7 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// A figure that is not a number counts as the largest there is: JSON has neither.
+    /// A figure that is not a number counts as the largest number: JSON can write neither NaN nor infinity.
     pub(super) fn new(name: &str, measured: f64, tolerance: f64) -> Self {
         Self {
             name: name.to_owned(),
@@ -42,14 +42,14 @@ impl Probe {
     }
 }
 
-/// What may be left of a difference that is rounding only.
+/// The largest differences that rounding alone may leave.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerances {
     /// Of logits and of attention outputs: the largest difference over the spread of the exact ones.
     pub relative: f64,
     /// Of a row's KV: squared distance over the mean squared norm.
     pub squared: f64,
-    /// Of next-token distributions: mean divergence in nats. Below it neither is told from the other.
+    /// Of next-token distributions: mean divergence in nats. Below it two cannot be told apart.
     pub kl: f64,
 }
 
@@ -63,7 +63,7 @@ impl Tolerances {
             (ComputeDtype::F16, _) | (_, KvDtype::F16) => KvDtype::F16,
             (ComputeDtype::F32, KvDtype::F32) => KvDtype::F32,
         };
-        // A divergence grows with the square of the logits' error; at 1e-4 nats no answer is another one, in any type.
+        // A divergence grows with the square of the logits' error; at 1e-4 nats no answer changes, in any type.
         let (relative, squared, kl) = match coarse {
             KvDtype::F32 => (1e-3, 1e-6, 1e-4),
             KvDtype::F16 => (3e-2, 1e-4, 2e-4),
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn rope_at_the_wrong_place_is_caught_and_named() {
-        // What placing a chunk without its rotation gives: K of the right length in the wrong direction.
+        // The effect of placing a chunk without its rotation: K of the right length in the wrong direction.
         let probes = [
             Probe::new("all = full", 4e-6, F32.relative),
             Probe::new("position independence, attention", 0.31, F32.relative),
@@ -181,7 +181,7 @@ mod tests {
             reasons[0].contains("hkvd@1:0.15 is not shown"),
             "{reasons:?}"
         );
-        // What must hold up to rounding comes first.
+        // The properties that must hold up to rounding come first.
         let probes = [Probe::new("all = full", 0.3, F32.relative)];
         let (verdict, reasons) = judge(&probes, Some(&needles(0.3, 6)));
         assert_eq!((verdict, reasons.len()), (Verdict::Bad, 2));

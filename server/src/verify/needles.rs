@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ragweave_engine::{Blend, Mode, Policy, PromptSegments, Ratio};
 
-use super::VerifyError;
+use super::error::VerifyError;
 use super::judge::Tolerances;
 use super::policy::{Compared, Needles, Sample, overall};
 use super::prompts::{Bench, Stored};
@@ -29,9 +29,9 @@ const PEOPLE: [(&str, &str, &str); 12] = [
 ];
 /// Facts per prompt; fewer where the context is short.
 const FACTS_AT_ONCE: usize = 6;
-/// Each person is asked about twice. So many, because of eight a policy's share of reuse's loss cannot be told.
+/// Each person is asked about twice. With only eight prompts, a policy's share of reuse's loss cannot be determined.
 const PROMPTS: usize = 2 * PEOPLE.len();
-/// A slow machine asks fewer, but not fewer than these.
+/// A slow machine asks fewer questions, but at least these.
 const MIN_PROMPTS: usize = 8;
 const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// Tokens of full prefill's answer along which modes are compared.

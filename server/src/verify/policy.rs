@@ -1,4 +1,4 @@
-//! What needle prompts say of policies: each beside plain reuse on the same prompts, and both beside full prefill. Pure.
+//! What needle prompts say about policies: each beside plain reuse on the same prompts, and both beside full prefill. Pure.
 
 use ragweave_engine::{Blend, Mode, Ratio};
 use serde::{Deserialize, Serialize};
@@ -8,12 +8,12 @@ use crate::interval::Interval;
 
 /// Blended prompts whose next tokens are this far from full prefill, in nats on average, and ...
 const MAX_NEEDLE_KL: f64 = 1.0;
-/// ... agree with it less often than this, are not the same model any more.
+/// ... agree with it less often than this, might as well come from another model.
 const MIN_NEEDLE_AGREEMENT: f64 = 0.5;
 /// Stands for the divergence of logits that are not finite, in nats.
 const LOST_KL: f64 = 1e4;
 
-/// How a policy does beside plain reuse.
+/// A policy compared with plain reuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -25,7 +25,7 @@ pub enum Outcome {
     Unclear,
     /// Further from full prefill than reuse.
     Hurts,
-    /// So far from full prefill that it is another model's answer, whatever reuse gives.
+    /// So far from full prefill that it might be another model's answer, whatever reuse gives.
     Lost,
 }
 
@@ -51,7 +51,7 @@ pub struct Needles {
     pub prompts: usize,
     /// Time it took.
     pub seconds: f64,
-    /// Of the model; absent in older files. It tells which layer is the middle one.
+    /// Of the model; absent in older files. It determines which layer is the middle one.
     #[serde(default)]
     pub n_layers: Option<usize>,
     pub reuse: Fidelity,
@@ -138,7 +138,7 @@ impl Compared {
         }
     }
 
-    /// Of what reuse loses, the share that is won back; below zero it loses more than reuse.
+    /// The share of reuse's loss that is won back; below zero it loses more than reuse.
     fn won_back(&self, needles: &Needles) -> f64 {
         -self.kl_vs_reuse.mean / needles.reuse.mean_kl.max(f64::MIN_POSITIVE)
     }
@@ -225,7 +225,7 @@ impl Needles {
         std::iter::once(&self.probed).chain(&self.others)
     }
 
-    /// Of the policies that help, the one nearest to full prefill. What computes everything is not one of them.
+    /// Of the policies that help, the one nearest to full prefill; without those that compute everything.
     fn best(&self) -> Option<(&Compared, Blend)> {
         let helping = self.all().filter_map(|compared| {
             let blend = compared.blend()?;
@@ -235,7 +235,7 @@ impl Needles {
         helping.min_by(|(a, _), (b, _)| a.fidelity.mean_kl.total_cmp(&b.fidelity.mean_kl))
     }
 
-    /// What to configure instead of a mode that did not pass.
+    /// A mode to configure instead of one that did not pass.
     pub fn advice(&self) -> String {
         let Some((best, blend)) = self.best() else {
             return "none of the policies measured helps on this model: serve with fusion.mode = \"full\", or search with \

@@ -2,7 +2,7 @@
 
 use ragweave_engine::{Mode, Policy, PromptSegments, Ratio};
 
-use super::VerifyError;
+use super::error::VerifyError;
 use super::judge::{Probe, Tolerances};
 use super::prompts::{Bench, Part, Stored};
 
@@ -141,7 +141,7 @@ async fn moved(bench: &Bench<'_>, parts: &[Part]) -> Result<(f64, f64), VerifyEr
     Ok((deviation, attention))
 }
 
-/// The largest difference, over the spread of the exact values. Not a number where a value is none.
+/// The largest difference, over the spread of the exact values. NaN where a value is NaN.
 fn distance(exact: &[f32], other: &[f32]) -> f64 {
     let spread = |(low, high): (f32, f32), &x: &f32| (low.min(x), high.max(x));
     let (low, high) = exact
@@ -155,7 +155,7 @@ fn distance(exact: &[f32], other: &[f32]) -> f64 {
     largest / f64::from((high - low).max(f32::MIN_POSITIVE))
 }
 
-/// The larger one; not a number if either is none.
+/// The larger one; NaN if either is NaN.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() {
         f64::NAN

@@ -8,7 +8,7 @@ use ragweave_engine::{
     TraceRequest,
 };
 
-use super::VerifyError;
+use super::error::VerifyError;
 use crate::prompt::PromptFormat;
 
 /// Stands for the conditioning prefix of a model without a prompt format.
@@ -26,7 +26,7 @@ pub(super) struct Part {
     pub(super) stored: Stored,
 }
 
-/// What a plan is told of a chunk.
+/// The stored KV of a chunk, as a plan sees it.
 #[derive(Clone)]
 pub(super) enum Stored {
     Missing,
@@ -186,7 +186,7 @@ impl<'a> Bench<'a> {
 }
 
 impl Stored {
-    /// The same KV right after the prefix that it was made after.
+    /// The same KV, placed right after the prefix that it was computed after.
     pub(super) fn in_place(self) -> Self {
         match self {
             Self::Missing => Self::Missing,

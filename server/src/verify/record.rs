@@ -8,16 +8,16 @@ use ragweave_engine::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::gate::{Refused, canonical};
 use super::judge::{Probe, Verdict};
 use super::policy::{Compared, Needles};
+use super::refused::{Refused, canonical};
 
 /// Name of the file in the data directory.
 pub const VERDICT_FILE: &str = "fusion-verdict.json";
 /// Version of the file's fields, and of what is asked: from 2 on policies are compared with plain reuse.
 const FORMAT: u32 = 2;
 
-/// A verdict with all it rests on.
+/// A verdict with all the figures it rests on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FusionVerdict {
     pub format: u32,
@@ -25,21 +25,21 @@ pub struct FusionVerdict {
     /// Why it is bad; empty for a good one.
     pub reasons: Vec<String>,
     pub model: String,
-    /// Identity of the KV this model makes, lowercase hex, as GetStats tells it.
+    /// Identity of the KV this model makes, lowercase hex, as GetStats reports it.
     pub fingerprint: String,
     pub dtype: String,
     pub kv_dtype: String,
-    /// What the needle probes ran, in the engine's notation.
+    /// The mode of the needle probes, in the engine's notation.
     pub mode: String,
     pub probes: Vec<Probe>,
     /// Absent where the model has no prompt format to ask in.
     pub needles: Option<Needles>,
-    /// Of ragweave.
+    /// Version of ragweave.
     pub version: String,
     pub unix_seconds: u64,
 }
 
-/// What a data directory says of a model.
+/// What a data directory says about a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// No verdict at all.
@@ -87,7 +87,7 @@ impl Found {
                 return Self::ignored(&format!("{} cannot be read: {error}", path.display()));
             }
         };
-        // What was found broken stays broken; what was found good was never compared with plain reuse.
+        // A model found bad stays bad; one found good by another version was never compared with plain reuse.
         if verdict.format != FORMAT && verdict.verdict != Verdict::Bad {
             let found = verdict.format;
             return Self::ignored(&format!(
@@ -125,18 +125,18 @@ fn parse(bytes: &[u8]) -> serde_json::Result<FusionVerdict> {
 }
 
 impl FusionVerdict {
-    /// Whether the policy of a mode was measured, at this ratio or a larger one, and did not pass: then why not.
+    /// Why the policy of a mode did not pass, if it was measured at this ratio or a larger one and did not.
     pub fn refusal(&self, mode: &Mode) -> Option<String> {
         let Mode::Blend(blend) = mode else {
             return None;
         };
         let refused = self.needles.as_ref().map(Refused::of).unwrap_or_default();
         let refused = refused.into_iter().find(|refused| refused.covers(blend));
-        refused.map(Refused::into_reason)
+        refused.map(|refused| refused.reason().to_owned())
     }
 
-    /// Whether the policy of a mode was measured at this very ratio; what computes nothing again, or everything, needs
-    /// no measuring.
+    /// Whether the policy of a mode was measured at this very ratio; one that recomputes nothing, or everything, needs no
+    /// measuring.
     pub fn knows(&self, mode: &Mode) -> bool {
         let n_layers = self.needles.as_ref().and_then(|needles| needles.n_layers);
         let known = self.needles.iter().flat_map(Needles::all);

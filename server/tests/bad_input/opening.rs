@@ -1,5 +1,5 @@
-//! What is refused before any work: settings that the model cannot run, addresses that ask for what is not there,
-//! metadata that no answer could carry. And what looks like a mistake and is none.
+//! Mistakes that are refused before any work: settings that the model cannot run, addresses with a scheme that is not
+//! served, metadata that no answer could carry. And settings that look like a mistake and are not.
 
 use serde_json::json;
 

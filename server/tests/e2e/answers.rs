@@ -72,7 +72,7 @@ async fn a_miss_is_computed_afterwards_and_hit_the_next_time_with_the_same_text(
     let cache = second.started.cache.unwrap();
     assert_eq!((cache.chunks_hit, cache.chunks_missed), (1, 0));
     assert!(cache.tokens_loaded > 0);
-    // The chunk stands right behind the prefix it was computed behind: exact, so not one token may differ.
+    // The chunk comes right after the prefix it was computed after: exact, so not one token may differ.
     assert_eq!(second.token_ids, first.token_ids);
     assert_eq!(second.text, first.text);
 }

@@ -1,4 +1,4 @@
-//! `auto`: whatever it chooses is a plan it names, foresaw and keeps the floor with; what it learns outlives the server.
+//! `auto`: whatever plan it chooses, it names it, foresaw it and keeps the floor; what it learns outlives the server.
 //! What it chooses depends on the machine, and no test asks for it.
 
 use ragweave_proto::v1::FusionMode;
@@ -79,7 +79,7 @@ async fn what_was_learned_is_kept_when_the_server_stops() {
     let rates = &saved["machines"][0]["rates"];
     assert!(rates["n_learned"].as_u64().unwrap() >= 1, "{text}");
 
-    // A file that is none is no reason not to serve.
+    // A file that cannot be read does not keep the server from starting.
     fs_err::write(&path, "{").unwrap();
     let components = service.components();
     let pipeline = Pipeline::new(components);

@@ -1,4 +1,4 @@
-//! One slow part does not hold the others, and what happens between two steps of a change is seen by nobody.
+//! One slow part does not hold the others, and no caller sees the state between two steps of a change.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -10,13 +10,12 @@ use ragweave_engine::{
 };
 use ragweave_proto::v1;
 use ragweave_retriever::Filter;
-use ragweave_server::client::document_parts;
 use ragweave_server::ingest::{IngestError, IngestOptions, IngestOutcome, Ingestor};
 use ragweave_server::pipeline::{Context, Query, Search};
 use tokio::task::JoinHandle;
 use tonic::{Code, Status};
 
-use crate::site::{FOX, NETS, SWORD, Site, document, hold_index, question};
+use crate::site::{FOX, NETS, SWORD, Site, document, document_parts, hold_index, question};
 
 const WITH_KV: IngestOptions = IngestOptions { no_kv: false };
 const WITHOUT_KV: IngestOptions = IngestOptions { no_kv: true };
@@ -269,7 +268,7 @@ async fn an_answer_that_is_reset_keeps_its_place_until_its_planning_has_ended() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_planning_that_hangs_is_told_at_the_deadline() {
+async fn planning_that_hangs_is_reported_at_the_deadline() {
     let mut site = site(&["limits.max_deadline_s=1"]).await;
     let index = hold_index(site.service.components());
     let status = site.ask(question("Where?", 4)).await.unwrap_err();

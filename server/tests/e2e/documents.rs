@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::ingest_documents_request::Part;
-use ragweave_server::client::document_parts;
 use ragweave_server::ingest::{IngestOptions, Ingestor};
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::site::{FOX, NETS, SWORD, Site, document, hold_index, question};
+use crate::site::{FOX, NETS, SWORD, Site, document, document_parts, hold_index, question};
 
 const SWORD_QUESTION: &str = "Who keeps a sword in Esterwick?";
 /// Long enough for a call that does not wait for its turn to show it.

@@ -1,4 +1,4 @@
-//! What the server refuses and bounds: fields, load, time, size. After each refusal it still answers.
+//! Limits of the server: fields, load, time, size. After each refusal it still answers.
 
 use std::time::Duration;
 
@@ -251,7 +251,7 @@ async fn a_chunk_may_not_fill_the_context() {
     config.ingest.chunk_tokens = room + 1;
     let refused = Components::open(config.clone(), OpenMode::Ingest).err();
     assert!(
-        matches!(refused, Some(ServerError::ChunkTooLong { room: told, .. }) if told == room),
+        matches!(refused, Some(ServerError::ChunkTooLong { room: reported, .. }) if reported == room),
         "{refused:?}"
     );
     config.ingest.chunk_tokens = room;

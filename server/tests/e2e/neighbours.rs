@@ -1,5 +1,5 @@
-//! Chunks whose KV was computed behind neighbours, in a server: they are hits, never exact ones, and do not need the
-//! documents of their neighbours any more.
+//! Chunks whose KV was computed after neighbours, in a server: they are hits, never exact ones, and no longer need the
+//! documents of their neighbours.
 
 use std::sync::Arc;
 
@@ -72,7 +72,7 @@ async fn a_conditioned_chunk_is_a_hit_and_not_an_exact_one() {
     assert_eq!((hit, missed), (1, 0));
     assert!(
         recomputed > 0,
-        "it stands behind other ids than it was made"
+        "it follows other ids than it was computed after"
     );
     let mut alone = Site::start().await;
     assert_eq!(blend(&mut alone, &["fox#0"]).await, (1, 0, 0), "exact");
@@ -126,7 +126,7 @@ async fn sending_documents_again_writes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kv_missed_later_is_computed_behind_the_same_neighbours() {
+async fn kv_missed_later_is_computed_after_the_same_neighbours() {
     let mut site = Site::empty(&["ingest.neighbours=2"]).await;
     site.ingest(&documents(), true).await;
     let key = record(&site, "fox#0").key;

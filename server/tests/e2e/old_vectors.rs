@@ -1,5 +1,5 @@
-//! A data directory whose vectors another version of the embedder made: they are made again from the text, once, and
-//! KV stays.
+//! A data directory whose vectors another version of the embedder made: they are made again from the text, once, and the
+//! KV is kept.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! The server's own life: health, the death of its engine, and the stop signal.
+//! The server process: health, the failure of its engine, and the stop signal.
 
 use ragweave_proto::v1;
 use ragweave_server::run::RunError;

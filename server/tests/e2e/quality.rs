@@ -1,12 +1,12 @@
-//! What the server knows of its own quality: shadow comparisons in the statistics, and a bad fusion verdict that turns
-//! fusing off.
+//! Quality at run time: shadow comparisons in the statistics, and a bad fusion verdict that turns fusing off.
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::FusionMode;
+use ragweave_server::fingerprint::fingerprint;
 use ragweave_server::pipeline::{Pipeline, Query};
 use ragweave_server::run::run;
 use ragweave_server::service::Service;
-use ragweave_server::verify::{self, FusionVerdict, Probe, Verdict};
+use ragweave_server::verify::{FusionVerdict, Probe, Verdict};
 use tokio::net::TcpListener;
 use tonic::transport::Channel;
 
@@ -74,7 +74,7 @@ fn bad(site: &Site) -> FusionVerdict {
         verdict: Verdict::Bad,
         reasons: vec!["position independence: off by 3.1e-1".to_owned()],
         model: engine.model().name.clone(),
-        fingerprint: verify::fingerprint(engine),
+        fingerprint: fingerprint(engine),
         dtype: "f32".to_owned(),
         kv_dtype: "f32".to_owned(),
         mode: "hkvd@1:0.15".to_owned(),

@@ -1,4 +1,4 @@
-//! A server with a data directory of its own, and what the tests ask of it.
+//! A server with its own data directory, and the calls that the tests make.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use ragweave_proto::v1::generate_request::Context;
 use ragweave_proto::v1::generate_response::Event;
 use ragweave_proto::v1::rag_service_client::RagServiceClient;
 use ragweave_retriever::{DocumentFormat, SourceDocument};
-use ragweave_server::client::document_parts;
+use ragweave_server::client::parts_within;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
 use ragweave_server::run::{RunError, run};
@@ -145,7 +145,7 @@ impl HeldIndex {
     pub fn release(self) {}
 }
 
-/// Locks the index from a thread of its own.
+/// Locks the index from a separate thread.
 pub fn hold_index(components: &Components) -> HeldIndex {
     let index = Arc::clone(&components.index);
     let (locked, is_locked) = std::sync::mpsc::channel();
@@ -168,6 +168,14 @@ pub fn document(id: &str, text: &str) -> SourceDocument {
         metadata: [("name".to_owned(), id.to_owned())].into(),
         format: DocumentFormat::Text,
     }
+}
+
+/// The messages that carry one document, of any size.
+pub fn document_parts(
+    document: SourceDocument,
+    skip_kv: bool,
+) -> impl Iterator<Item = v1::IngestDocumentsRequest> {
+    parts_within(document, skip_kv, usize::MAX)
 }
 
 /// Reads an answer and checks the order of its events.

@@ -1,5 +1,5 @@
-//! Documents, answers and pages that are too large, and what an earlier version let in: each is told with its limit, and
-//! what stands beside it goes on.
+//! Documents, answers and pages that are too large, and those that an earlier version let in: each is refused with its
+//! limit, and the others go on.
 
 use std::sync::Arc;
 
@@ -8,14 +8,13 @@ use ragweave_proto::v1::generate_request::Context;
 use ragweave_proto::v1::generate_response::Event;
 use ragweave_proto::v1::ingest_documents_request::Part;
 use ragweave_retriever::SourceDocument;
-use ragweave_server::client::document_parts;
 use ragweave_server::components::Components;
 use ragweave_server::ingest::{IngestOptions, Ingestor};
 use ragweave_store::Document;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::site::{FOX, NETS, SWORD, Site, document, question};
+use crate::site::{FOX, NETS, SWORD, Site, document, document_parts, question};
 
 const MIB: usize = 1 << 20;
 /// As much metadata as a document may have by default.

@@ -26,7 +26,7 @@ pub fn ragweave() -> Command {
     command
 }
 
-/// A corpus, a data directory and the tiny Qwen3, in a directory of their own.
+/// A corpus, a data directory and the tiny Qwen3, in a temporary directory.
 pub struct Site {
     pub root: TempDir,
     pub model: PathBuf,
@@ -154,7 +154,7 @@ impl Drop for Serving {
     }
 }
 
-/// What a finished process said.
+/// The output of a finished process.
 #[derive(Debug)]
 pub struct Outcome {
     pub code: Option<i32>,

@@ -1,8 +1,8 @@
-//! The data directory: there, free, made by this model, with room on its disk.
+//! The data directory: whether it exists, is in use, was made by this model, and has room on its disk.
 
 use std::path::{Path, PathBuf};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::cli::store;
 use crate::config::Config;
 use crate::error::ServerError;
@@ -48,7 +48,7 @@ fn kv_io(config: &Config) -> Finding {
     }
 }
 
-/// Free space where the data directory is, or is going to be.
+/// Free space where the data directory is, or will be.
 fn disk(config: &Config) -> Finding {
     let place = existing_ancestor(&config.data);
     let free_bytes = match rustix::fs::statvfs(&place) {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ragweave_engine::{Mode, ModelConfig};
 
-use super::Finding;
+use super::finding::Finding;
 use crate::components;
 use crate::config::{Config, ModeKind};
 use crate::error::ServerError;
@@ -23,13 +23,13 @@ enum Failure {
     Verify(#[from] VerifyError),
 }
 
-/// What the data directory says of the model of this fingerprint and of the configured policy.
+/// What the data directory says about the model of this fingerprint and the configured policy.
 pub(super) fn kept(config: &Config, fingerprint: &str) -> Finding {
     let verdict = match Found::read(&config.data, fingerprint) {
         Found::Nothing => {
             return Finding::ok(
                 SUBJECT,
-                "no verdict is kept on this model; --verify-fusion probes whether its KV can be fused",
+                "there is no verdict on this model; --verify-fusion probes whether its KV can be fused",
             );
         }
         Found::Ignored(why) => return Finding::warn(SUBJECT, why),
@@ -60,7 +60,7 @@ pub(super) fn kept(config: &Config, fingerprint: &str) -> Finding {
     }
 }
 
-/// Loads the model, probes it, and keeps the verdict in the data directory if there is one.
+/// Loads the model, probes it, and writes the verdict to the data directory if there is one.
 pub(super) fn verify(config: &Config) -> Vec<Finding> {
     let verdict = match probe(config) {
         Ok(verdict) => verdict,
@@ -203,7 +203,7 @@ fn said(fidelity: &Fidelity) -> String {
     )
 }
 
-/// A directory that is no store yet is left alone: ingest creates a store in an empty one only.
+/// A directory that is not a store yet is left alone: ingest creates a store only in an empty one.
 fn keep(data: &Path, verdict: &FusionVerdict) -> Finding {
     if data.as_os_str().is_empty() {
         return Finding::warn(

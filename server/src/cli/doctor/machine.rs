@@ -1,6 +1,6 @@
 //! Processor, memory and device.
 
-use super::Finding;
+use super::finding::Finding;
 use crate::config::Config;
 use crate::device::Device;
 
@@ -35,7 +35,7 @@ fn vector_instructions() -> (bool, bool) {
     (false, false)
 }
 
-/// Memory that can still be used, where the system says so.
+/// Memory that can still be used, where the system reports it.
 pub(super) fn memory() -> Option<Finding> {
     let text = fs_err::read_to_string("/proc/meminfo").ok()?;
     let gib = available_kib(&text)? as f64 / f64::from(1 << 20);
@@ -50,7 +50,7 @@ pub(super) fn memory() -> Option<Finding> {
     })
 }
 
-/// Whether the memory tier may grow beyond what the machine has left.
+/// Whether the memory tier may grow beyond the memory that the machine has left.
 pub(super) fn memory_tier(config: &Config) -> Option<Finding> {
     let text = fs_err::read_to_string("/proc/meminfo").ok()?;
     let available = available_kib(&text)?.saturating_mul(1024);

@@ -1,12 +1,14 @@
-//! The model directory: readable, supported, with a tokenizer and a prompt format, and what is known of fusing its KV.
+//! The model directory: whether it is readable and supported, has a tokenizer and a prompt format, and what is known
+//! about fusing its KV.
 
 use ragweave_engine::ModelInfo;
 
-use super::{Finding, fusion};
+use super::finding::Finding;
+use super::fusion;
 use crate::components;
 use crate::config::Config;
 use crate::prompt::PromptFormat;
-use crate::{fit, verify};
+use crate::{fingerprint, fit};
 
 /// Reads everything but the weights' values; the weight files are opened and hashed.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -28,13 +30,13 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings.extend(fusion_settings(config, &model));
     findings.extend(prompt(config, &model));
     if !config.data.as_os_str().is_empty() {
-        let fingerprint = verify::hex(model.identity.fingerprint());
+        let fingerprint = fingerprint::hex(model.identity.fingerprint());
         findings.push(fusion::kept(config, &fingerprint));
     }
     findings
 }
 
-/// What `serve` and `ingest` would refuse of `[fusion]`.
+/// The setting in `[fusion]` that `serve` and `ingest` would refuse.
 fn fusion_settings(config: &Config, model: &ModelInfo) -> Option<Finding> {
     let refused = fit::fusion(config, &model.config).err()?;
     Some(Finding::fail("config", refused.to_string()))

@@ -1,4 +1,4 @@
-//! The documents of the given paths, read ahead on a thread of their own.
+//! The documents of the given paths, read ahead on a separate thread.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
-/// Documents read ahead of the one being ingested. Two hide the disk; more would only hold memory.
+/// Documents read ahead of the one being ingested. Two hide the disk's latency; more would only hold memory.
 const READ_AHEAD: usize = 2;
 
 /// Why something under the given paths is not a document.
@@ -26,7 +26,7 @@ pub(super) struct Unreadable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) line: Option<usize>,
     pub(super) error: String,
-    /// Documents that this stands for: all that a file's list of failures leaves out are one entry.
+    /// Documents that this stands for: all those that a file's list of failures leaves out are one entry.
     #[serde(skip)]
     pub(super) count: usize,
 }
@@ -58,7 +58,7 @@ impl From<ReadError> for Unreadable {
 /// A document, or why there is none.
 pub(super) type Item = Result<SourceDocument, Unreadable>;
 
-/// The corpus was not read to its end, and nobody knows what else is in it.
+/// The corpus was not read to its end; what else is in it is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("the reader of the documents panicked: {message}; this is a bug")]
 pub(super) struct ReaderPanicked {
@@ -68,7 +68,7 @@ pub(super) struct ReaderPanicked {
 /// A corpus that is being read.
 pub(super) struct Reading {
     items: Receiver<Item>,
-    /// `None` once it has ended well.
+    /// `None` once it has ended without a panic.
     reader: Option<JoinHandle<()>>,
 }
 
@@ -84,7 +84,7 @@ impl Reading {
     /// The next item; `None` after the last one. Nothing is lost when the future is dropped.
     ///
     /// # Errors
-    /// The reader died: what is still to come is unknown, which is not the same as nothing.
+    /// The reader panicked: the rest of the corpus is unknown, which is not the same as its end.
     pub(super) async fn next(&mut self) -> Result<Option<Item>, ReaderPanicked> {
         let item = self.items.recv().await;
         if let (None, Some(reader)) = (&item, &mut self.reader) {
@@ -142,8 +142,8 @@ pub(super) fn total_bytes(paths: &[PathBuf]) -> u64 {
     ragweave_retriever::total_bytes(paths, &options)
 }
 
-/// A run must not read what it writes: a data directory, whether this run's or a server's, has the
-/// list of failures; and the shell may have sent the output into the corpus.
+/// A run must not read what it writes: a data directory, whether this run's or a server's, holds the
+/// list of failures; and the shell may have redirected the output into the corpus.
 fn off_limits(path: &Path, metadata: &Metadata) -> Option<&'static str> {
     if metadata.is_dir() {
         is_data_directory(path).then_some("it is a data directory of ragweave or lies in one")
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_dies_is_not_the_end_of_the_corpus() {
+    async fn a_reader_that_panics_is_not_the_end_of_the_corpus() {
         let items = [true, false].into_iter().map(|is_well| {
             if is_well {
                 unreadable()

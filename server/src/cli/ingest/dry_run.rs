@@ -7,14 +7,14 @@ use ragweave_engine::ModelInfo;
 use ragweave_retriever::Splitter;
 
 use super::corpus;
-use super::job::Ending;
+use super::ending::Ending;
 use crate::components;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::PromptFormat;
 use crate::{fit, ingest};
 
-/// Prints the plan, and tells whether some documents would fail.
+/// Prints the plan, and returns whether some documents would fail.
 ///
 /// # Errors
 /// Where the model directory cannot be read or the chunk size does not fit.

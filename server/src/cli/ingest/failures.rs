@@ -8,7 +8,7 @@ use serde::Serialize;
 
 const FILE_NAME: &str = "failures.jsonl";
 
-/// The list of one run. There is no file as long as nothing has failed.
+/// The list of one run. The file is created with the first failure.
 pub(super) struct FailureLog {
     path: PathBuf,
     file: Option<File>,
@@ -16,7 +16,7 @@ pub(super) struct FailureLog {
 }
 
 impl FailureLog {
-    /// A new list; that of the run before is removed.
+    /// A new list; the list of the run before is removed.
     pub(super) fn new(data: &Path) -> io::Result<Self> {
         let path = data.join(FILE_NAME);
         if path.exists() {

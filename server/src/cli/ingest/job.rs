@@ -1,5 +1,5 @@
-//! The loop of an ingest: documents in, commits out, until there are no more, a signal, or an error that would
-//! stop every document.
+//! The loop of an ingest: documents in, commits out, until the last document, a signal, or an error that every further
+//! document would meet.
 
 use std::collections::HashSet;
 use std::io;
@@ -10,24 +10,14 @@ use ragweave_store::Store;
 use tokio_util::sync::CancellationToken;
 
 use super::corpus::{Reading, Unreadable};
+use super::ending::{Ending, INTERRUPTED, NO_DOCUMENTS};
 use super::failures::FailureLog;
 use super::progress::{Progress, Totals};
+use crate::cli::signals::StopSignals;
 use crate::ingest::{Change, IngestError, IngestOptions, Ingestor, Unconditioned};
 
 /// Documents listed at a time while pruning.
 const PAGE: usize = 256;
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ending {
-    Done,
-    /// Some documents failed; the others are in.
-    SomeFailed,
-    /// By a signal, after a whole document.
-    Interrupted,
-    /// By an error that every further document would meet.
-    Stopped,
-}
 
 /// One run over one corpus.
 pub(super) struct Job<'a> {
@@ -37,7 +27,7 @@ pub(super) struct Job<'a> {
     progress: Progress,
     failures: FailureLog,
     totals: Totals,
-    /// Ids met in this run: what pruning keeps.
+    /// Ids met in this run; pruning keeps them.
     seen: HashSet<String>,
     /// Documents that get their neighbours once all are in.
     waiting: Vec<Unconditioned>,
@@ -88,13 +78,13 @@ impl<'a> Job<'a> {
             }
         }
         if self.seen.is_empty() && self.failures.len() == 0 {
-            eprintln!("ragweave: {}", super::NO_DOCUMENTS);
+            eprintln!("ragweave: {}", NO_DOCUMENTS);
             return Ok(Ending::Stopped);
         }
         Ok(self.ending())
     }
 
-    /// How a run ends that nothing stopped.
+    /// The ending of a run that nothing stopped.
     fn ending(&self) -> Ending {
         if self.failures.len() > 0 {
             Ending::SomeFailed
@@ -103,8 +93,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Gives the documents of this run that wait for them their neighbours, and the KV behind those. The document under
-    /// way is finished before an interrupt ends the loop.
+    /// Gives the waiting documents of this run their neighbours, and the KV computed after those. The document under way
+    /// is finished before an interrupt ends the loop.
     pub(super) async fn condition(&mut self, interrupt: &CancellationToken) -> io::Result<Ending> {
         let waiting = std::mem::take(&mut self.waiting);
         if !waiting.is_empty() {
@@ -180,7 +170,7 @@ impl<'a> Job<'a> {
         self.progress.failed(failure)
     }
 
-    /// Says what the run came to.
+    /// Prints the totals of the run.
     pub(super) fn finish(&self) -> io::Result<()> {
         self.progress.finish(&self.totals)?;
         if self.failures.len() > 0 {
@@ -211,23 +201,15 @@ pub(super) fn interrupt() -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        signal().await;
+        // Without handlers the default action applies: the process ends, which a store survives.
+        let Ok(mut signals) = StopSignals::listen() else {
+            return;
+        };
+        signals.next().await;
         eprintln!("ragweave: finishing the document under way; interrupt again to stop at once");
         cancelled.cancel();
-        signal().await;
-        std::process::exit(i32::from(super::INTERRUPTED));
+        signals.next().await;
+        std::process::exit(i32::from(INTERRUPTED));
     });
     token
-}
-
-async fn signal() {
-    use tokio::signal::unix::{SignalKind, signal};
-    // Without a handler the default action applies: the process ends, which a store survives.
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
 }

@@ -36,7 +36,7 @@ pub(super) struct Progress {
     display: Display,
     counters: Arc<IngestCounters>,
     begun: Instant,
-    /// Of what the bar shows: bytes of text read, or documents conditioned.
+    /// Progress of the bar: bytes of text read, or documents conditioned.
     done: u64,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Totals {
 }
 
 impl Progress {
-    /// `total_bytes` of input are asked for where they are shown: it takes a walk to know them.
+    /// `total_bytes` of input is called only where it is shown: it walks all paths.
     pub(super) fn start(
         kind: ProgressKind,
         counters: &Arc<IngestCounters>,
@@ -95,13 +95,13 @@ impl Progress {
             (None, Change::Unchanged) => {
                 self.event(|| json!({"event": "unchanged", "document": outcome.document_id}))?;
             }
-            // Its text is in already: what there is to tell comes when it has its neighbours.
+            // Its text is in the store already: it is reported when it has its neighbours.
             (None, Change::Added | Change::Replaced) => {}
         }
         self.refresh()
     }
 
-    /// From here on documents get their neighbours.
+    /// From now on documents get their neighbours.
     pub(super) fn conditioning(&mut self, n_documents: usize) {
         match &self.display {
             Display::Bar(bar) => {
@@ -110,7 +110,7 @@ impl Progress {
                 bar.set_style(bar_style(CONDITIONING));
             }
             Display::Plain { .. } => {
-                eprintln!("computing the KV of {n_documents} documents behind their neighbours");
+                eprintln!("computing the KV of {n_documents} documents after their neighbours");
             }
             Display::Jsonl => {}
         }
@@ -126,7 +126,7 @@ impl Progress {
         self.refresh()
     }
 
-    /// A document or file was left out.
+    /// A document or file was not ingested.
     pub(super) fn failed(&self, failure: &Unreadable) -> io::Result<()> {
         match &self.display {
             Display::Bar(bar) => bar.suspend(|| eprintln!("failed: {failure}")),
@@ -140,7 +140,7 @@ impl Progress {
         self.event(|| json!({"event": "removed", "document": document_id}))
     }
 
-    /// The last word of a run, whatever ended it.
+    /// The totals of a run, whatever ended it.
     pub(super) fn finish(&self, totals: &Totals) -> io::Result<()> {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();
@@ -171,7 +171,7 @@ impl Progress {
         })
     }
 
-    /// One line on standard output, flushed: whoever reads it may rely on it even if we die next.
+    /// One line on standard output, flushed: readers may rely on it even if this process is killed next.
     fn event(&self, event: impl FnOnce() -> Value) -> io::Result<()> {
         if !matches!(self.display, Display::Jsonl) {
             return Ok(());

@@ -10,7 +10,7 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_stream::wrappers::ReceiverStream;
 
 use super::corpus::{self, ReaderPanicked, Reading};
-use super::job::Ending;
+use super::ending::{Ending, NO_DOCUMENTS};
 use crate::client::{Client, parts_within};
 
 /// Parts waiting for the network; a part holds at most 1 MiB.
@@ -22,10 +22,10 @@ const DOCUMENTS_PER_CALL: usize = 64;
 const MAX_DOCUMENT_BYTES: usize = 1 << 30;
 const GO_ON: &str = "the ingest broke off; what was committed stays, run the same command to go on";
 
-/// Sends the documents of `paths` and prints what the server made of them.
+/// Sends the documents of `paths` and prints the server's totals.
 ///
 /// # Errors
-/// The server cannot be reached or refuses a whole call; the reader of the documents died.
+/// The server cannot be reached or refuses a whole call; the reader of the documents panicked.
 pub(super) async fn run(
     addr: &str,
     paths: &[PathBuf],
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let ended = send_all(&mut client, &mut documents, &outgoing, &mut totals).await;
     let n_failed = totals.failures.len() + documents.n_unreadable;
     if ended.is_ok() && n_failed as u64 + totals.added + totals.replaced + totals.unchanged == 0 {
-        eprintln!("ragweave: {}", super::NO_DOCUMENTS);
+        eprintln!("ragweave: {}", NO_DOCUMENTS);
         return Ok(Ending::Stopped);
     }
     print(&totals, n_failed);
@@ -57,7 +57,7 @@ pub(super) async fn run(
     })
 }
 
-/// Call after call until there are no more documents; `totals` has what the calls that ended well came to.
+/// Call after call until there are no more documents; `totals` adds up the calls that succeeded.
 async fn send_all(
     client: &mut Client,
     documents: &mut Documents,
@@ -72,7 +72,7 @@ async fn send_all(
         );
         let response = response?;
         for failure in &response.failures {
-            eprintln!("failed: {}", told(failure));
+            eprintln!("failed: {}", described(failure));
         }
         add(totals, response);
         sent?;
@@ -81,7 +81,7 @@ async fn send_all(
 }
 
 /// A failure on one line of a terminal, whatever the server put into it.
-fn told(failure: &v1::IngestFailure) -> String {
+fn described(failure: &v1::IngestFailure) -> String {
     let [id, message, reason] =
         [&failure.document_id, &failure.message, &failure.reason].map(|text| Printable::text(text));
     format!("{id}: {message} [{reason}]")
@@ -117,12 +117,12 @@ impl Outgoing {
 /// The documents that could be read.
 struct Documents {
     reading: Reading,
-    /// Those that could not, or could not be sent.
+    /// Those that could not be read, or could not be sent.
     n_unreadable: usize,
 }
 
 impl Documents {
-    /// The next one; those that cannot be read are told and counted.
+    /// The next one; those that cannot be read are reported and counted.
     async fn next(&mut self) -> Result<Option<SourceDocument>, ReaderPanicked> {
         while let Some(item) = self.reading.next().await? {
             match item {
@@ -133,7 +133,7 @@ impl Documents {
         Ok(None)
     }
 
-    /// Tells of a failure that stands for `count` of them.
+    /// Reports a failure that stands for `count` documents.
     fn fail(&mut self, failure: &impl std::fmt::Display, count: usize) {
         eprintln!("failed: {failure}");
         self.n_unreadable += count;
@@ -253,7 +253,7 @@ mod tests {
             reason: "INVALID_FIELD\u{7}".to_owned(),
         };
         assert_eq!(
-            told(&failure),
+            described(&failure),
             "a\\n\\u{1b}[31m: it is \\u{202e}bad\\r [INVALID_FIELD\\u{7}]"
         );
     }

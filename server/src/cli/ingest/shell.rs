@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// The path as one word: bare where that is safe, else in quotes; bytes that a terminal does not
-/// show as they are, in the `$'..'` that bash, zsh and POSIX 2024 know.
+/// show as they are, in the `$'..'` of bash, zsh and POSIX 2024.
 pub(super) fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     match path.to_str() {

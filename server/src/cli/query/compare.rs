@@ -1,10 +1,12 @@
-//! `query --compare`: the same question with full prefill, plain reuse, blend and the mode that auto chooses. One run of each warms up, then the
-//! measured runs alternate between the modes, so that a slow moment of the machine falls on all of them.
+//! `query --compare`: the same question with full prefill, plain reuse, blend and the mode that auto chooses. One run of
+//! each warms up, then the measured runs alternate between the modes, so that a slow moment of the machine affects all of
+//! them.
 
 use ragweave_proto::v1;
 use serde_json::{Value, json};
 
-use super::{Args, show};
+use super::args::Args;
+use super::show;
 use crate::client::{Client, ClientError, Reply};
 
 const MODES: [v1::FusionMode; 4] = [
@@ -15,13 +17,16 @@ const MODES: [v1::FusionMode; 4] = [
 ];
 
 /// One mode's runs; the first is the warm-up and is not measured.
-struct Row {
+struct ModeRuns {
     runs: Vec<Reply>,
 }
 
 pub(super) async fn run(args: &Args) -> anyhow::Result<()> {
     let mut client = args.server.connect().await?;
-    let mut rows: Vec<Row> = MODES.iter().map(|_| Row { runs: Vec::new() }).collect();
+    let mut rows: Vec<ModeRuns> = MODES
+        .iter()
+        .map(|_| ModeRuns { runs: Vec::new() })
+        .collect();
     for _ in 0..=args.repeats {
         for (mode, row) in MODES.into_iter().zip(&mut rows) {
             row.runs.push(ask(args, &mut client, mode).await?);
@@ -44,7 +49,7 @@ async fn ask(args: &Args, client: &mut Client, mode: v1::FusionMode) -> Result<R
         .await
 }
 
-fn print(args: &Args, rows: &[Row]) {
+fn print(args: &Args, rows: &[ModeRuns]) {
     let last = rows[0].last();
     say!("sources:");
     show::print_sources(&last.started.sources);
@@ -84,7 +89,7 @@ fn print(args: &Args, rows: &[Row]) {
     }
 }
 
-impl Row {
+impl ModeRuns {
     /// The last run: by then the store is as warm as it gets.
     fn last(&self) -> &Reply {
         &self.runs[self.runs.len() - 1]

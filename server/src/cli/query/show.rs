@@ -63,7 +63,7 @@ pub(super) fn print_reply(reply: &Reply) {
     }
 }
 
-/// What auto chose from, and how good its forecast was.
+/// The plans that auto chose from, and how good its forecast was.
 fn print_auto(auto: &v1::AutoChoice, actual_ms: f64) {
     let predicted_ms = ms(auto.predicted_ttft);
     say!("auto: {}", auto.reason);

@@ -1,10 +1,11 @@
-//! `store stats --addr`: the figures of a running server, which has its data directory for itself.
+//! `store stats --addr`: the figures of a running server, which alone uses its data directory.
 
 use std::process::ExitCode;
 
 use ragweave_proto::v1;
 use serde_json::{Value, json};
 
+use crate::cli::runtime::block_on;
 use crate::client::Client;
 
 /// Asks a server and prints what it says.
@@ -12,7 +13,7 @@ use crate::client::Client;
 /// # Errors
 /// The server cannot be reached or refuses.
 pub(super) fn stats(addr: &str, is_json: bool) -> anyhow::Result<ExitCode> {
-    let stats = crate::cli::block_on(async { Ok(Client::connect(addr).await?.stats().await?) })?;
+    let stats = block_on(async { Ok(Client::connect(addr).await?.stats().await?) })?;
     if is_json {
         say!("{}", serde_json::to_string_pretty(&as_json(&stats))?);
     } else {
@@ -148,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shadow_line_tells_off_from_not_yet() {
+    fn the_shadow_line_distinguishes_off_from_not_yet() {
         let mut stats = v1::ShadowStats::default();
         assert!(shadow(&stats).starts_with("off;"));
         stats.share = 0.01;

@@ -1,4 +1,4 @@
-//! What the filter learns from times of which the truth is known.
+//! The filter, learning from times whose true rates are known.
 
 use super::super::job::COMPUTING;
 use super::*;

@@ -74,7 +74,7 @@ impl Random {
 }
 
 impl Machine {
-    /// What a plan takes here without noise: computing, waiting, reading.
+    /// The times of a plan here without noise: computing, waiting, reading.
     fn times(&self, plan: &FusionPlan, tiers: &[Option<Tier>], model: &ModelInfo) -> [f64; 3] {
         let work = plan.work(model, true);
         let compares = matches!(plan.mode(), Mode::Blend(blend) if blend.selection.policy.check_layer().is_some());

@@ -132,7 +132,7 @@ impl SlowChunk {
     }
 }
 
-/// The rules again, in the order in which they are told.
+/// The rules once more, in the order in which they are described.
 #[derive(Default)]
 struct Slow {
     chunks: Vec<(u8, SlowChunk)>,

@@ -5,7 +5,7 @@ use ragweave_engine::{ComputeDtype, KvDtype};
 use super::super::judge::Tolerances;
 use super::*;
 
-/// What rounding explains in f32.
+/// The divergence that rounding explains in f32.
 pub(crate) const ROUNDING: f64 = 1e-4;
 
 /// One prompt of one position.

@@ -1,11 +1,11 @@
 //! Verdicts in a data directory, and the gate they make.
 
 use super::*;
-use crate::controller::{Auto, ModeChoice};
+use crate::mode_choice::{Auto, ModeChoice};
 use crate::verify::gate::Gate;
 use crate::verify::policy::tests::{ROUNDING, around, needles};
 
-/// What is configured where nothing else is.
+/// The configured mode where a test names no other.
 fn configured() -> ModeChoice {
     "hkvd@1:0.15".parse::<Mode>().unwrap().into()
 }

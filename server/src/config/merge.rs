@@ -1,0 +1,111 @@
+//! Stacks the layers of a configuration, and says where a value that cannot be used comes from.
+
+use std::path::Path;
+
+use figment::Figment;
+
+use super::args::CommonArgs;
+use super::error::ConfigError;
+use super::layers::Layer;
+use super::variables;
+
+/// The compiled-in defaults, documented line by line.
+pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// Name of the configuration file looked for in the data and in the model directory.
+const FILE_NAME: &str = "ragweave.toml";
+/// Name of the file in the data directory that holds a tuned choice of fusion.
+pub(crate) const TUNED_FILE_NAME: &str = "tuned.toml";
+
+/// Stacks the layers, weakest first.
+pub(super) fn merge(args: &CommonArgs) -> Result<Figment, ConfigError> {
+    let environment = variables::layers()?;
+    let flags = args.layers()?;
+    let named = |key: &str| strongest_text(flags.iter().chain(environment.iter().rev()), key);
+
+    let file = match (&args.config, named("data")) {
+        (Some(path), _) => Some(Layer::from_file(path)?),
+        (None, Some(data)) => optional_file(&data, FILE_NAME, Layer::from_file)?,
+        (None, None) => None,
+    };
+    let directory = |key| named(key).or_else(|| file.as_ref()?.text(key).map(str::to_owned));
+    let of_model = match directory("model") {
+        Some(model) => optional_file(&model, FILE_NAME, Layer::from_model_file)?,
+        None => None,
+    };
+    let tuned = match directory("data") {
+        Some(data) => optional_file(&data, TUNED_FILE_NAME, Layer::from_tuned_file)?,
+        None => None,
+    };
+
+    let mut merged = Figment::from(Layer::from_toml("built-in default", DEFAULTS)?);
+    for layer in of_model
+        .into_iter()
+        .chain(tuned)
+        .chain(file)
+        .chain(environment)
+        .chain(flags)
+    {
+        merged = merged.merge(layer);
+    }
+    Ok(merged)
+}
+
+fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Option<String> {
+    layers
+        .filter_map(|layer| layer.text(key))
+        .next()
+        .map(str::to_owned)
+}
+
+/// Reads the file `name` in `dir` if it is there, and logs that, because it was not named on the command line.
+fn optional_file(
+    dir: &str,
+    name: &str,
+    read: impl Fn(&Path) -> Result<Layer, ConfigError>,
+) -> Result<Option<Layer>, ConfigError> {
+    let path = Path::new(dir).join(name);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    tracing::info!(file = %path.display(), "reading configuration");
+    read(&path).map(Some)
+}
+
+/// An empty path would be that of the current directory.
+pub(super) fn require(
+    merged: &Figment,
+    key: &'static str,
+    variable: &'static str,
+) -> Result<(), ConfigError> {
+    if !merged.contains(key) {
+        return Err(ConfigError::Missing { key, variable });
+    }
+    match merged.extract_inner::<String>(key) {
+        Ok(path) if path.is_empty() => Err(origin_error(merged, key, "is empty".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn value_error(error: &figment::Error) -> ConfigError {
+    let key = error.path.join(".");
+    let origin = error
+        .metadata
+        .as_ref()
+        .map_or("configuration", |metadata| &metadata.name);
+    ConfigError::Value {
+        key,
+        origin: origin.to_owned(),
+        message: error.kind.to_string(),
+    }
+}
+
+pub(super) fn origin_error(merged: &Figment, key: &str, message: String) -> ConfigError {
+    let origin = merged
+        .find_metadata(key)
+        .map_or("configuration", |metadata| &metadata.name);
+    ConfigError::Value {
+        key: key.to_owned(),
+        origin: origin.to_owned(),
+        message,
+    }
+}

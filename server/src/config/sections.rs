@@ -1,0 +1,58 @@
+//! The sections of a configuration, except `[limits]`, `[fusion]` and `[prompt]`.
+
+use std::time::Duration;
+
+use ragweave_store::KvIo;
+use serde::Deserialize;
+
+use super::parse;
+
+/// Most neighbours that a chunk's KV may be computed after.
+pub const MAX_NEIGHBOURS: usize = 8;
+
+/// What retrieval does when the request does not say.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RetrievalConfig {
+    pub top_k: usize,
+    pub order: Order,
+}
+
+/// Order of the passages in the prompt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Order {
+    /// Best first.
+    Score,
+    /// Reading order: by document, then by place in it.
+    Document,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestConfig {
+    /// Longest chunk in tokens, its wrapper included.
+    pub chunk_tokens: usize,
+    /// Neighbours of each chunk, after which its KV is computed; see [`crate::ingest::Ingestor::condition`].
+    pub neighbours: usize,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreConfig {
+    pub max_segment_bytes: u64,
+    pub min_free_bytes: u64,
+    #[serde(deserialize_with = "parse::from_text")]
+    pub kv_io: KvIo,
+    /// Stored KV whose read takes longer is computed instead.
+    #[serde(rename = "read_timeout_s", deserialize_with = "parse::seconds")]
+    pub read_timeout: Duration,
+    pub memory_bytes: u64,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TelemetryConfig {
+    /// Share of the fused requests that are compared with a full prefill in the background, 0..=1.
+    pub shadow_full: f64,
+}

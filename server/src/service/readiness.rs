@@ -1,0 +1,18 @@
+//! Whether requests can be answered now. Each front reports it in its own way.
+
+use ragweave_engine::EngineHealth;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    Ready,
+    NotReady,
+}
+
+impl From<EngineHealth> for Readiness {
+    fn from(engine: EngineHealth) -> Self {
+        match engine {
+            EngineHealth::Serving => Self::Ready,
+            EngineHealth::Reloading | EngineHealth::Dead => Self::NotReady,
+        }
+    }
+}
