@@ -7,8 +7,9 @@ use anyhow::Context as _;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
 
-use crate::cli::{parse_count, print_json, print_text, runtime};
 use crate::dataset::{Question, read_questions};
+use crate::experiment::{self, block_on, warn_of_misses};
+use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
 
 mod recall;
@@ -49,9 +50,6 @@ pub(crate) struct Args {
 }
 
 /// Runs the subcommand.
-///
-/// # Errors
-/// Names the file, the line, or the question and mode that could not be answered.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let questions = read_questions(&args.questions, args.limit)?;
     let config = Config::load(&args.common)?;
@@ -60,12 +58,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         [] => ModeSpec::defaults(components.engine.model().config.num_hidden_layers),
         modes => modes.to_vec(),
     };
-    let report = runtime()?.block_on(examine(args, &components, &questions, &specs))?;
-    warn_of_misses(&report);
-    match args.json {
-        true => print_json(&report, false),
-        false => print_text(&report.to_string()),
-    }
+    let report = block_on(examine(args, &components, &questions, &specs))?;
+    warn_of_misses(report.chunks_missed());
+    experiment::print(&report, &report, args.json)
 }
 
 async fn examine(
@@ -78,19 +73,13 @@ async fn examine(
     let retrieval = recall::measure(&examiner, questions, args.top_k).await;
     let retrieval = retrieval.context("measure retrieval")?;
     let trials = examiner.examine(questions, specs, args.repeats).await?;
+    let model = components.engine.model().name.clone();
+    let device = components.config.device.to_string();
     Ok(Report::new(
-        components, questions, specs, &trials, retrieval,
+        [model, device],
+        questions,
+        specs,
+        &trials,
+        retrieval,
     ))
-}
-
-/// Missed chunks are computed, whatever the mode says: such rows are not what they are called.
-fn warn_of_misses(report: &Report) {
-    let missed = report.chunks_missed();
-    if missed > 0 {
-        tracing::warn!(
-            missed,
-            "chunks without stored KV were computed in full; ingest the corpus with KV, then \
-             compare again"
-        );
-    }
 }

@@ -1,4 +1,4 @@
-//! `ragweave-eval logits`: the logits of a prompt's last position, to hold against any other
+//! `ragweave-eval logits`: the logits of a prompt's last position, to compare with any other
 //! implementation. `scripts/fixtures/fusion_reference.py` takes the same plan and flags.
 
 use std::path::PathBuf;
@@ -12,8 +12,8 @@ use ragweave_engine::{
 };
 use serde::Serialize;
 
-use crate::cli::{parse_id, print_json, runtime};
-use crate::engine_args::EngineArgs;
+use crate::experiment::{block_on, print_text};
+use crate::flags::{EngineArgs, parse_id};
 
 mod flags;
 mod prompt;
@@ -79,16 +79,11 @@ struct Counts {
 }
 
 /// Runs the subcommand.
-///
-/// # Errors
-/// Names the flag, file or field at fault.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let prompt = args.prompt()?;
-    let engine = args
-        .engine
-        .device
-        .spawn_engine(args.engine.options(&args.model))?;
-    let (logits, report) = runtime()?.block_on(prefill(&engine, &prompt))?;
+    let options = args.engine.options(&args.model);
+    let engine = args.engine.device.spawn_engine(options)?;
+    let (logits, report) = block_on(prefill(&engine, &prompt))?;
     if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
         bail!(
             "the logit of token {id} is {}; try another --dtype",
@@ -96,7 +91,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         );
     }
     let fusion = args.plan.is_some().then(|| FusionOutput::of(report));
-    print_json(&Output { logits, fusion }, args.json)
+    let output = Output { logits, fusion };
+    print_text(match args.json {
+        true => serde_json::to_string(&output)?,
+        false => serde_json::to_string_pretty(&output)?,
+    })
 }
 
 impl Args {
@@ -149,7 +148,7 @@ async fn prefill(engine: &EngineHandle, prompt: &Prompt) -> anyhow::Result<(Vec<
     Ok(engine.logits(request).await?)
 }
 
-/// KV of the chunks that are no misses, each computed alone behind the conditioning ids.
+/// KV of the chunks that are not missed, each computed alone after the conditioning ids.
 async fn sources(
     engine: &EngineHandle,
     prompt: &Prompt,

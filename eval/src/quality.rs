@@ -4,7 +4,6 @@
 //! nothing but the mode differs. Results are resumable, and a summary is the same for the same seed.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
@@ -12,13 +11,13 @@ use ragweave_engine::DeviationMap;
 use ragweave_server::config::{CommonArgs, Config};
 use serde::Serialize;
 
-use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
 use crate::dataset::{self, Dataset, Example, Making};
 use crate::examiner::{Examiner, Prepared};
+use crate::experiment::{self, block_on};
+use crate::flags::{parse_count, parse_ratio};
 use crate::metric::Metric;
 use crate::mode_spec::ModeSpec;
-use crate::progress;
-use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
+use crate::run_dir::{RunArgs, RunDir, RunHeader, RunKind, RunModel};
 use crate::subject::Subject;
 
 mod heat_map;
@@ -32,7 +31,7 @@ mod summary;
 mod times;
 
 use heat_map::HeatMap;
-use item::{DeviationItem, Item, Log};
+use item::{DeviationItem, Item, Line, Log};
 use layout::Layout;
 use summary::Report;
 use times::Times;
@@ -83,12 +82,8 @@ pub(crate) struct Args {
     /// Seed of the intervals and of random rows
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
-    /// Directory of the run; an interrupted run goes on [default: runs/quality-<time>]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The summary as one JSON object on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -114,14 +109,10 @@ struct RunConfig<'a> {
 const DEMO_MODEL: &str = "demo/model";
 
 /// Runs the subcommand.
-///
-/// # Errors
-/// Names the file, flag or field at fault, or the example and mode that could not be run.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load_for_model(&args.common())?;
     let subject = Subject::open(&config)?;
-    let selections = modes::selections(&args.policies, subject.n_layers())?;
-    let specs = modes::specs(&selections, &args.ratios, subject.n_layers())?;
+    let specs = modes::specs(&args.policies, &args.ratios, subject.n_layers())?;
     let datasets = args.open_datasets(&subject)?;
     let header = RunHeader::new(
         RunKind::Quality,
@@ -130,27 +121,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         RunModel::of(subject.model()),
         args.seed,
     )?;
-    let (run_dir, items) = RunDir::open_or_resume(args.out.as_deref(), header.clone())?;
+    let (run_dir, items): (RunDir, _) = args.run.open(header)?;
     let mut run = Run {
-        log: Log::resume(run_dir, items)?,
+        log: Log::resume(run_dir, items),
         subject: &subject,
         specs: &specs,
         deviation_examples: args.deviation_examples,
         heat_map: None,
-        bar: progress::bar(n_answers(&datasets, &specs), "answers"),
+        bar: experiment::bar(n_answers(&datasets, &specs), "answers"),
     };
-    runtime()?.block_on(run.measure(&datasets, args.neighbours))?;
+    block_on(run.measure(&datasets, args.neighbours))?;
     run.bar.finish_and_clear();
     let Run { log, heat_map, .. } = run;
     let report = Report::new(&datasets, &specs, &log, args.seed, heat_map);
-    let path = log.finish(&header, &report, &Times::new(&datasets, &specs, &log))?;
-    match args.json {
-        true => print_json(&header.summary(&report), false),
-        false => {
-            let text = report.describe(&args.metrics);
-            print_text(&format!("{text}\n\nwritten to {}", path.display()))
-        }
-    }
+    let times = Times::new(&datasets, &specs, &log);
+    log.run_dir.write("times.json", &times)?;
+    log.run_dir
+        .finish(&args.run, &report, report.describe(&args.metrics))
 }
 
 fn n_answers(datasets: &[Dataset], specs: &[ModeSpec]) -> usize {
@@ -168,10 +155,8 @@ impl Args {
     }
 
     fn specs_of_datasets(&self) -> Vec<String> {
-        let demo = self.demo.then(|| "demo".to_owned());
-        demo.into_iter()
-            .chain(self.datasets.iter().cloned())
-            .collect()
+        let demo = self.demo.then(|| "demo".to_owned()).into_iter();
+        demo.chain(self.datasets.iter().cloned()).collect()
     }
 
     fn config<'a>(
@@ -205,12 +190,8 @@ impl Args {
         let open = |spec: &String| {
             let dataset = dataset::open(spec, self.questions, &making)?;
             for skipped in &dataset.skipped {
-                tracing::warn!(
-                    dataset = spec,
-                    line = skipped.line,
-                    "skipped: {}",
-                    skipped.problem
-                );
+                let (line, problem) = (skipped.line, &skipped.problem);
+                tracing::warn!(dataset = spec, line, "skipped: {problem}");
             }
             Ok(dataset)
         };
@@ -264,10 +245,8 @@ impl<'a> Run<'a> {
         example: &Example,
         number: usize,
     ) -> anyhow::Result<()> {
-        let is_open = |spec: &&ModeSpec| {
-            let known = self.log.get(&dataset.name, &example.id, &spec.to_string());
-            known.is_none()
-        };
+        let (log, name) = (&self.log, &dataset.name);
+        let is_open = |spec: &&ModeSpec| log.get(name, &example.id, &spec.to_string()).is_none();
         let open: Vec<&ModeSpec> = self.specs.iter().filter(is_open).collect();
         let is_mapped = self.log.deviation(&dataset.name, &example.id).is_some();
         let wants_map = number < self.deviation_examples && !is_mapped;
@@ -289,11 +268,10 @@ impl<'a> Run<'a> {
             let outcome = examiner.examine(&prepared, spec, number, &reference).await;
             let outcome = outcome.with_context(|| format!("under {spec}"))?;
             let item = Item::new(dataset, example, spec, &outcome, map.as_ref(), self.subject)?;
-            let item = Item {
+            self.log.add(Line::Item(Item {
                 is_exact: prepared.is_exact(),
                 ..item
-            };
-            self.log.add(&item)?;
+            }))?;
             self.bar.inc(1);
         }
         Ok(())
@@ -314,8 +292,8 @@ impl<'a> Run<'a> {
     ) -> anyhow::Result<DeviationMap> {
         let map = self.examiner().deviation(prepared).await?;
         if is_logged {
-            self.log
-                .add_deviation(&DeviationItem::new(dataset, example, &map))?;
+            let item = DeviationItem::new(dataset, example, &map);
+            self.log.add(Line::Deviation(item))?;
         }
         if self.heat_map.is_none() {
             let heat_map = HeatMap::new(self.subject, dataset, example, prepared, &map, self.specs);

@@ -21,19 +21,16 @@ pub(super) struct Retrieval {
 }
 
 /// Retrieves for every question that names gold chunks.
-///
-/// # Errors
-/// Names the question that could not be searched for.
 pub(super) async fn measure(
     examiner: &Examiner<'_>,
     questions: &[Question],
     top_k: usize,
 ) -> anyhow::Result<Retrieval> {
     let mut found_all = Vec::new();
-    for question in questions
+    let with_gold = questions
         .iter()
-        .filter(|question| !question.gold_chunks.is_empty())
-    {
+        .filter(|question| !question.gold_chunks.is_empty());
+    for question in with_gold {
         let mut query = examiner.query(question);
         if let Context::Search(search) = query.context {
             query.context = Context::Search(Search { top_k, ..search });

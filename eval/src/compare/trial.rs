@@ -1,17 +1,15 @@
 //! Every question under every mode, through the pipeline that serves requests.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use ragweave_engine::{Mode, SamplingParams};
 use ragweave_server::components::Components;
 use ragweave_server::pipeline::{Answer, Context, Pipeline, Query};
 
 use crate::dataset::Question;
-use crate::metric::is_exact_match;
+use crate::experiment::{self, rotated};
+use crate::metric::{is_exact_match, ms};
 use crate::mode_spec::ModeSpec;
-use crate::progress;
-use crate::rounds::rotated;
+use crate::query::lookups;
 
 /// One answer to one question under one mode.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub(super) struct Trial {
     pub(super) repeat: usize,
     pub(super) is_match: bool,
     /// From the call of the pipeline to the first token.
-    pub(super) ttft: Duration,
+    pub(super) ttft_ms: f64,
     pub(super) tokens_loaded: usize,
     pub(super) tokens_recomputed: usize,
     /// Chunks whose KV the mode wanted and the store did not have.
@@ -49,18 +47,18 @@ impl<'a> Examiner<'a> {
     }
 
     /// Asks every question `repeats` times under every mode. The modes of one question take turns,
-    /// so that a slow moment of the machine falls on all of them.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer.
+    /// so that a slow moment of the machine affects all of them.
     pub(super) async fn examine(
         &self,
         questions: &[Question],
         specs: &[ModeSpec],
         repeats: usize,
     ) -> anyhow::Result<Vec<Trial>> {
-        self.warm_up(questions, specs).await?;
-        let bar = progress::bar(questions.len() * repeats * specs.len(), "answers");
+        // The first answers of a process pay for buffers and page faults.
+        for spec in specs.iter().filter(|_| !questions.is_empty()) {
+            self.ask(&questions[0], spec, 0).await?;
+        }
+        let bar = experiment::bar(questions.len() * repeats * specs.len(), "answers");
         let mut trials = Vec::with_capacity(questions.len() * repeats * specs.len());
         for (index, question) in questions.iter().enumerate() {
             for repeat in 0..repeats {
@@ -73,17 +71,6 @@ impl<'a> Examiner<'a> {
         }
         bar.finish_and_clear();
         Ok(trials)
-    }
-
-    /// The first answers of a process pay for buffers and page faults.
-    async fn warm_up(&self, questions: &[Question], specs: &[ModeSpec]) -> anyhow::Result<()> {
-        let Some(question) = questions.first() else {
-            return Ok(());
-        };
-        for spec in specs {
-            self.ask(question, spec, 0).await?;
-        }
-        Ok(())
     }
 
     async fn ask(
@@ -119,13 +106,9 @@ fn trial([index, mode, repeat]: [usize; 3], question: &Question, answer: &Answer
         mode,
         repeat,
         is_match: is_exact_match(&answer.text, &question.answers),
-        ttft: answer.finished.times.ttft,
+        ttft_ms: ms(answer.finished.times.ttft),
         tokens_loaded: report.tokens_loaded,
         tokens_recomputed: report.tokens_recomputed,
-        chunks_missed: if answer.started.looked_up {
-            report.chunks_missed
-        } else {
-            0
-        },
+        chunks_missed: lookups(&answer.started).1,
     }
 }

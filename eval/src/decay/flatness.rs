@@ -1,12 +1,13 @@
-//! Whether hit rate and time to first token stayed as they were: the last batch of a mode beside
-//! its first. Pure.
+//! The rows of a decay run, and whether hit rate and time to first token stayed as they were: the
+//! last batch of a mode beside its first. Pure.
 
 use std::fmt;
 
 use serde::Serialize;
 
-use super::report::Row;
-use crate::run_dir::ModeLabel;
+use super::batch::ModeBatch;
+use crate::metric::{median, percentile};
+use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{number, percent};
 
 /// A hit rate counts as flat up to this relative change.
@@ -14,9 +15,35 @@ const HIT_RATE_TOLERANCE: f64 = 0.01;
 /// A median TTFT counts as flat up to this relative change: medians of 100 short times on a busy
 /// machine differ by some percent.
 const TTFT_TOLERANCE: f64 = 0.1;
-/// The mode that keeps nothing that could decay. What its times do, the machine did; the modes
-/// take turns, so it did so to all of them.
+/// The mode that keeps nothing that could decay. Where its times change, the machine changed; the
+/// modes take turns, so it changed for all of them.
 const CONTROL: &str = "full";
+
+/// One mode in one batch.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Row {
+    #[serde(flatten)]
+    pub(super) label: ModeLabel,
+    pub(super) batch: usize,
+    pub(super) queries: usize,
+    /// Chunks hit over chunks looked up; `None` where the mode looks none up.
+    pub(super) hit_rate: Option<f64>,
+    pub(super) ttft_ms_p50: Option<f64>,
+    pub(super) ttft_ms_p95: Option<f64>,
+}
+
+impl Row {
+    pub(super) fn new(spec: &ModeSpec, number: usize, batch: &ModeBatch) -> Self {
+        Self {
+            label: spec.label(),
+            batch: number,
+            queries: batch.ttft_ms.len(),
+            hit_rate: batch.hit_rate(),
+            ttft_ms_p50: median(&batch.ttft_ms),
+            ttft_ms_p95: percentile(&batch.ttft_ms, 95.0),
+        }
+    }
+}
 
 /// The last batch of a mode beside its first.
 #[derive(Debug, PartialEq, Serialize)]
@@ -82,12 +109,10 @@ fn is_near_one(ratio: f64, tolerance: f64) -> bool {
 
 impl fmt::Display for Flatness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [policy, ratio] = self.label.cells();
+        let (policy, ratio) = (&self.label.policy, number(self.label.ratio, 2));
         let verdict = if self.is_flat { "flat" } else { "not flat" };
-        write!(
-            f,
-            "{policy} {ratio}: {verdict} from the first batch to the last:"
-        )?;
+        let between = "from the first batch to the last";
+        write!(f, "{policy} {ratio}: {verdict} {between}:")?;
         if let Some([first, last]) = self.hit_rate {
             let (first, last) = (percent(Some(first)), percent(Some(last)));
             let ratio = number(self.hit_rate_ratio, 3);
@@ -108,7 +133,6 @@ impl fmt::Display for Flatness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decay::batch::ModeBatch;
 
     /// Rows of one query each: hits of 100 chunks looked up, and the time in milliseconds.
     fn rows(spec: &str, batches: &[(usize, f64)]) -> Vec<Row> {

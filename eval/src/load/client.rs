@@ -1,5 +1,4 @@
-//! The client side of a load test: sends each request at its time and takes down when its tokens
-//! come.
+//! The client side of a load test: sends each request at its time and records when its tokens come.
 
 use std::sync::Arc;
 use std::thread::sleep;
@@ -13,13 +12,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::Args;
 use super::latency::{AnswerTimes, Trace};
-use super::schedule::{Request, requests};
+use super::schedule::Request;
 use crate::dataset::Question;
 use crate::metric::ms;
 use crate::mode_spec::ModeSpec;
-use crate::query::over_chunks;
+use crate::query::{lookups, over_chunks};
 
 /// Requests that measure how many the engine answers one by one.
 const CAPACITY_REQUESTS: usize = 12;
@@ -46,23 +44,22 @@ type Outcome = (usize, Result<Trace, AnswerError>);
 
 impl<'a> Client<'a> {
     /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
-    pub(super) fn new(args: &Args, components: &'a Components, questions: &'a [Question]) -> Self {
+    pub(super) fn new(
+        components: &'a Components,
+        questions: &'a [Question],
+        requests: Vec<Request>,
+        sampling: SamplingParams,
+    ) -> Self {
         Self {
             components,
             questions,
             pipeline: Arc::new(Pipeline::for_evaluation(components)),
-            requests: requests(questions, args.requests, args.seed),
-            sampling: SamplingParams {
-                ignore_eos: args.ignore_eos,
-                ..SamplingParams::greedy(args.max_tokens)
-            },
+            requests,
+            sampling,
         }
     }
 
     /// The first answers of a process pay for buffers and page faults.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer.
     pub(super) async fn warm_up(&self, specs: &[ModeSpec]) -> anyhow::Result<()> {
         for spec in specs {
             self.ask_alone(spec, 0).await?;
@@ -71,9 +68,6 @@ impl<'a> Client<'a> {
     }
 
     /// Answers per second where each is asked for after the one before.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer.
     pub(super) async fn capacity(&self, spec: &ModeSpec) -> anyhow::Result<f64> {
         let n = self.requests.len().min(CAPACITY_REQUESTS);
         let start = Instant::now();
@@ -83,18 +77,16 @@ impl<'a> Client<'a> {
         Ok(n as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// Sends every request at its time, whatever became of those before. One trace per request.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer; a full queue is no error.
+    /// Sends every request at its time, whatever happened to those before. One trace per request; a
+    /// full queue is not an error.
     pub(super) async fn offer(
         &self,
         spec: &ModeSpec,
         rate: f64,
         mut done: impl FnMut(),
     ) -> anyhow::Result<Vec<Trace>> {
-        let jobs = (0..self.requests.len()).map(|index| self.job(spec, rate, index));
-        let jobs: Vec<Job> = jobs.collect();
+        let indices = 0..self.requests.len();
+        let jobs: Vec<Job> = indices.map(|index| self.job(spec, rate, index)).collect();
         let mut traces: Vec<Option<Trace>> = jobs.iter().map(|_| None).collect();
         let (outcomes, mut ended) = mpsc::unbounded_channel();
         let (runtime, pipeline) = (Handle::current(), Arc::clone(&self.pipeline));
@@ -190,7 +182,7 @@ async fn ask(
     })
 }
 
-/// What an answer's events told, and when.
+/// What the events of an answer said, and when.
 #[derive(Default)]
 struct Heard {
     tokens: Vec<Duration>,
@@ -201,10 +193,7 @@ struct Heard {
 impl Heard {
     fn take(&mut self, event: &AnswerEvent, now: Duration) {
         match event {
-            AnswerEvent::Started(started) if started.looked_up => {
-                self.chunks_missed = started.report.chunks_missed;
-            }
-            AnswerEvent::Started(_) => {}
+            AnswerEvent::Started(started) => self.chunks_missed = lookups(started).1,
             // The last piece of text may have no token of its own.
             AnswerEvent::Delta(delta) if delta.token_ids.is_empty() => {}
             AnswerEvent::Delta(_) => self.tokens.push(now),

@@ -19,10 +19,10 @@ pub(super) enum Rates {
     Given(Vec<f64>),
 }
 
-/// A value of `--rates` that is none.
+/// A value of `--rates` that is not a rate.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no rate; write auto, or requests per second from {MIN_RATE} on such as 0.5,1,2"
+    "`{text}` is not a rate; write auto, or requests per second from {MIN_RATE} on such as 0.5,1,2"
 )]
 pub(super) struct BadRate {
     text: String,

@@ -6,7 +6,7 @@ use ragweave_server::config::{
     BudgetKind, CorrectionKind, DeviationKind, FusionConfig, ModeKind, ScheduleKind, Selection,
 };
 
-use crate::cli::{parse_id, parse_ratio, parse_variant};
+use crate::flags::{parse_id, parse_ratio, parse_variant};
 
 /// How the prompt's KV is made.
 #[derive(Debug, Clone, Args)]
@@ -42,7 +42,7 @@ pub(super) struct FusionArgs {
     /// Chunks that have no stored KV, by index from 0
     #[arg(long, value_name = "INDICES", value_delimiter = ',', requires = "plan")]
     pub(super) misses: Vec<usize>,
-    /// Ids that chunk KV is computed behind [default: the plan's prefix, which makes chunk 0 exact]
+    /// Ids that chunk KV is computed after [default: the plan's prefix, which makes chunk 0 exact]
     #[arg(long, value_name = "IDS", value_delimiter = ',', value_parser = parse_id, requires = "plan")]
     pub(super) other_prefix: Option<Vec<u32>>,
 }

@@ -15,8 +15,6 @@ pub(crate) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    /// # Errors
-    /// Where the dataset's documents cannot be split or embedded.
     pub(crate) fn new(
         subject: &'a Subject,
         dataset: &'a Dataset,
@@ -56,11 +54,7 @@ impl<'a> Layout<'a> {
         }
         if dropped > 0 {
             let id = &example.id;
-            tracing::warn!(
-                id,
-                dropped,
-                "chunks at the end of the context do not fit the model"
-            );
+            tracing::warn!(id, dropped, "chunks at the end do not fit the model");
         }
         let identity = &self.subject.model().identity;
         Ok(Prepared {

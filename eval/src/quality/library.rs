@@ -1,9 +1,12 @@
 //! Chunk KV of one dataset, as ingest would make it, in memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ragweave_engine::ChunkKv;
-use ragweave_retriever::{Embedder as _, Filter, FlatIndex, LexicalEmbedder, RetrieverError};
+use ragweave_retriever::{
+    Embedder as _, Embedding, Filter, FlatIndex, LexicalEmbedder, RetrieverError,
+};
 
 use crate::dataset::Dataset;
 use crate::shelf::Shelf;
@@ -17,7 +20,7 @@ pub(crate) struct Library<'a> {
 }
 
 impl<'a> Library<'a> {
-    /// With `neighbours` above 0, each chunk's KV is made behind so many similar chunks of the
+    /// With `neighbours` above 0, each chunk's KV is made after so many similar chunks of the
     /// dataset (FusionRAG, arXiv 2601.12904).
     pub(crate) fn new(
         subject: &'a Subject,
@@ -35,7 +38,7 @@ impl<'a> Library<'a> {
         })
     }
 
-    /// Whether chunks are made behind the prefix alone.
+    /// Whether chunks are made after the prefix alone.
     pub(crate) fn is_alone(&self) -> bool {
         self.similar.is_none()
     }
@@ -89,7 +92,7 @@ impl Similar {
         let embedder = LexicalEmbedder::new();
         let mut index = FlatIndex::new();
         let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         for example in &dataset.examples {
             for document in &example.documents {
                 for (text, ids) in subject.chunks(document)? {
@@ -97,10 +100,8 @@ impl Similar {
                         continue;
                     }
                     let id = chunks.len().to_string();
-                    match embedder.embed_document(text) {
-                        Ok(embedding) => index.insert(&id, &id, &Default::default(), embedding)?,
-                        Err(RetrieverError::BlankText) => {}
-                        Err(error) => return Err(error.into()),
+                    if let Some(embedding) = embed(&embedder, text)? {
+                        index.insert(&id, &id, &Default::default(), embedding)?;
                     }
                     chunks.push((text.to_owned(), ids));
                 }
@@ -116,18 +117,24 @@ impl Similar {
 
     /// Ids of the chunks most similar to a text, itself left out; the most similar first.
     fn to(&self, text: &str) -> anyhow::Result<Vec<&Vec<u32>>> {
-        let embedding = match self.embedder.embed_document(text) {
-            Ok(embedding) => embedding,
-            Err(RetrieverError::BlankText) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
+        let Some(embedding) = embed(&self.embedder, text)? else {
+            return Ok(Vec::new());
         };
-        let found = self
-            .index
-            .search(&embedding, self.n + 1, &Filter::default())?;
+        let filter = Filter::default();
+        let found = self.index.search(&embedding, self.n + 1, &filter)?;
         let others = found.iter().filter_map(|scored| {
             let (other, ids) = self.chunks.get(scored.chunk_id.parse::<usize>().ok()?)?;
             (other != text).then_some(ids)
         });
         Ok(others.take(self.n).collect())
+    }
+}
+
+/// `None` of a text without words.
+fn embed(embedder: &LexicalEmbedder, text: &str) -> Result<Option<Embedding>, RetrieverError> {
+    match embedder.embed_document(text) {
+        Ok(embedding) => Ok(Some(embedding)),
+        Err(RetrieverError::BlankText) => Ok(None),
+        Err(error) => Err(error),
     }
 }

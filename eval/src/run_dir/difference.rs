@@ -25,11 +25,7 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            field,
-            found,
-            wanted,
-        } = self;
+        let (field, found, wanted) = (&self.field, &self.found, &self.wanted);
         write!(f, "`{field}` is {found} there and {wanted} now")
     }
 }
@@ -43,9 +39,8 @@ fn first_difference(found: &Value, wanted: &Value, at: &str) -> Option<Differenc
             wanted: wanted.clone(),
         });
     };
-    let only_found = found_fields
-        .keys()
-        .filter(|name| !wanted_fields.contains_key(*name));
+    let found_names = found_fields.keys();
+    let only_found = found_names.filter(|name| !wanted_fields.contains_key(*name));
     let names = wanted_fields.keys().chain(only_found);
     let compared = names.filter(|name| !at.is_empty() || !NOT_COMPARED.contains(&name.as_str()));
     let absent = Value::Null;

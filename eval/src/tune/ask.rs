@@ -40,9 +40,6 @@ pub(super) struct Split {
 impl Split {
     /// At random, the same for the same seed: files are often sorted. Questions about one chunk, or of one text, stay
     /// together: what was chosen on some would confirm itself on the others. Either part holds one at least.
-    ///
-    /// # Errors
-    /// Where they cannot be parted.
     pub(super) fn new(asks: Vec<Ask>, seed: u64) -> anyhow::Result<Self> {
         let mut groups = by_source(asks);
         ensure!(
@@ -85,9 +82,6 @@ fn by_source(asks: Vec<Ask>) -> Vec<Vec<Ask>> {
 
 /// Reads up to `limit` questions of a JSONL file; blank lines are skipped, and a question that stands there twice counts
 /// once.
-///
-/// # Errors
-/// Names the file and the line.
 pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<Ask>> {
     let bytes = fs_err::read(path).context("read --questions")?;
     let (mut asks, mut known) = (Vec::new(), HashSet::new());
@@ -113,10 +107,11 @@ fn parse(line: &[u8]) -> anyhow::Result<Ask> {
 /// The first words of a text; `None` where there are none.
 pub(super) fn opening(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().take(MAX_WORDS).collect();
-    let has_letters = words
-        .iter()
-        .any(|word| word.chars().any(char::is_alphanumeric));
-    has_letters.then(|| words.join(" "))
+    let opening = words.join(" ");
+    opening
+        .chars()
+        .any(char::is_alphanumeric)
+        .then_some(opening)
 }
 
 #[cfg(test)]

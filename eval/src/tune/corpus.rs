@@ -52,8 +52,8 @@ impl<'a> Corpus<'a> {
         })
     }
 
-    /// Where the chunk that answers a question stands in its prompt. Where not even the first chunk is exact, nothing
-    /// is: then no place is told from another.
+    /// Where the chunk that answers a question is in its prompt. Where not even the first chunk is exact, nothing
+    /// is: then all places are alike.
     pub(super) async fn place(&self, ask: &Ask) -> anyhow::Result<Place> {
         let passages = self.fitting(ask).await?;
         let chunks = passages.iter().map(|passage| Chunk {
@@ -118,19 +118,17 @@ impl<'a> Corpus<'a> {
         if let Some(kv) = kept.get(&passage.key.0) {
             return Ok(kv);
         }
-        let reader = self
-            .components
-            .store
-            .open_blob(&passage.key, &passage.token_ids)?;
+        let store = &self.components.store;
+        let reader = store.open_blob(&passage.key, &passage.token_ids)?;
         let kv = match reader.map(|reader| read(&reader, passage)).transpose()? {
             Some(kv) => kv,
             None => {
                 let prefix = self.components.prompt.conditioning_prefix();
                 let (neighbours, ids) = (&passage.conditioning_ids, &passage.token_ids);
-                let kv = self
-                    .engine()
-                    .chunk_kv_among(prefix, neighbours.clone(), ids.clone());
-                kv.await?
+                let engine = self.engine();
+                engine
+                    .chunk_kv_among(prefix, neighbours.clone(), ids.clone())
+                    .await?
             }
         };
         Ok(kept.keep(passage.key.0, kv))

@@ -11,12 +11,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::ask::{Ask, opening};
 use super::corpus::Corpus;
-use crate::progress;
+use crate::experiment;
+use crate::query::chunk_ids;
 
 /// Up to `limit` questions without answers, from chunks all over the corpus. The same seed asks the same.
-///
-/// # Errors
-/// Where the store cannot be read, or no prompt of two chunks can be made of it.
 pub(super) async fn from_corpus(
     components: &Components,
     corpus: &Corpus<'_>,
@@ -24,10 +22,11 @@ pub(super) async fn from_corpus(
     seed: u64,
 ) -> anyhow::Result<Vec<Ask>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut ids = chunk_ids(components)?;
+    let mut ids = chunk_ids(&components.store)?;
+    ids.sort_unstable();
     ids.shuffle(&mut random);
     let (mut asks, mut alone) = (Vec::new(), 0);
-    let bar = progress::bar(limit.min(ids.len()), "questions made");
+    let bar = experiment::bar(limit.min(ids.len()), "questions made");
     for id in ids {
         if asks.len() == limit {
             break;
@@ -56,16 +55,6 @@ pub(super) async fn from_corpus(
     Ok(asks)
 }
 
-fn chunk_ids(components: &Components) -> anyhow::Result<Vec<String>> {
-    let mut ids = Vec::new();
-    components.store.for_each_vector(|row| {
-        ids.push(row.chunk_id);
-        Ok(())
-    })?;
-    ids.sort_unstable();
-    Ok(ids)
-}
-
 /// `None` where no other chunk fits the prompt beside the source.
 async fn ask(
     corpus: &Corpus<'_>,
@@ -87,10 +76,8 @@ async fn ask(
     };
     let named = corpus.found(&named).await?;
     let room = corpus.room(&ask)?;
-    let Some(room) = named
-        .first()
-        .and_then(|source| room.checked_sub(source.token_ids.len()))
-    else {
+    let rest = |source: &Passage| room.checked_sub(source.token_ids.len());
+    let Some(room) = named.first().and_then(rest) else {
         return Ok(None);
     };
     let others = others(&found, source, room);
