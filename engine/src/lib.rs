@@ -25,9 +25,9 @@ pub use engine::{
 };
 pub use error::EngineError;
 pub use fusion::{
-    BadNotation, Blend, Budget, ChunkState, Correction, Deviation, FuseReport, FuseTimings,
-    FusionPlan, Mode, PlanWork, Policy, Pooling, PromptSegments, QueryLayers, READ_AHEAD_LAYERS,
-    Schedule, StepWork,
+    BadNotation, BadRatio, Blend, Budget, ChunkState, Correction, Deviation, FuseReport,
+    FuseTimings, FusionPlan, Mode, PartialBlend, PlanWork, Policy, Pooling, PromptSegments,
+    QueryLayers, READ_AHEAD_LAYERS, Ratio, Schedule, Selection, StepWork,
 };
 pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;

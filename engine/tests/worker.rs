@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use burn_flex::{Flex, FlexDevice};
 use ragweave_engine::{
     ChunkState, Engine, EngineError, EngineHandle, EngineHealth, EngineOptions, FinishReason,
-    FuseRequest, FusionPlan, Generation, HostBuffer, LayerSource, Mode, ModelInfo, PromptSegments,
-    SamplingParams, SourceError, Tier, TokenEvent,
+    FuseRequest, FusionPlan, Generation, HostBuffer, LayerSource, Mode, ModelInfo, Policy,
+    PromptSegments, Ratio, SamplingParams, SourceError, Tier, TokenEvent,
 };
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -404,11 +404,10 @@ async fn bad_requests_name_their_field() {
         Err(EngineError::InvalidRequest { field, .. }) => field,
         other => panic!("expected an invalid request, got {other:?}"),
     };
-    let blend = |ratio| Mode::blend(ragweave_engine::Policy::FirstK, ratio);
     assert_eq!(field(segments(vec![]), Mode::Full), "question");
     assert_eq!(field(segments(vec![5000]), Mode::Full), "tokens");
-    assert_eq!(field(segments(vec![5]), blend(f64::NAN)), "ratio");
-    assert_eq!(field(segments(vec![5]), blend(1.5)), "ratio");
+    let deep = Mode::blend(Policy::hkvd(99), Ratio::ONE);
+    assert_eq!(field(segments(vec![5]), deep), "selection");
     let long = FusionPlan::new(segments(vec![5; 512]), Vec::new(), Mode::Full, model);
     assert!(matches!(
         long,

@@ -5,11 +5,11 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use ragweave_engine::{Blend, Mode, Policy, PromptSegments};
+use ragweave_engine::{Blend, Mode, PromptSegments, Ratio, Selection};
 use ragweave_server::controller::{Auto, Controller};
 
 use crate::experiment::{self, block_on, threads};
-use crate::flags::{EngineArgs, parse_count, parse_ratio};
+use crate::flags::{EngineArgs, parse_count};
 use crate::ttft::model_dir::TimedModel;
 use crate::ttft::prompt::PromptShape;
 use crate::ttft::stock::{KvPlace, Stock, expect_disk};
@@ -44,11 +44,16 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "32")]
     prefix_tokens: usize,
     /// Ratios of the blend; each is the floor of auto too
-    #[arg(long, value_name = "R,..", default_value = "0.05,0.15,0.9", value_delimiter = ',', value_parser = parse_ratio)]
-    ratios: Vec<f64>,
-    /// Policy of the blend
-    #[arg(long, value_name = "P", default_value = "hkvd@1")]
-    policy: Policy,
+    #[arg(
+        long,
+        value_name = "R,..",
+        default_value = "0.05,0.15,0.9",
+        value_delimiter = ','
+    )]
+    ratios: Vec<Ratio>,
+    /// Which tokens the blend recomputes
+    #[arg(long, value_name = "NOTATION", default_value = "hkvd@1")]
+    selection: Selection,
     /// Where chunk KV is read from
     #[arg(
         long,
@@ -105,8 +110,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 async fn measure(args: &Args, model: &TimedModel) -> anyhow::Result<Vec<Outcome>> {
     let engine = &model.engine;
     let controller = Controller::new(engine.model().clone(), model.options.max_prefill_tokens);
-    let usual = args.ratios.first().copied().unwrap_or(0.15);
-    let usual = Blend::new(args.policy.clone(), usual);
+    let ratio = args.ratios.first().copied().unwrap_or(Ratio::of_percent(15));
+    let usual = Blend::new(args.selection.clone(), ratio);
     controller.calibrate(engine, &usual).await;
     let bar = experiment::bar(
         args.cells().len() * 3 * (args.warm_up + args.rounds),
@@ -123,7 +128,7 @@ async fn measure(args: &Args, model: &TimedModel) -> anyhow::Result<Vec<Outcome>
                 Tier::DiskWarm | Tier::Memory => stock.clone(),
             };
             let workload = Workload::new(engine, &longest, &stock, cell.chunks);
-            let blend = Blend::new(args.policy.clone(), cell.ratio);
+            let blend = Blend::new(args.selection.clone(), cell.ratio);
             let rounds = Rounds {
                 workload: &workload,
                 controller: &controller,
@@ -173,7 +178,7 @@ impl Args {
             threads: threads(),
             dtype: model.options.dtype.to_string(),
             kv_dtype: model.options.kv_dtype.to_string(),
-            policy: self.policy.to_string(),
+            policy: self.selection.to_string(),
             question_tokens: self.question_tokens,
             prefix_tokens: self.prefix_tokens,
             warm_up: self.warm_up,

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use clap::Args;
-use ragweave_engine::{ComputeDtype, EngineOptions, KvDtype};
+use ragweave_engine::{ComputeDtype, EngineOptions, KvDtype, Ratio};
 use ragweave_server::device::Device;
-use serde::de::value::{Error as VariantError, StrDeserializer};
-use serde::de::{Deserialize, IntoDeserializer};
 
 /// Where and in which types the model runs.
 #[derive(Debug, Clone, Args)]
@@ -38,20 +36,10 @@ impl EngineArgs {
     }
 }
 
-/// A flag's value that names a variant in kebab case, as the configuration file spells it.
-pub(crate) fn parse_variant<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, VariantError> {
-    let name: StrDeserializer<'_, VariantError> = text.into_deserializer();
-    T::deserialize(name)
-}
-
 /// A share between 0 and 1.
 pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio: Option<f64> = text.trim().parse().ok();
-    match ratio {
-        None => Err(format!("`{text}` is not a number")),
-        Some(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
-        Some(ratio) => Err(format!("{ratio} is not between 0 and 1")),
-    }
+    let ratio = text.parse::<Ratio>();
+    ratio.map(Ratio::get).map_err(|error| error.to_string())
 }
 
 /// A token id; blanks around it are fine, so that lists can be pasted.
@@ -71,8 +59,6 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use ragweave_server::config::ModeKind;
-
     use super::*;
 
     #[test]
@@ -86,15 +72,5 @@ mod tests {
             );
         }
         assert!(parse_ratio("ten").is_err());
-    }
-
-    #[test]
-    fn variants_are_spelled_as_in_the_configuration() {
-        assert_eq!(parse_variant("reuse"), Ok(ModeKind::Reuse));
-        let error = parse_variant::<ModeKind>("reused").unwrap_err().to_string();
-        assert!(
-            error.contains("reuse") && error.contains("blend"),
-            "{error}"
-        );
     }
 }

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-use ragweave_engine::{BadNotation, Blend, Mode, Policy};
+use ragweave_engine::{BadNotation, Mode, Policy, Ratio};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The ratios `compare` puts side by side unless told otherwise.
-const DEFAULT_RATIOS: [f64; 4] = [0.05, 0.1, 0.15, 0.2];
+/// The ratios `compare` puts side by side unless told otherwise, in percent.
+const DEFAULT_PERCENT: [u8; 4] = [5, 10, 15, 20];
 /// The check layers `compare` puts side by side, as far as the model has them.
 const DEFAULT_CHECK_LAYERS: [usize; 2] = [1, 2];
 
@@ -45,7 +45,7 @@ impl ModeSpec {
     pub fn mode_for(&self, prompt: usize) -> Mode {
         let mut mode = self.mode.clone();
         if let Mode::Blend(blend) = &mut mode {
-            reseed(&mut blend.policy, prompt as u64);
+            reseed(&mut blend.selection.policy, prompt as u64);
         }
         mode
     }
@@ -59,9 +59,9 @@ impl ModeSpec {
         ModeLabel {
             spec: self.to_string(),
             mode: mode.to_owned(),
-            policy: blend.map_or_else(|| mode.to_owned(), Blend::selection),
-            ratio: blend.map(|blend| blend.ratio),
-            check_layer: blend.and_then(|blend| blend.policy.check_layer()),
+            policy: blend.map_or_else(|| mode.to_owned(), |blend| blend.selection.to_string()),
+            ratio: blend.map(|blend| blend.ratio.get()),
+            check_layer: blend.and_then(|blend| blend.selection.policy.check_layer()),
         }
     }
 
@@ -75,7 +75,7 @@ impl ModeSpec {
             .map(Policy::hkvd)
             .chain([Policy::FirstK, Policy::Random { seed: 0 }]);
         let blends = policies
-            .flat_map(|policy| DEFAULT_RATIOS.map(|ratio| Mode::blend(policy.clone(), ratio)));
+            .flat_map(|policy| DEFAULT_PERCENT.map(|percent| Mode::blend(policy.clone(), Ratio::of_percent(percent))));
         [Mode::Full, Mode::Reuse]
             .into_iter()
             .chain(blends)

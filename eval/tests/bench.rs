@@ -41,7 +41,7 @@ fn expect_rows(report: &Value) {
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 4);
     let full = &rows[0];
-    assert_eq!(full["speedup"], 1.0);
+    assert_eq!(full["speedup_vs_full"], 1.0);
     let prefilled = full["tokens_prefilled"].as_u64().unwrap();
     expect_counts(full, "full", [0, 0, prefilled]);
     assert!((64..=69).contains(&prefilled), "{prefilled}");
@@ -140,7 +140,7 @@ fn text_output_has_a_line_per_mode() {
     let rows: Vec<&str> = outcome.stdout.lines().skip_while(is_above).collect();
     assert_eq!(rows.len(), 1 + 2 + 2, "{}", outcome.stdout);
     assert!(
-        rows[1].starts_with("full") && rows[4].starts_with("blend"),
+        rows[1].starts_with("full") && rows[4].starts_with("first-k"),
         "{}",
         outcome.stdout
     );
@@ -151,7 +151,8 @@ fn text_output_has_a_line_per_mode() {
 fn bad_input_is_refused_by_name() {
     bench(&format!("{SHAPE} --ratios 0.1,NaN")).expect_error(&["--ratios", "NaN"]);
     bench(&format!("{SHAPE} --repeats 0")).expect_error(&["--repeats", "at least 1"]);
-    bench(&format!("{SHAPE} --policies hkvd@7")).expect_error(&["check_layer", "7"]);
+    bench(&format!("{SHAPE} --policies hkvd@7"))
+        .expect_error(&["selection", "layer 7 is too deep"]);
     bench("--chunks 3 --chunk-tokens 100000 --question-tokens 4 --prefix-tokens 5")
         .expect_error(&["prompt of 300009 tokens", "limit"]);
     bench(&format!("{SHAPE} --scratch /nowhere/at/all")).expect_error(&["--scratch"]);

@@ -213,7 +213,7 @@ fn bad_input_is_refused_by_name() {
     Outcome::of(command.args(["--modes", "full"])).expect_error(&["lost", "full", "fox#7"]);
     let cases: [(&[&str], &[&str]); 4] = [
         (&["--modes", "full,best:0.1"], &["--modes", "best"]),
-        (&["--modes", "hkvd@7:0.1"], &["hkvd@7:0.1", "check_layer"]),
+        (&["--modes", "hkvd@7:0.1"], &["hkvd@7:0.1", "too deep"]),
         (&["--limit", "0"], &["--limit", "at least 1"]),
         (&["--top-k", "0"], &["--top-k", "at least 1"]),
     ];

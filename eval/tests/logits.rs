@@ -55,16 +55,33 @@ fn flag(command: &mut Command, name: &str, value: &Value) {
     command.arg(format!("--{name}")).arg(text);
 }
 
+/// The policy of a case with its settings, in the engine's notation.
+fn selection(case: &Value) -> Value {
+    let Some(policy) = case["policy"].as_str() else {
+        return Value::Null;
+    };
+    let mut text = policy.to_owned();
+    if let Some(layer) = case["check_layer"].as_u64() {
+        text += &format!("@{layer}");
+    }
+    for option in ["deviation", "schedule"] {
+        if let Some(option) = case[option].as_str() {
+            text += &format!("/{option}");
+        }
+    }
+    text.into()
+}
+
 fn equals_the_reference(variant: &str) {
     let fixture = fixture(variant);
     let (_dir, plan) = plan_file(&fixture["plan"].to_string());
     for case in fixture["cases"].as_array().unwrap() {
         let mut command = logits(variant);
         command.arg("--plan").arg(&plan);
-        for name in ["mode", "policy", "ratio", "deviation", "schedule", "misses"] {
+        for name in ["mode", "ratio", "misses"] {
             flag(&mut command, name, &case[name]);
         }
-        flag(&mut command, "check-layer", &case["check_layer"]);
+        flag(&mut command, "selection", &selection(case));
         flag(&mut command, "kv-dtype", &case["kv_dtype"]);
         flag(&mut command, "other-prefix", &case["conditioning"]);
 
@@ -146,7 +163,12 @@ fn random_rows_follow_their_seed_and_budget() {
     let selected = |seed: &str| {
         let mut command = logits("qwen3");
         command.args([
-            "--mode", "blend", "--policy", "random", "--ratio", "0.25", "--seed", seed,
+            "--mode",
+            "blend",
+            "--ratio",
+            "0.25",
+            "--selection",
+            &format!("random@{seed}"),
         ]);
         Outcome::of(command.arg("--plan").arg(&plan)).json()["selected"].clone()
     };
@@ -160,7 +182,7 @@ fn random_rows_follow_their_seed_and_budget() {
 fn bad_flags_are_refused_by_name() {
     let (_dir, plan) = plan_file(&fixture("qwen3")["plan"].to_string());
     let plan = plan.to_string_lossy().into_owned();
-    let cases: [(&[&str], &[&str]); 12] = [
+    let cases: [(&[&str], &[&str]); 13] = [
         (&[], &["--tokens", "--plan"]),
         (&["--tokens", ""], &["--tokens", "not a token id"]),
         (&["--tokens", "1,x"], &["--tokens", "`x`"]),
@@ -180,8 +202,12 @@ fn bad_flags_are_refused_by_name() {
         ),
         (&["--plan", &plan, "--mode", "fuse"], &["--mode", "reuse"]),
         (
-            &["--plan", &plan, "--mode", "blend", "--check-layer", "9"],
-            &["check_layer", "9"],
+            &["--plan", &plan, "--selection", "best"],
+            &["--selection", "known are hkvd"],
+        ),
+        (
+            &["--plan", &plan, "--mode", "blend", "--selection", "hkvd@9"],
+            &["selection", "layer 9 is too deep"],
         ),
         (
             &["--plan", &plan, "--misses", "4"],

@@ -28,7 +28,7 @@ chunk = "\n- {text}"
 question = "\nQ: {question}\nA:"
 
 [fusion]
-check_layer = 2
+selection = "hkvd@2"
 '''
 
 

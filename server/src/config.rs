@@ -23,15 +23,14 @@ mod limits;
 mod origins;
 mod parse;
 mod prompt_strings;
-mod selection;
+mod removed;
 mod service_links;
 
 pub use args::CommonArgs;
 pub use error::ConfigError;
-pub use fusion::{BudgetKind, CorrectionKind, DeviationKind, FusionConfig, ModeKind, ScheduleKind};
+pub use fusion::{FusionConfig, ModeKind, check_servable};
 pub use parse::listen_address;
 pub use prompt_strings::PromptStrings;
-pub use selection::{BadSelection, Selection, Settings};
 
 use crate::device::Device;
 use crate::error::ServerError;

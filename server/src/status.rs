@@ -316,8 +316,7 @@ impl From<StoreError> for Problem {
 /// Path in the API of a request field as the engine names it.
 fn request_path(field: &'static str) -> String {
     match field {
-        "ratio" | "check_layer" => format!("fusion.{field}"),
-        "policy" => "fusion.selection".to_owned(),
+        "selection" => "fusion.selection".to_owned(),
         "question" => "query".to_owned(),
         other => other.to_owned(),
     }

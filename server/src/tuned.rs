@@ -114,12 +114,12 @@ mod tests {
 
     #[test]
     fn what_is_applied_and_what_it_rests_on_is_told() {
-        let text = "[fusion]\nmode = \"auto\"\npolicy = \"hkvd@2\"\nratio = 0.1\n\
+        let text = "[fusion]\nmode = \"auto\"\nselection = \"hkvd@2\"\nratio = 0.1\n\
                     [evidence]\nchosen_on = 266\nconfirmed_on = 134\n";
         let tuned = Tuned::parse(text);
         assert_eq!(
             tuned.fusion,
-            "mode = \"auto\", policy = \"hkvd@2\", ratio = 0.1"
+            "mode = \"auto\", selection = \"hkvd@2\", ratio = 0.1"
         );
         assert_eq!(
             (tuned.chosen_on, tuned.confirmed_on),
@@ -148,6 +148,6 @@ mod tests {
         );
         assert_eq!(of("auto", "chosen_on = 300\n"), (true, false));
         assert_eq!(of("full", "chosen_on = 2\n"), (false, false));
-        assert!(Tuned::parse("[fusion]\npolicy = \"hkvd@2\"\n").is_unconfirmed());
+        assert!(Tuned::parse("[fusion]\nselection = \"hkvd@2\"\n").is_unconfirmed());
     }
 }

@@ -159,7 +159,7 @@ fn a_policy_that_is_no_better_than_reuse_is_not_passed_and_the_one_that_helps_is
     let flags = [
         "--verify-fusion",
         "--set",
-        "fusion.policy=first-k",
+        "fusion.selection=first-k",
         "--set",
         "fusion.ratio=0.02",
     ];
@@ -179,14 +179,14 @@ fn a_policy_that_is_no_better_than_reuse_is_not_passed_and_the_one_that_helps_is
     assert!(
         report
             .stdout
-            .contains("set fusion.policy = \"hkvd@2\" and fusion.ratio = 0.02"),
+            .contains("set fusion.selection = \"hkvd@2\" and fusion.ratio = 0.02"),
         "{}",
         report.stdout
     );
     assert_eq!(verdict(&site)["verdict"], "worse");
     // What is kept speaks of what is configured: the one that failed, the one that helps, and one that nobody measured.
     let set = |policy: &str| {
-        let policy = format!("fusion.policy={policy}");
+        let policy = format!("fusion.selection={policy}");
         let flags = ["--set", policy.as_str(), "--set", "fusion.ratio=0.02"];
         doctor(&demo, Some(&data), &flags).expect_code(0).stdout
     };
@@ -218,7 +218,7 @@ fn a_verdict_of_an_older_version_is_asked_for_again() {
 fn what_serving_takes_from_a_tuned_file_is_logged() {
     let site = Site::with_corpus();
     site.ingest(&[]).expect_code(0);
-    let tuned = "[fusion]\nmode = \"auto\"\npolicy = \"hkvd@2\"\nratio = 0.1\n\
+    let tuned = "[fusion]\nmode = \"auto\"\nselection = \"hkvd@2\"\nratio = 0.1\n\
                  [evidence]\nchosen_on = 266\nconfirmed_on = 134\n";
     let path = site.data().join("tuned.toml");
     fs_err::write(&path, tuned).unwrap();
@@ -233,14 +233,14 @@ fn what_serving_takes_from_a_tuned_file_is_logged() {
         assert!(log.contains(word), "no {word} in {log}");
     }
     assert!(!log.contains("never confirmed"), "{log}");
-    fs_err::write(&path, "[fusion]\npolicy = \"hkvd@2\"\n").unwrap();
+    fs_err::write(&path, "[fusion]\nselection = \"hkvd@2\"\n").unwrap();
     let log = site.ingest(&[]).expect_code(0).stderr;
     assert!(log.contains("never confirmed on other questions"), "{log}");
 }
 
 #[test]
 fn a_mode_the_model_cannot_do_is_named() {
-    let flags = ["--verify-fusion", "--set", "fusion.check_layer=99"];
+    let flags = ["--verify-fusion", "--set", "fusion.selection=hkvd@99"];
     let report = doctor(&model("tiny-qwen3"), None, &flags).expect_code(1);
     assert!(report.stdout.contains("FAIL  fusion"), "{}", report.stdout);
     assert!(

@@ -7,11 +7,12 @@ use std::time::Instant;
 use super::blend::Mode;
 use super::deviation::{Fresh, Pair};
 use super::plan::FusionPlan;
-use super::policy::{self, Member, Policy, Probe, Selector};
+use super::policy::{self, Member, Probe, Selector};
 use super::prefill::{FusionContext, Interrupt};
 use super::probe::QuestionProbe;
 use super::recompute::{Run, embed};
 use super::rows::candidates;
+use super::selection::Policy;
 use super::stored::{Placed, Rows};
 use crate::kernel::FusionBackend;
 
@@ -24,10 +25,11 @@ impl<B: FusionBackend> Run<B> {
     ) -> Result<(), Interrupt> {
         let chosen: Vec<usize> = match plan.mode() {
             Mode::Full | Mode::Reuse => return Ok(()),
-            Mode::Blend(blend) if self.candidates.is_empty() && blend.policy != Policy::All => {
-                return Ok(()); // nothing to choose from, so nothing to look at
+            Mode::Blend(blend) if blend.selection.policy == Policy::All => {
+                (0..plan.n_tokens()).collect()
             }
-            Mode::Blend(blend) if blend.policy == Policy::All => (0..plan.n_tokens()).collect(),
+            // Nothing to choose from, so nothing to look at.
+            Mode::Blend(_) if self.candidates.is_empty() => return Ok(()),
             Mode::Blend(_) => {
                 let start = Instant::now();
                 let selector = self.selector(ctx, plan)?;
@@ -49,7 +51,7 @@ impl<B: FusionBackend> Run<B> {
         let n_layers = ctx.decoder.config().num_hidden_layers;
         let candidates = candidates(plan, n_layers);
         let members = match plan.mode() {
-            Mode::Blend(blend) => policy::members(blend, n_layers),
+            Mode::Blend(blend) => policy::members(&blend.selection.policy, n_layers),
             Mode::Full | Mode::Reuse => Vec::new(),
         };
         let (mut scores, mut check) = (Vec::new(), None);

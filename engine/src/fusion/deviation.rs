@@ -4,10 +4,10 @@
 use burn::tensor::Tensor;
 
 use super::plan::FusionPlan;
-use super::policy::Deviation;
 use super::prefill::{FusionContext, Interrupt};
 use super::recompute::{Run, forward_tiled};
 use super::rows::indices;
+use super::selection::Deviation;
 use super::stored::{Placed, Rows};
 use crate::kernel::{FusionBackend, row_distance};
 use crate::kv::KvCache;

@@ -23,19 +23,24 @@ mod plan;
 mod policy;
 mod prefill;
 mod probe;
+mod ratio;
 mod readers;
 mod recompute;
 mod report;
 mod rows;
+mod selection;
 mod stored;
 mod work;
 
-pub use blend::{Blend, Budget, Correction, Mode};
+pub use blend::{Blend, Mode, PartialBlend};
 pub use notation::BadNotation;
 pub use plan::{ChunkState, FusionPlan, PromptSegments};
-pub use policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
+pub use ratio::{BadRatio, Ratio};
 pub use readers::READ_AHEAD_LAYERS;
 pub use report::{FuseReport, FuseTimings};
+pub use selection::{
+    Budget, Correction, Deviation, Policy, Pooling, QueryLayers, Schedule, Selection,
+};
 pub use work::{PlanWork, StepWork};
 
 pub(crate) use anchors::AnchorFinder;

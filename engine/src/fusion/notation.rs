@@ -1,115 +1,143 @@
-//! How modes and policies are written, in flags, configuration, requests and results.
+//! How modes, selections and policies are written, in flags, configuration, requests and results.
 //!
 //! ```text
-//! mode     = "full" | "reuse" | "all" | policies { "~" modifier } ":" ratio
-//! policies = policy { "+" policy }                               a union under one budget
-//! policy   = "hkvd" [ "@" layer ] { "/" ( "k" | "v" | "kv" | "fixed" | "gradual" ) }
-//!          | "first-k"
-//!          | "query" { "/" ( "last" | "all" | "mean" | "max" | "final" ) }
-//!          | "anchors" [ "@" layer { "." layer } ] { "/" ( "mean" | "max" | "final" ) }
-//!          | "random" [ "@" seed ]
-//!          | "oracle" { "/" ( "k" | "v" | "kv" ) }
-//! modifier = "length" | "score" | "mean"
+//! mode      = "full" | "reuse" | "all" | selection ":" ratio
+//! selection = "all" | policies { "~" modifier }
+//! policies  = policy { "+" policy }                              a union under one budget
+//! policy    = "hkvd" [ "@" layer ] { "/" ( "k" | "v" | "kv" | "fixed" | "gradual" ) }
+//!           | "first-k"
+//!           | "query" { "/" ( "last" | "all" | "mean" | "max" | "final" ) }
+//!           | "anchors" [ "@" layer { "." layer } ] { "/" ( "mean" | "max" | "final" ) }
+//!           | "random" [ "@" seed ]
+//!           | "oracle" { "/" ( "k" | "v" | "kv" ) }
+//! modifier  = "length" | "score" | "mean"
 //! ```
 //!
-//! What is left out has its default, and printing leaves it out again.
+//! What is left out has its default. Printing leaves defaults out again.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::blend::{Blend, Budget, Correction, Mode};
-use super::policy::{Deviation, Policy, Pooling, QueryLayers, Schedule};
+use super::blend::{Blend, Mode, PartialBlend};
+use super::ratio::Ratio;
+use super::selection::{
+    Budget, Correction, Deviation, Policy, Pooling, QueryLayers, Schedule, Selection,
+};
 
-/// The layer `hkvd` compares at where nothing is said.
+/// The layer at which a bare `hkvd` compares.
 const DEFAULT_CHECK_LAYER: usize = 1;
 
-/// A mode or policy that cannot be read.
+/// Text that is not in the notation.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}`: {problem}; write for example full, reuse, hkvd@2:0.1, first-k:0.15, \
-     first-k+query/all~score:0.05"
-)]
+#[error("`{text}`: {problem}")]
 pub struct BadNotation {
     text: String,
     problem: String,
 }
 
-impl FromStr for Mode {
-    type Err = BadNotation;
+/// `FromStr` by the function that reads the text.
+macro_rules! read_by {
+    ($type:ty, $read:ident) => {
+        impl FromStr for $type {
+            type Err = BadNotation;
 
-    fn from_str(text: &str) -> Result<Self, BadNotation> {
-        parse_mode(text).map_err(|problem| BadNotation {
-            text: text.to_owned(),
-            problem,
-        })
-    }
-}
-
-impl FromStr for Policy {
-    type Err = BadNotation;
-
-    /// Reads policies without modifiers and ratio, such as `hkvd@2` or `first-k+query`.
-    fn from_str(text: &str) -> Result<Self, BadNotation> {
-        let policy = match text {
-            "all" => Ok(Self::All),
-            _ => parse_policies(text),
-        };
-        policy.map_err(|problem| BadNotation {
-            text: text.to_owned(),
-            problem,
-        })
-    }
-}
-
-fn parse_mode(text: &str) -> Result<Mode, String> {
-    match text {
-        "full" => return Ok(Mode::Full),
-        "reuse" => return Ok(Mode::Reuse),
-        "all" => return Ok(Mode::blend(Policy::All, 1.0)),
-        _ => {}
-    }
-    let (selection, ratio) = text.rsplit_once(':').ok_or("`:` and a ratio are missing")?;
-    let mut parts = selection.split('~');
-    let policy = parse_policies(parts.next().unwrap_or_default())?;
-    let mut blend = Blend::new(policy, parse_ratio(ratio)?);
-    for modifier in parts {
-        match modifier {
-            "length" => blend.budget = Budget::Length,
-            "score" => blend.budget = Budget::Score,
-            "mean" => blend.correction = Correction::Mean,
-            _ => {
-                return Err(format!(
-                    "`~{modifier}` is not one of ~length, ~score, ~mean"
-                ));
+            fn from_str(text: &str) -> Result<Self, BadNotation> {
+                $read(text).map_err(|problem| BadNotation {
+                    text: text.to_owned(),
+                    problem,
+                })
             }
         }
-    }
-    Ok(Mode::Blend(blend))
+    };
 }
 
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text
-        .trim()
-        .parse()
-        .map_err(|_| format!("the ratio `{text}` is not a number"))?;
-    match (0.0..=1.0).contains(&ratio) {
-        true => Ok(ratio),
-        false => Err(format!("the ratio {ratio} is not between 0 and 1")),
+read_by!(Mode, read_mode);
+read_by!(PartialBlend, read_partial_blend);
+read_by!(Selection, read_selection);
+read_by!(Policy, read_policies);
+
+fn read_mode(text: &str) -> Result<Mode, String> {
+    match text {
+        "full" => Ok(Mode::Full),
+        "reuse" => Ok(Mode::Reuse),
+        "all" => Ok(Mode::blend(Policy::All, Ratio::ONE)),
+        _ => {
+            let PartialBlend { selection, ratio } = read_partial_blend(text)?;
+            let ratio = ratio.ok_or(
+                "`:` and a ratio are missing; write for example full, reuse, hkvd@2:0.1, \
+                 first-k+query/all~score:0.05",
+            )?;
+            Ok(Mode::blend(selection, ratio))
+        }
     }
 }
 
-fn parse_policies(text: &str) -> Result<Policy, String> {
-    let mut policies: Vec<Policy> = text
-        .split('+')
-        .map(parse_policy)
-        .collect::<Result<_, _>>()?;
+/// A selection, with its ratio or without.
+fn read_partial_blend(text: &str) -> Result<PartialBlend, String> {
+    if matches!(text, "full" | "reuse") {
+        return Err(format!("selects no tokens; write it as mode `{text}`"));
+    }
+    let (head, ratio) = match text.rsplit_once(':') {
+        Some((head, ratio)) => (head, Some(read_ratio(ratio)?)),
+        None => (text, None),
+    };
+    let mut parts = head.split('~');
+    let policy = read_policies(parts.next().unwrap_or_default())?;
+    if policy == Policy::All && text != "all" {
+        return Err("all recomputes everything and takes neither modifiers nor a ratio".to_owned());
+    }
+    let mut selection = Selection::new(policy);
+    for modifier in parts {
+        modify(&mut selection, modifier)?;
+    }
+    Ok(PartialBlend { selection, ratio })
+}
+
+fn read_selection(text: &str) -> Result<Selection, String> {
+    match read_partial_blend(text)? {
+        PartialBlend {
+            selection,
+            ratio: None,
+        } => Ok(selection),
+        PartialBlend {
+            ratio: Some(ratio), ..
+        } => Err(format!(
+            "the ratio is a setting of its own; write ratio = {ratio}"
+        )),
+    }
+}
+
+fn read_ratio(text: &str) -> Result<Ratio, String> {
+    text.parse().map_err(|error| format!("the ratio {error}"))
+}
+
+fn modify(selection: &mut Selection, modifier: &str) -> Result<(), String> {
+    match modifier {
+        "length" => selection.budget = Budget::Length,
+        "score" => selection.budget = Budget::Score,
+        "mean" => selection.correction = Correction::Mean,
+        _ => {
+            return Err(format!(
+                "`~{modifier}` is not one of ~length, ~score, ~mean"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Policies without modifiers and ratio, such as `hkvd@2` or `first-k+query`.
+fn read_policies(text: &str) -> Result<Policy, String> {
+    if text == "all" {
+        return Ok(Policy::All);
+    }
+    let mut policies: Vec<Policy> = text.split('+').map(read_policy).collect::<Result<_, _>>()?;
     Ok(match policies.len() {
         1 => policies.remove(0),
         _ => Policy::Union(policies),
     })
 }
 
-fn parse_policy(text: &str) -> Result<Policy, String> {
+fn read_policy(text: &str) -> Result<Policy, String> {
     let mut options = text.split('/');
     let head = options.next().unwrap_or_default();
     let (name, argument) = match head.split_once('@') {
@@ -153,12 +181,12 @@ fn policy_named(name: &str) -> Result<Policy, String> {
 
 fn set_argument(policy: &mut Policy, argument: &str) -> Result<(), String> {
     match policy {
-        Policy::Hkvd { check_layer, .. } => *check_layer = parse_number(argument)?,
-        Policy::Random { seed } => *seed = parse_number(argument)?,
+        Policy::Hkvd { check_layer, .. } => *check_layer = read_number(argument)?,
+        Policy::Random { seed } => *seed = read_number(argument)?,
         Policy::Anchors { layers, .. } => {
             *layers = argument
                 .split('.')
-                .map(parse_number)
+                .map(read_number)
                 .collect::<Result<_, _>>()?;
         }
         _ => return Err(format!("{} takes no `@`", policy.name())),
@@ -166,7 +194,7 @@ fn set_argument(policy: &mut Policy, argument: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn parse_number<T: FromStr>(text: &str) -> Result<T, String> {
+fn read_number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("`{text}` after `@` is not a whole number"))
 }
@@ -223,21 +251,22 @@ impl fmt::Display for Mode {
         match self {
             Self::Full => f.write_str("full"),
             Self::Reuse => f.write_str("reuse"),
-            Self::Blend(Blend {
-                policy: Policy::All,
-                ..
-            }) => f.write_str("all"),
-            Self::Blend(blend) => {
-                let ratio = blend.ratio;
-                write!(f, "{}:{ratio}", blend.selection())
-            }
+            Self::Blend(blend) => blend.fmt(f),
         }
     }
 }
 
-impl Blend {
-    /// The notation without the ratio: what names a method in results.
-    pub fn selection(&self) -> String {
+impl fmt::Display for Blend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.selection.policy {
+            Policy::All => f.write_str("all"),
+            _ => write!(f, "{}:{}", self.selection, self.ratio),
+        }
+    }
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let budget = match self.budget {
             Budget::Prompt => "",
             Budget::Length => "~length",
@@ -247,7 +276,35 @@ impl Blend {
             Correction::None => "",
             Correction::Mean => "~mean",
         };
-        format!("{}{budget}{correction}", self.policy)
+        write!(f, "{}{budget}{correction}", self.policy)
+    }
+}
+
+impl TryFrom<String> for Mode {
+    type Error = BadNotation;
+
+    fn try_from(text: String) -> Result<Self, BadNotation> {
+        text.parse()
+    }
+}
+
+impl TryFrom<String> for Selection {
+    type Error = BadNotation;
+
+    fn try_from(text: String) -> Result<Self, BadNotation> {
+        text.parse()
+    }
+}
+
+impl From<Mode> for String {
+    fn from(mode: Mode) -> Self {
+        mode.to_string()
+    }
+}
+
+impl From<Selection> for String {
+    fn from(selection: Selection) -> Self {
+        selection.to_string()
     }
 }
 
@@ -333,7 +390,7 @@ mod tests {
     #[test]
     fn bad_notation_is_refused_with_the_reason() {
         for (text, reason) in [
-            ("", "ratio are missing"),
+            ("", "`` is not a policy"),
             ("hkvd", "ratio are missing"),
             ("hkvd@2:", "not a number"),
             ("hkvd@x:0.1", "whole number"),
@@ -350,9 +407,59 @@ mod tests {
             ),
             ("hkvd+:0.1", "`` is not a policy"),
             ("hkvd~even:0.1", "`~even` is not one of"),
+            ("all:1", "takes neither modifiers nor a ratio"),
         ] {
             let error = text.parse::<Mode>().unwrap_err().to_string();
             assert!(error.contains(reason), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn the_ratio_of_a_selection_may_be_left_out() {
+        let blend = |text: &str| text.parse::<PartialBlend>().unwrap();
+        let whole = blend("first-k+query/all~score~mean:0.05");
+        assert_eq!(whole.selection.budget, Budget::Score);
+        assert_eq!(whole.selection.correction, Correction::Mean);
+        assert_eq!(whole.ratio, Some(Ratio::of_percent(5)));
+        let open = blend("first-k");
+        assert_eq!(open.selection, Selection::new(Policy::FirstK));
+        assert_eq!(open.ratio, None);
+        assert_eq!(blend("hkvd"), blend("hkvd@1/kv/fixed"));
+        assert_eq!(blend("random"), blend("random@0"));
+    }
+
+    #[test]
+    fn a_selection_that_cannot_be_read_says_why() {
+        for (text, reason) in [
+            (
+                "best",
+                "known are hkvd, first-k, query, anchors, random, oracle",
+            ),
+            ("full", "write it as mode `full`"),
+            ("hkvd~even", "`~even` is not one of"),
+            ("hkvd:2", "the ratio 2 is not between 0 and 1"),
+            ("hkvd:NaN", "the ratio NaN is not between 0 and 1"),
+            ("hkvd:x", "the ratio `x` is not a number"),
+            ("all~score", "takes neither modifiers nor a ratio"),
+            ("all:1", "takes neither modifiers nor a ratio"),
+            ("first-k+all", "`all` is not a policy"),
+        ] {
+            let error = text.parse::<PartialBlend>().unwrap_err().to_string();
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+        let error = "hkvd@2:0.1".parse::<Selection>().unwrap_err().to_string();
+        assert!(error.contains("write ratio = 0.1"), "{error}");
+    }
+
+    #[test]
+    fn serde_reads_and_writes_the_notation() {
+        let mode = |text: &str| serde_json::from_value::<Mode>(text.into());
+        assert_eq!(
+            serde_json::to_value(mode("hkvd@2:0.1").unwrap()).unwrap(),
+            "hkvd@2:0.1"
+        );
+        assert!(mode("hkvd@2").unwrap_err().to_string().contains("ratio"));
+        let selection = serde_json::from_value::<Selection>("query/all~mean".into()).unwrap();
+        assert_eq!(serde_json::to_value(selection).unwrap(), "query/all~mean");
     }
 }

@@ -1,6 +1,7 @@
 //! The plan of one prompt: token ids, positions, and what is known of each chunk. Pure.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::blend::Mode;
 use crate::engine::ModelInfo;
@@ -33,23 +34,25 @@ impl PromptSegments {
 /// A chunk of `n` tokens has `ceil(n / 8)` anchors.
 pub(crate) const TOKENS_PER_ANCHOR: usize = 8;
 
-/// What the cache knows of a chunk.
+/// What is known of a chunk's KV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkState {
     /// No usable KV: every row is computed.
     Miss,
-    /// Stored KV is there. `exact`: its conditioning ids are the prompt's ids before the chunk and
+    /// There is stored KV. `exact`: its conditioning ids are the prompt's ids before the chunk and
     /// its stored dtype is the compute dtype, so it equals what full prefill computes.
     Hit { exact: bool },
 }
 
 /// A checked plan. Ratio 0 has become `Reuse`, ratio 1 `Full`.
+///
+/// Plans of one prompt share what does not depend on the mode: a clone copies no token ids.
 #[derive(Debug, Clone)]
 pub struct FusionPlan {
-    segments: PromptSegments,
+    segments: Arc<PromptSegments>,
     chunks: Vec<ChunkState>,
-    /// Per chunk, offsets of its anchor tokens, ascending; none known where empty.
-    anchors: Vec<Vec<usize>>,
+    /// Per chunk, offsets of its anchor tokens, ascending; empty where none are known.
+    anchors: Arc<[Vec<usize>]>,
     mode: Mode,
 }
 
@@ -58,38 +61,40 @@ impl FusionPlan {
     ///
     /// # Errors
     /// Names the field: an empty question or chunk, an id outside the vocabulary, a prompt that
-    /// leaves no room for one answer token, a ratio outside 0..=1, a check layer too deep.
+    /// leaves no room for one answer token, a layer too deep for the model.
     pub fn new(
-        segments: PromptSegments,
+        segments: impl Into<Arc<PromptSegments>>,
         chunks: Vec<ChunkState>,
         mode: Mode,
         model: &ModelInfo,
     ) -> Result<Self, EngineError> {
+        let segments = segments.into();
         check_segments(&segments, chunks.len(), model)?;
         let mode = mode.normalised(model.config.num_hidden_layers)?;
         Ok(Self {
-            anchors: vec![Vec::new(); chunks.len()],
+            anchors: chunks.iter().map(|_| Vec::new()).collect(),
             segments,
             chunks,
             mode,
         })
     }
 
-    /// Adds what ingest found of each chunk's anchor tokens: offsets in the chunk. Chunks without
-    /// any are stood for by evenly spaced tokens; offsets behind a chunk's end are left out.
-    pub fn with_anchors(mut self, anchors: &[Vec<u32>]) -> Self {
-        for ((known, anchors), ids) in self
-            .anchors
-            .iter_mut()
-            .zip(anchors)
-            .zip(&self.segments.chunks)
-        {
-            let offsets = anchors.iter().map(|&offset| offset as usize);
-            *known = offsets.filter(|&offset| offset < ids.len()).collect();
-            known.sort_unstable();
-            known.dedup();
+    /// Adds the anchor tokens that ingest found, as offsets in each chunk. For a chunk without any,
+    /// evenly spaced tokens take their place. Offsets past a chunk's end are left out.
+    pub fn with_anchors(self, anchors: &[Vec<u32>]) -> Self {
+        let within = |(i, ids): (usize, &Vec<u32>)| {
+            let offsets = anchors.get(i).into_iter().flatten();
+            let offsets = offsets.map(|&offset| offset as usize);
+            let mut offsets: Vec<usize> = offsets.filter(|&offset| offset < ids.len()).collect();
+            offsets.sort_unstable();
+            offsets.dedup();
+            offsets
+        };
+        let chunks = self.segments.chunks.iter().enumerate();
+        Self {
+            anchors: chunks.map(within).collect(),
+            ..self
         }
-        self
     }
 
     /// The mode as planned.
@@ -209,4 +214,39 @@ fn check_segments(
         return Err(EngineError::PromptTooLong { tokens, limit });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> FusionPlan {
+        let segments = PromptSegments {
+            prefix: vec![1],
+            chunks: vec![vec![2; 20], vec![3; 4]],
+            question: vec![4],
+        };
+        FusionPlan {
+            segments: segments.into(),
+            chunks: vec![ChunkState::Hit { exact: true }; 2],
+            anchors: vec![Vec::new(); 2].into(),
+            mode: Mode::Full,
+        }
+    }
+
+    #[test]
+    fn plans_of_one_prompt_share_its_token_ids() {
+        let plan = plan();
+        assert!(Arc::ptr_eq(&plan.segments, &plan.exact_only().segments));
+        assert!(Arc::ptr_eq(&plan.anchors, &plan.exact_only().anchors));
+    }
+
+    #[test]
+    fn anchors_are_kept_in_order_and_within_their_chunk() {
+        let plan = plan();
+        assert_eq!(plan.anchor_rows(0), [1, 9, 17]);
+        let plan = plan.with_anchors(&[vec![7, 3, 7, 20]]);
+        assert_eq!(plan.anchor_rows(0), [4, 8]);
+        assert_eq!(plan.anchor_rows(1), [21]);
+    }
 }

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::plan::{ChunkState, FusionPlan};
-use super::policy::{Pooling, ProbeKeys};
+use super::policy::ProbeKeys;
 use super::prefill::{FusionContext, Interrupt};
 use super::recompute::{Run, embed, forward_tiled};
+use super::selection::Pooling;
 use super::stored::Rows;
 use crate::kernel::FusionBackend;
 use crate::model::row_tensor;

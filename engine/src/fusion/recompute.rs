@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::Tensor;
 
-use super::blend::{Correction, Mode};
+use super::blend::Mode;
 use super::deviation::Fresh;
 use super::loader::Loader;
 use super::plan::{ChunkState, FusionPlan};
@@ -17,6 +17,7 @@ use super::policy::Selector;
 use super::prefill::{FusedPrefill, FusionContext, Interrupt, LayerView, Observer, RowWindow};
 use super::report::{FuseReport, FuseTimings};
 use super::rows::{always_rows, candidates, indices};
+use super::selection::Correction;
 use super::stored::{Rows, Stored};
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, LayerCache};
@@ -54,7 +55,7 @@ impl<B: FusionBackend> Run<B> {
         let n_layers = decoder.config().num_hidden_layers;
         let compares_at = |layer| match plan.mode() {
             Mode::Full | Mode::Reuse => false,
-            Mode::Blend(blend) => blend.compares_at(layer),
+            Mode::Blend(blend) => blend.selection.compares_at(layer),
         };
         let stored = Stored::new(loader, (0..n_layers).map(compares_at).collect());
         let (dtype, device) = (decoder.dtype(), decoder.device());
@@ -64,7 +65,7 @@ impl<B: FusionBackend> Run<B> {
         let candidates = candidates(plan, n_layers);
         let correction = match plan.mode() {
             Mode::Full | Mode::Reuse => Correction::None,
-            Mode::Blend(blend) => blend.correction,
+            Mode::Blend(blend) => blend.selection.correction,
         };
         let always = always_rows(plan, prefix_cached);
         let alive = Rows::new(ctx, always.iter().copied().collect());

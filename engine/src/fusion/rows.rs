@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::blend::{Blend, Budget, Mode};
+use super::blend::{Blend, Mode};
 use super::loader::LayerReads;
 use super::plan::{ChunkState, FusionPlan};
 use super::policy::{self, Candidates};
+use super::selection::Budget;
 
 /// Rows no policy decides about, computed at every layer: all of them in full prefill.
 pub(super) fn always_rows(plan: &FusionPlan, prefix_cached: bool) -> BTreeSet<usize> {
@@ -28,8 +29,8 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
     Candidates {
         chunks: loose.map(|i| plan.chunk_rows(i)).collect(),
         n_layers,
-        ratio: blend.map_or(0.0, |blend| blend.ratio),
-        budget: blend.map_or(Budget::Prompt, Blend::budget),
+        ratio: blend.map_or(0.0, |blend| blend.ratio.get()),
+        budget: blend.map_or(Budget::Prompt, |blend| blend.selection.applied_budget()),
     }
 }
 
@@ -37,8 +38,8 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
 /// the others from the first layer the policy places them at.
 pub(super) fn first_reads(plan: &FusionPlan, n_layers: usize) -> Vec<Option<usize>> {
     let loads = *plan.mode() != Mode::Full;
-    let blend = plan.mode().as_blend();
-    let first_loose = blend.map_or(0, |blend| policy::first_loaded_layer(blend, n_layers));
+    let first_layer = |blend: &Blend| policy::first_loaded_layer(&blend.selection.policy, n_layers);
+    let first_loose = plan.mode().as_blend().map_or(0, first_layer);
     let first = |&state: &ChunkState| match state {
         ChunkState::Hit { exact } if loads => Some(if exact { 0 } else { first_loose }),
         ChunkState::Hit { .. } | ChunkState::Miss => None,

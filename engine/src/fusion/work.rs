@@ -4,8 +4,9 @@
 //! what runs report.
 
 use super::plan::{ChunkState, FusionPlan};
-use super::policy::{self, Candidates, Check, Member, Policy, Pooling, Probe, ProbeKeys};
+use super::policy::{self, Candidates, Check, Member, Probe, ProbeKeys};
 use super::rows::{always_rows, candidates, first_reads};
+use super::selection::{Policy, Pooling};
 use crate::config::ModelConfig;
 use crate::engine::ModelInfo;
 
@@ -121,7 +122,7 @@ impl<'a> Tally<'a> {
         let n_layers = config.num_hidden_layers;
         let candidates = candidates(plan, n_layers);
         let always: Vec<usize> = match plan.mode().as_blend() {
-            Some(blend) if blend.policy == Policy::All => (0..plan.n_tokens()).collect(),
+            Some(blend) if blend.selection.policy == Policy::All => (0..plan.n_tokens()).collect(),
             _ => always_rows(plan, prefix_cached).into_iter().collect(),
         };
         let mut tally = Self {
@@ -154,11 +155,12 @@ impl<'a> Tally<'a> {
         let Some(blend) = self.plan.mode().as_blend() else {
             return none;
         };
-        if self.candidate_rows.is_empty() || blend.policy == Policy::All {
+        let policy = &blend.selection.policy;
+        if self.candidate_rows.is_empty() || *policy == Policy::All {
             return none;
         }
         let mut check = None;
-        for member in policy::members(blend, self.config.num_hidden_layers) {
+        for member in policy::members(policy, self.config.num_hidden_layers) {
             match member {
                 Member::Checked(found) => check = Some(found),
                 Member::Ranked(ranker) => match ranker.probe() {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ragweave_engine::{
     EngineOptions, FusionBackend, FusionPlan, HostBuffer, KvDtype, LayerSource, MemorySource, Mode,
-    Policy, PromptSegments, SourceError, Tier,
+    Policy, PromptSegments, Ratio, SourceError, Tier,
 };
 
 use super::fixtures::{Prompt, assert_close, load, load_with_kv, options, small_prompt};
@@ -17,7 +17,7 @@ use super::fixtures::{Prompt, assert_close, load, load_with_kv, options, small_p
 const TOLERANCE: f32 = 1e-3;
 
 fn hkvd(ratio: f64) -> Mode {
-    Mode::blend(Policy::hkvd(1), ratio)
+    Mode::blend(Policy::hkvd(1), Ratio::new(ratio).expect("a ratio"))
 }
 
 /// The largest absolute difference.
@@ -58,7 +58,7 @@ pub fn every_row_selected_equals_full_prefill<B: FusionBackend>(variant: &str, d
     let prompt = Prompt::new(&mut engine, small_prompt());
     let (full, _) = prompt.run(&mut engine, Mode::Full, &[]);
 
-    let all = Mode::blend(Policy::All, 1.0);
+    let all = Mode::blend(Policy::All, Ratio::ONE);
     let (logits, report) = prompt.run(&mut engine, all, &[]);
 
     assert_close("every row selected", &logits, &full, TOLERANCE);

@@ -8,7 +8,7 @@
 
 use ragweave_engine::{
     Deviation, Engine, EngineHandle, EngineOptions, FusionBackend, FusionPlan, KvDtype, Mode,
-    Policy, PromptSegments, Schedule,
+    Policy, PromptSegments, Ratio, Schedule,
 };
 use serde_json::Value;
 
@@ -175,8 +175,13 @@ fn mode(case: &Value) -> Mode {
     match case["mode"].as_str().unwrap() {
         "full" => Mode::Full,
         "reuse" => Mode::Reuse,
-        _ => Mode::blend(policy(case), case["ratio"].as_f64().unwrap_or(1.0)),
+        _ => Mode::blend(policy(case), ratio(case)),
     }
+}
+
+fn ratio(case: &Value) -> Ratio {
+    let ratio = case["ratio"].as_f64();
+    ratio.map_or(Ratio::ONE, |ratio| Ratio::new(ratio).unwrap())
 }
 
 fn policy(case: &Value) -> Policy {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ragweave_engine::Ratio;
 use serde::Serialize;
 
 use crate::ttft::stock::KvPlace;
@@ -11,7 +12,7 @@ use crate::ttft::stock::KvPlace;
 pub(super) struct Cell {
     pub(super) chunks: usize,
     pub(super) chunk_tokens: usize,
-    pub(super) ratio: f64,
+    pub(super) ratio: Ratio,
     pub(super) tier: Tier,
 }
 

@@ -109,13 +109,15 @@ impl Fault {
 
 #[cfg(test)]
 mod tests {
+    use ragweave_engine::Ratio;
+
     use super::super::cell::Tier;
     use super::*;
 
     const CELL: Cell = Cell {
         chunks: 2,
         chunk_tokens: 128,
-        ratio: 0.15,
+        ratio: Ratio::of_percent(15),
         tier: Tier::Memory,
     };
 

@@ -1,7 +1,7 @@
 //! Which policies are put side by side.
 
 use anyhow::Context as _;
-use ragweave_engine::{Mode, Policy};
+use ragweave_engine::{Mode, Policy, Ratio, Selection};
 
 use crate::mode_spec::ModeSpec;
 
@@ -68,9 +68,10 @@ fn defaults(n_layers: usize) -> Vec<String> {
 
 /// Checked against the model, so that a typing error does not cost an hour.
 fn blend(selection: &str, ratio: f64, n_layers: usize) -> anyhow::Result<Mode> {
-    let mode: Mode = format!("{selection}:{ratio}").parse()?;
+    let selection: Selection = selection.parse()?;
+    let is_all = selection.policy == Policy::All;
+    let mode = Mode::blend(selection, Ratio::new(ratio)?);
     mode.clone().normalised(n_layers)?;
-    let is_all = matches!(&mode, Mode::Blend(blend) if blend.policy == Policy::All);
     anyhow::ensure!(
         !is_all,
         "`all` has no ratio; it is full prefill through the fused path"

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use ragweave_engine::{Mode, Policy};
+use ragweave_engine::{Mode, Policy, Ratio};
 use serde::Serialize;
 
 use super::model_dir::TimedModel;
@@ -14,7 +14,7 @@ use super::report::Report;
 use super::stock::KvPlace;
 use super::timer::{Timer, TimerArgs};
 use crate::experiment::{self, block_on, threads};
-use crate::flags::{parse_count, parse_ratio};
+use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
 
 /// Arguments of `ragweave-eval bench`.
@@ -27,8 +27,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse_count)]
     chunks: usize,
     /// Shares of the context tokens that are not exact that blend recomputes
-    #[arg(long, value_name = "R,..", default_value = "0.05,0.15", value_delimiter = ',', value_parser = parse_ratio)]
-    ratios: Vec<f64>,
+    #[arg(long, value_name = "R,..", default_value = "0.05,0.15", value_delimiter = ',')]
+    ratios: Vec<Ratio>,
     /// Policies of blend, such as hkvd@1, first-k, query/all, anchors or all
     #[arg(
         long,
@@ -103,11 +103,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 
 /// Full and reuse, then every policy at every ratio. `all` recomputes everything at any ratio and
 /// comes once.
-fn specs(policies: &[Policy], ratios: &[f64]) -> Vec<ModeSpec> {
+fn specs(policies: &[Policy], ratios: &[Ratio]) -> Vec<ModeSpec> {
     let mut modes = vec![Mode::Full, Mode::Reuse];
     for policy in policies {
         let ratios = match policy {
-            Policy::All => &[1.0],
+            Policy::All => &[Ratio::ONE],
             _ => ratios,
         };
         let blends = ratios
@@ -208,7 +208,7 @@ mod tests {
     #[test]
     fn full_comes_first_and_each_policy_runs_at_each_ratio() {
         let policies = [Policy::hkvd(2), Policy::All, Policy::FirstK];
-        let names: Vec<String> = specs(&policies, &[0.05, 0.15])
+        let names: Vec<String> = specs(&policies, &[Ratio::of_percent(5), Ratio::of_percent(15)])
             .iter()
             .map(ToString::to_string)
             .collect();

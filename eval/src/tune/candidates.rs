@@ -44,7 +44,7 @@ fn servable(notation: &str, n_layers: usize) -> anyhow::Result<Mode> {
     mode.clone().normalised(n_layers)?;
     if let Mode::Blend(blend) = &mode {
         ensure!(
-            !blend.policy.is_for_evaluation(),
+            !blend.selection.policy.is_for_evaluation(),
             "`{notation}` costs a full prefill: it cannot be served; `quality` measures it"
         );
     }

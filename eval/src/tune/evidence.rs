@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use ragweave_engine::Mode;
+use ragweave_engine::{Mode, Ratio, Selection};
 use ragweave_server::interval::FEW;
 use serde::Serialize;
 
@@ -73,8 +73,8 @@ enum Fusion {
     },
     Blend {
         mode: &'static str,
-        policy: String,
-        ratio: f64,
+        selection: Selection,
+        ratio: Ratio,
     },
 }
 
@@ -196,7 +196,7 @@ impl Evidence {
             // Its ratio is the floor of auto, which prefills in full where that is faster.
             Mode::Blend(blend) => Fusion::Blend {
                 mode: "auto",
-                policy: blend.selection(),
+                selection: blend.selection,
                 ratio: blend.ratio,
             },
         };

@@ -121,7 +121,7 @@ fn bad_input_is_refused_by_name() {
     Outcome::of(&mut command).expect_error(&sets);
     let mut command = site.command("decay");
     command.args(["--queries", "1", "--chunks", "2", "--modes", "hkvd@7:0.1"]);
-    Outcome::of(&mut command).expect_error(&["query 0 under hkvd@7:0.1", "check_layer"]);
+    Outcome::of(&mut command).expect_error(&["query 0 under hkvd@7:0.1", "too deep"]);
     assert!(
         !site.out().exists(),
         "what cannot run leaves nothing behind"

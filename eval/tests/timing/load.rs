@@ -168,7 +168,7 @@ fn bad_input_is_refused_by_name() {
     Outcome::of(&mut replaced(load(&site), &["--modes", "hkvd@7:0.1"])).expect_error(&[
         "q",
         "hkvd@7:0.1",
-        "check_layer",
+        "too deep",
     ]);
     let mut command = load(&site);
     site.questions_over([&["fox#0"], &["fox#0", "owl#0"]]);

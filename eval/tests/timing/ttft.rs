@@ -116,7 +116,7 @@ fn bad_input_is_refused_by_name() {
     Outcome::of(&mut ttft(&out)).expect_error(&["--random-weights", "--model"]);
     let cases: [(&[&str], &[&str]); 4] = [
         (&["--modes", "best:0.1"], &["--modes", "best"]),
-        (&["--modes", "hkvd@9:0.1"], &["hkvd@9:0.1", "check_layer"]),
+        (&["--modes", "hkvd@9:0.1"], &["hkvd@9:0.1", "too deep"]),
         (&["--chunks", "1,0"], &["--chunks", "at least 1"]),
         (&["--chunk-tokens", "100000"], &["prompt of 300009 tokens"]),
     ];

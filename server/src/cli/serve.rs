@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use ragweave_engine::Ratio;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::components::{Components, OpenMode};
@@ -34,8 +35,8 @@ pub struct Args {
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
     /// Least share of the context tokens that are not exact, 0 to 1, that auto has recomputed [env: RAGWEAVE_FUSION_MIN_RATIO]
-    #[arg(long, value_name = "RATIO", value_parser = share)]
-    min_ratio: Option<f64>,
+    #[arg(long, value_name = "R")]
+    min_ratio: Option<Ratio>,
     #[command(flatten)]
     common: CommonArgs,
 }

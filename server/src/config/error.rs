@@ -16,6 +16,12 @@ pub enum ConfigError {
         origin: String,
         suggestion: Option<String>,
     },
+    #[error("{key} in {origin} is no longer a setting; {instead}")]
+    Removed {
+        key: String,
+        origin: String,
+        instead: &'static str,
+    },
     #[error("{key} in {origin}: {message}")]
     Value {
         key: String,

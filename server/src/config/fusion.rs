@@ -1,72 +1,37 @@
-//! The default fusion mode as the configuration writes it, and its translation into the engine's `Mode`.
+//! The `[fusion]` section: what fusion does when a request does not say.
 
-use ragweave_engine::{Blend, Budget, Correction, Deviation, EngineError, Mode, Schedule};
+use clap::ValueEnum;
+use ragweave_engine::{Blend, EngineError, Mode, Ratio, Selection};
 use serde::Deserialize;
 
-use super::parse;
-use super::selection::{Selection, Settings};
 use crate::controller::{Auto, ModeChoice};
 
 /// What fusion does when the request does not say.
-///
-/// `policy` is in the engine's notation; what it leaves open the other keys say.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FusionConfig {
     pub mode: ModeKind,
-    #[serde(deserialize_with = "parse::from_text")]
-    pub policy: Selection,
-    /// Share of the context tokens that are not exact to recompute, 0..=1.
-    pub ratio: f64,
-    pub check_layer: usize,
-    pub deviation: DeviationKind,
-    pub schedule: ScheduleKind,
-    pub seed: u64,
-    pub budget: BudgetKind,
-    pub correction: CorrectionKind,
+    /// Which tokens are recomputed, in the engine's notation.
+    pub selection: Selection,
+    /// Share of the context tokens that are not exact to recompute.
+    pub ratio: Ratio,
     /// Least ratio that `auto` may blend at; `None` is the ratio itself.
     #[serde(default)]
-    pub min_ratio: Option<f64>,
+    pub min_ratio: Option<Ratio>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+/// The mode that configuration, flags and requests ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ModeKind {
+    /// Compute every token
     Full,
+    /// Use stored KV as it is
     Reuse,
+    /// Use stored KV and recompute a part of it
     Blend,
-    /// The fastest of full prefill, exact stored KV and the blend, as the controller foresees them.
+    /// Let the controller take the fastest of full prefill, exact stored KV and the blend
     Auto,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DeviationKind {
-    K,
-    V,
-    Kv,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ScheduleKind {
-    Fixed,
-    Gradual,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum BudgetKind {
-    Prompt,
-    Length,
-    Score,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CorrectionKind {
-    None,
-    Mean,
 }
 
 impl FusionConfig {
@@ -80,113 +45,81 @@ impl FusionConfig {
         }
     }
 
-    /// The engine's mode for these settings; of `auto` the blend that it may choose.
+    /// The engine's mode for these settings; for `auto` the blend that it may choose.
     pub fn to_mode(&self) -> Mode {
         self.to_choice().widest()
     }
 
     /// What `auto` chooses from: the blend at the least ratio allowed.
     pub fn to_auto(&self) -> Auto {
-        let blend = self.to_blend();
         Auto {
             blend: Blend {
-                ratio: self.min_ratio.unwrap_or(blend.ratio),
-                ..blend
+                ratio: self.min_ratio.unwrap_or(self.ratio),
+                ..self.to_blend()
             },
         }
     }
 
     /// The blend that the settings describe, whether or not `mode` asks for one.
     pub fn to_blend(&self) -> Blend {
-        let settings = Settings {
-            check_layer: Some(self.check_layer),
-            deviation: Some(self.deviation.into()),
-            schedule: Some(self.schedule.into()),
-            seed: Some(self.seed),
-        };
-        Blend {
-            policy: self.policy.completed(settings),
-            ratio: self.policy.ratio().unwrap_or(self.ratio),
-            budget: self.policy.budget().unwrap_or(self.budget.into()),
-            correction: self.policy.correction().unwrap_or(self.correction.into()),
-        }
+        Blend::new(self.selection.clone(), self.ratio)
     }
 
     /// Checks what types cannot say. Returns the key at fault and what is wrong with it.
     pub(super) fn validate(&self) -> Result<(), (&'static str, String)> {
-        let ratios = [
-            ("fusion.ratio", Some(self.ratio)),
-            ("fusion.min_ratio", self.min_ratio),
-        ];
-        for (key, ratio) in ratios {
-            if let Some(ratio) = ratio.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
-                return Err((key, format!("must lie in 0..=1, is {ratio}")));
-            }
-        }
-        if let Some(ratio) = self.policy.ratio() {
-            let message = format!("holds the ratio {ratio}; write it as fusion.ratio = {ratio}");
-            return Err(("fusion.policy", message));
-        }
-        self.policy
-            .check_servable()
-            .map_err(|message| ("fusion.policy", message))?;
+        check_servable(&self.selection).map_err(|message| ("fusion.selection", message))?;
         // What no model can run, however many layers it has.
         self.check_layers(usize::MAX)
     }
 
-    /// Checks the settings against a model of so many layers; those too that only a request would use. Returns the key
-    /// at fault and what is wrong with it.
+    /// Checks the settings against a model of so many layers, even those that only a request would use. Returns the
+    /// key at fault and what is wrong with it.
     pub(crate) fn check_layers(&self, n_layers: usize) -> Result<(), (&'static str, String)> {
-        let layer = self.check_layer;
-        if layer >= n_layers {
-            let message = format!(
-                "{layer} is too deep for a model of {n_layers} layers, which count from 0 to {}",
-                n_layers.saturating_sub(1)
-            );
-            return Err(("fusion.check_layer", message));
-        }
         match Mode::Blend(self.to_blend()).normalised(n_layers) {
             Ok(_) => Ok(()),
-            Err(EngineError::InvalidRequest { message, .. }) => Err(("fusion.policy", message)),
-            Err(other) => Err(("fusion.policy", other.to_string())),
+            Err(EngineError::InvalidRequest { message, .. }) => Err(("fusion.selection", message)),
+            Err(other) => Err(("fusion.selection", other.to_string())),
         }
     }
 }
 
-impl From<DeviationKind> for Deviation {
-    fn from(kind: DeviationKind) -> Self {
-        match kind {
-            DeviationKind::K => Self::K,
-            DeviationKind::V => Self::V,
-            DeviationKind::Kv => Self::Kv,
-        }
+/// Refuses policies that cost more than they save.
+///
+/// # Errors
+/// What is wrong and where such a policy belongs.
+pub fn check_servable(selection: &Selection) -> Result<(), String> {
+    match selection.policy.is_for_evaluation() {
+        true => Err(format!(
+            "`{selection}` needs a full prefill before it can choose, so it is for `ragweave-eval` only"
+        )),
+        false => Ok(()),
     }
 }
 
-impl From<ScheduleKind> for Schedule {
-    fn from(kind: ScheduleKind) -> Self {
-        match kind {
-            ScheduleKind::Fixed => Self::Fixed,
-            ScheduleKind::Gradual => Self::Gradual,
-        }
-    }
-}
+#[cfg(test)]
+mod tests {
+    use serde::de::IntoDeserializer as _;
+    use serde::de::value::{Error, StrDeserializer};
 
-impl From<BudgetKind> for Budget {
-    fn from(kind: BudgetKind) -> Self {
-        match kind {
-            BudgetKind::Prompt => Self::Prompt,
-            BudgetKind::Length => Self::Length,
-            BudgetKind::Score => Self::Score,
-        }
-    }
-}
+    use super::*;
 
-impl From<CorrectionKind> for Correction {
-    fn from(kind: CorrectionKind) -> Self {
-        match kind {
-            CorrectionKind::None => Self::None,
-            CorrectionKind::Mean => Self::Mean,
+    #[test]
+    fn the_oracle_is_not_served() {
+        let check = |text: &str| check_servable(&text.parse().unwrap());
+        for text in ["oracle", "first-k+oracle/v"] {
+            let refused = check(text).unwrap_err();
+            assert!(refused.contains("ragweave-eval"), "{refused}");
         }
+        assert_eq!(check("first-k+hkvd"), Ok(()));
+    }
+
+    #[test]
+    fn flags_and_files_spell_the_modes_alike() {
+        for mode in ModeKind::value_variants() {
+            let value = mode.to_possible_value().unwrap();
+            let name: StrDeserializer<'_, Error> = value.get_name().into_deserializer();
+            assert_eq!(ModeKind::deserialize(name), Ok(*mode));
+        }
+        assert!(ModeKind::from_str("reused", false).is_err());
     }
 }

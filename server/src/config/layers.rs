@@ -12,6 +12,7 @@ use ragweave_retriever::Printable;
 use toml::{Table, Value};
 
 use super::ConfigError;
+use super::removed::instead_of;
 use super::service_links::is_service_link;
 
 /// How the text of a flag or an environment variable becomes a value.
@@ -50,14 +51,8 @@ const KEYS: &[(&str, Kind)] = &[
     ("retrieval.top_k", Kind::Integer),
     ("retrieval.order", Kind::Text),
     ("fusion.mode", Kind::Text),
-    ("fusion.policy", Kind::Text),
+    ("fusion.selection", Kind::Text),
     ("fusion.ratio", Kind::Float),
-    ("fusion.check_layer", Kind::Integer),
-    ("fusion.deviation", Kind::Text),
-    ("fusion.schedule", Kind::Text),
-    ("fusion.seed", Kind::Integer),
-    ("fusion.budget", Kind::Text),
-    ("fusion.correction", Kind::Text),
     ("fusion.min_ratio", Kind::Float),
     ("ingest.chunk_tokens", Kind::Integer),
     ("ingest.neighbours", Kind::Integer),
@@ -286,11 +281,7 @@ fn from_variables(
             let dotted = name.to_lowercase().replacen('_', ".", 1);
             let suggestion = nearest(&name, by_variable.keys().map(String::as_str))
                 .map(|variable| format!("{ENV_PREFIX}{variable}"));
-            return Err(ConfigError::UnknownKey {
-                key: dotted,
-                origin,
-                suggestion,
-            });
+            return Err(unknown(&dotted, &origin, suggestion));
         };
         let mut layer = Layer::new(origin);
         layer.set_os_text(key, &value)?;
@@ -320,11 +311,24 @@ fn known(key: &str, origin: &str) -> Result<Kind, ConfigError> {
     KEYS.iter()
         .find(|(name, _)| *name == key)
         .map(|(_, kind)| *kind)
-        .ok_or_else(|| ConfigError::UnknownKey {
-            key: key.to_owned(),
-            origin: origin.to_owned(),
-            suggestion: nearest(key, all_keys()).map(str::to_owned),
-        })
+        .ok_or_else(|| unknown(key, origin, nearest(key, all_keys()).map(str::to_owned)))
+}
+
+/// A key that is not there: it was once, or the nearest one is suggested.
+fn unknown(key: &str, origin: &str, suggestion: Option<String>) -> ConfigError {
+    let (key, origin) = (key.to_owned(), origin.to_owned());
+    match instead_of(&key) {
+        Some(instead) => ConfigError::Removed {
+            key,
+            origin,
+            instead,
+        },
+        None => ConfigError::UnknownKey {
+            key,
+            origin,
+            suggestion,
+        },
+    }
 }
 
 /// The candidate a typing error or a forgotten section name away from `word`.
@@ -386,6 +390,20 @@ mod tests {
         );
         let far = Layer::from_toml("file x.toml", "colour = 3").unwrap_err();
         assert_eq!(far.to_string(), "unknown key colour in file x.toml");
+    }
+
+    #[test]
+    fn a_key_of_an_earlier_version_says_what_to_write_instead() {
+        let error = Layer::from_toml("file x.toml", "[fusion]\ncheck_layer = 2").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "fusion.check_layer in file x.toml is no longer a setting; write the layer into the selection, such as \
+             fusion.selection = \"hkvd@2\""
+        );
+        assert_eq!(
+            refusal("FUSION_POLICY", "hkvd"),
+            "fusion.policy in environment RAGWEAVE_FUSION_POLICY is no longer a setting; write fusion.selection instead"
+        );
     }
 
     fn layers_of(variables: &[(&str, &str)]) -> Result<Vec<Layer>, ConfigError> {

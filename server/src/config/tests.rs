@@ -1,6 +1,6 @@
 //! Layering, origins and validation of the configuration.
 
-use ragweave_engine::{Mode, Policy};
+use ragweave_engine::{Mode, Policy, Ratio};
 
 use super::*;
 
@@ -37,23 +37,26 @@ fn the_built_in_defaults_are_valid() {
         (config.store.kv_io, config.store.memory_bytes),
         (KvIo::Auto, 1 << 30)
     );
-    assert_eq!(config.fusion.to_mode(), Mode::blend(Policy::hkvd(1), 0.15));
+    assert_eq!(
+        config.fusion.to_mode(),
+        Mode::blend(Policy::hkvd(1), Ratio::of_percent(15))
+    );
 }
 
 #[test]
 fn a_flag_beats_the_file_which_beats_the_model_which_beats_the_default() {
     let dir = directories();
-    let model_file = "[fusion]\ncheck_layer = 2\nratio = 0.3\n";
+    let model_file = "[fusion]\nselection = \"hkvd@2\"\nratio = 0.3\n";
     fs_err::write(dir.path().join("model/ragweave.toml"), model_file).unwrap();
     let data_file = "[fusion]\nratio = 0.2\n[limits]\nmax_queue = 3\n";
     fs_err::write(dir.path().join("data/ragweave.toml"), data_file).unwrap();
 
     let given = args(dir.path(), &["limits.max_queue=5"]);
     let config = Config::load(&given).unwrap();
-    assert_eq!(config.fusion.check_layer, 2, "from the model directory");
-    assert!(
-        (config.fusion.ratio - 0.2).abs() < 1e-12,
-        "the file beats the model directory"
+    assert_eq!(
+        config.fusion.to_blend().to_string(),
+        "hkvd@2:0.2",
+        "the selection is from the model directory, and the file's ratio beats it"
     );
     assert_eq!(config.limits.max_queue, 5, "the flag beats the file");
     assert_eq!(config.retrieval.top_k, 6, "the default remains");
@@ -70,7 +73,7 @@ fn a_flag_beats_the_file_which_beats_the_model_which_beats_the_default() {
     assert_eq!(origin("retrieval.top_k"), "built-in default");
     assert_eq!(origin("system"), "not set");
     assert!(origin("fusion.ratio").ends_with("data/ragweave.toml"));
-    assert!(origin("fusion.check_layer").ends_with("model/ragweave.toml"));
+    assert!(origin("fusion.selection").ends_with("model/ragweave.toml"));
 }
 
 #[test]
@@ -79,7 +82,7 @@ fn errors_name_the_key_and_its_origin() {
     let load = |settings: &[&str]| message(Config::load(&args(dir.path(), settings)));
     assert_eq!(
         load(&["fusion.ratio=NaN"]),
-        "fusion.ratio in flag --set: must lie in 0..=1, is NaN"
+        "fusion.ratio in flag --set: NaN is not between 0 and 1"
     );
     assert_eq!(
         load(&["telemetry.shadow_full=1.5"]),
@@ -137,8 +140,8 @@ fn limits_that_cannot_hold_are_refused_before_a_request_meets_them() {
             "limits.max_metadata_bytes=2097153",
             "above half of limits.max_message_bytes, 2097152",
         ),
-        ("fusion.policy=hkvd@1+hkvd@2", "one hkvd only"),
-        ("fusion.policy=query+query", "twice"),
+        ("fusion.selection=hkvd@1+hkvd@2", "only one hkvd"),
+        ("fusion.selection=query+query", "twice"),
     ] {
         let (key, _) = setting.split_once('=').unwrap();
         let said = load(&[setting]);
@@ -163,43 +166,70 @@ fn the_limit_of_metadata_follows_that_of_messages_unless_it_is_set() {
 }
 
 #[test]
-fn policies_are_written_in_the_notation_and_completed_by_the_other_keys() {
+fn selections_are_written_in_the_notation() {
     let dir = directories();
     let planned = |settings: &[&str]| {
         let config = Config::load(&args(dir.path(), settings)).unwrap();
         config.fusion.to_mode().to_string()
     };
+    assert_eq!(planned(&["fusion.selection=hkvd"]), "hkvd@1:0.15");
     assert_eq!(
-        planned(&["fusion.check_layer=2", "fusion.deviation=v"]),
-        "hkvd@2/v:0.15"
-    );
-    assert_eq!(
-        planned(&["fusion.policy=hkvd@3/gradual", "fusion.check_layer=2"]),
+        planned(&["fusion.selection=hkvd@3/gradual"]),
         "hkvd@3/gradual:0.15"
     );
     assert_eq!(
         planned(&[
-            "fusion.policy=first-k+query/all",
-            "fusion.budget=score",
-            "fusion.correction=mean",
+            "fusion.selection=first-k+query/all~score~mean",
             "fusion.ratio=0.05"
         ]),
         "first-k+query/all~score~mean:0.05"
     );
+    assert_eq!(planned(&["fusion.min_ratio=0.05"]), "hkvd@1:0.05");
     let load = |setting: &str| message(Config::load(&args(dir.path(), &[setting])));
-    let said = load("fusion.policy=best");
-    assert!(said.starts_with("fusion.policy in flag --set: "), "{said}");
+    let said = load("fusion.selection=best");
+    assert!(
+        said.starts_with("fusion.selection in flag --set: "),
+        "{said}"
+    );
     assert!(said.contains("known are hkvd, first-k"), "{said}");
     assert_eq!(
-        load("fusion.policy=first-k+oracle"),
-        "fusion.policy in flag --set: oracle needs a full prefill before it can choose, so it is for \
+        load("fusion.selection=first-k+oracle"),
+        "fusion.selection in flag --set: `first-k+oracle` needs a full prefill before it can choose, so it is for \
          `ragweave-eval` only"
     );
     assert_eq!(
-        load("fusion.policy=hkvd@2:0.1"),
-        "fusion.policy in flag --set: holds the ratio 0.1; write it as fusion.ratio = 0.1"
+        load("fusion.selection=hkvd@2:0.1"),
+        "fusion.selection in flag --set: `hkvd@2:0.1`: the ratio is a setting of its own; write ratio = 0.1"
     );
-    assert!(load("fusion.budget=even").starts_with("fusion.budget in flag --set: unknown variant"));
+}
+
+#[test]
+fn settings_that_the_notation_holds_now_are_refused_with_what_to_write() {
+    let dir = directories();
+    let load = |setting: &str| message(Config::load(&args(dir.path(), &[setting])));
+    for (setting, instead) in [
+        ("fusion.policy=query", "write fusion.selection instead"),
+        ("fusion.check_layer=2", "fusion.selection = \"hkvd@2\""),
+        ("fusion.deviation=v", "fusion.selection = \"hkvd@1/v\""),
+        (
+            "fusion.schedule=gradual",
+            "fusion.selection = \"hkvd@1/gradual\"",
+        ),
+        ("fusion.seed=5", "fusion.selection = \"random@7\""),
+        ("fusion.budget=even", "fusion.selection = \"query~score\""),
+        (
+            "fusion.correction=mean",
+            "fusion.selection = \"hkvd@1~mean\"",
+        ),
+    ] {
+        let (key, _) = setting.split_once('=').unwrap();
+        let said = load(setting);
+        let start = format!("{key} in flag --set is no longer a setting; ");
+        assert!(
+            said.starts_with(&start) && said.ends_with(instead),
+            "{said}"
+        );
+    }
 }
 
 #[test]
@@ -219,9 +249,9 @@ fn a_tuned_choice_lies_between_the_model_and_the_configuration_file() {
     let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
     write(
         "model/ragweave.toml",
-        "[fusion]\npolicy = \"hkvd\"\nratio = 0.3\nseed = 5\n",
+        "[fusion]\nselection = \"hkvd\"\nratio = 0.3\nmin_ratio = 0.01\n",
     );
-    let tuned = "[fusion]\npolicy = \"first-k+query\"\nratio = 0.05\nbudget = \"score\"\n\
+    let tuned = "[fusion]\nmode = \"blend\"\nselection = \"first-k+query~score\"\nratio = 0.05\n\
                  [evidence]\nquestions = 200\n[[evidence.front]]\nspec = \"hkvd@2:0.1\"\n";
     write("data/tuned.toml", tuned);
     write("data/ragweave.toml", "[fusion]\nratio = 0.1\n");
@@ -234,9 +264,9 @@ fn a_tuned_choice_lies_between_the_model_and_the_configuration_file() {
     );
     let settings = explain(&given).unwrap();
     let origin = |key: &str| &settings.iter().find(|s| s.key == key).unwrap().origin;
-    assert!(origin("fusion.policy").ends_with("data/tuned.toml"));
+    assert!(origin("fusion.selection").ends_with("data/tuned.toml"));
     assert!(origin("fusion.ratio").ends_with("data/ragweave.toml"));
-    assert!(origin("fusion.seed").ends_with("model/ragweave.toml"));
+    assert!(origin("fusion.min_ratio").ends_with("model/ragweave.toml"));
 
     // The data directory may be named by the configuration file as well.
     let data = dir.path().join("data");
@@ -262,12 +292,16 @@ fn a_malformed_tuned_choice_is_an_error_that_names_file_and_key() {
     for (text, reason) in [
         ("[fusion", "data/tuned.toml is not valid TOML"),
         (
-            "[fusion]\npolicy = \"best\"",
+            "[fusion]\nselection = \"best\"",
             "data/tuned.toml: `best`: `best` is not a policy",
         ),
         (
             "[fusion]\nratio = 2.0",
-            "data/tuned.toml: must lie in 0..=1, is 2",
+            "data/tuned.toml: 2 is not between 0 and 1",
+        ),
+        (
+            "[fusion]\npolicy = \"hkvd@2\"",
+            "data/tuned.toml is no longer a setting; write fusion.selection instead",
         ),
         ("[fusion]\nratoi = 0.1", "unknown key fusion.ratoi in file"),
         (

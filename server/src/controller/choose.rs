@@ -1,6 +1,6 @@
 //! Which plan to run: the candidates that keep the quality floor, and the best of them. Pure.
 
-use ragweave_engine::{Blend, ChunkState, EngineError, FusionPlan, Mode, Policy, Tier};
+use ragweave_engine::{Blend, ChunkState, EngineError, FusionPlan, Mode, Policy, Ratio, Tier};
 
 use super::job::{Job, Worker};
 use super::rates::{Forecast, Rates};
@@ -17,8 +17,8 @@ const WORTH: f64 = 0.01;
 /// A plan of which little is known is taken to be faster than foreseen, by so much at most: it is found out now and
 /// then whether it is, and no request pays more than that.
 const MAX_BENEFIT_OF_DOUBT: f64 = 0.05;
-/// Recomputing more for nothing: steps of the ratio up to 1, and what counts as nothing.
-const STEPS_OF_RATIO: f64 = 20.0;
+/// Recomputing more for nothing: steps of the ratio, and what counts as nothing.
+const STEP_PERCENT: u8 = 5;
 const FREE: f64 = 0.005;
 /// Stored KV is not even looked up where full prefill wins by so much over all it could give.
 const CLEAR: f64 = 0.05;
@@ -97,7 +97,7 @@ impl Forecaster<'_> {
         if states.contains(&ChunkState::Hit { exact: true }) {
             candidates.push(self.candidate(plan.exact_only(), "exact", true));
         }
-        let is_whole = auto.blend.ratio >= 1.0 && auto.blend.policy != Policy::All;
+        let is_whole = auto.blend.ratio == Ratio::ONE && auto.blend.selection.policy != Policy::All;
         if states.contains(&ChunkState::Hit { exact: false }) && !is_whole {
             candidates.push(self.blend(plan, &auto.blend)?);
         }
@@ -121,13 +121,16 @@ impl Forecaster<'_> {
         let allowed = best.forecast.seconds * (1.0 + FREE);
         let least_wait = best.forecast.wait_seconds / 2.0;
         let waits = best.forecast.wait_seconds > best.forecast.seconds * FREE;
-        if !waits || blend.policy == Policy::All {
+        if !waits || blend.selection.policy == Policy::All {
             return Ok(best);
         }
         // Multiples of the step, so that equal requests have equal names.
-        let first = (blend.ratio * STEPS_OF_RATIO).floor() as usize + 1;
-        for step in first..STEPS_OF_RATIO as usize {
-            let more = self.blend_at(plan, blend, step as f64 / STEPS_OF_RATIO)?;
+        let steps = (STEP_PERCENT..100).step_by(STEP_PERCENT.into());
+        let larger = steps
+            .map(Ratio::of_percent)
+            .filter(|&ratio| ratio > blend.ratio);
+        for ratio in larger {
+            let more = self.blend_at(plan, blend, ratio)?;
             if more.forecast.seconds > allowed || more.forecast.wait_seconds < least_wait {
                 break;
             }
@@ -140,10 +143,10 @@ impl Forecaster<'_> {
         &self,
         plan: &FusionPlan,
         blend: &Blend,
-        ratio: f64,
+        ratio: Ratio,
     ) -> Result<Candidate, EngineError> {
-        let blend = blend.clone();
-        let plan = plan.in_mode(Mode::Blend(Blend { ratio, ..blend }), self.worker.model)?;
+        let mode = Mode::blend(blend.selection.clone(), ratio);
+        let plan = plan.in_mode(mode, self.worker.model)?;
         let name = plan.mode().to_string();
         Ok(self.candidate(plan, &name, false))
     }

@@ -210,8 +210,10 @@ fn kind(mode: &Mode) -> String {
     match mode {
         Mode::Full => "full".to_owned(),
         Mode::Reuse => "reuse".to_owned(),
-        Mode::Blend(blend) if matches!(blend.policy, Policy::Random { .. }) => "random".to_owned(),
-        Mode::Blend(blend) => blend.selection(),
+        Mode::Blend(blend) if matches!(blend.selection.policy, Policy::Random { .. }) => {
+            "random".to_owned()
+        }
+        Mode::Blend(blend) => blend.selection.to_string(),
     }
 }
 

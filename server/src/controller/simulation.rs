@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ragweave_engine::{
-    Blend, ChunkState, EngineOptions, FusionPlan, Mode, ModelInfo, Policy, PromptSegments, Tier,
+    Blend, ChunkState, EngineOptions, FusionPlan, Mode, ModelInfo, Policy, PromptSegments, Ratio,
+    Tier,
 };
 use tempfile::TempDir;
 
@@ -53,7 +54,11 @@ impl World {
     fn calibrated(config: &str, machine: &Machine, seed: u64) -> Self {
         let mut world = Self::new(config, seed);
         for tokens in [24, 96, 256] {
-            for mode in [Mode::Full, Mode::Reuse, Mode::blend(Policy::hkvd(1), 0.15)] {
+            for mode in [
+                Mode::Full,
+                Mode::Reuse,
+                Mode::blend(Policy::hkvd(1), Ratio::of_percent(15)),
+            ] {
                 let states = vec![ChunkState::Hit { exact: false }; 2];
                 let plan =
                     FusionPlan::new(segments(2, tokens, 0), states, mode, &world.model).unwrap();
@@ -102,7 +107,7 @@ impl World {
         let tiers = states
             .iter()
             .map(|&state| (state != ChunkState::Miss).then_some(tier));
-        let blend = Blend::new(Policy::hkvd(1), self.random.of(ratios));
+        let blend = Blend::new(Policy::hkvd(1), Ratio::new(self.random.of(ratios)).unwrap());
         let mode = Mode::Blend(blend.clone());
         Request {
             tiers: tiers.collect(),
@@ -283,7 +288,7 @@ fn a_store_that_is_slow_to_open_is_not_asked_until_it_is_fast() {
     let mut world = World::calibrated("smollm2-135m.json", &CPU, 3);
     let states = vec![ChunkState::Hit { exact: false }; 4];
     let auto = Auto {
-        blend: Blend::new(Policy::hkvd(1), 0.15),
+        blend: Blend::new(Policy::hkvd(1), Ratio::of_percent(15)),
     };
     let mode = Mode::Blend(auto.blend.clone());
     let plan = FusionPlan::new(segments(4, 64, 32), states, mode, &world.model).unwrap();
@@ -326,7 +331,7 @@ fn where_reading_is_waited_for_more_is_recomputed_for_nothing() {
     };
     let mut world = World::calibrated("smollm2-135m.json", &machine, 2);
     let auto = Auto {
-        blend: Blend::new(Policy::FirstK, 0.02),
+        blend: Blend::new(Policy::FirstK, Ratio::of_percent(2)),
     };
     let states: Vec<ChunkState> = vec![ChunkState::Hit { exact: false }; 6];
     let tiers = [Some(Tier::Disk); 6];
@@ -344,7 +349,7 @@ fn where_reading_is_waited_for_more_is_recomputed_for_nothing() {
     let Mode::Blend(blend) = choice.plan.mode() else {
         panic!("{}", choice.reason);
     };
-    assert!(blend.ratio >= 0.05, "{}", blend.ratio);
+    assert!(blend.ratio >= Ratio::of_percent(5), "{}", blend.ratio);
     let [asked, taken] =
         [&plan, &choice.plan].map(|plan| machine.truth(plan, &tiers, &world.model));
     assert!(taken < asked * 1.02, "{taken} {asked}");
@@ -370,7 +375,7 @@ fn with_nothing_stored_or_a_floor_of_one_it_prefills() {
 
     let loose = vec![ChunkState::Hit { exact: false }; 6];
     let auto = Auto {
-        blend: Blend::new(Policy::hkvd(1), 1.0),
+        blend: Blend::new(Policy::hkvd(1), Ratio::ONE),
     };
     let mode = Mode::Blend(auto.blend.clone());
     let plan = FusionPlan::new(segments(6, 512, 0), loose, mode, &world.model).unwrap();

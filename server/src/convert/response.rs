@@ -102,7 +102,6 @@ fn cache_use(report: &FuseReport, looked_up: bool) -> v1::CacheUse {
 fn fusion_choice(started: &Started) -> v1::FusionChoice {
     let mode = &started.report.mode;
     let mut choice = v1::FusionChoice {
-        selection: mode.to_string(),
         deviation_left: started.report.deviation_left,
         fallback_reason: started.fallback_reason.clone(),
         auto: started.foreseen.as_ref().map(auto_choice),
@@ -112,9 +111,8 @@ fn fusion_choice(started: &Started) -> v1::FusionChoice {
         Mode::Full => v1::FusionMode::Full,
         Mode::Reuse => v1::FusionMode::Reuse,
         Mode::Blend(blend) => {
-            choice.ratio = Some(blend.ratio);
-            choice.set_policy(selection(&blend.policy));
-            choice.check_layer = blend.policy.check_layer().map(count);
+            choice.selection = Some(blend.selection.to_string());
+            choice.ratio = (blend.selection.policy != Policy::All).then_some(blend.ratio.get());
             v1::FusionMode::Blend
         }
     };
@@ -132,20 +130,6 @@ fn auto_choice(foreseen: &Foreseen) -> v1::AutoChoice {
         reason: foreseen.reason.clone(),
         predicted_ttft: duration(foreseen.ttft),
         candidates: candidates.collect(),
-    }
-}
-
-fn selection(policy: &Policy) -> v1::SelectionPolicy {
-    match policy {
-        Policy::Hkvd { .. } => v1::SelectionPolicy::Hkvd,
-        Policy::FirstK => v1::SelectionPolicy::FirstK,
-        Policy::Random { .. } => v1::SelectionPolicy::Random,
-        Policy::All => v1::SelectionPolicy::All,
-        Policy::Query { .. } => v1::SelectionPolicy::Query,
-        Policy::Anchors { .. } => v1::SelectionPolicy::Anchors,
-        Policy::Union(_) => v1::SelectionPolicy::Union,
-        // Refused in requests and configuration: no answer has it.
-        Policy::Oracle { .. } => v1::SelectionPolicy::Unspecified,
     }
 }
 

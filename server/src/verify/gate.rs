@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use ragweave_engine::{Blend, Budget, Mode, Policy};
+use ragweave_engine::{Blend, Budget, Mode, Policy, Ratio, Selection};
 
 use super::judge::Verdict;
 use super::policy::Needles;
@@ -50,7 +50,7 @@ impl Refused {
             ..canonical(blend, self.n_layers)
         };
         // At ratio 0 no row is selected: it is plain reuse, whatever the policy.
-        blend.ratio > 0.0 && blend.ratio <= self.blend.ratio && asked == self.blend
+        blend.ratio > Ratio::ZERO && blend.ratio <= self.blend.ratio && asked == self.blend
     }
 
     pub(super) fn into_reason(self) -> String {
@@ -60,16 +60,22 @@ impl Refused {
 
 /// The blend in one spelling of those that mean the same on a model of this many layers.
 pub(super) fn canonical(blend: &Blend, n_layers: Option<usize>) -> Blend {
-    let budget = match (&blend.policy, blend.budget) {
+    let Selection {
+        policy,
+        budget,
+        correction,
+    } = &blend.selection;
+    let budget = match (policy, *budget) {
         // The engine gives it the first rows of each chunk either way.
         (Policy::FirstK, Budget::Prompt) => Budget::Length,
         (_, budget) => budget,
     };
-    Blend {
-        policy: canonical_policy(&blend.policy, n_layers),
+    let selection = Selection {
+        policy: canonical_policy(policy, n_layers),
         budget,
-        ..blend.clone()
-    }
+        correction: *correction,
+    };
+    Blend::new(selection, blend.ratio)
 }
 
 fn canonical_policy(policy: &Policy, n_layers: Option<usize>) -> Policy {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use ragweave_engine::{Blend, Mode, Policy, PromptSegments};
+use ragweave_engine::{Blend, Mode, Policy, PromptSegments, Ratio};
 
 use super::VerifyError;
 use super::judge::Tolerances;
@@ -37,7 +37,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(300);
 /// Tokens of full prefill's answer along which modes are compared.
 const ANSWER_TOKENS: usize = 8;
 /// The ratio of the policies beside the configured one, where that has none.
-const USUAL_RATIO: f64 = 0.15;
+const USUAL_RATIO: Ratio = Ratio::of_percent(15);
 
 /// Asks the prompts under `mode`, under what could be configured instead, and under reuse. `tolerances`: of the types
 /// that the model computes and stores in.
@@ -97,7 +97,7 @@ async fn chunks(bench: &Bench<'_>, prompt: &PromptFormat) -> Result<Vec<Fact>, V
 /// layers; none twice.
 fn modes(configured: &Mode, n_layers: usize) -> Vec<Mode> {
     let ratio = match configured {
-        Mode::Blend(Blend { ratio, .. }) if *ratio > 0.0 && *ratio < 1.0 => *ratio,
+        Mode::Blend(Blend { ratio, .. }) if ratio.is_partial() => *ratio,
         _ => USUAL_RATIO,
     };
     let usual = ["query/all", "hkvd@1", "hkvd@2", "first-k"];

@@ -1,6 +1,6 @@
 //! What needle prompts say of policies: each beside plain reuse on the same prompts, and both beside full prefill. Pure.
 
-use ragweave_engine::{Blend, Mode};
+use ragweave_engine::{Blend, Mode, Ratio};
 use serde::{Deserialize, Serialize};
 
 use crate::fidelity::Fidelity;
@@ -229,7 +229,7 @@ impl Needles {
     fn best(&self) -> Option<(&Compared, Blend)> {
         let helping = self.all().filter_map(|compared| {
             let blend = compared.blend()?;
-            let helps = compared.outcome == Outcome::Helps && blend.ratio < 1.0;
+            let helps = compared.outcome == Outcome::Helps && blend.ratio < Ratio::ONE;
             helps.then_some((compared, blend))
         });
         helping.min_by(|(a, _), (b, _)| a.fidelity.mean_kl.total_cmp(&b.fidelity.mean_kl))
@@ -244,12 +244,12 @@ impl Needles {
         };
         format!(
             "of the policies measured {} helps most (KL {} nats, {:.0} % of reuse's loss won back, same next token {:.0} %): \
-             set fusion.policy = \"{}\" and fusion.ratio = {}",
+             set fusion.selection = \"{}\" and fusion.ratio = {}",
             best.mode,
             nats(best.fidelity.mean_kl),
             best.won_back(self) * 100.0,
             best.fidelity.top1_agreement * 100.0,
-            blend.selection(),
+            blend.selection,
             blend.ratio
         )
     }

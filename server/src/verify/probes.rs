@@ -1,6 +1,6 @@
 //! Identity probes: prompts on which fusing must give what full prefill gives, up to rounding.
 
-use ragweave_engine::{Mode, Policy, PromptSegments};
+use ragweave_engine::{Mode, Policy, PromptSegments, Ratio};
 
 use super::VerifyError;
 use super::judge::{Probe, Tolerances};
@@ -40,7 +40,7 @@ async fn limits(
     let missing = vec![Stored::Missing; parts.len()];
     let full = bench.trace(&segments, &missing, Mode::Full).await?;
     let all = bench
-        .trace(&segments, &moved, Mode::blend(Policy::All, 1.0))
+        .trace(&segments, &moved, Mode::blend(Policy::All, Ratio::ONE))
         .await?;
     let missed = bench.trace(&segments, &missing, mode.clone()).await?;
 

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use fs_err::File;
-use ragweave_engine::{Blend, Mode};
+use ragweave_engine::Mode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -138,12 +138,11 @@ impl FusionVerdict {
     /// Whether the policy of a mode was measured at this very ratio; what computes nothing again, or everything, needs
     /// no measuring.
     pub fn knows(&self, mode: &Mode) -> bool {
-        let chooses = |blend: &Blend| blend.ratio > 0.0 && blend.ratio < 1.0;
         let n_layers = self.needles.as_ref().and_then(|needles| needles.n_layers);
         let known = self.needles.iter().flat_map(Needles::all);
         let mut known = known.filter_map(Compared::blend);
         match mode {
-            Mode::Blend(blend) if chooses(blend) => {
+            Mode::Blend(blend) if blend.ratio.is_partial() => {
                 known.any(|known| canonical(&known, n_layers) == canonical(blend, n_layers))
             }
             Mode::Blend(_) | Mode::Full | Mode::Reuse => true,

@@ -40,50 +40,61 @@ fn expect_refused(site: &Site, args: &[&str], words: &[&str]) {
 fn fusion_that_the_model_cannot_run_is_refused_when_it_is_opened() {
     let mut site = Site::with_corpus();
     site.ingest(&[]).expect_code(0);
-    let layer = ["fusion.check_layer in flag --set: 99 is too deep for a model of 3 layers"];
-    expect_refused(&site, &["--set", "fusion.check_layer=99"], &layer);
+    let layer = ["fusion.selection in flag --set: layer 99 is too deep for a model of 3 layers"];
+    expect_refused(&site, &["--set", "fusion.selection=hkvd@99"], &layer);
     let mut check = ragweave();
     check
         .args([
             "config",
             "check",
             "--set",
-            "fusion.check_layer=99",
+            "fusion.selection=hkvd@99",
             "--data",
         ])
         .arg(site.data());
     Outcome::of(check.arg("--model").arg(&site.model))
         .expect_code(2)
         .expect_error(&layer);
-    // Another policy does not look at it, and a request may ask for one that does.
+    // Full prefill selects nothing, and a request may ask for a mode that does.
     let other = [
         "--set",
-        "fusion.check_layer=99",
+        "fusion.selection=hkvd@99",
         "--set",
-        "fusion.policy=first-k",
+        "fusion.mode=full",
     ];
     expect_refused(&site, &other, &layer);
-    let policy = ["fusion.policy in flag --set", "9 is too deep"];
+    let selection = ["fusion.selection in flag --set", "9 is too deep"];
     expect_refused(
         &site,
-        &["--set", "fusion.policy=first-k+anchors@9"],
-        &policy,
+        &["--set", "fusion.selection=first-k+anchors@9"],
+        &selection,
     );
+    let removed = [
+        "fusion.check_layer in flag --set is no longer a setting",
+        "hkvd@2",
+    ];
+    expect_refused(&site, &["--set", "fusion.check_layer=2"], &removed);
 
     let tuned = site.data().join("tuned.toml");
-    fs_err::write(&tuned, "[fusion]\npolicy = \"hkvd@7\"\n").unwrap();
+    fs_err::write(&tuned, "[fusion]\nselection = \"hkvd@7\"\n").unwrap();
     expect_refused(
         &site,
         &[],
-        &["fusion.policy in file", "tuned.toml: 7 is too deep"],
+        &[
+            "fusion.selection in file",
+            "tuned.toml: layer 7 is too deep",
+        ],
     );
     fs_err::remove_file(tuned).unwrap();
     let of_model = site.copy_model().join("ragweave.toml");
-    fs_err::write(of_model, "[fusion]\ncheck_layer = 3\n").unwrap();
+    fs_err::write(of_model, "[fusion]\nselection = \"hkvd@3\"\n").unwrap();
     expect_refused(
         &site,
         &[],
-        &["fusion.check_layer in file", "ragweave.toml: 3 is too deep"],
+        &[
+            "fusion.selection in file",
+            "ragweave.toml: layer 3 is too deep",
+        ],
     );
 }
 

@@ -35,12 +35,9 @@ async fn an_answer_streams_with_its_sources_and_times() {
     );
     assert!(cache.tokens_loaded > 0 && cache.bytes_loaded > 0);
     let fusion = started.fusion.clone().unwrap();
-    assert_eq!(
-        (fusion.mode(), fusion.policy()),
-        (FusionMode::Blend, v1::SelectionPolicy::Hkvd)
-    );
+    assert_eq!(fusion.mode(), FusionMode::Blend);
+    assert_eq!(fusion.selection.as_deref(), Some("hkvd@1"));
     assert_eq!(fusion.ratio, Some(0.15));
-    assert_eq!(fusion.selection, "hkvd@1:0.15");
     let left = fusion.deviation_left.unwrap();
     assert!(left > 0.0 && left < 1.0, "{left}");
     assert!(!started.request_id.is_empty());
@@ -95,15 +92,15 @@ async fn the_fused_path_over_all_rows_answers_as_full_prefill() {
     );
 
     let mut request = about(&chunks, FusionMode::Blend, 24);
-    request
-        .fusion
-        .as_mut()
-        .unwrap()
-        .set_policy(v1::SelectionPolicy::All);
-    request.fusion.as_mut().unwrap().ratio = Some(1.0);
+    request.fusion.as_mut().unwrap().selection = Some("all".into());
     let fused = site.ask(request).await.unwrap();
     assert_eq!(fused.started.cache.unwrap().chunks_hit, 3);
     assert_eq!(fused.token_ids, full.token_ids);
+    let fusion = fused.started.fusion.unwrap();
+    assert_eq!(
+        (fusion.selection.as_deref(), fusion.ratio),
+        (Some("all"), None)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -113,8 +110,10 @@ async fn a_selection_of_the_request_is_planned_and_named_in_the_answer() {
     request.fusion.as_mut().unwrap().selection = Some("first-k+query/all~score:0.1".into());
     let reply = site.ask(request.clone()).await.unwrap();
     let fusion = reply.started.fusion.unwrap();
-    assert_eq!(fusion.selection, "first-k+query/all~score:0.1");
-    assert_eq!(fusion.policy(), v1::SelectionPolicy::Union);
+    assert_eq!(
+        (fusion.selection.as_deref(), fusion.ratio),
+        (Some("first-k+query/all~score"), Some(0.1))
+    );
     assert_eq!(fusion.deviation_left, None, "nothing was compared");
     let probe = reply.finished.timings.unwrap().probe.unwrap();
     assert!(probe.nanos > 0, "the question was run over the stored KV");
@@ -123,8 +122,10 @@ async fn a_selection_of_the_request_is_planned_and_named_in_the_answer() {
     request.fusion.as_mut().unwrap().ratio = Some(0.2);
     let reply = site.ask(request).await.unwrap();
     let fusion = reply.started.fusion.unwrap();
-    assert_eq!(fusion.policy(), v1::SelectionPolicy::Anchors);
-    assert_eq!(fusion.selection, "anchors:0.2");
+    assert_eq!(
+        (fusion.selection.as_deref(), fusion.ratio),
+        (Some("anchors"), Some(0.2))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

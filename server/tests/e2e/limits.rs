@@ -39,18 +39,18 @@ async fn a_bad_field_is_named_and_the_server_lives() {
         ("chunks.ids", |r| r.context = chunks(100_000)),
         ("fusion.mode", |r| fusion(r).mode = Some(99)),
         ("fusion.mode", |r| fusion(r).mode = Some(0)),
-        ("fusion.policy", |r| fusion(r).policy = Some(-1)),
         ("fusion.ratio", |r| fusion(r).ratio = Some(f64::NAN)),
         ("fusion.ratio", |r| fusion(r).ratio = Some(1e9)),
-        ("fusion.check_layer", |r| fusion(r).check_layer = Some(99)),
+        ("fusion.min_ratio", |r| fusion(r).min_ratio = Some(-0.1)),
+        ("fusion.selection", |r| select(r, "hkvd@99")),
         ("fusion.selection", |r| select(r, "best")),
         ("fusion.selection", |r| select(r, "oracle:0.1")),
         ("fusion.selection", |r| select(r, "anchors@99:0.1")),
         ("fusion.selection", |r| select(r, "first-k+hkvd@99:0.1")),
         ("fusion.selection", |r| select(r, "hkvd@1+hkvd@2:0.1")),
-        ("fusion.selection", |r| {
-            select(r, "first-k");
-            fusion(r).set_policy(v1::SelectionPolicy::Hkvd);
+        ("fusion.ratio", |r| {
+            select(r, "first-k:0.1");
+            fusion(r).ratio = Some(0.1);
         }),
         ("sampling.temperature", |r| {
             r.sampling.get_or_insert_default().temperature = Some(f32::NAN)
@@ -229,13 +229,13 @@ async fn a_layer_that_the_model_lacks_is_refused_before_the_corpus_is_looked_at(
     ] {
         let mut request = question("Where does the fox live?", 4);
         fusion(&mut request).set_mode(mode);
-        fusion(&mut request).check_layer = Some(99);
+        select(&mut request, "hkvd@99");
         let status = site.ask(request).await.unwrap_err();
         assert_eq!(reason(&status), "INVALID_FIELD", "{mode:?}: {status:?}");
         assert!(
             status
                 .message()
-                .starts_with("fusion.check_layer: 99 is too deep")
+                .starts_with("fusion.selection: layer 99 is too deep")
         );
     }
 }

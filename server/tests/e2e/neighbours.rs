@@ -82,7 +82,8 @@ async fn a_conditioned_chunk_is_a_hit_and_not_an_exact_one() {
     let full = full.await.unwrap();
     let mut all = about(&["fox#0", "sword#0"], FusionMode::Blend, 16);
     let fusion = all.fusion.as_mut().unwrap();
-    fusion.set_policy(v1::SelectionPolicy::All);
+    fusion.selection = Some("all".into());
+    // Recomputes everything at any ratio.
     fusion.ratio = Some(1.0);
     let all = site.ask(all).await.unwrap();
     assert_eq!(all.started.cache.unwrap().chunks_hit, 2);

@@ -6,7 +6,8 @@
 //! evenly spaced tokens stand in for chunks that have none. QCFuse profiles the critical layers;
 //! here they are a setting, which `ragweave-eval tune` searches.
 
-use super::{Candidates, Pooling, Probe, ProbeKeys, Ranker, mean_over_layers};
+use super::{Candidates, Probe, ProbeKeys, Ranker, mean_over_layers};
+use crate::fusion::selection::Pooling;
 
 pub(super) struct Anchors {
     layers: Vec<usize>,

@@ -3,7 +3,7 @@
 //! Cost: all candidate rows run through layers `0..layer` and through the K/V projections of the
 //! check layer; stored KV is read from the check layer on. Needs nothing at ingest.
 
-use super::{Deviation, Schedule};
+use crate::fusion::selection::{Deviation, Schedule};
 
 /// The comparison of fresh with stored KV: at one layer, or from it on.
 #[derive(Debug, Clone, Copy)]
@@ -28,16 +28,6 @@ impl Check {
         match self.schedule {
             Schedule::Gradual if span > 0 => 1.5 - (layer - self.layer) as f64 / span as f64,
             Schedule::Gradual | Schedule::Fixed => 1.0,
-        }
-    }
-}
-
-impl Schedule {
-    /// Whether fresh and stored KV are compared at `layer`, the first time being at `check_layer`.
-    pub(super) fn compares_at(self, layer: usize, check_layer: usize) -> bool {
-        match self {
-            Self::Fixed => layer == check_layer,
-            Self::Gradual => layer >= check_layer,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Which rows of loaded chunks are recomputed: one file per policy, behind one trait.
 //!
 //! A policy gives each candidate row a score; `select` spends the budget on the best. To add one,
-//! write its file, add it to [`Policy`], to [`ranker`] and to the notation.
+//! write its file, add it to [`Policy`], to [`member`] and to the notation.
 
 mod anchors;
 mod first_k;
@@ -15,183 +15,7 @@ use std::ops::Range;
 
 pub(crate) use self::hkvd::Check;
 pub(crate) use self::select::Selector;
-use super::blend::{Blend, Budget};
-use crate::error::EngineError;
-
-/// A selection policy with its settings.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Policy {
-    /// High KV deviation (CacheBlend): all rows run below `check_layer`; there fresh and stored KV
-    /// are compared and the rows that deviate most go on.
-    Hkvd {
-        check_layer: usize,
-        deviation: Deviation,
-        schedule: Schedule,
-    },
-    /// The first tokens of each chunk (EPIC, arXiv 2410.15332). No check layer.
-    FirstK,
-    /// What the question attends to over the stored KV (FusionRAG, ProphetKV).
-    Query {
-        layers: QueryLayers,
-        pooling: Pooling,
-    },
-    /// What the question attends to at a few layers, having seen only the anchors of each chunk on
-    /// the way there (QCFuse). No layers means the middle one.
-    Anchors {
-        layers: Vec<usize>,
-        pooling: Pooling,
-    },
-    /// Uniformly random rows: the baseline any policy has to beat.
-    Random { seed: u64 },
-    /// The true deviation, from a real full prefill: what selection by deviation can reach at best.
-    /// For evaluation; it costs more than it saves.
-    Oracle { deviation: Deviation },
-    /// Several policies under one budget, each naming its best remaining row in turn.
-    Union(Vec<Policy>),
-    /// Every row of the prompt, exact ones too: the upper limit, equal to full prefill.
-    All,
-}
-
-/// Which tensors a deviation compares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deviation {
-    K,
-    V,
-    Kv,
-}
-
-/// How many rows stay alive from layer to layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Schedule {
-    /// The rows picked at the check layer.
-    Fixed,
-    /// CacheBlend 4.3: linear from 1.5 k at the check layer to 0.5 k at the last.
-    Gradual,
-}
-
-/// The layers at which the question's attention is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum QueryLayers {
-    /// FusionRAG (arXiv 2601.12904).
-    Last,
-    /// ProphetKV (arXiv 2602.02579): the mean over all layers.
-    All,
-}
-
-/// How the attention of the question's tokens becomes one number per row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pooling {
-    Mean,
-    Max,
-    /// That of the prompt's last token alone.
-    Final,
-}
-
-impl Policy {
-    /// `hkvd` with K and V compared once.
-    pub fn hkvd(check_layer: usize) -> Self {
-        Self::Hkvd {
-            check_layer,
-            deviation: Deviation::Kv,
-            schedule: Schedule::Fixed,
-        }
-    }
-
-    /// The policy's name, without its settings.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Hkvd { .. } => "hkvd",
-            Self::FirstK => "first-k",
-            Self::Query { .. } => "query",
-            Self::Anchors { .. } => "anchors",
-            Self::Random { .. } => "random",
-            Self::Oracle { .. } => "oracle",
-            Self::Union(_) => "union",
-            Self::All => "all",
-        }
-    }
-
-    /// Whether the policy, or one in its union, is for evaluation only: it needs a full prefill.
-    pub fn is_for_evaluation(&self) -> bool {
-        match self {
-            Self::Oracle { .. } => true,
-            Self::Union(policies) => policies.iter().any(Self::is_for_evaluation),
-            _ => false,
-        }
-    }
-
-    /// The layer at which fresh and stored KV are compared; `None` where nothing is.
-    pub fn check_layer(&self) -> Option<usize> {
-        match self {
-            Self::Hkvd { check_layer, .. } => Some(*check_layer),
-            Self::Union(policies) => policies.iter().find_map(Self::check_layer),
-            _ => None,
-        }
-    }
-
-    /// Whether fresh and stored KV are compared at `layer`.
-    pub(crate) fn compares_at(&self, layer: usize) -> bool {
-        match self {
-            Self::Hkvd {
-                check_layer,
-                schedule,
-                ..
-            } => schedule.compares_at(layer, *check_layer),
-            Self::Union(policies) => policies.iter().any(|policy| policy.compares_at(layer)),
-            _ => false,
-        }
-    }
-
-    pub(crate) fn validate(&self, n_layers: usize) -> Result<(), EngineError> {
-        let too_deep = |field, layer| EngineError::InvalidRequest {
-            field,
-            message: format!("{layer} is too deep for a model of {n_layers} layers"),
-        };
-        match self {
-            Self::Hkvd { check_layer, .. } if *check_layer >= n_layers => {
-                Err(too_deep("check_layer", check_layer))
-            }
-            Self::Anchors { layers, .. } => match layers.iter().find(|&&layer| layer >= n_layers) {
-                Some(layer) => Err(too_deep("policy", layer)),
-                None => Ok(()),
-            },
-            Self::Union(policies) => validate_union(policies, n_layers),
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Policies of one union: each may cost a probe of its own.
-const MAX_UNION: usize = 4;
-
-fn validate_union(policies: &[Policy], n_layers: usize) -> Result<(), EngineError> {
-    let invalid = |message: &str| {
-        Err(EngineError::InvalidRequest {
-            field: "policy",
-            message: message.to_owned(),
-        })
-    };
-    if policies.is_empty() {
-        return invalid("a union holds no policy");
-    }
-    if policies.len() > MAX_UNION {
-        return invalid("a union holds more than 4 policies");
-    }
-    if (1..policies.len()).any(|i| policies[..i].contains(&policies[i])) {
-        return invalid("a union names a policy twice");
-    }
-    let nested = |policy: &Policy| matches!(policy, Policy::Union(_) | Policy::All);
-    if policies.iter().any(nested) {
-        return invalid("a union can hold neither another union nor `all`");
-    }
-    let n_checks = policies.iter().filter_map(Policy::check_layer).count();
-    if n_checks > 1 {
-        return invalid("a union can hold one hkvd only: rows are compared at one layer");
-    }
-    policies
-        .iter()
-        .try_for_each(|policy| policy.validate(n_layers))
-}
+use super::selection::{Budget, Deviation, Policy, Pooling};
 
 /// The rows a policy may choose from: non-exact chunks whose KV is loaded.
 pub(crate) struct Candidates {
@@ -258,16 +82,16 @@ pub(crate) enum ProbeKeys {
     Anchors,
 }
 
-/// What one policy of a blend contributes: scores from a ranker, or the comparison at a layer.
+/// What one policy contributes: scores from a ranker, or the comparison at a layer.
 pub(crate) enum Member {
     Ranked(Box<dyn Ranker>),
     Checked(Check),
 }
 
-/// The policies of a blend, in the order in which a union lists them. None for `all`, which does
+/// The members of a policy, in the order in which a union lists them. None for `all`, which does
 /// not choose.
-pub(crate) fn members(blend: &Blend, n_layers: usize) -> Vec<Member> {
-    match &blend.policy {
+pub(crate) fn members(policy: &Policy, n_layers: usize) -> Vec<Member> {
+    match policy {
         Policy::Union(policies) => policies
             .iter()
             .filter_map(|policy| member(policy, n_layers))
@@ -278,13 +102,13 @@ pub(crate) fn members(blend: &Blend, n_layers: usize) -> Vec<Member> {
 
 /// The first layer at which stored KV that is not exact is needed: with a comparison its layer,
 /// unless a probe needs all of it before.
-pub(crate) fn first_loaded_layer(blend: &Blend, n_layers: usize) -> usize {
+pub(crate) fn first_loaded_layer(policy: &Policy, n_layers: usize) -> usize {
     let is_probed = |member: &Member| match member {
         Member::Ranked(ranker) => ranker.probe().is_some(),
         Member::Checked(_) => false,
     };
-    match blend.policy.check_layer() {
-        Some(layer) if !members(blend, n_layers).iter().any(is_probed) => layer,
+    match policy.check_layer() {
+        Some(layer) if !members(policy, n_layers).iter().any(is_probed) => layer,
         _ => 0,
     }
 }

@@ -3,7 +3,8 @@
 //!
 //! Cost: a full prefill before the fused one. For evaluation. Needs nothing at ingest.
 
-use super::{Candidates, Deviation, Probe, Ranker, mean_over_layers};
+use super::{Candidates, Probe, Ranker, mean_over_layers};
+use crate::fusion::selection::Deviation;
 
 pub(super) struct Oracle {
     pub(super) deviation: Deviation,

@@ -4,7 +4,8 @@
 //! Cost: the question runs once over the stored KV of the whole prompt before the fused prefill
 //! begins, so all layers of all chunks must have been loaded by then. Needs nothing at ingest.
 
-use super::{Candidates, Pooling, Probe, ProbeKeys, QueryLayers, Ranker, mean_over_layers};
+use super::{Candidates, Probe, ProbeKeys, Ranker, mean_over_layers};
+use crate::fusion::selection::{Pooling, QueryLayers};
 
 pub(super) struct Query {
     layers: Vec<usize>,

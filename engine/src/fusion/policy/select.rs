@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 use std::ops::Range;
 
-use super::{Budget, Candidates, Check, Deviation};
+use super::{Candidates, Check};
+use crate::fusion::selection::{Budget, Deviation};
 
 /// Decides which candidate rows are alive at each layer.
 pub(crate) struct Selector {

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
+use ragweave_engine::{PartialBlend, Ratio};
 use ragweave_proto::v1;
 use ragweave_proto::v1::generate_request::Context;
 
 use crate::client::{Client, ClientError, DEFAULT_ADDR, server_url};
-use crate::config::{BadSelection, Selection};
+use crate::config::{ModeKind, check_servable};
 
 /// Which server to ask.
 #[derive(Debug, clap::Args)]
@@ -61,35 +62,17 @@ pub(crate) struct AskArgs {
 struct FusionArgs {
     /// How the prompt's KV is made
     #[arg(long, value_enum)]
-    mode: Option<Mode>,
+    mode: Option<ModeKind>,
     /// Which context tokens blend recomputes, such as hkvd@2, query/all or first-k+query~score:0.05; the ratio may
     /// be left to --ratio
     #[arg(long, value_name = "NOTATION", value_parser = selection)]
-    policy: Option<String>,
+    selection: Option<String>,
     /// Share of the context tokens that are not exact that blend recomputes, 0 to 1
-    #[arg(long)]
-    ratio: Option<f64>,
+    #[arg(long, value_name = "R")]
+    ratio: Option<Ratio>,
     /// Least share of the context tokens that are not exact that auto has recomputed, 0 to 1
-    #[arg(long)]
-    min_ratio: Option<f64>,
-    /// How the recomputed tokens are spread over the chunks
-    #[arg(long, value_enum)]
-    budget: Option<Budget>,
-    /// What becomes of stored tokens that are not recomputed
-    #[arg(long, value_enum)]
-    correction: Option<Correction>,
-    /// Layer at which a bare hkvd compares fresh with stored KV
-    #[arg(long, value_name = "LAYER")]
-    check_layer: Option<u32>,
-    /// What a bare hkvd compares
-    #[arg(long, value_enum)]
-    deviation: Option<Deviation>,
-    /// How many tokens a bare hkvd keeps from layer to layer
-    #[arg(long, value_enum)]
-    schedule: Option<Schedule>,
-    /// Seed of a bare random
-    #[arg(long, value_name = "SEED")]
-    fusion_seed: Option<u64>,
+    #[arg(long, value_name = "R")]
+    min_ratio: Option<Ratio>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -122,40 +105,6 @@ struct SamplingArgs {
 enum Order {
     Score,
     Document,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Mode {
-    Full,
-    Reuse,
-    Blend,
-    Auto,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Budget {
-    Prompt,
-    Length,
-    Score,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Correction {
-    None,
-    Mean,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Deviation {
-    K,
-    V,
-    Kv,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Schedule {
-    Fixed,
-    Gradual,
 }
 
 impl ServerArgs {
@@ -214,42 +163,11 @@ impl AskArgs {
 
 impl FusionArgs {
     fn options(&self) -> v1::FusionOptions {
-        let mode = self.mode.map(|mode| match mode {
-            Mode::Full => v1::FusionMode::Full,
-            Mode::Reuse => v1::FusionMode::Reuse,
-            Mode::Blend => v1::FusionMode::Blend,
-            Mode::Auto => v1::FusionMode::Auto,
-        });
-        let budget = self.budget.map(|budget| match budget {
-            Budget::Prompt => v1::Budget::Prompt,
-            Budget::Length => v1::Budget::Length,
-            Budget::Score => v1::Budget::Score,
-        });
-        let correction = self.correction.map(|correction| match correction {
-            Correction::None => v1::Correction::None,
-            Correction::Mean => v1::Correction::Mean,
-        });
-        let deviation = self.deviation.map(|deviation| match deviation {
-            Deviation::K => v1::Deviation::K,
-            Deviation::V => v1::Deviation::V,
-            Deviation::Kv => v1::Deviation::Kv,
-        });
-        let schedule = self.schedule.map(|schedule| match schedule {
-            Schedule::Fixed => v1::Schedule::Fixed,
-            Schedule::Gradual => v1::Schedule::Gradual,
-        });
         v1::FusionOptions {
-            mode: mode.map(i32::from),
-            policy: None,
-            selection: self.policy.clone(),
-            budget: budget.map(i32::from),
-            correction: correction.map(i32::from),
-            ratio: self.ratio,
-            min_ratio: self.min_ratio,
-            check_layer: self.check_layer,
-            deviation: deviation.map(i32::from),
-            schedule: schedule.map(i32::from),
-            seed: self.fusion_seed,
+            mode: self.mode.map(|mode| v1::FusionMode::from(mode).into()),
+            selection: self.selection.clone(),
+            ratio: self.ratio.map(Ratio::get),
+            min_ratio: self.min_ratio.map(Ratio::get),
         }
     }
 }
@@ -267,12 +185,10 @@ impl SamplingArgs {
     }
 }
 
-/// Reads the notation here already, so that a misspelled policy is told without a server.
+/// Checks the notation before a server is asked.
 fn selection(text: &str) -> Result<String, String> {
-    let selection: Selection = text
-        .parse()
-        .map_err(|error: BadSelection| error.to_string())?;
-    selection.check_servable()?;
+    let asked = text.parse::<PartialBlend>();
+    check_servable(&asked.map_err(|error| error.to_string())?.selection)?;
     Ok(text.to_owned())
 }
 

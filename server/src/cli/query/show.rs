@@ -161,16 +161,13 @@ pub(crate) fn source_json(source: &v1::Source) -> Value {
     })
 }
 
-/// Mode, policy and ratio as planned.
+/// Mode, selection and ratio as planned.
 pub(super) fn fusion_json(started: &v1::Started) -> Value {
     let fusion = started.fusion.clone().unwrap_or_default();
-    let policy = fusion.policy.map(|_| policy_name(fusion.policy()));
     json!({
         "mode": mode_name(fusion.mode()),
-        "policy": policy,
-        "ratio": fusion.ratio,
-        "check_layer": fusion.check_layer,
         "selection": fusion.selection,
+        "ratio": fusion.ratio,
         "deviation_left": fusion.deviation_left,
         "fallback_reason": fusion.fallback_reason,
         "auto": auto(started).map(auto_json),
@@ -180,11 +177,14 @@ pub(super) fn fusion_json(started: &v1::Started) -> Value {
 /// `full`, `reuse`, or `blend hkvd@2:0.15`.
 pub(super) fn choice(started: &v1::Started) -> String {
     let fusion = started.fusion.clone().unwrap_or_default();
-    let mode = mode_name(fusion.mode());
-    match fusion.mode() {
-        v1::FusionMode::Blend => format!("{mode} {}", fusion.selection),
-        _ => mode.to_owned(),
+    let mut text = mode_name(fusion.mode()).to_owned();
+    if let Some(selection) = fusion.selection {
+        text += &format!(" {selection}");
     }
+    if let Some(ratio) = fusion.ratio {
+        text += &format!(":{ratio}");
+    }
+    text
 }
 
 /// Stage names and milliseconds, in the order in which they happen.
@@ -234,19 +234,6 @@ fn mode_name(mode: v1::FusionMode) -> &'static str {
     }
 }
 
-fn policy_name(policy: v1::SelectionPolicy) -> &'static str {
-    match policy {
-        v1::SelectionPolicy::Unspecified => "unknown",
-        v1::SelectionPolicy::Hkvd => "hkvd",
-        v1::SelectionPolicy::FirstK => "first-k",
-        v1::SelectionPolicy::Random => "random",
-        v1::SelectionPolicy::All => "all",
-        v1::SelectionPolicy::Query => "query",
-        v1::SelectionPolicy::Anchors => "anchors",
-        v1::SelectionPolicy::Union => "union",
-    }
-}
-
 fn excerpt(text: &str) -> String {
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(EXCERPT_CHARS) {
@@ -262,12 +249,12 @@ mod tests {
     #[test]
     fn a_blend_is_shown_in_its_notation() {
         let mut fusion = v1::FusionChoice {
-            selection: "first-k+query:0.05".to_owned(),
+            selection: Some("first-k+query".to_owned()),
+            ratio: Some(0.05),
             deviation_left: Some(0.25),
             ..Default::default()
         };
         fusion.set_mode(v1::FusionMode::Blend);
-        fusion.set_policy(v1::SelectionPolicy::Union);
         let started = v1::Started {
             fusion: Some(fusion),
             ..Default::default()
@@ -275,8 +262,25 @@ mod tests {
         assert_eq!(choice(&started), "blend first-k+query:0.05");
         let json = fusion_json(&started);
         assert_eq!(
-            (&json["policy"], &json["deviation_left"]),
-            (&json!("union"), &json!(0.25))
+            (&json["selection"], &json["ratio"], &json["deviation_left"]),
+            (&json!("first-k+query"), &json!(0.05), &json!(0.25))
         );
+    }
+
+    #[test]
+    fn a_mode_without_a_selection_or_a_ratio_is_shown_without() {
+        let shown = |mode: v1::FusionMode, selection: Option<&str>| {
+            let mut fusion = v1::FusionChoice {
+                selection: selection.map(str::to_owned),
+                ..Default::default()
+            };
+            fusion.set_mode(mode);
+            choice(&v1::Started {
+                fusion: Some(fusion),
+                ..Default::default()
+            })
+        };
+        assert_eq!(shown(v1::FusionMode::Full, None), "full");
+        assert_eq!(shown(v1::FusionMode::Blend, Some("all")), "blend all");
     }
 }

@@ -77,8 +77,7 @@ impl Machine {
     /// What a plan takes here without noise: computing, waiting, reading.
     fn times(&self, plan: &FusionPlan, tiers: &[Option<Tier>], model: &ModelInfo) -> [f64; 3] {
         let work = plan.work(model, true);
-        let compares =
-            matches!(plan.mode(), Mode::Blend(blend) if blend.policy.check_layer().is_some());
+        let compares = matches!(plan.mode(), Mode::Blend(blend) if blend.selection.policy.check_layer().is_some());
         let (mut now, mut waited, mut read, mut read_until) = (0.0_f64, 0.0, 0.0, 0.0_f64);
         let mut taken = vec![0.0; READ_AHEAD_LAYERS];
         let mut narrowed = false;

@@ -181,7 +181,7 @@ fn the_advice_is_the_policy_that_helps_most_with_its_exact_setting() {
     let advised = needles(&reuse, &reuse, others);
     let advice = advised.advice();
     assert!(
-        advice.contains("set fusion.policy = \"query/all\" and fusion.ratio = 0.15"),
+        advice.contains("set fusion.selection = \"query/all\" and fusion.ratio = 0.15"),
         "{advice}"
     );
     assert!(advice.contains("67 % of reuse's loss won back"), "{advice}");
@@ -201,6 +201,9 @@ fn what_computes_everything_is_not_advised() {
             ..needles(&reuse, &reuse, vec![rival.clone()])
         };
         let advice = advised.advice();
-        assert!(advice.contains("fusion.policy = \"query/all\""), "{advice}");
+        assert!(
+            advice.contains("fusion.selection = \"query/all\""),
+            "{advice}"
+        );
     }
 }

@@ -116,7 +116,7 @@ fn a_policy_that_did_not_pass_is_not_served_and_the_one_that_helps_is() {
     let reason = reason.unwrap();
     assert!(
         reason.contains("further from full prefill than plain reuse")
-            && reason.contains("fusion.policy = \"query/all\" and fusion.ratio = 0.15"),
+            && reason.contains("fusion.selection = \"query/all\" and fusion.ratio = 0.15"),
         "{reason}"
     );
     let auto = ModeChoice::Auto(Auto {

@@ -1,8 +1,8 @@
 //! The arithmetic of budgets, ties, unions and schedules.
 
-use super::super::{Member, Policy, Schedule, members};
+use super::super::{Member, members};
 use super::*;
-use crate::fusion::blend::Blend;
+use crate::fusion::selection::{Schedule, Selection};
 
 fn candidates(ratio: f64, budget: Budget) -> Candidates {
     Candidates {
@@ -15,10 +15,10 @@ fn candidates(ratio: f64, budget: Budget) -> Candidates {
 
 /// The selector of policies that need no probe.
 fn selector(policy: &str, ratio: f64) -> Selector {
-    let blend = Blend::new(policy.parse::<Policy>().unwrap(), ratio);
-    let candidates = candidates(ratio, blend.budget());
+    let selection: Selection = policy.parse().unwrap();
+    let candidates = candidates(ratio, selection.applied_budget());
     let mut check = None;
-    let scores = members(&blend, 4)
+    let scores = members(&selection.policy, 4)
         .into_iter()
         .map(|member| match member {
             Member::Ranked(ranker) => Some(ranker.scores(&candidates, &[])),
