@@ -110,7 +110,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 async fn measure(args: &Args, model: &TimedModel) -> anyhow::Result<Vec<Outcome>> {
     let engine = &model.engine;
     let controller = Controller::new(engine.model().clone(), model.options.max_prefill_tokens);
-    let ratio = args.ratios.first().copied().unwrap_or(Ratio::of_percent(15));
+    let ratio = args
+        .ratios
+        .first()
+        .copied()
+        .unwrap_or(Ratio::of_percent(15));
     let usual = Blend::new(args.selection.clone(), ratio);
     controller.calibrate(engine, &usual).await;
     let bar = experiment::bar(

@@ -74,8 +74,9 @@ impl ModeSpec {
         let policies = checks
             .map(Policy::hkvd)
             .chain([Policy::FirstK, Policy::Random { seed: 0 }]);
-        let blends = policies
-            .flat_map(|policy| DEFAULT_PERCENT.map(|percent| Mode::blend(policy.clone(), Ratio::of_percent(percent))));
+        let blends = policies.flat_map(|policy| {
+            DEFAULT_PERCENT.map(|percent| Mode::blend(policy.clone(), Ratio::of_percent(percent)))
+        });
         [Mode::Full, Mode::Reuse]
             .into_iter()
             .chain(blends)

@@ -28,11 +28,11 @@ mod search;
 mod source;
 
 use ask::{Ask, Split};
-use choice::{Limits, REUSE};
+use choice::Limits;
 use confirm::Confirmation;
 use corpus::Corpus;
 use evidence::{Asked, Evidence};
-use search::{Figures, Search};
+use search::{Figures, REUSE, Search};
 use source::{Place, Places};
 
 /// Arguments of `ragweave-eval tune`.

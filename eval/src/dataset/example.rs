@@ -62,16 +62,13 @@ pub struct Dataset {
 impl Dataset {
     /// Hash over all that is asked and how, in hex.
     pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        // The debug form of these plain values tells every field and where it ends.
-        hasher.update(
-            format!("{:?} {:?} {:?}", self.task, self.instruction, self.examples).as_bytes(),
-        );
-        hasher.finalize().to_hex().to_string()
+        // The debug form of these plain values shows every field and where it ends.
+        let all = format!("{:?} {:?} {:?}", self.task, self.instruction, self.examples);
+        blake3::hash(all.as_bytes()).to_hex().to_string()
     }
 }
 
-/// A line of a dataset that is no example.
+/// A line of a dataset that is not an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedLine {
     /// Counted from 1. Of a file that is one JSON list, the place in the list.

@@ -27,7 +27,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse_count)]
     chunks: usize,
     /// Shares of the context tokens that are not exact that blend recomputes
-    #[arg(long, value_name = "R,..", default_value = "0.05,0.15", value_delimiter = ',')]
+    #[arg(
+        long,
+        value_name = "R,..",
+        default_value = "0.05,0.15",
+        value_delimiter = ','
+    )]
     ratios: Vec<Ratio>,
     /// Policies of blend, such as hkvd@1, first-k, query/all, anchors or all
     #[arg(

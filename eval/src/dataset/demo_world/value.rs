@@ -61,10 +61,10 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn draw(random: &mut Random, class: Reference, kinds: &[NamedKind]) -> Self {
-        let all: Vec<_> = kinds
+        let all = kinds
             .iter()
-            .map(|(kind, names)| (*kind, random.pick(names)))
-            .collect();
+            .map(|(kind, names)| (*kind, random.pick(names)));
+        let all: Vec<_> = all.collect();
         Self {
             class,
             undefined: random.shuffled(&all),
