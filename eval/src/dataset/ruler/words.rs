@@ -7,6 +7,7 @@ use serde::Deserialize;
 type List = Vec<&'static str>;
 
 #[derive(Deserialize)]
+#[serde(bound(deserialize = "'de: 'static"))]
 pub(super) struct Words {
     pub(super) adjectives: List,
     pub(super) people: List,

@@ -99,7 +99,7 @@ impl Reader {
         let class = relation.map_or(ValueClass::Person, |relation| {
             LEXICON.relations[relation].value
         });
-        if matches!(class, ValueClass::Plain(_)) {
+        if class == ValueClass::Plain {
             return (value.clone(), None);
         }
         if let Some(person) = value.strip_prefix("the same place as ") {
