@@ -17,9 +17,9 @@ use crate::query::{chunk_ids, over_chunks};
 use crate::run_dir::{RunArgs, RunDir, RunHeader, RunKind};
 
 mod batch;
-mod flatness;
+pub(crate) mod flatness;
 mod novel;
-mod report;
+pub(crate) mod report;
 
 use batch::{Batch, Log, StoreBytes};
 use novel::{n_combinations, novel_sets};

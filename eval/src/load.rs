@@ -22,7 +22,7 @@ mod cell;
 mod client;
 mod latency;
 mod rates;
-mod report;
+pub(crate) mod report;
 mod schedule;
 
 use cell::{Cell, Log};

@@ -20,15 +20,15 @@ use crate::mode_spec::ModeSpec;
 use crate::run_dir::{RunArgs, RunDir, RunHeader, RunKind, RunModel};
 use crate::subject::Subject;
 
-mod heat_map;
+pub(crate) mod heat_map;
 mod item;
 mod layout;
 mod library;
 mod modes;
-mod row;
+pub(crate) mod row;
 pub(crate) mod score;
-mod summary;
-mod times;
+pub(crate) mod summary;
+pub(crate) mod times;
 
 use heat_map::HeatMap;
 use item::{DeviationItem, Item, Line, Log};

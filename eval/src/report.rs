@@ -16,8 +16,8 @@ mod markdown;
 mod curves;
 mod evidence;
 mod metric;
+mod mode;
 mod palette;
-mod record;
 mod run;
 
 mod by_ratio;

@@ -19,7 +19,7 @@ mod commit;
 mod difference;
 mod header;
 
-pub(crate) use header::{RunHeader, RunKind, RunModel, merged};
+pub(crate) use header::{RunHeader, RunKind, RunModel, VERSION, merged};
 
 use difference::Difference;
 

@@ -2,50 +2,34 @@
 
 use std::fmt;
 
+use comfy_table::{CellAlignment, presets};
+
 /// Rows of cells under a header.
-pub(crate) struct Table {
-    rows: Vec<Vec<String>>,
-}
+pub(crate) struct Table(comfy_table::Table);
 
 impl Table {
     pub(crate) fn new(header: &[&str]) -> Self {
-        Self {
-            rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()],
+        let mut table = comfy_table::Table::new();
+        table.load_style(presets::NOTHING).set_header(header);
+        for (n, column) in table.column_iter_mut().enumerate() {
+            let (alignment, gap) = match n {
+                0 => (CellAlignment::Left, 0),
+                _ => (CellAlignment::Right, 2),
+            };
+            column.set_padding((gap, 0)).set_cell_alignment(alignment);
         }
+        Self(table)
     }
 
     /// Adds a row; it has as many cells as the header.
     pub(crate) fn push(&mut self, row: Vec<String>) {
-        debug_assert_eq!(
-            row.len(),
-            self.rows[0].len(),
-            "a row has one cell per column"
-        );
-        self.rows.push(row);
-    }
-
-    fn width(&self, column: usize) -> usize {
-        let cells = self.rows.iter().filter_map(|row| row.get(column));
-        cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        self.0.add_row(row);
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, row) in self.rows.iter().enumerate() {
-            if number > 0 {
-                writeln!(f)?;
-            }
-            for (column, cell) in row.iter().enumerate() {
-                let width = self.width(column);
-                match column {
-                    0 if row.len() == 1 => write!(f, "{cell}")?,
-                    0 => write!(f, "{cell:<width$}")?,
-                    _ => write!(f, "  {cell:>width$}")?,
-                }
-            }
-        }
-        Ok(())
+        f.write_str(&self.0.trim_fmt())
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) mod bench;
 mod memory;
 pub(crate) mod model_dir;
 pub(crate) mod prompt;
-mod report;
+pub(crate) mod report;
 mod round;
 pub(crate) mod stock;
 mod timer;

@@ -19,7 +19,7 @@ pub(super) enum Item {
 }
 
 /// Size of a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoreBytes {
     /// All segment files.
     pub(super) total_bytes: u64,

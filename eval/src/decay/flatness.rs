@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::batch::ModeBatch;
 use crate::metric::{median, percentile};
@@ -20,16 +20,17 @@ const TTFT_TOLERANCE: f64 = 0.1;
 const CONTROL: &str = "full";
 
 /// One mode in one batch.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Row {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
     #[serde(flatten)]
-    pub(super) label: ModeLabel,
-    pub(super) batch: usize,
-    pub(super) queries: usize,
+    pub(crate) label: ModeLabel,
+    pub(crate) batch: usize,
+    #[serde(default)]
+    pub(crate) queries: usize,
     /// Chunks hit over chunks looked up; `None` where the mode looks none up.
-    pub(super) hit_rate: Option<f64>,
-    pub(super) ttft_ms_p50: Option<f64>,
-    pub(super) ttft_ms_p95: Option<f64>,
+    pub(crate) hit_rate: Option<f64>,
+    pub(crate) ttft_ms_p50: Option<f64>,
+    pub(crate) ttft_ms_p95: Option<f64>,
 }
 
 impl Row {
@@ -46,20 +47,20 @@ impl Row {
 }
 
 /// The last batch of a mode beside its first.
-#[derive(Debug, PartialEq, Serialize)]
-pub(super) struct Flatness {
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Flatness {
     #[serde(flatten)]
-    label: ModeLabel,
-    hit_rate: Option<[f64; 2]>,
+    pub(crate) label: ModeLabel,
+    pub(crate) hit_rate: Option<[f64; 2]>,
     /// Last over first.
-    hit_rate_ratio: Option<f64>,
-    ttft_ms_p50: [f64; 2],
+    pub(crate) hit_rate_ratio: Option<f64>,
+    pub(crate) ttft_ms_p50: [f64; 2],
     /// Last over first.
-    ttft_ratio: f64,
+    pub(crate) ttft_ratio: f64,
     /// The same of full prefill; `None` for itself, and where it was not asked.
-    ttft_ratio_of_full: Option<f64>,
+    pub(crate) ttft_ratio_of_full: Option<f64>,
     /// By the hit rate, and by the TTFT ratio beside that of full prefill.
-    is_flat: bool,
+    pub(crate) is_flat: bool,
 }
 
 /// `by_mode`: the rows of each mode in the order of its batches. A mode with fewer than two

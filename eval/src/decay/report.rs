@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::batch::{Batch, StoreBytes};
 use super::flatness::{Flatness, Row, of_modes};
@@ -11,16 +11,18 @@ use crate::mode_spec::ModeSpec;
 use crate::table::{number, percent};
 
 /// Rows mode by mode, each in the order of its batches.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    rows: Vec<Row>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
     /// Per mode; of modes with a single batch there is nothing to tell.
-    flatness: Vec<Flatness>,
+    #[serde(default)]
+    pub(crate) flatness: Vec<Flatness>,
+    #[serde(default)]
     store: Growth,
 }
 
 /// The store around the run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Growth {
     before: StoreBytes,
     after: StoreBytes,

@@ -59,12 +59,12 @@ impl AnswerTimes {
 }
 
 /// Mean and percentiles of one time; all `None` of nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub(super) struct Spread {
-    pub(super) mean: Option<f64>,
-    pub(super) p50: Option<f64>,
-    pub(super) p95: Option<f64>,
-    pub(super) p99: Option<f64>,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Spread {
+    pub(crate) mean: Option<f64>,
+    pub(crate) p50: Option<f64>,
+    pub(crate) p95: Option<f64>,
+    pub(crate) p99: Option<f64>,
 }
 
 impl Spread {
@@ -80,20 +80,27 @@ impl Spread {
 }
 
 /// The figures of one mode at one rate, over all but the first requests.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Figures {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Figures {
     /// Requests counted.
-    pub(super) n: usize,
-    pub(super) completed: usize,
-    pub(super) rejected: usize,
-    pub(super) ttft_ms: Spread,
-    pub(super) tpot_ms: Spread,
-    pub(super) itl_ms: Spread,
-    pub(super) e2e_ms: Spread,
+    #[serde(default)]
+    pub(crate) n: usize,
+    #[serde(default)]
+    pub(crate) completed: usize,
+    #[serde(default)]
+    pub(crate) rejected: usize,
+    #[serde(default)]
+    pub(crate) ttft_ms: Spread,
+    #[serde(default)]
+    pub(crate) tpot_ms: Spread,
+    #[serde(default)]
+    pub(crate) itl_ms: Spread,
+    #[serde(default)]
+    pub(crate) e2e_ms: Spread,
     /// Answers per second whose first token came within the limit; `None` without a limit.
-    pub(super) goodput: Option<f64>,
+    pub(crate) goodput: Option<f64>,
     /// Answers per second, from the first counted arrival to the last answer's end.
-    pub(super) achieved_rate: Option<f64>,
+    pub(crate) achieved_rate: Option<f64>,
 }
 
 impl Figures {

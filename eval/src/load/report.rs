@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
 use super::latency::Figures;
@@ -11,19 +11,19 @@ use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::number;
 
 /// Rows mode by mode, each at every rate.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    rows: Vec<Row>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
 }
 
-#[derive(Debug, Serialize)]
-struct Row {
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Row {
     #[serde(flatten)]
-    label: ModeLabel,
+    pub(crate) label: ModeLabel,
     /// Requests per second offered.
-    rate: f64,
+    pub(crate) rate: f64,
     #[serde(flatten)]
-    figures: Figures,
+    pub(crate) figures: Figures,
 }
 
 impl Report {

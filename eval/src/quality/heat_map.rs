@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
+use anyhow::ensure;
 use ragweave_engine::DeviationMap;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Dataset, Example};
 use crate::examiner::{Examiner, Prepared};
@@ -15,21 +16,25 @@ use crate::subject::Subject;
 const SHOWN_RATIO: f64 = 0.15;
 
 /// Rows are the tokens of chunks that are not exact.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct HeatMap {
-    dataset: String,
-    id: String,
-    question: String,
+    pub(crate) dataset: String,
+    #[serde(default)]
+    pub(crate) id: String,
+    #[serde(default)]
+    pub(crate) question: String,
     /// The text of each row's token.
-    tokens: Vec<String>,
+    pub(crate) tokens: Vec<String>,
     /// Prompt positions, ascending.
-    rows: Vec<usize>,
+    pub(crate) rows: Vec<usize>,
     /// Relative squared distance: `[n_layers][rows]`.
-    layers: Vec<Vec<f32>>,
+    pub(crate) layers: Vec<Vec<Option<f32>>>,
     /// Each chunk's range in `rows`.
-    chunks: Vec<(usize, usize)>,
+    #[serde(default)]
+    pub(crate) chunks: Vec<(usize, usize)>,
     /// By spec, the prompt positions recomputed at the last layer.
-    selected: BTreeMap<String, Vec<usize>>,
+    #[serde(default)]
+    pub(crate) selected: BTreeMap<String, Vec<usize>>,
 }
 
 impl HeatMap {
@@ -59,9 +64,39 @@ impl HeatMap {
             tokens: map.rows.iter().map(token).collect::<Result<_, _>>()?,
             chunks: ranges(prepared, &map.rows),
             rows: map.rows.clone(),
-            layers: map.layers.clone(),
+            layers: map
+                .layers
+                .iter()
+                .map(|layer| layer.iter().copied().map(Some).collect())
+                .collect(),
             selected,
         })
+    }
+
+    /// Lists that belong together have one length.
+    ///
+    /// # Errors
+    /// Names the field that has another.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let n = self.rows.len();
+        let lists = self.layers.iter().enumerate();
+        let lists = lists.map(|(layer, values)| (format!("layers[{layer}]"), values.len()));
+        for (field, len) in [("tokens".to_owned(), self.tokens.len())]
+            .into_iter()
+            .chain(lists)
+        {
+            ensure!(
+                len == n,
+                "field `heatmap.{field}` has {len} values where `heatmap.rows` has {n}"
+            );
+        }
+        for (number, (start, end)) in self.chunks.iter().enumerate() {
+            ensure!(
+                start <= end && *end <= n,
+                "field `heatmap.chunks[{number}]` is [{start}, {end}], not a range of the {n} rows"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -97,8 +132,28 @@ fn ranges(prepared: &Prepared, rows: &[usize]) -> Vec<(usize, usize)> {
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{HeatMap, shown};
     use crate::mode_spec::ModeSpec;
+
+    #[test]
+    fn chunks_and_layers_fit_the_rows() {
+        let map = |layers: &str, chunks: &str| -> HeatMap {
+            let text = format!(
+                r#"{{"dataset": "d", "tokens": ["a", "b"], "rows": [4, 5], "layers": {layers},
+                    "chunks": {chunks}}}"#
+            );
+            serde_json::from_str(&text).unwrap()
+        };
+        assert!(map("[[0.1, null]]", "[[0, 2]]").check().is_ok());
+        for (layers, chunks, field) in [
+            ("[[0.1]]", "[]", "heatmap.layers[0]"),
+            ("[]", "[[0, 1], [1, 3]]", "heatmap.chunks[1]"),
+            ("[]", "[[2, 1]]", "heatmap.chunks[0]"),
+        ] {
+            let error = map(layers, chunks).check().unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
 
     #[test]
     fn each_policy_is_shown_once_at_the_nearest_ratio() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::item::Item;
 use crate::dataset::{Dataset, Task};
@@ -17,63 +17,75 @@ const CANNOT: f64 = 0.05;
 const DEMO_NOTE: &str =
     "made for this model: shows that the mechanics work, and is no evidence on real LLMs";
 
-type Interval = (f64, f64);
+/// The ends of a 95 % interval; absent unless both are known.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Option<(Option<f64>, Option<f64>)>")]
+pub(crate) struct Interval(pub(crate) Option<(f64, f64)>);
+
+impl From<Option<(Option<f64>, Option<f64>)>> for Interval {
+    fn from(ends: Option<(Option<f64>, Option<f64>)>) -> Self {
+        Self(ends.and_then(|(low, high)| low.zip(high)))
+    }
+}
 
 /// A row of results. Scores are means in `0..=1`; intervals are 95 % bootstrap intervals.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Row {
-    pub(super) dataset: String,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    pub(crate) dataset: String,
     /// The spec without its ratio.
-    pub(super) policy: String,
-    pub(super) ratio: Option<f64>,
-    pub(super) n: usize,
-    pub(super) exact_match: Option<f64>,
-    pub(super) exact_match_ci: Option<Interval>,
-    f1: Option<f64>,
-    f1_ci: Option<Interval>,
-    token_f1: Option<f64>,
-    pub(super) rouge_l: Option<f64>,
-    rouge_l_ci: Option<Interval>,
-    pub(super) ruler: Option<f64>,
-    ruler_ci: Option<Interval>,
+    pub(crate) policy: String,
+    pub(crate) ratio: Option<f64>,
+    #[serde(default)]
+    pub(crate) n: usize,
+    pub(crate) exact_match: Option<f64>,
+    pub(crate) exact_match_ci: Interval,
+    pub(crate) f1: Option<f64>,
+    pub(crate) f1_ci: Interval,
+    pub(crate) token_f1: Option<f64>,
+    pub(crate) rouge_l: Option<f64>,
+    pub(crate) rouge_l_ci: Interval,
+    pub(crate) ruler: Option<f64>,
+    pub(crate) ruler_ci: Interval,
     /// 0 is plain reuse, 1 is full prefill.
-    normalised_f1: Option<f64>,
+    pub(crate) normalised_f1: Option<f64>,
     /// Of the task's main score, minus that of full prefill on the same questions.
-    vs_full: Option<f64>,
-    vs_full_ci: Option<Interval>,
+    pub(crate) vs_full: Option<f64>,
+    pub(crate) vs_full_ci: Interval,
     /// Mean over the tokens of full prefill's answer, in nats.
-    pub(super) kl: Option<f64>,
-    kl_ci: Option<Interval>,
+    pub(crate) kl: Option<f64>,
+    pub(crate) kl_ci: Interval,
     /// KL minus that of plain reuse on the same questions: below zero is nearer to full prefill than computing nothing
     /// again.
-    pub(super) kl_vs_reuse: Option<f64>,
-    kl_vs_reuse_ci: Option<Interval>,
-    pub(super) top1_agreement: Option<f64>,
-    top1_agreement_ci: Option<Interval>,
-    attention_deviation: Vec<Option<f64>>,
-    pub(super) recomputed_share: Option<f64>,
+    pub(crate) kl_vs_reuse: Option<f64>,
+    pub(crate) kl_vs_reuse_ci: Interval,
+    pub(crate) top1_agreement: Option<f64>,
+    pub(crate) top1_agreement_ci: Interval,
+    #[serde(default)]
+    pub(crate) attention_deviation: Vec<Option<f64>>,
+    pub(crate) recomputed_share: Option<f64>,
     /// Of full prefill's rows through attention and MLP, over all layers: what a mode computes.
-    pub(super) computed_share: Option<f64>,
-    deviation_left: Option<f64>,
+    pub(crate) computed_share: Option<f64>,
+    pub(crate) deviation_left: Option<f64>,
     /// Of the true deviation of mapped examples, the part in the rows recomputed.
-    pub(super) deviation_captured: Option<f64>,
-    where_full_is_right: Option<Subset>,
-    by_type: BTreeMap<String, Score>,
-    note: Option<String>,
+    pub(crate) deviation_captured: Option<f64>,
+    pub(crate) where_full_is_right: Option<Subset>,
+    #[serde(default)]
+    pub(crate) by_type: BTreeMap<String, Score>,
+    pub(crate) note: Option<String>,
 }
 
 /// The questions that full prefill answers rightly.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Subset {
-    n: usize,
-    exact_match: Option<f64>,
-    exact_match_ci: Option<Interval>,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Subset {
+    pub(crate) n: usize,
+    pub(crate) exact_match: Option<f64>,
+    pub(crate) exact_match_ci: Interval,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct Score {
-    n: usize,
-    exact_match: Option<f64>,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Score {
+    pub(crate) n: usize,
+    pub(crate) exact_match: Option<f64>,
 }
 
 /// A mode's items beside those of full prefill and of reuse, question by question.
@@ -98,7 +110,7 @@ impl Row {
             Some(_) => Vec::new(),
             None => all(score),
         };
-        let ci = |samples: &[f64]| bootstrap_ci(samples, seed);
+        let ci = |samples: &[f64]| Interval(bootstrap_ci(samples, seed));
         let exact_match = of_task(|item| item.scores.exact_match);
         let f1 = of_task(|item| item.scores.f1);
         let rouge_l = of_task(|item| item.scores.rouge_l);
@@ -127,11 +139,11 @@ impl Row {
             ruler_ci: ci(&ruler),
             normalised_f1: compared.normalised_f1().filter(|_| cannot.is_none()),
             vs_full: mean_difference(&pairs),
-            vs_full_ci: paired_difference_ci(&pairs, seed),
+            vs_full_ci: Interval(paired_difference_ci(&pairs, seed)),
             kl: mean(&kl),
             kl_ci: ci(&kl),
             kl_vs_reuse: mean_difference(&beside_reuse),
-            kl_vs_reuse_ci: paired_difference_ci(&beside_reuse, seed),
+            kl_vs_reuse_ci: Interval(paired_difference_ci(&beside_reuse, seed)),
             top1_agreement: mean(&top1),
             top1_agreement_ci: ci(&top1),
             attention_deviation: column_means(items.iter().map(|item| &item.attention_deviation)),
@@ -163,8 +175,9 @@ impl Row {
         self.exact_match.or(self.ruler).or(self.rouge_l)
     }
 
-    pub(super) fn main_ci(&self) -> Option<Interval> {
-        self.exact_match_ci.or(self.ruler_ci).or(self.rouge_l_ci)
+    pub(super) fn main_ci(&self) -> Option<(f64, f64)> {
+        let (exact_match, ruler) = (self.exact_match_ci.0, self.ruler_ci.0);
+        exact_match.or(ruler).or(self.rouge_l_ci.0)
     }
 }
 
@@ -204,7 +217,7 @@ impl Subset {
         (!samples.is_empty()).then(|| Self {
             n: samples.len(),
             exact_match: mean(&samples),
-            exact_match_ci: bootstrap_ci(&samples, seed),
+            exact_match_ci: Interval(bootstrap_ci(&samples, seed)),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::heat_map::HeatMap;
 use super::item::{DeviationItem, Item, Log, TOP_SHARES};
@@ -13,25 +13,30 @@ use crate::mode_spec::ModeSpec;
 use crate::table::{Table, number, percent};
 
 /// A summary.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
-    rows: Vec<Row>,
-    deviation: Vec<DeviationRow>,
-    heatmap: Option<HeatMap>,
+    pub(crate) rows: Vec<Row>,
+    #[serde(default)]
+    pub(crate) deviation: Vec<DeviationRow>,
+    pub(crate) heatmap: Option<HeatMap>,
 }
 
 /// How far stored KV is from full prefill, over the examples of a dataset.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-struct DeviationRow {
-    dataset: String,
-    n: usize,
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct DeviationRow {
+    pub(crate) dataset: String,
+    #[serde(default)]
+    pub(crate) n: usize,
     /// Mean rank correlation between each layer and the next; none for layer 0, whose stored KV is
     /// right.
-    rank_correlation: Vec<Option<f64>>,
+    #[serde(default)]
+    pub(crate) rank_correlation: Vec<Option<f64>>,
     /// By share of tokens, per layer: the mean part of the deviation they hold.
-    mass: BTreeMap<String, Vec<Option<f64>>>,
+    #[serde(default)]
+    pub(crate) mass: BTreeMap<String, Vec<Option<f64>>>,
     /// Mean deviation of each layer, relative to its mean squared norm.
-    mean: Vec<Option<f64>>,
+    #[serde(default)]
+    pub(crate) mean: Vec<Option<f64>>,
 }
 
 impl Report {

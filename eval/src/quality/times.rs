@@ -1,6 +1,6 @@
 //! Times to first token of a quality run: beside the summary, because no two runs agree on them.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::item::{Item, Log};
 use crate::dataset::Dataset;
@@ -8,19 +8,19 @@ use crate::metric::{median, percentile};
 use crate::mode_spec::ModeSpec;
 
 /// `times.json`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Times {
-    rows: Vec<TimesRow>,
+    pub(crate) rows: Vec<TimesRow>,
 }
 
 /// From the plan to the first token's logits, stored KV in memory.
-#[derive(Debug, Serialize)]
-struct TimesRow {
-    dataset: String,
-    policy: String,
-    ratio: Option<f64>,
-    ttft_ms_p50: Option<f64>,
-    ttft_ms_p95: Option<f64>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct TimesRow {
+    pub(crate) dataset: String,
+    pub(crate) policy: String,
+    pub(crate) ratio: Option<f64>,
+    pub(crate) ttft_ms_p50: Option<f64>,
+    pub(crate) ttft_ms_p95: Option<f64>,
 }
 
 impl Times {

@@ -1,34 +1,26 @@
-//! Quality against the ratio, the share of the tokens that are not exact: a row of panels per group of policies.
+//! Quality against the ratio, a share of the tokens that are not exact: a row of panels per group of
+//! policies.
 
-use super::chart::axis::Axis;
-use super::chart::plot::{Band, Join, Line, Markers, Plot, Point};
+use super::chart::axis::{Axis, short};
+use super::chart::plot::{Band, Line, Markers, Plot, Point};
 use super::chart::style::Style;
-use super::document::{Block, Cell, Figure, Panel, Section, Table};
+use super::document::{Block, Cell, Figure, Section, Table};
 use super::evidence::{Evidence, Scope};
 use super::metric::{EXACT_MATCH, KL, Metric, TOP1, headline};
+use super::mode::OfMode;
 use super::palette::{Group, Palette};
-use super::record::QualityRow;
+use crate::quality::row::Row;
 
 /// A policy within so many points of full prefill keeps its quality.
 const TOLERANCE_POINTS: f64 = 1.0;
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let scopes = evidence.scopes();
-    let mut blocks = vec![Block::Text(match scopes.is_empty() {
-        true => evidence.lack_of_quality().to_owned(),
-        false => INTRODUCTION.to_owned(),
-    })];
-    for scope in &scopes {
-        blocks.push(Block::Heading(scope.label.clone()));
-        blocks.extend(scope.notes());
-        blocks.extend(figures(evidence, scope));
-        blocks.extend(smallest(scope).block());
-    }
-    Section {
-        id: "by-ratio",
-        title: "Quality against ratio",
-        blocks,
-    }
+    let (blocks, nothing) = evidence.of_scopes(|scope| {
+        let table = smallest(scope).block();
+        figures(evidence, scope).into_iter().chain(table).collect()
+    });
+    let name = ["by-ratio", "Quality against ratio"];
+    Section::new(name, INTRODUCTION, nothing, blocks)
 }
 
 const INTRODUCTION: &str = "What the model answers when a policy recomputes only a share, the \
@@ -63,13 +55,9 @@ fn figures(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
     let figure = |group: Group| {
         let plots = metrics.iter();
         let plots = plots.map(|metric| panel(evidence, scope, metric, &group));
-        Figure {
-            panels: Panel::of_plots(plots),
-            legend: evidence.policy_keys(&group.policies),
-            title: group.title,
-            ..Figure::default()
-        }
-        .block()
+        let figure = Figure::of_plots(evidence.policy_keys(&group.policies), plots);
+        let title = group.title.clone();
+        Figure { title, ..figure }.block()
     };
     Palette::groups(&policies).into_iter().map(figure).collect()
 }
@@ -81,10 +69,8 @@ fn panel(
     group: &Group,
 ) -> Option<Plot> {
     let line = |policy: &str, style: Style, markers: Markers| Line {
-        style,
-        points: points(scope, metric, policy),
-        join: Join::Straight,
         markers,
+        ..Line::new(style, points(scope, metric, policy))
     };
     let baseline = scope
         .chosen_policies()
@@ -99,17 +85,10 @@ fn panel(
     Some(Plot {
         title: capitalised(metric.name),
         x: ratio_axis(scope)?,
-        y: metric.axis(scope, unit(metric))?,
+        y: metric.axis(scope)?,
         bands: bands(evidence, scope, metric),
         lines: baseline.into_iter().chain(own).collect(),
     })
-}
-
-fn unit(metric: &Metric) -> &'static str {
-    match metric.scale {
-        super::metric::Scale::Percent => "%",
-        super::metric::Scale::Log => "nats (log scale)",
-    }
 }
 
 /// Logarithmic, because what small budgets achieve is the question; linear if 0 is among them.
@@ -117,14 +96,14 @@ fn ratio_axis(scope: &Scope<'_>) -> Option<Axis> {
     let percents = scope.ratios().into_iter().map(|ratio| ratio * 100.0);
     let percents: Vec<f64> = percents.collect();
     match percents.iter().all(|&percent| percent > 0.0) {
-        true => Axis::log_at("ratio, % of tokens not exact (log scale)", percents),
+        true => Axis::log("ratio, % of tokens not exact", percents),
         false => Axis::linear("ratio, % of tokens not exact", percents, [0.0, 100.0]),
     }
 }
 
 fn points(scope: &Scope<'_>, metric: &Metric, policy: &str) -> Vec<Point> {
     let rows = scope.rows.iter().filter(|row| row.policy == policy);
-    let point = |row: &&QualityRow| {
+    let point = |row: &&Row| {
         Some(Point {
             x: row.mode().ratio? * 100.0,
             y: metric.value(row)?,
@@ -139,7 +118,7 @@ fn points(scope: &Scope<'_>, metric: &Metric, policy: &str) -> Vec<Point> {
 /// The rows without a ratio: full, reuse, all.
 fn bands(evidence: &Evidence<'_>, scope: &Scope<'_>, metric: &Metric) -> Vec<Band> {
     let rows = scope.rows.iter().filter(|row| row.mode().ratio.is_none());
-    let band = |row: &&QualityRow| {
+    let band = |row: &&Row| {
         Some(Band {
             name: row.policy.clone(),
             style: evidence.palette.style(&row.policy),
@@ -166,56 +145,38 @@ fn smallest(scope: &Scope<'_>) -> Table {
         .or((metric.name == TOP1.name).then_some(100.0));
     let caption = format!(
         "Smallest ratio from which on a policy stays within {TOLERANCE_POINTS} point of full \
-         prefill's {} ({} %); best over all ratios beside it",
+         prefill's {} ({} %); the best over all ratios is beside it",
         metric.name,
         full.map_or_else(|| "not measured".to_owned(), |full| metric.text(full)),
     );
-    let mut table = Table::new(
-        caption,
-        &[
-            "policy",
-            "smallest ratio, %",
-            "there, %",
-            "best, %",
-            "best at ratio, %",
-        ],
-        1,
-    );
-    let Some(full) = full else {
-        return table;
+    let places = |policy| Some((policy, places(scope, &metric, policy, full?)));
+    let rows = scope.chosen_policies().into_iter().filter_map(places);
+    let rows: Vec<_> = rows.collect();
+    let ratio = |place: Option<(f64, f64)>| match place {
+        Some((ratio, _)) => Cell::text(short(ratio * 100.0)),
+        None => Cell::text("none"),
     };
-    for policy in scope.chosen_policies() {
-        table.push(smallest_of(scope, &metric, policy, full));
-    }
-    table
+    let value = |place: Option<(f64, f64)>| Cell::number(place.map(|(_, value)| value), 1);
+    Table::of(caption, &rows)
+        .column("policy", |row| Cell::code(row.0))
+        .column("smallest ratio, %", |row| ratio(row.1[0]))
+        .column("there, %", |row| value(row.1[0]))
+        .column("best, %", |row| value(row.1[1]))
+        .column("best at ratio, %", |row| ratio(row.1[1]))
+        .table()
 }
 
-fn smallest_of(scope: &Scope<'_>, metric: &Metric, policy: &str, full: f64) -> Vec<Cell> {
+/// The smallest ratio from which on the quality stays that of `full`, and the best ratio, each with
+/// the value there.
+fn places(scope: &Scope<'_>, metric: &Metric, policy: &str, full: f64) -> [Option<(f64, f64)>; 2] {
     let rows = scope.rows.iter().filter(|row| row.policy == policy);
     let values: Vec<(f64, f64)> = rows
         .filter_map(|row| Some((row.mode().ratio?, metric.value(row)?)))
         .collect();
-    let kept = values
-        .iter()
-        .rev()
-        .take_while(|(_, value)| *value >= full - TOLERANCE_POINTS - 1e-9)
-        .last();
-    let best = values
-        .iter()
-        .rev()
-        .max_by(|one, other| one.1.total_cmp(&other.1));
-    let percent = |place: Option<&(f64, f64)>| match place {
-        Some((ratio, _)) => Cell::text(super::chart::axis::short(ratio * 100.0)),
-        None => Cell::text("none"),
-    };
-    let value = |place: Option<&(f64, f64)>| Cell::number(place.map(|(_, value)| *value), 1);
-    vec![
-        Cell::code(policy),
-        percent(kept),
-        value(kept),
-        value(best),
-        percent(best),
-    ]
+    let descending = || values.iter().rev().copied();
+    let kept = descending().take_while(|(_, value)| *value >= full - TOLERANCE_POINTS - 1e-9);
+    let best = descending().max_by(|one, other| one.1.total_cmp(&other.1));
+    [kept.last(), best]
 }
 
 #[cfg(test)]

@@ -1,140 +1,102 @@
 //! Hit rate and time to first token while novel queries follow one another.
 
 use super::chart::axis::Axis;
-use super::chart::plot::Plot;
 use super::curves::Curves;
-use super::document::{Block, Cell, DASH, Figure, Panel, Section, Table};
+use super::document::{Block, Cell, DASH, Figure, Section, Table};
 use super::evidence::Evidence;
-use super::record::{Decay, DecayRow};
+use super::mode::OfMode;
 use super::run::Content;
+use crate::decay::flatness::Flatness;
+use crate::decay::flatness::Row;
 
 const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (share of chunks \
     found in the store, percent, higher is better) and time to first token in ms (lower is \
-    better) should stay flat: a cache that fills with what nobody asks again would fall and slow \
-    down.";
+    better) should stay flat: with a cache that fills with what nobody asks for again, the first would fall \
+    and the second rise.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let runs = evidence.runs_of(|content| match content {
-        Content::Decay(decay) => Some(decay),
+    let decay = |content| match content {
+        &Content::Decay(ref run) => Some(run),
         _ => None,
+    };
+    let blocks = evidence.of_runs(decay, |_, run| {
+        let tables = [flatness(&run.flatness), table(evidence, &run.rows)];
+        let tables = tables.into_iter().filter_map(Table::block);
+        [figure(evidence, &run.rows)]
+            .into_iter()
+            .chain(tables)
+            .collect()
     });
-    let mut blocks = vec![Block::Text(match runs.is_empty() {
-        true => "No decay run was given; “ragweave-eval decay” makes one.".to_owned(),
-        false => INTRODUCTION.to_owned(),
-    })];
-    for (label, _, decay) in runs {
-        if !label.is_empty() {
-            blocks.push(Block::Heading(label));
-        }
-        blocks.push(figure(evidence, &decay.rows));
-        blocks.extend(flatness(decay).block());
-        blocks.extend(table(evidence, &decay.rows).block());
-    }
-    Section {
-        id: "decay",
-        title: "Decay over novel queries",
+    let nothing = "No decay run was given; “ragweave-eval decay” makes one.";
+    Section::new(
+        ["decay", "Decay over novel queries"],
+        INTRODUCTION,
+        nothing,
         blocks,
-    }
+    )
 }
 
-fn figure(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Block {
-    let curves = Curves::new(
-        evidence,
-        rows,
-        DecayRow::mode,
-        (|row| row.batch as f64, "batch"),
-    );
-    let any = [0.0, f64::MAX];
+/// The y axes begin at 0, so that noise does not look like decay.
+fn figure(evidence: &Evidence<'_>, rows: &[Row]) -> Block {
+    let curves = Curves::new(evidence, rows, "batch", |row: &Row| row.batch as f64);
+    let x = || {
+        let axis = Axis::linear("batch", curves.xs(), [f64::MIN, f64::MAX])?;
+        Some(axis.at_whole_numbers())
+    };
+    let y = |unit: &'static str, most: f64| {
+        move |values: Vec<f64>| {
+            let top = values.into_iter().reduce(f64::max)?;
+            Axis::linear(unit, [0.0, top], [0.0, most])
+        }
+    };
     let plots = [
-        plot(&curves, ("Hit rate", "%", [0.0, 100.0]), |row| {
-            row.hit_rate.get().map(|share| share * 100.0)
+        curves.plot("Hit rate by batch", x(), y("%", 100.0), |row| {
+            row.hit_rate.map(|share| share * 100.0)
         }),
-        plot(&curves, ("TTFT p50", "ms", any), |row| {
-            row.ttft_ms_p50.get()
+        curves.plot("TTFT p50 by batch", x(), y("ms", f64::MAX), |row| {
+            row.ttft_ms_p50
         }),
-        plot(&curves, ("TTFT p95", "ms", any), |row| {
-            row.ttft_ms_p95.get()
+        curves.plot("TTFT p95 by batch", x(), y("ms", f64::MAX), |row| {
+            row.ttft_ms_p95
         }),
     ];
-    let figure = Figure {
-        legend: curves.keys(),
-        panels: Panel::of_plots(plots),
-        ..Figure::default()
-    };
-    figure.block()
-}
-
-/// The y axis begins at 0, so that noise does not look like decay.
-fn plot(
-    curves: &Curves<'_, DecayRow>,
-    (title, unit, bounds): (&str, &str, [f64; 2]),
-    value: impl Fn(&DecayRow) -> Option<f64>,
-) -> Option<Plot> {
-    let top = curves.rows.iter().filter_map(&value).reduce(f64::max)?;
-    Some(Plot {
-        title: format!("{title} by batch"),
-        x: Axis::snug("batch", curves.xs())?.at_whole_numbers(),
-        y: Axis::linear(unit, [0.0, top], bounds)?,
-        bands: Vec::new(),
-        lines: curves.lines(value),
-    })
+    Figure::of_plots(curves.keys(), plots).block()
 }
 
 /// The run's own verdict on each mode.
-fn flatness(decay: &Decay) -> Table {
-    let header = [
-        "mode",
-        "hit rate, %",
-        "TTFT p50, ms",
-        "TTFT, last to first",
-        "of full prefill",
-        "flat",
-    ];
-    let caption =
-        "The first batch and the last; a change that full prefill shows too is the machine's";
-    let mut table = Table::new(caption, &header, 1);
-    let pair = |pair: Option<(f64, f64)>, factor: f64| {
-        let text = |(first, last)| format!("{:.1} → {:.1}", first * factor, last * factor);
-        Cell::text(pair.map_or_else(|| DASH.to_owned(), text))
+fn flatness(modes: &[Flatness]) -> Table {
+    let pair = |pair: Option<[f64; 2]>, factor: f64| match pair {
+        Some([first, last]) => Cell::text(format!("{:.1} → {:.1}", first * factor, last * factor)),
+        None => Cell::text(DASH),
     };
-    for mode in decay.flatness.iter().flatten() {
-        table.push(vec![
-            Cell::code(mode.mode().to_string()),
-            pair(mode.hit_rate.get(), 100.0),
-            pair(mode.ttft_ms_p50.get(), 1.0),
-            Cell::number(mode.ttft_ratio.get(), 3),
-            Cell::number(mode.ttft_ratio_of_full.get(), 3),
-            Cell::text(match mode.is_flat {
-                Some(true) => "yes",
-                Some(false) => "no",
-                None => DASH,
-            }),
-        ]);
-    }
-    table
+    let caption = "The first batch and the last; where full prefill changed too, the machine did";
+    Table::of(caption, modes)
+        .column("mode", |mode| Cell::code(mode.mode()))
+        .column("hit rate, %", move |mode| pair(mode.hit_rate, 100.0))
+        .column("TTFT p50, ms", move |mode| {
+            pair(Some(mode.ttft_ms_p50), 1.0)
+        })
+        .column("TTFT, last to first", |mode| {
+            Cell::number(Some(mode.ttft_ratio), 3)
+        })
+        .column("of full prefill", |mode| {
+            Cell::number(mode.ttft_ratio_of_full, 3)
+        })
+        .column("flat", |mode| {
+            Cell::text(if mode.is_flat { "yes" } else { "no" })
+        })
+        .table()
 }
 
-fn table(evidence: &Evidence<'_>, rows: &[DecayRow]) -> Table {
-    let header = [
-        "mode",
-        "batch",
-        "queries",
-        "hit rate, %",
-        "TTFT p50, ms",
-        "TTFT p95, ms",
-    ];
-    let mut table = Table::new("Hit rate and time to first token by batch", &header, 1);
-    let mut rows: Vec<&DecayRow> = rows.iter().collect();
+fn table(evidence: &Evidence<'_>, rows: &[Row]) -> Table {
+    let mut rows = evidence.ranked(rows);
     rows.sort_by_key(|row| (evidence.palette.rank(&row.mode()), row.batch));
-    for row in rows {
-        table.push(vec![
-            Cell::code(row.mode().to_string()),
-            Cell::text(row.batch.to_string()),
-            Cell::text(row.queries.to_string()),
-            Cell::percent(row.hit_rate.get()),
-            Cell::number(row.ttft_ms_p50.get(), 1),
-            Cell::number(row.ttft_ms_p95.get(), 1),
-        ]);
-    }
-    table
+    Table::of("Hit rate and time to first token by batch", rows)
+        .column("mode", |row| Cell::code(row.mode()))
+        .column("batch", |row| Cell::text(row.batch))
+        .column("queries", |row| Cell::text(row.queries))
+        .column("hit rate, %", |row| Cell::percent(row.hit_rate))
+        .column("TTFT p50, ms", |row| Cell::number(row.ttft_ms_p50, 1))
+        .column("TTFT p95, ms", |row| Cell::number(row.ttft_ms_p95, 1))
+        .table()
 }

@@ -6,8 +6,9 @@ use super::chart::axis::short;
 use super::chart::heat::{Heat, Shading, Strip};
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table, Width};
 use super::evidence::Evidence;
-use super::record::{Heatmap, ModeName};
+use super::mode::ModeName;
 use super::run::{Content, Run};
+use crate::quality::heat_map::HeatMap;
 
 /// Tokens drawn; of longer prompts, the chunks that deviate most.
 const MAX_TOKENS: usize = 600;
@@ -35,37 +36,28 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
             blocks.extend(map_blocks(evidence, run, heatmap));
         }
     }
-    let sentence = match blocks.is_empty() {
-        true => "No quality run with a deviation map was given.",
-        false => INTRODUCTION,
-    };
-    blocks.insert(0, Block::Text(sentence.to_owned()));
-    Section {
-        id: "deviation",
-        title: "Deviation of stored KV in one prompt",
-        blocks,
-    }
+    let name = ["deviation", "Deviation of stored KV in one prompt"];
+    let nothing = "No quality run with a deviation map was given.";
+    Section::new(name, INTRODUCTION, nothing, blocks)
 }
 
-fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Block> {
-    let id = match &heatmap.id {
-        serde_json::Value::String(id) => id.clone(),
-        id => id.to_string(),
-    };
-    let title = format!("{}, question {id}, run {}", heatmap.dataset, run.name);
+fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &HeatMap) -> Vec<Block> {
+    let (dataset, id) = (&heatmap.dataset, &heatmap.id);
+    let title = format!("{dataset}, question {id}, run {}", run.name);
     let mut blocks = vec![Block::Heading(title)];
     if !heatmap.question.is_empty() {
         blocks.push(Block::Text(format!("Question: {}", heatmap.question)));
     }
     let values = heatmap.layers.iter().flatten();
-    let Some(shading) = Shading::new(values.filter_map(|value| value.get())) else {
+    let values = values.filter_map(|value| value.map(f64::from));
+    let Some(shading) = Shading::new(values) else {
         let sentence = "Its deviation is zero or was not measured, so there is nothing to draw.";
         blocks.push(Block::Text(sentence.to_owned()));
         return blocks;
     };
     let selections = selections(evidence, heatmap);
     let shown = shown_chunks(heatmap);
-    let n_shown: usize = shown.iter().map(|(_, [from, to])| to - from).sum();
+    let n_shown: usize = shown.iter().map(|(_, (from, to))| to - from).sum();
     if heatmap.rows.len() > MAX_TOKENS {
         blocks.push(Block::Text(format!(
             "{n_shown} of {} context tokens are drawn: the chunks that deviate most, the weakest \
@@ -74,10 +66,7 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
         )));
     }
     let heat = heat(evidence, heatmap, &shown, &selections);
-    let key = Key {
-        sample: shading.legend(),
-        name: "relative squared deviation of K and V".to_owned(),
-    };
+    let key = Key::new(shading.legend(), "relative squared deviation of K and V");
     blocks.push(
         Figure {
             legend: vec![key],
@@ -92,9 +81,9 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &Heatmap) -> Vec<Bloc
 }
 
 /// One selection per policy, at the ratio that most policies have.
-fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a Heatmap) -> Vec<Selection<'a>> {
+fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a HeatMap) -> Vec<Selection<'a>> {
     let selection = |(spec, positions): (&String, &'a Vec<usize>)| Selection {
-        mode: parse_mode(spec),
+        mode: ModeName::parse(spec),
         positions,
     };
     let mut all: Vec<Selection<'a>> = heatmap.selected.iter().map(selection).collect();
@@ -111,28 +100,8 @@ fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a Heatmap) -> Vec<Selectio
     all
 }
 
-/// The ratio stands behind the last colon, where there is one.
-fn parse_mode(spec: &str) -> ModeName {
-    let parts = spec.rsplit_once(':');
-    let parsed = parts.and_then(|(policy, ratio)| Some((policy, ratio.parse().ok()?)));
-    match parsed {
-        Some((policy, ratio)) => ModeName {
-            policy: policy.to_owned(),
-            ratio: Some(ratio),
-        },
-        None => ModeName {
-            policy: spec.to_owned(),
-            ratio: None,
-        },
-    }
-}
-
 fn usual_ratio(selections: &[Selection<'_>]) -> f64 {
-    let ratios = || {
-        selections
-            .iter()
-            .filter_map(|selection| selection.mode.ratio)
-    };
+    let ratios = || selections.iter().filter_map(|of| of.mode.ratio);
     let count = |ratio: f64| ratios().filter(|&other| other == ratio).count();
     let usual = ratios().max_by(|&one, &other| {
         let nearness = |ratio: f64| -(ratio - TYPICAL_RATIO).abs();
@@ -144,12 +113,12 @@ fn usual_ratio(selections: &[Selection<'_>]) -> f64 {
 }
 
 /// The chunks to draw, in prompt order, with names; rows outside any chunk count as one.
-fn shown_chunks(heatmap: &Heatmap) -> Vec<(String, [usize; 2])> {
-    let whole = [0, heatmap.rows.len()];
+fn shown_chunks(heatmap: &HeatMap) -> Vec<(String, (usize, usize))> {
+    let whole = (0, heatmap.rows.len());
     let named = heatmap.chunks.iter().enumerate();
-    let mut chunks: Vec<(String, [usize; 2])> = named
+    let mut chunks: Vec<(String, (usize, usize))> = named
         .map(|(n, &range)| (format!("chunk {}", n + 1), range))
-        .filter(|(_, [start, end])| start < end)
+        .filter(|(_, (start, end))| start < end)
         .collect();
     if chunks.is_empty() {
         chunks.push(("context".to_owned(), whole));
@@ -157,44 +126,43 @@ fn shown_chunks(heatmap: &Heatmap) -> Vec<(String, [usize; 2])> {
     if heatmap.rows.len() <= MAX_TOKENS {
         return chunks;
     }
-    let strength = |range: [usize; 2]| {
-        let of_layer = |layer: &Vec<_>| layer_mass(layer, range[0]..range[1]);
-        heatmap.layers.iter().map(of_layer).sum::<f64>() / (range[1] - range[0]) as f64
+    let strength = |range: (usize, usize)| {
+        let of_layer = |layer: &Vec<_>| layer_mass(&layer[range.0..range.1]);
+        heatmap.layers.iter().map(of_layer).sum::<f64>() / (range.1 - range.0) as f64
     };
     let mut order = chunks;
     order.sort_by(|one, other| strength(other.1).total_cmp(&strength(one.1)));
     let mut left = MAX_TOKENS;
-    for (_, [start, end]) in &mut order {
+    for (_, (start, end)) in &mut order {
         *end = (*end).min(*start + left);
         left -= *end - *start;
     }
-    order.retain(|(_, [start, end])| start < end);
-    order.sort_by_key(|(_, range)| range[0]);
+    order.retain(|(_, (start, end))| start < end);
+    order.sort_by_key(|(_, range)| range.0);
     order
 }
 
-fn layer_mass(layer: &[super::record::Measure], range: std::ops::Range<usize>) -> f64 {
-    let values = layer[range].iter().filter_map(|value| value.get());
-    values.sum()
+fn layer_mass(values: &[Option<f32>]) -> f64 {
+    values.iter().flatten().copied().map(f64::from).sum()
 }
 
 fn heat<'a>(
     evidence: &Evidence<'_>,
-    heatmap: &'a Heatmap,
-    shown: &[(String, [usize; 2])],
+    heatmap: &'a HeatMap,
+    shown: &[(String, (usize, usize))],
     selections: &[Selection<'_>],
 ) -> Heat<'a> {
     let indices: Vec<usize> = match heatmap.rows.len() <= MAX_TOKENS {
         true => (0..heatmap.rows.len()).collect(),
         false => shown
             .iter()
-            .flat_map(|(_, [from, to])| *from..*to)
+            .flat_map(|(_, (from, to))| *from..*to)
             .collect(),
     };
     let place = |index: usize| indices.partition_point(|&other| other < index);
     let chunks = shown
         .iter()
-        .map(|(name, range)| (name.clone(), range.map(place)));
+        .map(|(name, (from, to))| (name.clone(), [place(*from), place(*to)]));
     let strip = |selection: &Selection<'_>| Strip {
         name: selection.mode.to_string(),
         style: evidence.palette.style(&selection.mode.policy),
@@ -209,45 +177,47 @@ fn heat<'a>(
         layers: heatmap
             .layers
             .iter()
-            .map(|layer| indices.iter().map(|&index| layer[index].get()).collect())
+            .map(|layer| {
+                indices
+                    .iter()
+                    .map(|&index| layer[index].map(f64::from))
+                    .collect()
+            })
             .collect(),
         chunks: chunks.collect(),
         strips: selections.iter().map(strip).collect(),
     }
 }
 
-fn table(heatmap: &Heatmap, selections: &[Selection<'_>]) -> Table {
+fn table(heatmap: &HeatMap, selections: &[Selection<'_>]) -> Table {
     let caption = "What each selection covers of this prompt's deviation, summed over layers; \
                    higher is better";
-    let header = [
-        "mode",
-        "tokens recomputed",
-        "share of tokens, %",
-        "deviation covered, %",
-    ];
-    let mut table = Table::new(caption, &header, 1);
-    for selection in selections {
-        let positions: HashSet<usize> = selection.positions.iter().copied().collect();
-        let of_map = heatmap.rows.iter().filter(|row| positions.contains(row));
-        let n = of_map.count();
-        let share = n as f64 / heatmap.rows.len().max(1) as f64;
-        table.push(vec![
-            Cell::code(selection.mode.to_string()),
-            Cell::text(n.to_string()),
-            Cell::text(short(share * 100.0)),
-            Cell::percent(covered(heatmap, &positions)),
-        ]);
-    }
-    table
+    let positions = |of: &Selection<'_>| of.positions.iter().copied().collect::<HashSet<usize>>();
+    let count = move |of: &Selection<'_>| {
+        let positions = positions(of);
+        let rows = heatmap.rows.iter().filter(|row| positions.contains(row));
+        rows.count()
+    };
+    Table::of(caption, selections)
+        .column("mode", |of| Cell::code(&of.mode))
+        .column("tokens recomputed", move |of| Cell::text(count(of)))
+        .column("share of tokens, %", move |of| {
+            let share = count(of) as f64 / heatmap.rows.len().max(1) as f64;
+            Cell::text(short(share * 100.0))
+        })
+        .column("deviation covered, %", move |of| {
+            Cell::percent(covered(heatmap, &positions(of)))
+        })
+        .table()
 }
 
-/// The share of all layers' deviation that the positions hold. Layers are not weighed alike: in the
-/// first ones all deviation is rounding, and whose it is means nothing.
-fn covered(heatmap: &Heatmap, positions: &HashSet<usize>) -> Option<f64> {
+/// The share of all layers' deviation that the positions hold. Layers count by their
+/// deviation: in the first ones it is all rounding, and which tokens have it means nothing.
+fn covered(heatmap: &HeatMap, positions: &HashSet<usize>) -> Option<f64> {
     let (mut all, mut held) = (0.0, 0.0);
     for layer in &heatmap.layers {
         for (row, value) in heatmap.rows.iter().zip(layer) {
-            let value = value.get().unwrap_or(0.0);
+            let value = f64::from(value.unwrap_or(0.0));
             all += value;
             held += if positions.contains(row) { value } else { 0.0 };
         }
@@ -259,10 +229,10 @@ fn covered(heatmap: &Heatmap, positions: &HashSet<usize>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    fn heatmap(n: usize) -> Heatmap {
+    fn heatmap(n: usize) -> HeatMap {
         let layer = vec![1.0; n];
         serde_json::from_value(serde_json::json!({
-            "dataset": "d", "id": 7, "tokens": vec!["t"; n], "rows": (0..n).collect::<Vec<_>>(),
+            "dataset": "d", "id": "7", "tokens": vec!["t"; n], "rows": (0..n).collect::<Vec<_>>(),
             "layers": [layer], "chunks": [[0, n / 2], [n / 2, n]],
             "selected": {"hkvd@2:0.1": [0, 1], "hkvd@2:0.15": [0], "random:0.15": [3], "all": [0]},
         }))
@@ -281,13 +251,13 @@ mod tests {
     #[test]
     fn long_prompts_show_the_chunks_that_deviate_most() {
         let mut map = heatmap(1000);
-        map.layers[0][..500].fill(serde_json::from_str("0.5").unwrap());
+        map.layers[0][..500].fill(Some(0.5));
         let shown = shown_chunks(&map);
         assert_eq!(
             shown,
             [
-                ("chunk 1".to_owned(), [0, 100]),
-                ("chunk 2".to_owned(), [500, 1000])
+                ("chunk 1".to_owned(), (0, 100)),
+                ("chunk 2".to_owned(), (500, 1000))
             ]
         );
     }

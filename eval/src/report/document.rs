@@ -20,6 +20,27 @@ pub(crate) struct Section {
     pub(crate) blocks: Vec<Block>,
 }
 
+impl Section {
+    /// What was measured, after an introduction; where nothing was, a sentence that says so.
+    pub(crate) fn new(
+        [id, title]: [&'static str; 2],
+        introduction: &str,
+        nothing: &str,
+        blocks: Vec<Block>,
+    ) -> Self {
+        let first = match blocks.is_empty() {
+            true => nothing,
+            false => introduction,
+        };
+        let first = Block::Text(first.to_owned());
+        Self {
+            id,
+            title,
+            blocks: [first].into_iter().chain(blocks).collect(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) enum Block {
     Text(String),
@@ -40,6 +61,19 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
+    /// The plots that could be made, under one legend.
+    pub(crate) fn of_plots(
+        legend: Vec<Key>,
+        plots: impl IntoIterator<Item = Option<Plot>>,
+    ) -> Self {
+        let plots = plots.into_iter().flatten();
+        Self {
+            legend,
+            panels: plots.map(|plot| Panel::new(plot.svg())).collect(),
+            ..Self::default()
+        }
+    }
+
     /// The figure as a block; a sentence in its place where nothing could be drawn.
     pub(crate) fn block(self) -> Block {
         match self.panels.is_empty() {
@@ -75,12 +109,6 @@ impl Panel {
             legend: Vec::new(),
         }
     }
-
-    /// The plots that could be made.
-    pub(crate) fn of_plots(plots: impl IntoIterator<Item = Option<Plot>>) -> Vec<Self> {
-        let plots = plots.into_iter().flatten();
-        plots.map(|plot| Self::new(plot.svg())).collect()
-    }
 }
 
 /// One entry of a legend.
@@ -90,11 +118,20 @@ pub(crate) struct Key {
     pub(crate) name: String,
 }
 
+impl Key {
+    pub(crate) fn new(sample: Markup, name: impl Into<String>) -> Self {
+        Self {
+            sample,
+            name: name.into(),
+        }
+    }
+}
+
 /// Rows of cells under a header; the first columns name the row.
 #[derive(Debug)]
 pub(crate) struct Table {
     pub(crate) caption: String,
-    pub(crate) header: Vec<Cell>,
+    pub(crate) header: Vec<String>,
     pub(crate) rows: Vec<Vec<Cell>>,
     /// Columns to the left that hold names, not numbers.
     pub(crate) names: usize,
@@ -102,21 +139,56 @@ pub(crate) struct Table {
     pub(crate) folded: bool,
 }
 
-impl Table {
-    pub(crate) fn new(caption: impl Into<String>, header: &[&str], names: usize) -> Self {
-        Self {
-            caption: caption.into(),
-            header: header.iter().map(|&text| Cell::text(text)).collect(),
-            rows: Vec::new(),
-            names,
-            folded: false,
+/// A table that is being made of rows, column by column; the first column names the row.
+pub(crate) struct Columns<'a, R> {
+    rows: Vec<&'a R>,
+    table: Table,
+}
+
+impl<'a, R> Columns<'a, R> {
+    /// A column with its title and its cell in each row.
+    pub(crate) fn column(mut self, title: impl Into<String>, cell: impl Fn(&'a R) -> Cell) -> Self {
+        self.table.header.push(title.into());
+        for (cells, &row) in self.table.rows.iter_mut().zip(&self.rows) {
+            cells.push(cell(row));
         }
+        self
     }
 
-    /// Adds a row; it has as many cells as the header.
-    pub(crate) fn push(&mut self, row: Vec<Cell>) {
-        debug_assert_eq!(row.len(), self.header.len(), "one cell per column");
-        self.rows.push(row);
+    /// A column for each of these.
+    pub(crate) fn columns<T>(
+        self,
+        of: impl IntoIterator<Item = T>,
+        title: impl Fn(&T) -> String,
+        cell: impl Fn(&T, &'a R) -> Cell,
+    ) -> Self {
+        let of = of.into_iter();
+        of.fold(self, |all, one| {
+            all.column(title(&one), |row| cell(&one, row))
+        })
+    }
+
+    /// The whole table.
+    pub(crate) fn table(self) -> Table {
+        self.table
+    }
+}
+
+impl Table {
+    /// A table with a row for each of these, and no column yet.
+    pub(crate) fn of<'a, R>(
+        caption: impl Into<String>,
+        rows: impl IntoIterator<Item = &'a R>,
+    ) -> Columns<'a, R> {
+        let rows: Vec<&R> = rows.into_iter().collect();
+        let table = Self {
+            caption: caption.into(),
+            header: Vec::new(),
+            rows: vec![Vec::new(); rows.len()],
+            names: 1,
+            folded: false,
+        };
+        Columns { rows, table }
     }
 
     /// The table as a block, unless it is empty.
@@ -148,17 +220,26 @@ pub(crate) enum Cell {
 }
 
 impl Cell {
-    pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self::Text(text.into())
+    pub(crate) fn text(text: impl ToString) -> Self {
+        Self::Text(text.to_string())
     }
 
-    pub(crate) fn code(text: impl Into<String>) -> Self {
-        Self::Code(text.into())
+    /// A name, or a dash.
+    pub(crate) fn code(text: impl ToString) -> Self {
+        match text.to_string() {
+            text if text.is_empty() => Self::Text(DASH.to_owned()),
+            text => Self::Code(text),
+        }
+    }
+
+    /// A measured value as `text` writes it, or a dash.
+    pub(crate) fn value(value: Option<f64>, text: impl Fn(f64) -> String) -> Self {
+        Self::Text(value.map_or_else(|| DASH.to_owned(), text))
     }
 
     /// A measured value, or a dash.
     pub(crate) fn number(value: Option<f64>, decimals: usize) -> Self {
-        Self::Text(value.map_or_else(|| DASH.to_owned(), |value| fixed(value, decimals)))
+        Self::value(value, |value| fixed(value, decimals))
     }
 
     /// A share in percent, without the sign.
@@ -172,10 +253,9 @@ impl Cell {
         interval: Option<(f64, f64)>,
         text: impl Fn(f64) -> String,
     ) -> Self {
-        match (value, interval) {
-            (None, _) => Self::Text(DASH.to_owned()),
-            (Some(value), None) => Self::Text(text(value)),
-            (Some(value), Some((low, high))) => {
+        match value.zip(interval) {
+            None => Self::value(value, text),
+            Some((value, (low, high))) => {
                 Self::Interval(text(value), format!("{}–{}", text(low), text(high)))
             }
         }

@@ -1,9 +1,12 @@
 //! The runs of a report, sorted out: which rows belong together, under which name.
 
+use super::chart::style::Style;
 use super::document::{Block, Key};
+use super::mode::{ModeName, OfMode};
 use super::palette::Palette;
-use super::record::{ModeName, QualityRow, TimesRow};
 use super::run::{Content, Run};
+use crate::quality::row::Row;
+use crate::quality::times::TimesRow;
 
 /// All runs of a report, and the look of each policy they name.
 #[derive(Debug)]
@@ -19,7 +22,7 @@ pub(crate) struct Scope<'a> {
     pub(crate) label: String,
     pub(crate) run: &'a Run,
     /// In the palette's order.
-    pub(crate) rows: Vec<&'a QualityRow>,
+    pub(crate) rows: Vec<&'a Row>,
     pub(crate) times: Vec<&'a TimesRow>,
 }
 
@@ -27,6 +30,34 @@ impl<'a> Evidence<'a> {
     pub(crate) fn new(runs: &'a [Run]) -> Self {
         let palette = Palette::new(runs.iter().flat_map(|run| policies(&run.content)));
         Self { runs, palette }
+    }
+
+    /// What there is to say about each quality run and dataset, under its name and its notes. The
+    /// second value says why there is nothing.
+    pub(crate) fn of_scopes(
+        &self,
+        blocks: impl Fn(&Scope<'a>) -> Vec<Block>,
+    ) -> (Vec<Block>, &'static str) {
+        let of_scope = |scope: Scope<'a>| match blocks(&scope) {
+            blocks if blocks.is_empty() => blocks,
+            blocks => {
+                let heading = [Block::Heading(scope.label.clone())];
+                heading
+                    .into_iter()
+                    .chain(scope.notes())
+                    .chain(blocks)
+                    .collect()
+            }
+        };
+        let is_quality = |run: &Run| matches!(run.content, Content::Quality(..));
+        let nothing = match self.runs.iter().any(is_quality) {
+            true => "The quality runs that were given hold no rows.",
+            false => "No quality run was given; “ragweave-eval quality” makes one.",
+        };
+        (
+            self.scopes().into_iter().flat_map(of_scope).collect(),
+            nothing,
+        )
     }
 
     /// One scope per quality run and dataset, in the order of the runs.
@@ -47,55 +78,40 @@ impl<'a> Evidence<'a> {
         scopes
     }
 
-    /// Why there are no scopes.
-    pub(crate) fn lack_of_quality(&self) -> &'static str {
-        let is_quality = |run: &Run| matches!(run.content, Content::Quality(..));
-        match self.runs.iter().any(is_quality) {
-            true => "The quality runs that were given hold no rows.",
-            false => "No quality run was given; “ragweave-eval quality” makes one.",
-        }
-    }
-
-    fn scopes_of(
-        &self,
-        run: &'a Run,
-        rows: &'a [QualityRow],
-        times: &'a [TimesRow],
-    ) -> Vec<Scope<'a>> {
-        let mut datasets: Vec<&str> = Vec::new();
-        for row in rows {
-            if !datasets.contains(&row.dataset.as_str()) {
-                datasets.push(&row.dataset);
-            }
-        }
-        let scope = |dataset: &str| {
-            let mut rows: Vec<&QualityRow> =
-                rows.iter().filter(|row| row.dataset == dataset).collect();
-            rows.sort_by_key(|row| self.palette.rank(&row.mode()));
-            Scope {
-                label: dataset.to_owned(),
-                run,
-                rows,
-                times: times.iter().filter(|row| row.dataset == dataset).collect(),
-            }
+    fn scopes_of(&self, run: &'a Run, rows: &'a [Row], times: &'a [TimesRow]) -> Vec<Scope<'a>> {
+        let scope = |dataset: &str| Scope {
+            label: dataset.to_owned(),
+            run,
+            rows: self.ranked(rows.iter().filter(|row| row.dataset == dataset)),
+            times: times.iter().filter(|row| row.dataset == dataset).collect(),
         };
+        let datasets = unique(rows.iter().map(|row| row.dataset.as_str()));
         datasets.into_iter().map(scope).collect()
     }
 
-    /// The runs of one kind with what they hold; the label is empty where there is only one.
-    pub(crate) fn runs_of<T: ?Sized>(
+    /// Rows in the palette's order of their modes.
+    pub(crate) fn ranked<R: OfMode>(&self, rows: impl IntoIterator<Item = &'a R>) -> Vec<&'a R> {
+        let mut rows: Vec<&R> = rows.into_iter().collect();
+        rows.sort_by_key(|row| self.palette.rank(&row.mode()));
+        rows
+    }
+
+    /// What there is to say about each run of one kind; a run is named where there are several.
+    pub(crate) fn of_runs<T: 'a>(
         &self,
         content: impl Fn(&'a Content) -> Option<&'a T>,
-    ) -> Vec<(String, &'a Run, &'a T)> {
-        let of_kind = |run: &'a Run| {
-            let content = content(&run.content)?;
-            Some((format!("Run {}", run.name), run, content))
+        blocks: impl Fn(&'a Run, &'a T) -> Vec<Block>,
+    ) -> Vec<Block> {
+        let of_kind = |run: &'a Run| Some((run, content(&run.content)?));
+        let found: Vec<_> = self.runs.iter().filter_map(of_kind).collect();
+        let heading = |run: &Run| {
+            let heading = Block::Heading(format!("Run {}", run.name));
+            (found.len() > 1).then_some(heading)
         };
-        let mut found: Vec<_> = self.runs.iter().filter_map(of_kind).collect();
-        if let [(label, ..)] = found.as_mut_slice() {
-            label.clear();
-        }
-        found
+        let all = found
+            .iter()
+            .map(|&(run, content)| heading(run).into_iter().chain(blocks(run, content)));
+        all.flatten().collect()
     }
 
     /// Each mode once, in the palette's order.
@@ -108,22 +124,29 @@ impl<'a> Evidence<'a> {
 
     /// A legend of policies.
     pub(crate) fn policy_keys(&self, policies: &[String]) -> Vec<Key> {
-        let key = |policy: &String| Key {
-            sample: self.palette.style(policy).sample(true),
-            name: policy.clone(),
-        };
+        let key =
+            |policy: &String| Key::new(self.palette.style(policy).sample(true), policy.as_str());
         policies.iter().map(key).collect()
     }
 
     /// A legend of modes.
     pub(crate) fn mode_keys(&self, modes: &[ModeName]) -> Vec<Key> {
         let styles = self.palette.mode_styles(modes);
-        let keys = modes.iter().zip(styles).map(|(mode, style)| Key {
-            sample: style.sample(true),
-            name: mode.to_string(),
-        });
-        keys.collect()
+        let key =
+            |(mode, style): (&ModeName, Style)| Key::new(style.sample(true), mode.to_string());
+        modes.iter().zip(styles).map(key).collect()
     }
+}
+
+/// Each once, in the order of their first.
+fn unique<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut unique = Vec::new();
+    for name in names {
+        if !unique.contains(&name) {
+            unique.push(name);
+        }
+    }
+    unique
 }
 
 impl Scope<'_> {
@@ -135,45 +158,34 @@ impl Scope<'_> {
         policies
     }
 
-    pub(crate) fn row(&self, policy: &str, ratio: Option<f64>) -> Option<&QualityRow> {
+    pub(crate) fn row(&self, policy: &str, ratio: Option<f64>) -> Option<&Row> {
         let mut rows = self.rows.iter().copied();
         rows.find(|row| row.policy == policy && row.mode().ratio == ratio)
     }
 
     /// All ratios, ascending.
     pub(crate) fn ratios(&self) -> Vec<f64> {
-        let mut ratios: Vec<f64> = self
-            .rows
-            .iter()
-            .filter_map(|row| row.mode().ratio)
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        ratios.dedup();
-        ratios
+        self.columns().into_iter().flatten().collect()
     }
 
     /// The columns of a table by ratio: none first where some row has none, then ascending.
     pub(crate) fn columns(&self) -> Vec<Option<f64>> {
-        let without = self.rows.iter().any(|row| row.mode().ratio.is_none());
-        let without = without.then_some(None);
-        without
-            .into_iter()
-            .chain(self.ratios().into_iter().map(Some))
-            .collect()
+        let ratios = self.rows.iter().map(|row| row.mode().ratio);
+        let mut ratios: Vec<Option<f64>> = ratios.collect();
+        ratios.sort_by(|one, other| {
+            let known = |ratio: &Option<f64>| ratio.unwrap_or(f64::NEG_INFINITY);
+            known(one).total_cmp(&known(other))
+        });
+        ratios.dedup();
+        ratios
     }
 
     /// What the rows say about their dataset, each sentence once.
     pub(crate) fn notes(&self) -> Vec<Block> {
-        let mut notes: Vec<&str> = Vec::new();
-        for note in self.rows.iter().filter_map(|row| row.note.as_deref()) {
-            if !note.trim().is_empty() && !notes.contains(&note) {
-                notes.push(note);
-            }
-        }
-        notes
-            .into_iter()
-            .map(|note| Block::Note(note.to_owned()))
-            .collect()
+        let notes = self.rows.iter().filter_map(|row| row.note.as_deref());
+        let notes = unique(notes.filter(|note| !note.trim().is_empty()));
+        let notes = notes.into_iter();
+        notes.map(|note| Block::Note(note.to_owned())).collect()
     }
 }
 
@@ -182,9 +194,21 @@ fn policies(content: &Content) -> Vec<&str> {
         Content::Quality(quality, _) => {
             quality.rows.iter().map(|row| row.policy.as_str()).collect()
         }
-        Content::Ttft(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
-        Content::Load(rows) => rows.iter().map(|row| row.policy.as_str()).collect(),
-        Content::Decay(decay) => decay.rows.iter().map(|row| row.policy.as_str()).collect(),
+        Content::Ttft(run) => run
+            .rows
+            .iter()
+            .map(|row| row.label.policy.as_str())
+            .collect(),
+        Content::Load(run) => run
+            .rows
+            .iter()
+            .map(|row| row.label.policy.as_str())
+            .collect(),
+        Content::Decay(run) => run
+            .rows
+            .iter()
+            .map(|row| row.label.policy.as_str())
+            .collect(),
         Content::Unknown | Content::Unfinished => Vec::new(),
     }
 }

@@ -2,7 +2,6 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::bars::pattern_definitions;
 use super::document::{Block, Cell, Document, Figure, Key, Section, Table, Width};
 
 /// Tables longer than this are folded on the screen too; on paper all are whole.
@@ -22,7 +21,6 @@ pub(crate) fn page(document: &Document) -> String {
                 style { (PreEscaped(include_str!("page.css"))) }
             }
             body {
-                (pattern_definitions())
                 header {
                     h1 { (document.title) }
                     nav aria-label="Contents" {
@@ -91,7 +89,7 @@ fn table(table: &Table) -> Markup {
         div.scroll {
             table class=[(table.names == table.header.len()).then_some("words")] {
                 thead { tr { @for (n, title) in table.header.iter().enumerate() {
-                    th scope="col" class=[(n < table.names).then_some("name")] { (cell(title)) }
+                    th scope="col" class=[(n < table.names).then_some("name")] { (title) }
                 } } }
                 tbody { @for row in &table.rows { (self::row(row, table.names)) } }
             }
@@ -142,8 +140,9 @@ mod tests {
     #[test]
     fn what_comes_from_data_is_escaped_everywhere() {
         let evil = "<script>\"'&</script>";
-        let mut table = Table::new(evil, &[evil], 1);
-        table.push(vec![Cell::code(evil)]);
+        let table = Table::of(evil, &[()])
+            .column(evil, |()| Cell::code(evil))
+            .table();
         let html = page_of(vec![
             Block::Text(evil.into()),
             Block::Note(evil.into()),
@@ -151,10 +150,7 @@ mod tests {
             Block::Table(table),
             Block::Figure(Figure {
                 title: evil.into(),
-                legend: vec![Key {
-                    sample: html! {},
-                    name: evil.into(),
-                }],
+                legend: vec![Key::new(html! {}, evil)],
                 ..Figure::default()
             }),
         ]);
@@ -172,10 +168,8 @@ mod tests {
 
     #[test]
     fn long_tables_are_folded() {
-        let mut table = Table::new("rows", &["n"], 1);
-        for n in 0..=LONG_TABLE {
-            table.push(vec![Cell::text(n.to_string())]);
-        }
+        let rows: Vec<usize> = (0..=LONG_TABLE).collect();
+        let table = Table::of("rows", &rows).column("n", Cell::text).table();
         let html = page_of(vec![Block::Table(table)]);
         assert!(html.contains("<details>") && html.contains("(31 rows)"));
         assert_eq!(html.matches("<tr>").count(), LONG_TABLE + 2);

@@ -2,12 +2,12 @@
 //! few tokens hold most of it?
 
 use super::chart::axis::{Axis, short, small};
-use super::chart::plot::{Join, Line, Markers, Plot, Point};
+use super::chart::plot::{Line, Plot, Point};
 use super::chart::style::Style;
-use super::document::{Block, Cell, DASH, Figure, Key, Panel, Section, Table};
+use super::document::{Block, Cell, Figure, Key, Section, Table};
 use super::evidence::Evidence;
-use super::record::{DeviationRow, Measure};
 use super::run::Content;
+use crate::quality::summary::DeviationRow;
 
 const INTRODUCTION: &str = "First: Spearman rank correlation of the tokens' deviation between a \
     layer and the next; 1 means that the tokens chosen at one layer are the right ones at the \
@@ -21,87 +21,73 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     let mut blocks = Vec::new();
     for run in evidence.runs {
         if let Content::Quality(quality, _) = &run.content {
-            for row in quality.deviation.iter().flatten() {
+            for row in &quality.deviation {
                 let title = format!("{}, {} prompts, run {}", row.dataset, row.n, run.name);
-                blocks.push(Block::Heading(title));
-                blocks.extend(row_blocks(row));
+                let plots = [correlation_plot(row), mass_plot(row), mean_plot(row)];
+                let figure = Figure::of_plots(mass_keys(row), plots).block();
+                blocks.extend([Block::Heading(title), figure]);
+                blocks.extend(table(row).block());
             }
         }
     }
-    let sentence = match blocks.is_empty() {
-        true => "No quality run with deviation figures was given.",
-        false => INTRODUCTION,
-    };
-    blocks.insert(0, Block::Text(sentence.to_owned()));
-    Section {
-        id: "layers",
-        title: "Deviation over layers",
+    let nothing = "No quality run with deviation figures was given.";
+    Section::new(
+        ["layers", "Deviation over layers"],
+        INTRODUCTION,
+        nothing,
         blocks,
-    }
+    )
 }
 
-fn row_blocks(row: &DeviationRow) -> Vec<Block> {
-    let plots = [correlation_plot(row), mass_plot(row), mean_plot(row)];
-    let figure = Figure {
-        legend: mass_keys(row),
-        panels: Panel::of_plots(plots),
-        ..Figure::default()
-    }
-    .block();
-    [figure].into_iter().chain(table(row).block()).collect()
+fn plot(title: &str, x: Option<Axis>, y: Option<Axis>, lines: Vec<Line>) -> Option<Plot> {
+    Some(Plot {
+        title: title.to_owned(),
+        x: x?,
+        y: y?,
+        bands: Vec::new(),
+        lines,
+    })
 }
 
-fn points(values: &[Measure], factor: f64, name: &str) -> Vec<Point> {
-    let point = |(layer, value): (usize, &Measure)| {
-        let y = value.get()? * factor;
+fn points(values: &[Option<f64>], factor: f64, name: &str) -> Vec<Point> {
+    let point = |(layer, value): (usize, &Option<f64>)| {
+        let y = (*value)? * factor;
         let title = format!("{name}, layer {layer}: {y:.3}");
         Some(Point::new(layer as f64, y, title))
     };
     values.iter().enumerate().filter_map(point).collect()
 }
 
-fn line(style: Style, points: Vec<Point>) -> Line {
-    Line {
-        style,
-        points,
-        join: Join::Straight,
-        markers: Markers::Shown,
-    }
-}
-
 fn correlation_plot(row: &DeviationRow) -> Option<Plot> {
     let points = points(&row.rank_correlation, 1.0, "rank correlation");
     let values = points.iter().map(|point| point.y);
-    let floor = if values.clone().all(|value| value >= 0.0) {
-        0.0
-    } else {
-        -1.0
+    let floor = match values.clone().all(|value| value >= 0.0) {
+        true => 0.0,
+        false => -1.0,
     };
-    Some(Plot {
-        title: "Rank correlation of a layer with the next".to_owned(),
-        x: layer_axis("layer (with the next one)", row.rank_correlation.len())?,
-        y: Axis::linear(
+    plot(
+        "Rank correlation of a layer with the next",
+        layer_axis("layer (with the next one)", row.rank_correlation.len()),
+        Axis::linear(
             "Spearman correlation",
             values.chain([0.0, 1.0]),
             [floor, 1.0],
-        )?,
-        bands: Vec::new(),
-        lines: vec![line(Style::FULL, points)],
-    })
+        ),
+        vec![Line::new(Style::FULL, points)],
+    )
 }
 
 fn mass_plot(row: &DeviationRow) -> Option<Plot> {
     let layers = row.mass.values().map(Vec::len).max()?;
-    let line = |(n, (share, values)): (usize, (&String, &Vec<Measure>))| {
-        line(Style::nth(n), points(values, 100.0, &mass_name(share)))
+    let line = |(n, (share, values)): (usize, (&String, &Vec<Option<f64>>))| {
+        Line::new(Style::nth(n), points(values, 100.0, &mass_name(share)))
     };
-    Some(Plot {
-        title: "Deviation held by the most deviating tokens".to_owned(),
-        x: layer_axis("layer", layers)?,
-        y: Axis::linear("% of the layer's deviation", [0.0, 100.0], [0.0, 100.0])?,
-        bands: Vec::new(),
-        lines: row.mass.iter().enumerate().map(line).collect(),
-    })
+    plot(
+        "Deviation held by the most deviating tokens",
+        layer_axis("layer", layers),
+        Axis::linear("% of the layer's deviation", [0.0, 100.0], [0.0, 100.0]),
+        row.mass.iter().enumerate().map(line).collect(),
+    )
 }
 
 /// Logarithmic where layers differ tenfold; layers whose deviation is zero are not on that axis.
@@ -110,25 +96,22 @@ fn mean_plot(row: &DeviationRow) -> Option<Plot> {
     let values = || points.iter().map(|point| point.y).filter(|&y| y > 0.0);
     let (low, high) = (values().reduce(f64::min)?, values().fold(0.0, f64::max));
     let y = match high / low >= 10.0 {
-        true => Axis::log("relative (log scale)", values())?,
-        false => Axis::linear("relative", [0.0, high], [0.0, f64::MAX])?,
+        true => Axis::log("relative", values()),
+        false => Axis::linear("relative", [0.0, high], [0.0, f64::MAX]),
     };
-    Some(Plot {
-        title: "Mean deviation".to_owned(),
-        x: layer_axis("layer", row.mean.len())?,
+    let lines = vec![Line::new(Style::FULL, points)];
+    plot(
+        "Mean deviation",
+        layer_axis("layer", row.mean.len()),
         y,
-        bands: Vec::new(),
-        lines: vec![line(Style::FULL, points)],
-    })
+        lines,
+    )
 }
 
-/// Ticks at whole layers alone.
+/// Numbers at whole layers only.
 fn layer_axis(label: &str, layers: usize) -> Option<Axis> {
-    let axis = Axis::linear(
-        label,
-        [0.0, layers.checked_sub(1)?.max(1) as f64],
-        [-0.5, layers as f64 - 0.5],
-    )?;
+    let last = layers.checked_sub(1)?.max(1) as f64;
+    let axis = Axis::linear(label, [0.0, last], [-0.5, layers as f64 - 0.5])?;
     Some(axis.at_whole_numbers())
 }
 
@@ -140,31 +123,27 @@ fn mass_name(share: &str) -> String {
 }
 
 fn mass_keys(row: &DeviationRow) -> Vec<Key> {
-    let key = |(n, share): (usize, &String)| Key {
-        sample: Style::nth(n).sample(true),
-        name: mass_name(share),
-    };
+    let key = |(n, share): (usize, &String)| Key::new(Style::nth(n).sample(true), mass_name(share));
     row.mass.keys().enumerate().map(key).collect()
 }
 
 fn table(row: &DeviationRow) -> Table {
-    let mut header = vec!["layer".to_owned(), "correlation with the next".to_owned()];
-    header.extend(row.mass.keys().map(|share| mass_name(share)));
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
+    let value = |values: &[Option<f64>], layer: &usize| values.get(*layer).copied().flatten();
+    let lists = row.mass.values().chain([&row.rank_correlation, &row.mean]);
+    let layers: Vec<usize> = (0..lists.map(Vec::len).max().unwrap_or(0)).collect();
     let caption = "Rank correlation, and share of deviation held in percent, by layer";
-    let mut table = Table::new(caption, &header, 1);
-    let layers = row.mass.values().map(Vec::len).max().unwrap_or(0);
-    table.header.push(Cell::text("mean deviation"));
-    for layer in 0..layers.max(row.rank_correlation.len()).max(row.mean.len()) {
-        let value = |values: &[Measure]| values.get(layer).and_then(|value| value.get());
-        let mut cells = vec![
-            Cell::text(layer.to_string()),
-            Cell::number(value(&row.rank_correlation), 3),
-        ];
-        cells.extend(row.mass.values().map(|values| Cell::percent(value(values))));
-        let mean = value(&row.mean).map(small);
-        cells.push(Cell::text(mean.unwrap_or_else(|| DASH.to_owned())));
-        table.push(cells);
-    }
-    table
+    Table::of(caption, &layers)
+        .column("layer", Cell::text)
+        .column("correlation with the next", |layer| {
+            Cell::number(value(&row.rank_correlation, layer), 3)
+        })
+        .columns(
+            &row.mass,
+            |(share, _)| mass_name(share),
+            |(_, values), layer| Cell::percent(value(values, layer)),
+        )
+        .column("mean deviation", |layer| {
+            Cell::value(value(&row.mean, layer), small)
+        })
+        .table()
 }

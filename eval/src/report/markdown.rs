@@ -34,17 +34,13 @@ fn table(table: &Table) -> String {
     let aligned = |n: usize| if n < table.names { ":--" } else { "--:" };
     let rule: Vec<&str> = (0..table.header.len()).map(aligned).collect();
     let mut text = format!("{}\n\n", escaped(&table.caption));
-    text.push_str(&row(&table.header));
-    text.push_str(&format!("|{}|\n", rule.join("|")));
-    for cells in &table.rows {
-        text.push_str(&row(cells));
+    let header: Vec<String> = table.header.iter().map(|title| escaped(title)).collect();
+    text += &format!("| {} |\n|{}|\n", header.join(" | "), rule.join("|"));
+    for row in &table.rows {
+        let cells: Vec<String> = row.iter().map(cell).collect();
+        text += &format!("| {} |\n", cells.join(" | "));
     }
     text
-}
-
-fn row(cells: &[Cell]) -> String {
-    let cells: Vec<String> = cells.iter().map(cell).collect();
-    format!("| {} |\n", cells.join(" | "))
 }
 
 fn cell(cell: &Cell) -> String {
@@ -55,7 +51,7 @@ fn cell(cell: &Cell) -> String {
     }
 }
 
-/// A code span. In a table a bar ends the cell even there, unless a backslash stands before it.
+/// A code span. In a table a bar ends the cell even there, unless a backslash comes before it.
 fn code(text: &str) -> String {
     let text = one_line(text).replace('|', "\\|");
     match text.trim() {
@@ -79,7 +75,7 @@ fn escaped(text: &str) -> String {
             _ => escaped.push(character),
         }
     }
-    // Addresses turn into links where they stand bare.
+    // Addresses turn into links where they are not in code.
     escaped.replace("://", ":\\//").replace("www.", "www\\.")
 }
 
@@ -103,9 +99,11 @@ mod tests {
 
     #[test]
     fn every_row_of_a_table_is_a_line() {
-        let mut table = Table::new("Figures.", &["policy", "ms"], 1);
-        table.push(vec![Cell::code("hkvd@2"), Cell::number(Some(1.25), 1)]);
-        table.push(vec![Cell::code("full"), Cell::number(None, 1)]);
+        let rows = [("hkvd@2", Some(1.25)), ("full", None)];
+        let table = Table::of("Figures.", &rows)
+            .column("policy", |row| Cell::code(row.0))
+            .column("ms", |row| Cell::number(row.1, 1))
+            .table();
         let text = self::table(&table);
         assert_eq!(
             text,

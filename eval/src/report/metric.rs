@@ -3,15 +3,15 @@
 use super::chart::axis::{Axis, short};
 use super::document::Cell;
 use super::evidence::Scope;
-use super::record::QualityRow;
+use crate::quality::row::{Interval, Row};
 
 /// One figure of a quality row.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) scale: Scale,
-    value: fn(&QualityRow) -> Option<f64>,
-    interval: fn(&QualityRow) -> Option<(f64, f64)>,
+    value: fn(&Row) -> Option<f64>,
+    interval: fn(&Row) -> Interval,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,67 +22,57 @@ pub(crate) enum Scale {
     Log,
 }
 
-pub(crate) const EXACT_MATCH: Metric = Metric {
-    name: "exact match",
-    scale: Scale::Percent,
-    value: |row| row.exact_match.get(),
-    interval: |row| row.exact_match_ci.get(),
-};
-pub(crate) const F1: Metric = Metric {
-    name: "word F1",
-    scale: Scale::Percent,
-    value: |row| row.f1.get(),
-    interval: |row| row.f1_ci.get(),
-};
-pub(crate) const TOKEN_F1: Metric = Metric {
-    name: "token F1",
-    scale: Scale::Percent,
-    value: |row| row.token_f1.get(),
-    interval: |_| None,
-};
-pub(crate) const ROUGE_L: Metric = Metric {
-    name: "Rouge-L",
-    scale: Scale::Percent,
-    value: |row| row.rouge_l.get(),
-    interval: |row| row.rouge_l_ci.get(),
-};
-pub(crate) const RULER: Metric = Metric {
-    name: "RULER string match",
-    scale: Scale::Percent,
-    value: |row| row.ruler.get(),
-    interval: |row| row.ruler_ci.get(),
-};
-pub(crate) const NORMALISED_F1: Metric = Metric {
-    name: "normalised F1",
-    scale: Scale::Percent,
-    value: |row| row.normalised_f1.get(),
-    interval: |_| None,
-};
+const fn share(
+    name: &'static str,
+    value: fn(&Row) -> Option<f64>,
+    interval: fn(&Row) -> Interval,
+) -> Metric {
+    Metric {
+        name,
+        scale: Scale::Percent,
+        value,
+        interval,
+    }
+}
+
+pub(crate) const EXACT_MATCH: Metric = share(
+    "exact match",
+    |row| row.exact_match,
+    |row| row.exact_match_ci,
+);
+pub(crate) const TOP1: Metric = share(
+    "top-1 agreement with full prefill",
+    |row| row.top1_agreement,
+    |row| row.top1_agreement_ci,
+);
 pub(crate) const KL: Metric = Metric {
-    name: "KL divergence from full prefill",
     scale: Scale::Log,
-    value: |row| row.kl.get(),
-    interval: |row| row.kl_ci.get(),
-};
-pub(crate) const TOP1: Metric = Metric {
-    name: "top-1 agreement with full prefill",
-    scale: Scale::Percent,
-    value: |row| row.top1_agreement.get(),
-    interval: |row| row.top1_agreement_ci.get(),
+    ..share(
+        "KL divergence from full prefill",
+        |row| row.kl,
+        |row| row.kl_ci,
+    )
 };
 
 /// Metrics of answers, the first that a dataset has heads its charts.
-pub(crate) const ANSWERS: [Metric; 6] = [EXACT_MATCH, RULER, ROUGE_L, F1, TOKEN_F1, NORMALISED_F1];
+pub(crate) const ANSWERS: [Metric; 6] = [
+    EXACT_MATCH,
+    share("RULER string match", |row| row.ruler, |row| row.ruler_ci),
+    share("Rouge-L", |row| row.rouge_l, |row| row.rouge_l_ci),
+    share("word F1", |row| row.f1, |row| row.f1_ci),
+    share("token F1", |row| row.token_f1, |_| Interval(None)),
+    share("normalised F1", |row| row.normalised_f1, |_| Interval(None)),
+];
 
 impl Metric {
     /// As it is drawn: percent for shares.
-    pub(crate) fn value(&self, row: &QualityRow) -> Option<f64> {
+    pub(crate) fn value(&self, row: &Row) -> Option<f64> {
         (self.value)(row).map(|value| self.drawn(value))
     }
 
     /// As it is drawn.
-    pub(crate) fn interval(&self, row: &QualityRow) -> Option<(f64, f64)> {
-        let (low, high) = (self.interval)(row)?;
+    pub(crate) fn interval(&self, row: &Row) -> Option<(f64, f64)> {
+        let (low, high) = (self.interval)(row).0?;
         Some((self.drawn(low), self.drawn(high)))
     }
 
@@ -97,15 +87,19 @@ impl Metric {
         scope.rows.iter().any(|row| self.value(row).is_some())
     }
 
-    pub(crate) fn label(&self) -> String {
+    pub(crate) fn unit(&self) -> &'static str {
         match self.scale {
-            Scale::Percent => format!("{}, %", self.name),
-            Scale::Log => format!("{}, nats", self.name),
+            Scale::Percent => "%",
+            Scale::Log => "nats",
         }
     }
 
+    pub(crate) fn label(&self) -> String {
+        format!("{}, {}", self.name, self.unit())
+    }
+
     /// An axis for all rows of a scope, so that its panels compare.
-    pub(crate) fn axis(&self, scope: &Scope<'_>, label: &str) -> Option<Axis> {
+    pub(crate) fn axis(&self, scope: &Scope<'_>) -> Option<Axis> {
         let values = scope.rows.iter().filter_map(|row| self.value(row));
         match self.scale {
             Scale::Percent => {
@@ -116,10 +110,10 @@ impl Metric {
                     true => [0.0, 100.0],
                     false => [f64::MIN, f64::MAX],
                 };
-                Axis::linear(label, values.chain(ends), bounds)
+                Axis::linear(self.unit(), values.chain(ends), bounds)
             }
             // The ends of intervals may be near zero, which would stretch this axis.
-            Scale::Log => Axis::log(label, values),
+            Scale::Log => Axis::log(self.unit(), values),
         }
     }
 
@@ -131,20 +125,19 @@ impl Metric {
     }
 
     /// The value with its interval.
-    pub(crate) fn cell(&self, row: &QualityRow) -> Cell {
+    pub(crate) fn cell(&self, row: &Row) -> Cell {
         Cell::with_interval(self.value(row), self.interval(row), |value| {
             self.text(value)
         })
     }
 
     /// "98.0 (97.1–98.9)", for tooltips.
-    pub(crate) fn sentence(&self, row: &QualityRow) -> String {
-        match self.cell(row) {
-            Cell::Text(text) | Cell::Code(text) => format!("{} {text}, n {}", self.name, row.n),
-            Cell::Interval(value, interval) => {
-                format!("{} {value} ({interval}), n {}", self.name, row.n)
-            }
-        }
+    pub(crate) fn sentence(&self, row: &Row) -> String {
+        let value = match self.cell(row) {
+            Cell::Text(text) | Cell::Code(text) => text,
+            Cell::Interval(value, interval) => format!("{value} ({interval})"),
+        };
+        format!("{} {value}, n {}", self.name, row.n)
     }
 }
 

@@ -2,77 +2,53 @@
 //! looks the same in every chart.
 
 use super::chart::style::Style;
-use super::record::ModeName;
+use super::mode::ModeName;
 
 /// Lines that one panel holds without becoming a thicket.
 const LINES_PER_PANEL: usize = 6;
 
-/// What a policy is a kind of; the order of panels and tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Family {
-    /// `full`, `reuse` and `all`: no choice of rows.
-    Limit,
-    Hkvd,
-    FirstK,
-    Query,
-    Anchors,
-    Random,
-    Oracle,
-    Union,
-    Other,
-}
+/// The kinds of policy in the order of panels and tables: how their names begin, and their title.
+/// The limits choose no rows; of unions, [`family`] knows the place.
+const FAMILIES: [(&[&str], &str); 9] = [
+    (&["full", "reuse", "all"], "limits"),
+    (&["hkvd"], "hkvd"),
+    (&["first-k"], "first-k"),
+    (&["query"], "query"),
+    (&["anchors"], "anchors"),
+    (&["random"], "random"),
+    (&["oracle"], "oracle"),
+    (&[], "unions"),
+    (&[], "other policies"),
+];
+const UNIONS: usize = 7;
+const OTHERS: usize = 8;
 
-impl Family {
-    fn of(policy: &str) -> Self {
-        if policy.contains('+') {
-            return Self::Union;
-        }
-        match policy.split(['@', '/', '~']).next().unwrap_or_default() {
-            "full" | "reuse" | "all" => Self::Limit,
-            "hkvd" => Self::Hkvd,
-            "first-k" => Self::FirstK,
-            "query" => Self::Query,
-            "anchors" => Self::Anchors,
-            "random" => Self::Random,
-            "oracle" => Self::Oracle,
-            _ => Self::Other,
-        }
-    }
-
-    /// Whether such a policy can answer requests: an oracle needs the full prefill it replaces.
-    fn can_serve(self) -> bool {
-        self != Self::Oracle
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Limit => "limits",
-            Self::Hkvd => "hkvd",
-            Self::FirstK => "first-k",
-            Self::Query => "query",
-            Self::Anchors => "anchors",
-            Self::Random => "random",
-            Self::Oracle => "oracle",
-            Self::Union => "unions",
-            Self::Other => "other policies",
-        }
+/// A policy's place among the families.
+fn family(policy: &str) -> usize {
+    let name = policy.split(['@', '/', '~']).next().unwrap_or_default();
+    match policy.contains('+') {
+        true => UNIONS,
+        false => FAMILIES
+            .iter()
+            .position(|(names, _)| names.contains(&name))
+            .unwrap_or(OTHERS),
     }
 }
 
 /// Where a policy stands among others: limits first, then by family, plain before modified.
-fn order(policy: &str) -> (Family, u8, bool, &str) {
+fn order(policy: &str) -> (usize, u8, bool, &str) {
     let limit = match policy {
         "full" => 0,
         "reuse" => 1,
         _ => 2,
     };
-    (Family::of(policy), limit, policy.contains('~'), policy)
+    (family(policy), limit, policy.contains('~'), policy)
 }
 
-/// Whether a policy can answer requests.
+/// Whether a policy can answer requests: an oracle needs the full prefill it replaces.
 pub(crate) fn can_serve(policy: &str) -> bool {
     let mut members = policy.split('+');
-    members.all(|member| Family::of(member).can_serve())
+    members.all(|member| FAMILIES[family(member)].1 != "oracle")
 }
 
 /// Policies that share a panel.
@@ -82,6 +58,16 @@ pub(crate) struct Group {
     pub(crate) policies: Vec<String>,
     /// One of several groups of a large family; no other family joins it.
     part: bool,
+}
+
+impl Group {
+    fn new(title: &str, policies: &[&str], part: bool) -> Self {
+        Self {
+            title: title.to_owned(),
+            policies: policies.iter().map(|&policy| policy.to_owned()).collect(),
+            part,
+        }
+    }
 }
 
 /// The policies of a report with their looks.
@@ -141,44 +127,35 @@ impl Palette {
     /// neighbours share and large families are split evenly.
     pub(crate) fn groups(policies: &[&str]) -> Vec<Group> {
         if policies.len() <= LINES_PER_PANEL {
-            let title = String::new();
-            let policies = policies.iter().map(|&policy| policy.to_owned()).collect();
-            return vec![Group {
-                title,
-                policies,
-                part: false,
-            }];
+            return vec![Group::new("", policies, false)];
         }
         let mut groups: Vec<Group> = Vec::new();
-        for family in policies.chunk_by(|one, other| Family::of(one) == Family::of(other)) {
-            let name = Family::of(family[0]).name();
+        for members in policies.chunk_by(|one, other| family(one) == family(other)) {
+            let name = FAMILIES[family(members[0])].1;
             match groups.last_mut() {
                 Some(last)
-                    if !last.part && last.policies.len() + family.len() <= LINES_PER_PANEL =>
+                    if !last.part && last.policies.len() + members.len() <= LINES_PER_PANEL =>
                 {
                     last.title = format!("{}, {name}", last.title);
                     last.policies
-                        .extend(family.iter().map(|&policy| policy.to_owned()));
+                        .extend(members.iter().map(|&policy| policy.to_owned()));
                 }
-                _ => groups.extend(split(name, family)),
+                _ => groups.extend(split(name, members)),
             }
         }
         groups
     }
 }
 
-fn split(name: &str, family: &[&str]) -> Vec<Group> {
-    let parts = family.len().div_ceil(LINES_PER_PANEL);
-    let size = family.len().div_ceil(parts.max(1));
-    let part = |(n, policies): (usize, &[&str])| Group {
-        title: match parts {
-            1 => name.to_owned(),
-            _ => format!("{name} ({} of {parts})", n + 1),
-        },
-        policies: policies.iter().map(|&policy| policy.to_owned()).collect(),
-        part: parts > 1,
+/// The members of a family in as many groups as they need.
+fn split(name: &str, members: &[&str]) -> Vec<Group> {
+    let parts = members.len().div_ceil(LINES_PER_PANEL);
+    let size = members.len().div_ceil(parts.max(1));
+    let part = |(n, policies): (usize, &[&str])| match parts {
+        1 => Group::new(name, policies, false),
+        _ => Group::new(&format!("{name} ({} of {parts})", n + 1), policies, true),
     };
-    family.chunks(size.max(1)).enumerate().map(part).collect()
+    members.chunks(size.max(1)).enumerate().map(part).collect()
 }
 
 #[cfg(test)]

@@ -6,14 +6,16 @@ use super::chart::style::Style;
 use super::document::{Block, Cell, Figure, Key, Panel, Section, Table, Width};
 use super::evidence::{Evidence, Scope};
 use super::metric::{Metric, headline};
+use super::mode::{ModeName, OfMode};
 use super::palette::{Group, Palette, can_serve};
-use super::record::{ModeName, QualityRow, TimesRow};
+use crate::quality::row::Row;
+use crate::quality::times::TimesRow;
 
 /// A mode with what it costs and what it answers.
 #[derive(Debug, Clone)]
 struct Trade<'a> {
     mode: ModeName,
-    row: &'a QualityRow,
+    row: &'a Row,
     times: &'a TimesRow,
     ttft_ms: f64,
     quality: f64,
@@ -28,24 +30,11 @@ const INTRODUCTION: &str = "Each mark is a mode (a policy at a ratio): its media
     KV in memory.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let scopes = evidence.scopes();
-    let mut blocks = Vec::new();
-    for scope in &scopes {
-        blocks.extend(scope_blocks(evidence, scope));
-    }
-    let sentence = match blocks.is_empty() {
-        true => {
-            "No quality run with times (times.json) was given, so quality cannot be set \
-                 against TTFT."
-        }
-        false => INTRODUCTION,
-    };
-    blocks.insert(0, Block::Text(sentence.to_owned()));
-    Section {
-        id: "pareto",
-        title: "Quality against time to first token",
-        blocks,
-    }
+    let (blocks, _) = evidence.of_scopes(|scope| scope_blocks(evidence, scope));
+    let name = ["pareto", "Quality against time to first token"];
+    let nothing =
+        "No quality run with times (times.json) was given, so quality cannot be set against TTFT.";
+    Section::new(name, INTRODUCTION, nothing, blocks)
 }
 
 fn scope_blocks(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
@@ -56,23 +45,21 @@ fn scope_blocks(evidence: &Evidence<'_>, scope: &Scope<'_>) -> Vec<Block> {
     if trades.is_empty() {
         return Vec::new();
     }
-    let mut blocks = vec![Block::Heading(scope.label.clone())];
-    blocks.extend(scope.notes());
-    blocks.push(figure(evidence, &metric, &trades));
-    blocks.extend(table(&metric, &trades).block());
-    blocks
+    let figure = figure(evidence, &metric, &trades);
+    let table = table(&metric, &trades).block();
+    [figure].into_iter().chain(table).collect()
 }
 
 /// The modes that can serve and have both figures.
 fn trades<'a>(scope: &'a Scope<'_>, metric: &Metric) -> Vec<Trade<'a>> {
-    let trade = |row: &&'a QualityRow| {
+    let trade = |row: &&'a Row| {
         let mode = row.mode();
         let times = scope.times.iter().find(|times| times.mode() == mode)?;
         Some(Trade {
             mode,
             row,
             times,
-            ttft_ms: times.ttft_ms_p50.get()?,
+            ttft_ms: times.ttft_ms_p50?,
             quality: metric.value(row)?,
         })
     };
@@ -124,16 +111,13 @@ fn shared_legend(evidence: &Evidence<'_>, trades: &[Trade<'_>]) -> Vec<Key> {
     let mut policies: Vec<String> = limits.map(|trade| trade.mode.policy.clone()).collect();
     policies.dedup();
     let mut keys = evidence.policy_keys(&policies);
-    keys.push(Key {
-        sample: OVERALL.sample(false),
-        name: "front over all modes".to_owned(),
-    });
+    keys.push(Key::new(OVERALL.sample(false), "front over all modes"));
     keys
 }
 
 /// The front over all modes.
 const OVERALL: Style = Style {
-    width: 6.0,
+    width: 10.0,
     colour: "#d9d9d9",
     dash: "",
     ..Style::BASELINE
@@ -200,8 +184,8 @@ fn ttft_axis(trades: &[Trade<'_>]) -> Option<Axis> {
     let times = || trades.iter().map(|trade| trade.ttft_ms);
     let slowest = times().fold(0.0, f64::max);
     match times().all(|time| time > 0.0 && slowest / time < 6.0) {
-        true => Axis::snug("TTFT p50, ms", times()),
-        false => Axis::log("TTFT p50, ms (log scale)", times()),
+        true => Axis::linear("TTFT p50, ms", times(), [0.0, f64::MAX]),
+        false => Axis::log("TTFT p50, ms", times()),
     }
 }
 
@@ -212,26 +196,21 @@ fn quality_axis(metric: &Metric, trades: &[Trade<'_>]) -> Option<Axis> {
 
 fn table(metric: &Metric, trades: &[Trade<'_>]) -> Table {
     let full = trades.iter().find(|trade| trade.mode.policy == "full");
-    let header = [
-        "mode",
-        "TTFT p50, ms",
-        "TTFT p95, ms",
-        "speed-up",
-        &metric.label(),
-        "to full, points",
-    ];
-    let mut table = Table::new("The front over all modes, fastest first", &header, 1);
-    for trade in overall_front(trades) {
-        table.push(vec![
-            Cell::code(trade.mode.to_string()),
-            Cell::number(Some(trade.ttft_ms), 1),
-            Cell::number(trade.times.ttft_ms_p95.get(), 1),
-            Cell::number(full.map(|full| full.ttft_ms / trade.ttft_ms), 2),
-            metric.cell(trade.row),
-            Cell::number(full.map(|full| trade.quality - full.quality), 1),
-        ]);
-    }
-    table
+    let front = overall_front(trades);
+    Table::of("The front over all modes, fastest first", &front)
+        .column("mode", |trade| Cell::code(&trade.mode))
+        .column("TTFT p50, ms", |trade| Cell::number(Some(trade.ttft_ms), 1))
+        .column("TTFT p95, ms", |trade| {
+            Cell::number(trade.times.ttft_ms_p95, 1)
+        })
+        .column("speed-up", |trade| {
+            Cell::number(full.map(|full| full.ttft_ms / trade.ttft_ms), 2)
+        })
+        .column(metric.label(), |trade| metric.cell(trade.row))
+        .column("to full, points", |trade| {
+            Cell::number(full.map(|full| trade.quality - full.quality), 1)
+        })
+        .table()
 }
 
 #[cfg(test)]

@@ -10,19 +10,17 @@ use super::run::{Content, Run};
 const HASH_CHARS: usize = 12;
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let mut blocks = vec![Block::Text(
-        "Every figure above comes from one of these runs, in the order given.".to_owned(),
-    )];
-    blocks.extend(evidence.runs.iter().filter_map(remark).map(Block::Note));
-    blocks.extend(table(evidence.runs).block());
-    for run in evidence.runs {
-        blocks.extend(configuration(run).block());
-    }
-    Section {
-        id: "provenance",
-        title: "Runs",
+    let remarks = evidence.runs.iter().filter_map(remark).map(Block::Note);
+    let configurations = evidence.runs.iter().map(configuration);
+    let tables = [table(evidence.runs)].into_iter().chain(configurations);
+    let blocks = remarks.chain(tables.filter_map(Table::block)).collect();
+    let introduction = "Every figure above comes from one of these runs, in the order given.";
+    Section::new(
+        ["provenance", "Runs"],
+        introduction,
+        "No run was given.",
         blocks,
-    }
+    )
 }
 
 /// What kept a run out of the report.
@@ -43,43 +41,25 @@ fn remark(run: &Run) -> Option<String> {
 }
 
 fn table(runs: &[Run]) -> Table {
-    let header = [
-        "run",
-        "kind",
-        "commit",
-        "device",
-        "model",
-        "fingerprint",
-        "layers",
-        "seed",
-        "date",
-        "command",
-    ];
-    let mut table = Table::new("Where the figures come from", &header, header.len());
-    for run in runs {
-        table.push(cells(run));
+    let table = Table::of("Where the figures come from", runs)
+        .column("run", |run| Cell::code(&run.name))
+        .column("kind", |run| Cell::code(&run.header.kind))
+        .column("commit", |run| {
+            Cell::code(shown(run.header.commit.as_deref().unwrap_or_default()))
+        })
+        .column("device", |run| Cell::code(&run.header.device))
+        .column("model", |run| Cell::code(&run.header.model.name))
+        .column("fingerprint", |run| {
+            Cell::code(shown(&run.header.model.fingerprint))
+        })
+        .column("layers", |run| Cell::text(run.header.model.layers))
+        .column("seed", |run| Cell::code(run.header.seed))
+        .column("command", |run| Cell::code(&run.header.command))
+        .table();
+    Table {
+        names: table.header.len(),
+        ..table
     }
-    table
-}
-
-fn cells(run: &Run) -> Vec<Cell> {
-    let header = &run.header;
-    let model = header.model.as_ref();
-    let hash = |hash: Option<&String>| Cell::code(hash.map_or(DASH.into(), |hash| shown(hash)));
-    let code = |text: Option<&String>| Cell::code(text.map_or(DASH, String::as_str));
-    let layers = model.and_then(|model| model.layers);
-    vec![
-        Cell::code(&run.name),
-        Cell::code(&header.kind),
-        hash(header.commit.as_ref()),
-        code(header.device.as_ref()),
-        code(model.and_then(|model| model.name.as_ref())),
-        hash(model.and_then(|model| model.fingerprint.as_ref())),
-        Cell::text(layers.map_or_else(|| DASH.to_owned(), |layers| layers.to_string())),
-        Cell::code(plain(&header.seed)),
-        Cell::code(plain(&header.date)),
-        code(header.command.as_ref()),
-    ]
 }
 
 /// The beginning of a hash, and what follows it, such as `-dirty`.
@@ -103,13 +83,16 @@ fn plain(value: &Value) -> String {
 
 /// Every setting of a run, one row each.
 fn configuration(run: &Run) -> Table {
-    let caption = format!("Configuration of {}", run.name);
-    let mut table = Table::new(caption, &["setting", "value"], 2);
     let settings = run.header.config.as_object().into_iter().flatten();
-    for (name, value) in settings {
-        table.push(vec![Cell::code(name), Cell::code(plain(value))]);
+    let settings: Vec<(&String, &Value)> = settings.collect();
+    let caption = format!("Configuration of {}", run.name);
+    Table {
+        names: 2,
+        ..Table::of(caption, &settings)
+            .column("setting", |setting| Cell::code(setting.0))
+            .column("value", |setting| Cell::code(plain(setting.1)))
+            .table()
     }
-    table
 }
 
 #[cfg(test)]

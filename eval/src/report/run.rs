@@ -1,43 +1,44 @@
 //! Reads run directories: the first line of `run.jsonl`, `summary.json`, and a quality run's
 //! `times.json`. What a run lacks is absent; what it has wrong is an error that names the place.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::record::{
-    Decay, Header, LoadRow, Quality, QualityTimes, SUPPORTED_VERSION, TtftRow, Versioned,
-};
+use crate::quality::heat_map::HeatMap;
+use crate::quality::summary::Report as Quality;
+use crate::quality::times::Times;
+use crate::run_dir::{RunHeader, VERSION};
+use crate::{decay, load, ttft};
 
 /// A run directory as the report sees it.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// The directory's name, made unique among the runs of a report.
     pub(crate) name: String,
-    pub(crate) header: Header,
+    /// Of a kind that this build may not know.
+    pub(crate) header: RunHeader<String>,
     pub(crate) content: Content,
 }
 
 /// What a run measured.
 #[derive(Debug)]
 pub(crate) enum Content {
-    Quality(Box<Quality>, Option<QualityTimes>),
-    Ttft(Vec<TtftRow>),
-    Load(Vec<LoadRow>),
-    Decay(Decay),
+    Quality(Box<Quality>, Option<Times>),
+    Ttft(ttft::report::Report),
+    Load(load::report::Report),
+    Decay(decay::report::Report),
     /// A kind this build does not know.
     Unknown,
     /// No `summary.json`: the run was interrupted or is still going.
     Unfinished,
 }
 
-/// The `rows` of a summary.
 #[derive(Deserialize)]
-struct Rows<T> {
-    rows: Vec<T>,
+struct Versioned {
+    version: u32,
 }
 
 /// Reads the runs in the order given.
@@ -81,7 +82,7 @@ fn name_of(dir: &Path) -> String {
     }
 }
 
-fn read_header(dir: &Path) -> anyhow::Result<Header> {
+fn read_header(dir: &Path) -> anyhow::Result<RunHeader<String>> {
     let path = dir.join("run.jsonl");
     let text = fs_err::read_to_string(&path).context(
         "a run is a directory that `ragweave-eval quality`, `ttft`, `load` or `decay` wrote with \
@@ -90,7 +91,7 @@ fn read_header(dir: &Path) -> anyhow::Result<Header> {
     let Some(line) = text.lines().next().filter(|line| !line.trim().is_empty()) else {
         bail!("{}: line 1: the run's first line is empty", path.display());
     };
-    let header: Header = parse(&path, line)?;
+    let header: RunHeader<String> = parse(&path, line)?;
     check_version(&path, header.version)?;
     Ok(header)
 }
@@ -102,33 +103,29 @@ fn read_content(dir: &Path, path: &Path, kind: &str) -> anyhow::Result<Content> 
     Ok(match kind {
         "quality" => {
             let quality: Quality = parse(path, &text)?;
-            quality
-                .check()
+            let map = quality.heatmap.as_ref();
+            map.map_or(Ok(()), HeatMap::check)
                 .with_context(|| format!("{}", path.display()))?;
             Content::Quality(Box::new(quality), read_times(&dir.join("times.json"))?)
         }
-        "ttft" => Content::Ttft(read_rows(path, &text)?),
-        "load" => Content::Load(read_rows(path, &text)?),
+        "ttft" => Content::Ttft(parse(path, &text)?),
+        "load" => Content::Load(parse(path, &text)?),
         "decay" => Content::Decay(parse(path, &text)?),
         _ => Content::Unknown,
     })
 }
 
-fn read_times(path: &Path) -> anyhow::Result<Option<QualityTimes>> {
+fn read_times(path: &Path) -> anyhow::Result<Option<Times>> {
     match path.exists() {
         true => Ok(Some(parse(path, &fs_err::read_to_string(path)?)?)),
         false => Ok(None),
     }
 }
 
-fn read_rows<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<Vec<T>> {
-    parse::<Rows<T>>(path, text).map(|summary| summary.rows)
-}
-
-fn check_version(path: &Path, version: u64) -> anyhow::Result<()> {
+fn check_version(path: &Path, version: u32) -> anyhow::Result<()> {
     ensure!(
-        version == SUPPORTED_VERSION,
-        "{}: field `version` is {version}; this build reads version {SUPPORTED_VERSION}",
+        version == VERSION,
+        "{}: field `version` is {version}; this build reads version {VERSION}",
         path.display()
     );
     Ok(())
@@ -136,47 +133,69 @@ fn check_version(path: &Path, version: u64) -> anyhow::Result<()> {
 
 /// Parses JSON, and says in which line and field it is not what it should be.
 fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<T> {
-    let mut reader = serde_json::Deserializer::from_str(text);
+    let text = with_nulls(text);
+    let mut reader = serde_json::Deserializer::from_str(&text);
     let value = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| Malformed::new(&error.path().to_string(), error.inner()));
-    let value = value.and_then(|value| {
-        let end = reader.end().map_err(|error| Malformed::new(".", &error));
-        end.map(|()| value)
-    });
+        .map_err(|error| malformed(&error.path().to_string(), error.inner()))
+        .and_then(|value| {
+            let end = reader.end().map_err(|error| malformed(".", &error));
+            end.map(|()| value)
+        });
     value.with_context(|| format!("{}", path.display()))
 }
 
-/// Where JSON is not what a run holds.
-#[derive(Debug)]
-struct Malformed {
-    line: usize,
-    column: usize,
-    field: Option<String>,
-    problem: String,
-}
-
-impl Malformed {
-    fn new(field: &str, error: &serde_json::Error) -> Self {
-        let message = error.to_string();
-        // The place stands at the end of serde_json's message; it is told first here.
-        let problem = message.split(" at line ").next().unwrap_or(&message);
-        Self {
-            line: error.line(),
-            column: error.column(),
-            field: (field != ".").then(|| field.to_owned()),
-            problem: problem.to_owned(),
+/// Some writers of JSON spell what it cannot hold. Such a value was not measured: it becomes null,
+/// as long as the word, so that errors name the right column.
+fn with_nulls(text: &str) -> String {
+    let mut text = text.to_owned();
+    for word in ["NaN", "inf", "-inf", "Infinity", "-Infinity"] {
+        for colon in [":", ": "] {
+            let null = format!("{:width$}", "null", width = word.len() + 2);
+            text = text.replace(&format!("{colon}\"{word}\""), &format!("{colon}{null}"));
         }
     }
+    text
 }
 
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: ", self.line, self.column)?;
-        if let Some(field) = &self.field {
-            write!(f, "field `{field}`: ")?;
+/// The place comes first; in serde_json's own message it comes last.
+fn malformed(field: &str, error: &serde_json::Error) -> anyhow::Error {
+    let message = error.to_string();
+    let problem = message.split(" at line ").next().unwrap_or(&message);
+    let field = match field {
+        "." => String::new(),
+        field => format!("field `{field}`: "),
+    };
+    let (line, column) = (error.line(), error.column());
+    anyhow!("line {line}, column {column}: {field}{problem}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quality::row::{Interval, Row};
+
+    fn read(field: &str, value: &str) -> anyhow::Result<Row> {
+        let text = format!(r#"{{"dataset": "d", "policy": "full", "{field}": {value}}}"#);
+        parse(Path::new("summary.json"), &text)
+    }
+
+    #[test]
+    fn what_is_not_finite_is_absent_and_other_text_is_refused() {
+        assert_eq!(read("kl", "0.5").unwrap().kl, Some(0.5));
+        for absent in ["null", "\"NaN\"", "\"-inf\"", "\"Infinity\""] {
+            assert_eq!(read("kl", absent).unwrap().kl, None, "{absent}");
         }
-        f.write_str(&self.problem)
+        for bad in ["\"0.5\"", "\"high\"", "true", "[1]"] {
+            assert!(read("kl", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn intervals_need_both_ends() {
+        let interval = |text: &str| read("kl_ci", text).map(|row| row.kl_ci);
+        assert_eq!(interval("[0.1, 0.2]").unwrap(), Interval(Some((0.1, 0.2))));
+        assert_eq!(interval("[0.1, null]").unwrap(), Interval(None));
+        assert_eq!(interval("null").unwrap(), Interval(None));
+        assert!(interval("[0.1]").is_err());
     }
 }
-
-impl std::error::Error for Malformed {}

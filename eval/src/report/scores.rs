@@ -7,28 +7,16 @@ use super::chart::axis::{short, small};
 use super::document::{Block, Cell, DASH, Section, Table};
 use super::evidence::{Evidence, Scope};
 use super::metric::{ANSWERS, KL, Metric, TOP1};
-use super::record::{Measure, QualityRow, Score};
+use super::mode::OfMode;
+use crate::quality::row::Row;
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let scopes = evidence.scopes();
-    let mut blocks = vec![Block::Text(match scopes.is_empty() {
-        true => evidence.lack_of_quality().to_owned(),
-        false => INTRODUCTION.to_owned(),
-    })];
-    for scope in &scopes {
-        blocks.push(Block::Heading(scope.label.clone()));
-        blocks.extend(scope.notes());
-        blocks.extend(tables(scope));
-    }
-    Section {
-        id: "scores",
-        title: "Scores",
-        blocks,
-    }
+    let (blocks, nothing) = evidence.of_scopes(tables);
+    Section::new(["scores", "Scores"], INTRODUCTION, nothing, blocks)
 }
 
 const INTRODUCTION: &str = "Rows are policies, columns ratios, shares of the context tokens that are not \
-    exact; in brackets 95 % intervals. Modes without a ratio (full prefill, plain reuse) stand in a column \
+    exact; in brackets 95 % intervals. Modes without a ratio (full prefill, plain reuse) have a column \
     of their own. A dash means not measured.";
 
 fn tables(scope: &Scope<'_>) -> Vec<Block> {
@@ -77,42 +65,29 @@ fn count(counts: impl Iterator<Item = usize>) -> String {
 }
 
 /// A row per policy, a column per ratio.
-fn by_ratio(scope: &Scope<'_>, caption: &str, cell: impl Fn(&QualityRow) -> Option<Cell>) -> Table {
-    let ratios: Vec<Option<f64>> = scope.columns();
+fn by_ratio(scope: &Scope<'_>, caption: &str, cell: impl Fn(&Row) -> Option<Cell>) -> Table {
+    let mut policies: Vec<&str> = scope.rows.iter().map(|row| row.policy.as_str()).collect();
+    policies.dedup();
     let title = |ratio: &Option<f64>| match ratio {
         Some(ratio) => format!("{} %", short(ratio * 100.0)),
         None => "no ratio".to_owned(),
     };
-    let header: Vec<String> = ["policy".to_owned()]
-        .into_iter()
-        .chain(ratios.iter().map(title))
-        .collect();
-    let header: Vec<&str> = header.iter().map(String::as_str).collect();
-    let mut table = Table::new(caption, &header, 1);
-    let mut policies: Vec<&str> = scope.rows.iter().map(|row| row.policy.as_str()).collect();
-    policies.dedup();
-    for policy in policies {
-        let value = |ratio: &Option<f64>| match scope.row(policy, *ratio) {
-            Some(row) => cell(row).unwrap_or_else(|| Cell::text(DASH)),
-            None => Cell::text(""),
-        };
-        let mut cells = vec![Cell::code(policy)];
-        cells.extend(ratios.iter().map(value));
-        table.push(cells);
-    }
-    table
+    Table::of(caption, &policies)
+        .column("policy", Cell::code)
+        .columns(scope.columns(), title, |&ratio, policy| {
+            match scope.row(policy, ratio) {
+                Some(row) => cell(row).unwrap_or_else(|| Cell::text(DASH)),
+                None => Cell::text(""),
+            }
+        })
+        .table()
 }
 
 fn against_full(scope: &Scope<'_>) -> Table {
     let caption = "Difference to full prefill on the same questions, points";
+    let points = |share: f64| format!("{:+.1}", share * 100.0);
     by_ratio(scope, caption, |row| {
-        let points = |share: f64| format!("{:+.1}", share * 100.0);
-        let difference = row.vs_full.get();
-        Some(Cell::with_interval(
-            difference,
-            row.vs_full_ci.get(),
-            points,
-        ))
+        Some(Cell::with_interval(row.vs_full, row.vs_full_ci.0, points))
     })
 }
 
@@ -130,95 +105,65 @@ fn where_full_is_right(scope: &Scope<'_>) -> Table {
         count(scores.map(|score| score.n)),
         score_name(scope)
     );
-    let cell = |row: &QualityRow| row.where_full_is_right.as_ref().map(score_cell);
-    by_ratio(scope, &caption, cell)
-}
-
-fn percent_text(share: f64) -> String {
-    format!("{:.1}", share * 100.0)
-}
-
-fn score_cell(score: &Score) -> Cell {
-    Cell::with_interval(
-        score.exact_match.get(),
-        score.exact_match_ci.get(),
-        percent_text,
-    )
+    let percent = |share: f64| format!("{:.1}", share * 100.0);
+    by_ratio(scope, &caption, |row| {
+        let score = row.where_full_is_right.as_ref()?;
+        Some(Cell::with_interval(
+            score.exact_match,
+            score.exact_match_ci.0,
+            percent,
+        ))
+    })
 }
 
 /// How near the model's state is to that of full prefill.
 fn fidelity(scope: &Scope<'_>) -> Table {
-    let header = [
-        "mode",
-        "n",
-        "KL, nats",
-        "top-1 agreement, %",
-        "attention deviation, mean of layers",
-        "last layer",
-        "recomputed, %",
-        "computed, %",
-        "deviation left, %",
-    ];
+    let is_known = |row: &&Row| {
+        let layers = mean(&row.attention_deviation);
+        let figures = [KL.value(row), TOP1.value(row), layers, row.recomputed_share];
+        figures.iter().any(Option::is_some)
+    };
     let caption = "Fidelity to full prefill: divergence and deviations, lower is better; \
                    agreement, higher is better";
-    let mut table = Table::new(caption, &header, 1);
-    for row in &scope.rows {
-        let layers = row.attention_deviation.as_deref().unwrap_or_default();
-        let small_cell =
-            |value: Option<f64>| Cell::text(value.map_or_else(|| DASH.to_owned(), small));
-        let last = layers.last().and_then(|layer| layer.get());
-        let known = [
-            KL.value(row),
-            TOP1.value(row),
-            mean(layers),
-            row.recomputed_share.get(),
-        ];
-        if known.iter().all(Option::is_none) {
-            continue;
-        }
-        table.push(vec![
-            Cell::code(row.mode().to_string()),
-            Cell::text(row.n.to_string()),
-            Cell::with_interval(KL.value(row), KL.interval(row), small),
-            TOP1.cell(row),
-            small_cell(mean(layers)),
-            small_cell(last),
-            Cell::percent(row.recomputed_share.get()),
-            Cell::percent(row.computed_share.get()),
-            Cell::percent(row.deviation_left.get()),
-        ]);
-    }
-    table
+    Table::of(caption, scope.rows.iter().copied().filter(is_known))
+        .column("mode", |row| Cell::code(row.mode()))
+        .column("n", |row| Cell::text(row.n))
+        .column("KL, nats", |row| {
+            Cell::with_interval(KL.value(row), KL.interval(row), small)
+        })
+        .column("top-1 agreement, %", |row| TOP1.cell(row))
+        .column("attention deviation, mean of layers", |row| {
+            Cell::value(mean(&row.attention_deviation), small)
+        })
+        .column("last layer", |row| {
+            let last = row.attention_deviation.last();
+            Cell::value(last.copied().flatten(), small)
+        })
+        .column("recomputed, %", |row| Cell::percent(row.recomputed_share))
+        .column("computed, %", |row| Cell::percent(row.computed_share))
+        .column("deviation left, %", |row| Cell::percent(row.deviation_left))
+        .table()
 }
 
-fn mean(values: &[Measure]) -> Option<f64> {
-    let known: Vec<f64> = values.iter().filter_map(|value| value.get()).collect();
-    (!known.is_empty()).then(|| known.iter().sum::<f64>() / known.len() as f64)
+fn mean(values: &[Option<f64>]) -> Option<f64> {
+    let known: Vec<f64> = values.iter().flatten().copied().collect();
+    crate::metric::mean(&known)
 }
 
 fn by_type(scope: &Scope<'_>) -> Table {
-    let kinds = scope.rows.iter().filter_map(|row| row.by_type.as_ref());
-    let kinds: BTreeSet<&str> = kinds
-        .flat_map(|scores| scores.keys().map(String::as_str))
-        .collect();
-    let score = |row: &QualityRow, kind: &str| row.by_type.as_ref()?.get(kind).copied();
-    let title = |kind: &&str| {
-        let scores = scope.rows.iter().filter_map(|row| score(row, kind));
-        Cell::text(format!("{kind} (n {})", count(scores.map(|score| score.n))))
+    let kinds = scope.rows.iter().flat_map(|row| row.by_type.keys());
+    let kinds: BTreeSet<&String> = kinds.collect();
+    let rows = scope.rows.iter().filter(|_| !kinds.is_empty());
+    let caption = format!("By kind of question: {}, %", score_name(scope));
+    let title = |kind: &&String| {
+        let scores = scope.rows.iter().filter_map(|row| row.by_type.get(*kind));
+        format!("{kind} (n {})", count(scores.map(|score| score.n)))
     };
-    let mut table = Table::new(
-        format!("By kind of question: {}, %", score_name(scope)),
-        &["mode"],
-        1,
-    );
-    table.header.extend(kinds.iter().map(title));
-    for row in scope.rows.iter().filter(|_| !kinds.is_empty()) {
-        let cell = |kind: &&str| {
-            score(row, kind).map_or_else(|| Cell::text(DASH), |score| score_cell(&score))
-        };
-        let mut cells = vec![Cell::code(row.mode().to_string())];
-        cells.extend(kinds.iter().map(cell));
-        table.push(cells);
-    }
-    table
+    Table::of(caption, rows.copied())
+        .column("mode", |row| Cell::code(row.mode()))
+        .columns(kinds.iter().copied(), title, |kind, row| {
+            let score = row.by_type.get(*kind);
+            Cell::percent(score.and_then(|score| score.exact_match))
+        })
+        .table()
 }

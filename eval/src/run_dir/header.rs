@@ -11,7 +11,7 @@ use super::commit;
 use crate::experiment::threads;
 
 /// Version of the run directory's format.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Which subcommand measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
@@ -24,24 +24,31 @@ pub(crate) enum RunKind {
     Decay,
 }
 
-/// The first line of `run.jsonl`. Fields are in file order.
-#[derive(Debug, Clone, Serialize)]
-pub(crate) struct RunHeader {
-    pub(crate) kind: RunKind,
+/// The first line of `run.jsonl`. Fields are in file order. Older runs lack some, and a reader may
+/// meet kinds that are not its own.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RunHeader<K = RunKind> {
+    pub(crate) kind: K,
     pub(crate) version: u32,
     /// The command line.
+    #[serde(default)]
     pub(crate) command: String,
     /// Everything that decides what is measured: a run is resumed under an equal one only.
+    #[serde(default)]
     pub(crate) config: Value,
     /// Hash of the checkout's commit, `-dirty` where files differ from it; `None` outside one.
     pub(crate) commit: Option<String>,
+    #[serde(default)]
     pub(crate) device: String,
+    #[serde(default)]
     pub(crate) model: RunModel,
+    #[serde(default)]
     pub(crate) seed: u64,
 }
 
 /// The model that was measured.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct RunModel {
     pub(crate) name: String,
     /// Hash over weights, tokenizer and dtypes, in hex.

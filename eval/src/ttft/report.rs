@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::round::{Round, Run, Work, medians};
@@ -12,31 +12,33 @@ use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{Table, number, percent};
 
 /// Rows by context length, then in the order of the modes.
-#[derive(Debug, Serialize)]
-pub(super) struct Report {
-    rows: Vec<Row>,
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    pub(crate) rows: Vec<Row>,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
-struct Row {
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
     #[serde(flatten)]
-    label: ModeLabel,
-    context_tokens: usize,
+    pub(crate) label: ModeLabel,
+    pub(crate) context_tokens: usize,
     /// Measured rounds.
-    n: usize,
-    ttft_ms_p50: Option<f64>,
-    ttft_ms_p95: Option<f64>,
+    #[serde(default)]
+    pub(crate) n: usize,
+    pub(crate) ttft_ms_p50: Option<f64>,
+    pub(crate) ttft_ms_p95: Option<f64>,
     ttft_ms_min: Option<f64>,
     ttft_ms_max: Option<f64>,
     /// Median TTFT of full prefill in the same rounds over this one.
-    speedup_vs_full: Option<f64>,
+    pub(crate) speedup_vs_full: Option<f64>,
     #[serde(flatten)]
-    work: Work,
+    pub(crate) work: Work,
     /// The most that the process held during a run, the model among it: the median.
-    peak_memory_mib: Option<f64>,
+    pub(crate) peak_memory_mib: Option<f64>,
     decode_tokens_per_s: Option<f64>,
     /// Medians. Loading overlaps with computing: only `load_wait_ms` adds to the TTFT.
-    stages: Map<String, Value>,
+    #[serde(default)]
+    pub(crate) stages: Map<String, Value>,
 }
 
 impl Report {

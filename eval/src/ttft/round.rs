@@ -37,19 +37,17 @@ pub(super) struct Run {
 
 /// What a mode loads and computes: the same in each of its runs on one prompt.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct Work {
-    pub(super) tokens_loaded: usize,
-    pub(super) tokens_recomputed: usize,
+#[serde(default)]
+pub(crate) struct Work {
+    pub(crate) tokens_loaded: usize,
+    pub(crate) tokens_recomputed: usize,
     /// Of all context tokens, the share that was computed again; `None` where none was loaded. The exact first chunk is
     /// loaded and never computed again: at a ratio of 0.15 and six chunks of one length this is 0.125.
-    #[serde(default)]
-    pub(super) recomputed_share: Option<f64>,
-    #[serde(default)]
-    pub(super) tokens_prefilled: usize,
+    pub(crate) recomputed_share: Option<f64>,
+    pub(crate) tokens_prefilled: usize,
     /// Prefix tokens that were not computed, because their KV was on the device.
-    #[serde(default)]
-    pub(super) prefix_tokens_cached: usize,
-    pub(super) bytes_loaded: u64,
+    pub(crate) prefix_tokens_cached: usize,
+    pub(crate) bytes_loaded: u64,
 }
 
 impl Round {

@@ -99,7 +99,7 @@ fn a_model_that_cannot_do_the_task_has_fidelity_only() {
     let full = [item("a", 0.0, 0.0), item("b", 0.0, 0.0)];
     let row = row(&full, &full, &full);
     assert_eq!(
-        (row.exact_match, row.exact_match_ci, row.vs_full),
+        (row.exact_match, row.exact_match_ci.0, row.vs_full),
         (None, None, None)
     );
     assert_eq!((row.kl, row.top1_agreement), (Some(0.0), Some(1.0)));

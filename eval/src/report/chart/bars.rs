@@ -1,111 +1,27 @@
 //! Stacked horizontal bars: the parts of a time, one bar per mode.
 
-use maud::{Markup, html};
+use kuva::plot::bar::BarPlot;
+use kuva::plot::fill_pattern::FillPattern;
+use kuva::plot::line::LinePlot;
+use kuva::render::color::Color;
+use kuva::render::plots::Plot as Series;
+use kuva::render::render::{Primitive, Scene, render_multiple};
+use maud::Markup;
 
 use super::axis::{Axis, short};
-use super::geometry::px;
-use super::{CHAR_WIDTH, shortened};
+use super::canvas::{CHAR_WIDTH, Margins, layout, picture, shortened, text};
 
 const WIDTH: f64 = 640.0;
-const ROW: f64 = 30.0;
-const BAR: f64 = 15.0;
-const TOP: f64 = 26.0;
-const BOTTOM: f64 = 40.0;
-const RIGHT: f64 = 46.0;
-const LABEL_SIZE: f64 = 11.5;
-const MAX_LABEL: usize = 34;
+const BAR_STEP: f64 = 30.0;
+const NAME_SIZE: u32 = 12;
+const MAX_NAME: usize = 34;
 
 /// A part that every bar may have: its fill is a colour with a pattern over it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,
     pub(crate) colour: &'static str,
-    pub(crate) pattern: Pattern,
-}
-
-/// What tells parts apart without colour.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Pattern {
-    Plain,
-    Rising,
-    Falling,
-    Dots,
-    Upright,
-    Crossed,
-}
-
-impl Pattern {
-    const DRAWN: [Self; 5] = [
-        Self::Rising,
-        Self::Falling,
-        Self::Dots,
-        Self::Upright,
-        Self::Crossed,
-    ];
-
-    fn id(self) -> &'static str {
-        match self {
-            Self::Plain => "plain",
-            Self::Rising => "rising",
-            Self::Falling => "falling",
-            Self::Dots => "dots",
-            Self::Upright => "upright",
-            Self::Crossed => "crossed",
-        }
-    }
-
-    fn strokes(self) -> &'static str {
-        match self {
-            Self::Plain => "",
-            Self::Rising => "M-1 1L1 -1M0 6L6 0M5 7L7 5",
-            Self::Falling => "M-1 5L1 7M0 0L6 6M5 -1L7 1",
-            Self::Dots => "M1 1.5h1.6M4 4.5h1.6",
-            Self::Upright => "M1.5 0V6M4.5 0V6",
-            Self::Crossed => "M0 0L6 6M0 6L6 0",
-        }
-    }
-}
-
-/// The patterns that bars and their legends refer to; stands once on a page.
-pub(crate) fn pattern_definitions() -> Markup {
-    html! {
-        svg width="0" height="0" style="position:absolute" aria-hidden="true" {
-            defs {
-                @for pattern in Pattern::DRAWN {
-                    pattern id=(format!("pattern-{}", pattern.id())) width="6" height="6"
-                        patternUnits="userSpaceOnUse" {
-                        path d=(pattern.strokes()) stroke="#fff" stroke-width="1.3" fill="none" {}
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Part {
-    fn fill(&self, [x, y]: [f64; 2], [width, height]: [f64; 2], title: &str) -> Markup {
-        let area = |fill: &str, class: &str| {
-            html! {
-                rect x=(px(x)) y=(px(y)) width=(px(width)) height=(px(height)) fill=(fill)
-                    class=(class) { @if !title.is_empty() { title { (title) } } }
-            }
-        };
-        html! {
-            (area(self.colour, "part"))
-            @if self.pattern != Pattern::Plain {
-                (area(&format!("url(#pattern-{})", self.pattern.id()), "part"))
-            }
-        }
-    }
-
-    /// A small area of the part, for legends.
-    pub(crate) fn sample(&self) -> Markup {
-        html! {
-            svg.key width="22" height="12" viewBox="0 0 22 12" aria-hidden="true" {
-                (self.fill([0.5, 0.5], [21.0, 11.0], ""))
-            }
-        }
-    }
+    pub(crate) pattern: FillPattern,
 }
 
 /// One bar.
@@ -114,10 +30,8 @@ pub(crate) struct Bar {
     pub(crate) name: String,
     /// One value per part; zero where it has none.
     pub(crate) parts: Vec<f64>,
-    /// Drawn as a thin line below the bar: what ran beside it.
+    /// Drawn as a thin line below the bar: what ran at the same time.
     pub(crate) beside: Option<f64>,
-    /// Written behind the bar.
-    pub(crate) total: Option<f64>,
 }
 
 /// Bars over one axis.
@@ -129,89 +43,161 @@ pub(crate) struct Bars<'a> {
     pub(crate) bars: Vec<Bar>,
 }
 
+impl Part {
+    /// A small area of the part, for legends.
+    pub(crate) fn sample(&self) -> Markup {
+        let mut scene = Scene::new(22.0, 12.0);
+        scene.defs.push(self.pattern.svg_def().to_owned());
+        let area = area([0.5, 0.5], [21.0, 11.0], self.colour.into());
+        scene.elements.extend(self.hatch(&area).into_iter());
+        scene.elements.insert(0, area);
+        picture(&scene, "key", self.name)
+    }
+
+    /// The pattern over an area of the part.
+    fn hatch(&self, element: &Primitive) -> Option<Primitive> {
+        match element {
+            Primitive::Rect {
+                x,
+                y,
+                width,
+                height,
+                fill,
+                ..
+            } if self.pattern != FillPattern::Solid && fill.to_svg_string() == self.colour => {
+                let fill = Color::Css(format!("url(#{})", self.pattern.id()).into());
+                Some(area([*x, *y], [*width, *height], fill))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn area([x, y]: [f64; 2], [width, height]: [f64; 2], fill: Color) -> Primitive {
+    Primitive::Rect {
+        x,
+        y,
+        width,
+        height,
+        fill,
+        stroke: None,
+        stroke_width: None,
+        opacity: None,
+    }
+}
+
+impl Bar {
+    fn total(&self) -> f64 {
+        self.parts.iter().sum()
+    }
+}
+
 impl Bars<'_> {
     /// None where no bar has a length.
     pub(crate) fn svg(&self) -> Option<Markup> {
-        let lengths = self.bars.iter().flat_map(|bar| {
-            let stacked: f64 = bar.parts.iter().sum();
-            [stacked, bar.beside.unwrap_or(0.0)]
-        });
-        let longest = lengths.fold(0.0, f64::max);
-        let axis = Axis::linear(self.axis_label, [0.0, longest], [0.0, longest])?;
-        if longest <= 0.0 {
-            return None;
+        let longest = self
+            .bars
+            .iter()
+            .flat_map(|bar| [bar.total(), bar.beside.unwrap_or(0.0)]);
+        let longest = longest.fold(0.0, f64::max);
+        let axis = Axis::linear(self.axis_label, [0.0, longest], [0.0, f64::MAX])?;
+        (longest > 0.0).then(|| self.drawn(&axis))
+    }
+
+    fn drawn(&self, axis: &Axis) -> Markup {
+        let n = self.bars.len() as f64;
+        let names: Vec<String> = self
+            .bars
+            .iter()
+            .rev()
+            .map(|bar| shortened(&bar.name, MAX_NAME))
+            .collect();
+        let longest = names
+            .iter()
+            .map(|name| name.chars().count())
+            .max()
+            .unwrap_or(0);
+        let margins = Margins {
+            left: longest as f64 * f64::from(NAME_SIZE) * CHAR_WIDTH + 16.0,
+            right: 46.0,
+            top: 26.0,
+            bottom: 40.0,
+        };
+        let size = [WIDTH, margins.top + n * BAR_STEP + margins.bottom];
+        let layout = layout([axis.range(), (0.5, n + 0.5)], size, &margins);
+        let layout = axis
+            .below(layout)
+            .with_title(self.title.as_str())
+            .with_y_categories(names)
+            .with_title_size(13)
+            .with_label_size(NAME_SIZE)
+            .with_tick_size(NAME_SIZE);
+        let mut scene = render_multiple(self.series(), layout);
+        self.hatch(&mut scene);
+        self.write_totals(&mut scene, axis, &margins);
+        picture(&scene, "bars", &self.title)
+    }
+
+    /// From the bottom up, as the axis counts.
+    fn series(&self) -> Vec<Series> {
+        let mut plot = BarPlot::new()
+            .with_width(0.5)
+            .with_stacked()
+            .with_horizontal(true);
+        let mut titles = Vec::new();
+        let mut beside: Vec<Series> = Vec::new();
+        for (place, bar) in (1..).map(f64::from).zip(self.bars.iter().rev()) {
+            let parts = self
+                .parts
+                .iter()
+                .zip(&bar.parts)
+                .filter(|(_, value)| **value > 0.0);
+            titles.extend(parts.clone().map(|(part, &value)| {
+                format!(
+                    "{}: {} {} {}",
+                    bar.name,
+                    part.name,
+                    short(value),
+                    self.axis_label
+                )
+            }));
+            let parts: Vec<(f64, &str)> =
+                parts.map(|(part, &value)| (value, part.colour)).collect();
+            plot = plot.with_group(bar.name.as_str(), parts);
+            beside.extend(bar.beside.filter(|&value| value > 0.0).map(|value| {
+                let below = place - 0.36;
+                LinePlot::new()
+                    .with_data([(0.0, below), (value, below)])
+                    .into()
+            }));
         }
-        let height = TOP + BOTTOM + ROW * self.bars.len() as f64;
-        Some(html! {
-            svg.bars viewBox=(format!("0 0 {} {}", px(WIDTH), px(height))) role="img"
-                aria-label=(self.title) {
-                text.title x="4" y="14" { (self.title) }
-                (self.grid(&axis, height - BOTTOM))
-                @for (n, bar) in self.bars.iter().enumerate() {
-                    (self.bar(bar, &axis, TOP + ROW * n as f64))
-                }
-            }
-        })
+        let bars = Series::Bar(plot.with_tooltip_labels(titles));
+        [bars].into_iter().chain(beside).collect()
     }
 
-    fn left(&self) -> f64 {
-        let lengths = self.bars.iter().map(|bar| bar.name.chars().count());
-        let longest = lengths.max().unwrap_or(0).min(MAX_LABEL);
-        longest as f64 * LABEL_SIZE * CHAR_WIDTH + 14.0
+    /// Puts each part's pattern over its areas.
+    fn hatch(&self, scene: &mut Scene) {
+        let hatched = |element: Primitive| {
+            let pattern = self.parts.iter().find_map(|part| part.hatch(&element));
+            [Some(element), pattern].into_iter().flatten()
+        };
+        let definitions = self
+            .parts
+            .iter()
+            .map(|part| part.pattern.svg_def().to_owned());
+        scene.defs.extend(definitions);
+        scene.elements = std::mem::take(&mut scene.elements)
+            .into_iter()
+            .flat_map(hatched)
+            .collect();
     }
 
-    fn x_of(&self, axis: &Axis, value: f64) -> f64 {
-        let left = self.left();
-        left + axis.clamp(value) * (WIDTH - RIGHT - left)
-    }
-
-    fn grid(&self, axis: &Axis, bottom: f64) -> Markup {
-        html! {
-            @for tick in &axis.ticks {
-                @let x = px(self.x_of(axis, tick.value));
-                line.grid x1=(x) x2=(x) y1=(px(TOP)) y2=(px(bottom)) {}
-                text.tick.x x=(x) y=(px(bottom + 14.0)) { (tick.text) }
-            }
-            text.axis x=(px(f64::midpoint(self.left(), WIDTH - RIGHT))) y=(px(bottom + 32.0)) {
-                (axis.label)
-            }
-        }
-    }
-
-    fn bar(&self, bar: &Bar, axis: &Axis, top: f64) -> Markup {
-        let y = top + (ROW - BAR) / 2.0 - 2.0;
-        let end: f64 = bar.parts.iter().sum();
-        let start_of = |n: usize| bar.parts[..n].iter().sum::<f64>();
-        html! {
-            text.name x=(px(self.left() - 8.0)) y=(px(y + 11.5)) {
-                (shortened(&bar.name, MAX_LABEL))
-                @if bar.name.chars().count() > MAX_LABEL { title { (bar.name) } }
-            }
-            @for (n, (part, &value)) in self.parts.iter().zip(&bar.parts).enumerate() {
-                @if value > 0.0 {
-                    @let x = self.x_of(axis, start_of(n));
-                    @let width = self.x_of(axis, start_of(n) + value) - x;
-                    @let unit = self.axis_label;
-                    (part.fill([x, y], [width, BAR],
-                        &format!("{}: {} {} {unit}", bar.name, part.name, short(value))))
-                }
-            }
-            @if let Some(beside) = bar.beside.filter(|&beside| beside > 0.0) {
-                (self.beside(axis, beside, y + BAR + 4.0))
-            }
-            @if let Some(total) = bar.total {
-                text.total x=(px(self.x_of(axis, end) + 5.0)) y=(px(y + 11.5)) {
-                    (short(total))
-                }
-            }
-        }
-    }
-
-    fn beside(&self, axis: &Axis, value: f64, y: f64) -> Markup {
-        let (start, end) = (self.x_of(axis, 0.0), self.x_of(axis, value));
-        let (x1, x2, y1, y2) = (px(start), px(end), px(y - 2.5), px(y + 2.5));
-        html! {
-            path.beside d=(format!("M{x1} {y1}V{y2}M{x1} {}H{x2}M{x2} {y1}V{y2}", px(y))) {}
+    fn write_totals(&self, scene: &mut Scene, axis: &Axis, margins: &Margins) {
+        for (n, bar) in self.bars.iter().enumerate() {
+            let room = WIDTH - margins.left - margins.right;
+            let x = margins.left + axis.place(bar.total()) * room + 4.0;
+            let y = margins.top + (n as f64 + 0.5) * BAR_STEP + 4.0;
+            scene.add(text([x, y], &short(bar.total()), NAME_SIZE));
         }
     }
 }
@@ -223,13 +209,13 @@ mod tests {
     const PARTS: [Part; 2] = [
         Part {
             name: "wait",
-            colour: "#aaa",
-            pattern: Pattern::Dots,
+            colour: "#c8402f",
+            pattern: FillPattern::DiagonalCrosshatch,
         },
         Part {
             name: "compute",
-            colour: "#333",
-            pattern: Pattern::Plain,
+            colour: "#0b62a8",
+            pattern: FillPattern::Solid,
         },
     ];
 
@@ -242,7 +228,6 @@ mod tests {
                 name: "hkvd@2:0.15".to_owned(),
                 parts,
                 beside: Some(1.0),
-                total: Some(3.0),
             }],
         }
     }
@@ -251,8 +236,15 @@ mod tests {
     fn parts_follow_one_another_and_empty_ones_are_left_out() {
         let svg = bars(vec![1.0, 2.0]).svg().unwrap().into_string();
         assert!(svg.contains("wait 1 ms") && svg.contains("compute 2 ms"));
+        let hatched = |svg: &str| svg.matches("url(#").count();
+        assert_eq!(
+            hatched(&svg),
+            1 + 1,
+            "the waiting, and the crate's own clip"
+        );
         let svg = bars(vec![0.0, 2.0]).svg().unwrap().into_string();
         assert!(!svg.contains("wait"));
+        assert_eq!(hatched(&svg), 1);
     }
 
     #[test]

@@ -1,23 +1,21 @@
 //! Lines and points over two axes, with bands for values that do not depend on x.
 
-use maud::{Markup, html};
+use kuva::plot::scatter::ScatterPoint;
+use kuva::render::annotations::{ReferenceLine, ShadedRegion};
+use kuva::render::layout::Layout;
+use kuva::render::plots::Plot as Series;
+use kuva::render::render::{Scene, render_multiple};
+use maud::Markup;
 
-use super::CHAR_WIDTH;
 use super::axis::Axis;
-use super::geometry::{polyline, px};
-use super::style::Style;
+use super::canvas::{CHAR_WIDTH, Margins, layout, picture, text};
+use super::style::{Mark, Style};
 
-const WIDTH: f64 = 380.0;
-const HEIGHT: f64 = 268.0;
-const LEFT: f64 = 56.0;
-const TOP: f64 = 26.0;
-const BOTTOM: f64 = 40.0;
-const RIGHT: f64 = 12.0;
-const BAND_NAME_SIZE: f64 = 10.5;
-/// Points of different lines at one x stand this far apart, so that intervals can be told apart.
-const DODGE: f64 = 2.4;
-/// Lines of small text this far apart do not touch.
-const TEXT_STEP: f64 = 11.0;
+const SIZE: [f64; 2] = [640.0, 450.0];
+const BAND_NAME_SIZE: f64 = 17.0;
+/// Points of different lines at one x stand this share of the axis apart, so that intervals can be
+/// told apart.
+const DODGE: f64 = 0.008;
 
 /// One panel.
 #[derive(Debug)]
@@ -62,7 +60,7 @@ pub(crate) enum Markers {
     Hidden,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Point {
     pub(crate) x: f64,
     pub(crate) y: f64,
@@ -77,184 +75,154 @@ impl Point {
         Self {
             x,
             y,
-            interval: None,
             title,
-            hollow: false,
+            ..Self::default()
         }
+    }
+}
+
+impl Line {
+    /// A line of markers, joined straight.
+    pub(crate) fn new(style: Style, points: Vec<Point>) -> Self {
+        Self {
+            style,
+            points,
+            join: Join::Straight,
+            markers: Markers::Shown,
+        }
+    }
+
+    fn has_intervals(&self) -> bool {
+        self.points.iter().any(|point| point.interval.is_some())
     }
 }
 
 impl Plot {
     pub(crate) fn svg(&self) -> Markup {
         let label = format!("{}: {} against {}", self.title, self.y.label, self.x.label);
-        html! {
-            svg.plot viewBox=(format!("0 0 {} {}", px(WIDTH), px(HEIGHT))) role="img"
-                aria-label=(label) {
-                text.title x=(px(LEFT)) y="14" { (self.title) }
-                (self.grid())
-                @for band in &self.bands { (self.band(band)) }
-                (self.band_names())
-                @for (n, line) in self.lines.iter().enumerate() { (self.line(line, self.shift(n))) }
-                (self.axis_labels())
-            }
-        }
-    }
-
-    /// Bands are named right of the frame.
-    fn right(&self) -> f64 {
-        let lengths = self.bands.iter().map(|band| band.name.chars().count());
-        let names = lengths.max().map_or(0.0, |longest| {
-            longest as f64 * BAND_NAME_SIZE * CHAR_WIDTH + 6.0
-        });
-        WIDTH - names.max(RIGHT)
-    }
-
-    fn x_of(&self, place: f64) -> f64 {
-        LEFT + place * (self.right() - LEFT)
-    }
-
-    fn y_of(place: f64) -> f64 {
-        let bottom = HEIGHT - BOTTOM;
-        bottom - place * (bottom - TOP)
-    }
-
-    fn spot(&self, point: &Point) -> Option<[f64; 2]> {
-        let (x, y) = (self.x.place(point.x)?, self.y.place(point.y)?);
-        Some([self.x_of(x), Self::y_of(y)])
-    }
-
-    /// Sideways shift of the n-th line; none where no line has intervals.
-    fn shift(&self, n: usize) -> f64 {
-        let has_interval = |line: &Line| line.points.iter().any(|point| point.interval.is_some());
-        let with_intervals = self.lines.iter().filter(|line| has_interval(line)).count();
-        match self.lines.get(n).is_some_and(has_interval) {
-            true => {
-                let before = self.lines[..n].iter().filter(|line| has_interval(line));
-                (before.count() as f64 - (with_intervals as f64 - 1.0) / 2.0) * DODGE
-            }
-            false => 0.0,
-        }
-    }
-
-    fn grid(&self) -> Markup {
-        let (left, right, top, bottom) = (LEFT, self.right(), TOP, HEIGHT - BOTTOM);
-        html! {
-            @for tick in &self.y.ticks {
-                @let y = px(Self::y_of(self.y.clamp(tick.value)));
-                line.grid x1=(px(left)) x2=(px(right)) y1=(y) y2=(y) {}
-                text.tick.y x=(px(left - 6.0)) y=(y) dy="3.5" { (tick.text) }
-            }
-            @for tick in &self.x.ticks {
-                @let x = px(self.x_of(self.x.clamp(tick.value)));
-                line.grid x1=(x) x2=(x) y1=(px(top)) y2=(px(bottom)) {}
-                text.tick.x x=(x) y=(px(bottom + 14.0)) { (tick.text) }
-            }
-            rect.frame x=(px(left)) y=(px(top)) width=(px(right - left))
-                height=(px(bottom - top)) {}
-        }
-    }
-
-    fn axis_labels(&self) -> Markup {
-        let middle = (LEFT + self.right()) / 2.0;
-        let (x, y) = (10.0, f64::midpoint(TOP, HEIGHT - BOTTOM));
-        html! {
-            text.axis x=(px(middle)) y=(px(HEIGHT - 6.0)) { (self.x.label) }
-            text.axis x=(px(x)) y=(px(y)) transform=(format!("rotate(-90 {} {})", px(x), px(y))) {
-                (self.y.label)
-            }
-        }
-    }
-
-    fn band(&self, band: &Band) -> Markup {
-        let Some(place) = self.y.place(band.value) else {
-            return html! {};
+        let dodged: Vec<&Line> = self
+            .lines
+            .iter()
+            .filter(|line| line.has_intervals())
+            .collect();
+        let shift = |line: &Line| {
+            let place = dodged.iter().position(|&other| std::ptr::eq(other, line));
+            place.map_or(0.0, |n| {
+                (n as f64 - (dodged.len() as f64 - 1.0) / 2.0) * DODGE
+            })
         };
-        let y = px(Self::y_of(place));
-        let (left, right) = (px(LEFT), px(self.right()));
-        html! {
-            @if let Some((low, high)) = band.interval {
-                @let top = Self::y_of(self.y.clamp(high));
-                @let height = Self::y_of(self.y.clamp(low)) - top;
-                rect x=(left) width=(px(self.right() - LEFT)) y=(px(top)) height=(px(height))
-                    fill=(band.style.colour) fill-opacity="0.13" {}
-            }
-            line x1=(left) x2=(right) y1=(y) y2=(y) stroke=(band.style.colour)
-                stroke-width=(px(band.style.width)) stroke-dasharray=(band.style.dash) {}
+        let series = self
+            .lines
+            .iter()
+            .flat_map(|line| self.series(line, shift(line)));
+        let mut scene = render_multiple(series.collect(), self.layout());
+        self.name_bands(&mut scene);
+        picture(&scene, "plot", &label)
+    }
+
+    fn margins(&self) -> Margins {
+        let lengths = self.bands.iter().map(|band| band.name.chars().count());
+        let names = lengths
+            .max()
+            .map_or(0.0, |longest| longest as f64 * BAND_NAME_SIZE * CHAR_WIDTH);
+        Margins {
+            left: 92.0,
+            right: names + 20.0,
+            top: 40.0,
+            bottom: 66.0,
         }
     }
 
-    /// Names beside the bands, moved apart where bands lie close.
-    fn band_names(&self) -> Markup {
-        let places = self.bands.iter().filter_map(|band| {
-            let place = self.y.place(band.value)?;
-            Some((Self::y_of(place) + 3.5, band.name.as_str()))
-        });
-        let mut names: Vec<(f64, &str)> = places.collect();
+    fn layout(&self) -> Layout {
+        let layout = layout([self.x.range(), self.y.range()], SIZE, &self.margins());
+        let layout = self
+            .y
+            .beside(self.x.below(layout))
+            .with_title(self.title.as_str());
+        let shown = self.bands.iter().filter(|band| self.y.shows(band.value));
+        shown.fold(layout, |layout, band| {
+            let line = ReferenceLine::horizontal(band.value)
+                .with_color(band.style.colour)
+                .with_stroke_width(band.style.width)
+                .with_dasharray(band.style.dash);
+            let layout = layout.with_reference_line(line);
+            let Some((low, high)) = band.interval else {
+                return layout;
+            };
+            let area = ShadedRegion::horizontal(self.y.clamp(low), self.y.clamp(high));
+            layout.with_shaded_region(area.with_color(band.style.colour).with_opacity(0.13))
+        })
+    }
+
+    /// Names to the right of the bands, moved apart where bands lie close.
+    fn name_bands(&self, scene: &mut Scene) {
+        let Margins {
+            right, top, bottom, ..
+        } = self.margins();
+        let y_of = |value| top + (1.0 - self.y.place(value)) * (SIZE[1] - top - bottom);
+        let shown = self.bands.iter().filter(|band| self.y.shows(band.value));
+        let mut names: Vec<(f64, &str)> = shown
+            .map(|band| (y_of(band.value) + 6.0, band.name.as_str()))
+            .collect();
         names.sort_by(|one, other| one.0.total_cmp(&other.0));
         let mut free_from = f64::NEG_INFINITY;
-        for (y, _) in &mut names {
-            *y = y.max(free_from);
-            free_from = *y + TEXT_STEP;
-        }
-        html! {
-            @for (y, name) in names {
-                text.band x=(px(self.right() + 4.0)) y=(px(y)) { (name) }
-            }
+        for (y, name) in names {
+            let y = f64::max(y, free_from);
+            free_from = y + BAND_NAME_SIZE;
+            scene.add(text(
+                [SIZE[0] - right + 6.0, y],
+                name,
+                BAND_NAME_SIZE as u32,
+            ));
         }
     }
 
-    fn line(&self, line: &Line, shift: f64) -> Markup {
-        let spots = line.points.iter().filter_map(|point| {
-            let [x, y] = self.spot(point)?;
-            Some((point, [x + shift, y]))
-        });
-        let spots: Vec<(&Point, [f64; 2])> = spots.collect();
-        let joined = spots.iter().filter(|(point, _)| !point.hollow);
-        let joined: Vec<[f64; 2]> = joined.map(|&(_, spot)| spot).collect();
+    /// The line, its hollow markers, and its full ones on top.
+    fn series(&self, line: &Line, shift: f64) -> Vec<Series> {
+        let shown = line
+            .points
+            .iter()
+            .filter(|point| self.x.shows(point.x) && self.y.shows(point.y));
+        let is_hollow = |point: &&Point| point.hollow;
+        let (hollow, full): (Vec<&Point>, Vec<&Point>) = shown.partition(is_hollow);
+        let mark = |point: &&Point| Mark {
+            at: self.place(point, shift),
+            title: point.title.clone(),
+        };
+        let path = line.style.line(full.iter().map(|point| {
+            let at = self.place(point, shift);
+            (at.x, at.y)
+        }));
         let path = match line.join {
-            Join::Steps => polyline(steps(&joined)),
-            Join::Straight => polyline(joined),
+            Join::Steps => path.with_step(),
+            Join::Straight => path,
         };
-        let style = line.style;
-        html! {
-            path d=(path) fill="none" stroke=(style.colour) stroke-width=(px(style.width))
-                stroke-dasharray=(style.dash) stroke-linejoin="round" {}
-            @if line.markers == Markers::Shown {
-                @for (point, spot) in spots {
-                    (self.whisker(point, spot[0], style))
-                    (style.mark(spot, point.hollow || style.hollow, &point.title))
-                }
-            }
+        let mut series = vec![path.into()];
+        if line.markers == Markers::Shown {
+            series.extend(line.style.marks(hollow.iter().map(mark).collect(), true));
+            series.extend(
+                line.style
+                    .marks(full.iter().map(mark).collect(), line.style.hollow),
+            );
         }
+        series
     }
 
-    fn whisker(&self, point: &Point, x: f64, style: Style) -> Markup {
-        let Some((low, high)) = point.interval else {
-            return html! {};
+    fn place(&self, point: &Point, shift: f64) -> ScatterPoint {
+        let y = point.y;
+        let lengths = |(low, high)| {
+            (
+                (y - self.y.clamp(low)).max(0.0),
+                (self.y.clamp(high) - y).max(0.0),
+            )
         };
-        let (top, bottom) = (
-            Self::y_of(self.y.clamp(high)),
-            Self::y_of(self.y.clamp(low)),
-        );
-        let cap = |y: f64| polyline([[x - 2.0, y], [x + 2.0, y]]);
-        let stem = polyline([[x, top], [x, bottom]]);
-        html! {
-            path d=(format!("{stem}{}{}", cap(top), cap(bottom))) stroke=(style.colour)
-                stroke-width="1" stroke-opacity="0.75" fill="none" {}
+        ScatterPoint {
+            x: self.x.shifted(point.x, shift),
+            y,
+            x_err: None,
+            y_err: point.interval.map(lengths),
         }
     }
-}
-
-/// Goes right first, then up or down.
-fn steps(spots: &[[f64; 2]]) -> Vec<[f64; 2]> {
-    let mut path = Vec::with_capacity(spots.len() * 2);
-    for (n, &[x, y]) in spots.iter().enumerate() {
-        if let Some([_, previous]) = n.checked_sub(1).map(|before| spots[before]) {
-            path.push([x, previous]);
-        }
-        path.push([x, y]);
-    }
-    path
 }
 
 #[cfg(test)]
@@ -275,18 +243,15 @@ mod tests {
             x: Axis::linear("x", points.iter().map(|p| p.x), [0.0, 100.0]).unwrap(),
             y: Axis::linear("y", values.iter().copied(), [0.0, 100.0]).unwrap(),
             bands: Vec::new(),
-            lines: vec![Line {
-                style: Style::nth(0),
-                points,
-                join: Join::Straight,
-                markers: Markers::Shown,
-            }],
+            lines: vec![Line::new(Style::nth(0), points)],
         }
     }
 
     #[test]
     fn every_point_is_drawn_and_its_title_escaped() {
-        let svg = plot(&[1.0, 2.0, 3.0]).svg().into_string();
+        let mut plot = plot(&[1.0, 2.0, 3.0]);
+        plot.lines[0].points[1].hollow = true;
+        let svg = plot.svg().into_string();
         assert!(svg.contains("a &amp; b"), "{svg}");
         assert_eq!(svg.matches("<title>&lt;").count(), 3);
     }
@@ -310,20 +275,33 @@ mod tests {
             interval: None,
         };
         plot.bands = vec![band("full", 50.0), band("reuse", 49.9)];
-        let svg = plot.band_names().into_string();
+        let svg = plot.svg().into_string();
         let y_of = |name: &str| -> f64 {
             let before = svg.split(&format!(">{name}<")).next().unwrap();
             let y = before.rsplit(" y=\"").next().unwrap();
-            y.trim_end_matches('"').parse().unwrap()
+            y.split('"').next().unwrap().parse().unwrap()
         };
-        assert!(y_of("reuse") - y_of("full") >= TEXT_STEP, "{svg}");
+        assert!(y_of("reuse") - y_of("full") >= BAND_NAME_SIZE, "{svg}");
     }
 
     #[test]
     fn steps_go_right_before_they_go_up() {
-        assert_eq!(
-            steps(&[[0.0, 5.0], [2.0, 3.0]]),
-            [[0.0, 5.0], [2.0, 5.0], [2.0, 3.0]]
-        );
+        let mut plot = plot(&[10.0, 20.0]);
+        plot.lines[0].join = Join::Steps;
+        let svg = plot.svg().into_string();
+        let line = svg.split("stroke=\"#0b62a8\"").next().unwrap();
+        let path = line
+            .rsplit(" d=\"")
+            .next()
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
+        let numbers = path.split(|c: char| !c.is_ascii_digit() && c != '.' && c != '-');
+        let numbers: Vec<f64> = numbers.filter_map(|number| number.parse().ok()).collect();
+        let [_, y0, x1, y1, x2, y2] = numbers.as_slice() else {
+            panic!("{path}")
+        };
+        assert!(y0 == y1 && x1 == x2 && y2 < y1, "{path}");
     }
 }

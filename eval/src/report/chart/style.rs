@@ -1,35 +1,28 @@
 //! How a series is told from others: colour on screen, dashes and marker shapes on paper.
 
-use maud::{Markup, html};
+use kuva::plot::line::{LinePlot, LineStyle};
+use kuva::plot::scatter::{MarkerShape, ScatterPlot, ScatterPoint};
+use kuva::render::plots::Plot as Series;
+use kuva::render::render::render_multiple;
+use maud::Markup;
 
-use super::geometry::{px, regular};
+use super::canvas::{Margins, layout, picture, without_axes};
 
 /// Dark enough on white, and far apart for the common colour deficiencies.
 const COLOURS: [&str; 8] = [
     "#0b62a8", "#c8402f", "#23845a", "#8246af", "#b86e00", "#00859a", "#7a5230", "#c2418f",
 ];
-/// Lengths of strokes and gaps, in px.
-const DASHES: [&str; 5] = ["", "6 3", "2 2.5", "9 3 2 3", "4 2 1 2 1 2"];
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Marker {
-    Circle,
-    Square,
-    Triangle,
-    Diamond,
-    Inverted,
-    Cross,
-    Star,
-}
-
-const MARKERS: [Marker; 7] = [
-    Marker::Circle,
-    Marker::Square,
-    Marker::Triangle,
-    Marker::Diamond,
-    Marker::Inverted,
-    Marker::Star,
-    Marker::Cross,
+/// Lengths of strokes and gaps.
+const DASHES: [&str; 5] = ["", "10 5", "3 4", "15 5 3 4", "7 3 2 3 2 3"];
+/// All have an area, so that they can be hollow.
+const MARKERS: [MarkerShape; 7] = [
+    MarkerShape::Circle,
+    MarkerShape::Square,
+    MarkerShape::Triangle,
+    MarkerShape::Diamond,
+    MarkerShape::TriangleDown,
+    MarkerShape::Star,
+    MarkerShape::Pentagon,
 ];
 
 /// The look of one series.
@@ -37,33 +30,39 @@ const MARKERS: [Marker; 7] = [
 pub(crate) struct Style {
     pub(crate) colour: &'static str,
     pub(crate) dash: &'static str,
-    pub(crate) marker: Marker,
+    pub(crate) marker: MarkerShape,
     pub(crate) width: f64,
     /// Markers are outlines.
     pub(crate) hollow: bool,
+}
+
+/// A marker with what is shown where the pointer rests.
+#[derive(Debug, Clone)]
+pub(crate) struct Mark {
+    pub(crate) at: ScatterPoint,
+    pub(crate) title: String,
 }
 
 impl Style {
     pub(crate) const FULL: Self = Self {
         colour: "#111111",
         dash: "",
-        marker: Marker::Square,
-        width: 1.8,
+        marker: MarkerShape::Square,
+        width: 3.0,
         hollow: false,
     };
     pub(crate) const REUSE: Self = Self {
         colour: "#6b6b6b",
-        dash: "7 4",
-        marker: Marker::Cross,
-        width: 1.8,
-        hollow: false,
+        dash: "12 7",
+        marker: MarkerShape::Plus,
+        ..Self::FULL
     };
     /// The random baseline where it is drawn for comparison.
     pub(crate) const BASELINE: Self = Self {
         colour: "#8a8a8a",
-        dash: "1.5 3",
-        marker: Marker::Cross,
-        width: 1.4,
+        dash: "3 5",
+        marker: MarkerShape::Plus,
+        width: 2.4,
         hollow: false,
     };
 
@@ -73,7 +72,7 @@ impl Style {
             colour: COLOURS[n % COLOURS.len()],
             dash: DASHES[n % DASHES.len()],
             marker: MARKERS[n % MARKERS.len()],
-            width: 1.6,
+            width: 2.7,
             hollow: false,
         }
     }
@@ -84,73 +83,77 @@ impl Style {
         let turn = |index: Option<usize>, by: usize, len: usize| (index.unwrap_or(0) + by) % len;
         let marker = MARKERS.iter().position(|&marker| marker == self.marker);
         let dash = DASHES.iter().position(|&dash| dash == self.dash);
-        Self {
-            marker: MARKERS[turn(marker, n / 2, MARKERS.len())],
-            dash: DASHES[turn(dash, n, DASHES.len())],
-            hollow: n % 2 == 1,
-            ..self
+        match n {
+            0 => self,
+            n => Self {
+                marker: MARKERS[turn(marker, n / 2, MARKERS.len())],
+                dash: DASHES[turn(dash, n, DASHES.len())],
+                hollow: n % 2 == 1,
+                ..self
+            },
         }
     }
 
-    /// The marker at a place; hollow ones stand for what is dominated.
-    pub(crate) fn mark(self, [x, y]: [f64; 2], hollow: bool, title: &str) -> Markup {
-        let fill = if hollow { "#fff" } else { self.colour };
-        let shape = match self.marker {
-            Marker::Circle => regular([x, y], 24, 3.4, 0.0),
-            Marker::Square => regular([x, y], 4, 4.2, 45.0),
-            Marker::Triangle => regular([x, y], 3, 4.8, 0.0),
-            Marker::Diamond => regular([x, y], 4, 4.7, 0.0),
-            Marker::Inverted => regular([x, y], 3, 4.8, 60.0),
-            Marker::Star => star([x, y]),
-            Marker::Cross => cross([x, y]),
+    pub(crate) fn line(self, points: impl IntoIterator<Item = (f64, f64)>) -> LinePlot {
+        LinePlot::new()
+            .with_data(points)
+            .with_color(self.colour)
+            .with_stroke_width(self.width)
+            .with_line_style(match self.dash {
+                "" => LineStyle::Solid,
+                dash => LineStyle::Custom(dash.to_owned()),
+            })
+    }
+
+    /// Markers with their intervals.
+    pub(crate) fn marks(self, marks: Vec<Mark>, hollow: bool) -> Vec<Series> {
+        let (points, titles): (Vec<_>, Vec<_>) =
+            marks.into_iter().map(|mark| (mark.at, mark.title)).unzip();
+        let inside = ScatterPlot {
+            data: points
+                .iter()
+                .map(|at| ScatterPoint { y_err: None, ..*at })
+                .collect(),
+            color: "#ffffff".to_owned(),
+            size: 4.0,
+            marker: self.marker,
+            ..ScatterPlot::new()
         };
-        html! {
-            path d=(shape) fill=(fill) stroke=(self.colour) stroke-width="1.2" {
-                @if !title.is_empty() { title { (title) } }
-            }
+        let outside = ScatterPlot {
+            data: points,
+            color: self.colour.to_owned(),
+            size: 6.0,
+            marker: self.marker,
+            ..ScatterPlot::new()
+        };
+        match hollow {
+            true => vec![outside.into(), inside.with_tooltip_labels(titles).into()],
+            false => vec![outside.with_tooltip_labels(titles).into()],
         }
     }
 
     /// A short piece of the line with its marker, for legends.
     pub(crate) fn sample(self, with_marker: bool) -> Markup {
-        html! {
-            svg.key width="34" height="12" viewBox="0 0 34 12" aria-hidden="true" {
-                line x1="1" y1="6" x2="33" y2="6" stroke=(self.colour)
-                    stroke-width=(px(self.width)) stroke-dasharray=(self.dash) {}
-                @if with_marker { (self.mark([17.0, 6.0], self.hollow, "")) }
-            }
+        let mut series: Vec<Series> = vec![self.line([(0.0, 0.5), (1.0, 0.5)]).into()];
+        if with_marker {
+            let at = ScatterPoint {
+                x: 0.5,
+                y: 0.5,
+                x_err: None,
+                y_err: None,
+            };
+            let title = String::new();
+            series.extend(self.marks(vec![Mark { at, title }], self.hollow));
         }
+        let margins = Margins {
+            left: 2.0,
+            right: 2.0,
+            top: 0.0,
+            bottom: 0.0,
+        };
+        let layout = layout([(0.0, 1.0), (0.0, 1.0)], [58.0, 20.0], &margins);
+        picture(&render_multiple(series, without_axes(layout)), "key", "")
     }
-}
-
-fn star([x, y]: [f64; 2]) -> String {
-    let corners = (0..10).map(|n| {
-        let radius = if n % 2 == 0 { 5.2 } else { 2.2 };
-        let angle = f64::from(n) * 36f64.to_radians();
-        [x + radius * angle.sin(), y - radius * angle.cos()]
-    });
-    super::geometry::polygon(corners)
-}
-
-/// A plus sign, so thick that it can be hollow.
-fn cross([x, y]: [f64; 2]) -> String {
-    const ARM: f64 = 4.4;
-    const HALF: f64 = 1.3;
-    let corners = [
-        [-HALF, -ARM],
-        [HALF, -ARM],
-        [HALF, -HALF],
-        [ARM, -HALF],
-        [ARM, HALF],
-        [HALF, HALF],
-        [HALF, ARM],
-        [-HALF, ARM],
-        [-HALF, HALF],
-        [-ARM, HALF],
-        [-ARM, -HALF],
-        [-HALF, -HALF],
-    ];
-    super::geometry::polygon(corners.into_iter().map(|[dx, dy]| [x + dx, y + dy]))
 }
 
 #[cfg(test)]
