@@ -12,14 +12,12 @@ use crate::experiment::{self, block_on, warn_of_misses};
 use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
 
-mod recall;
 mod report;
 mod trial;
 
 use report::Report;
 use trial::Examiner;
 
-/// Arguments of `ragweave-eval compare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Questions, one JSON object per line: id, question, answers, context_chunks, and optionally
@@ -49,7 +47,6 @@ pub(crate) struct Args {
     common: CommonArgs,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let questions = read_questions(&args.questions, args.limit)?;
     let config = Config::load(&args.common)?;
@@ -70,7 +67,7 @@ async fn examine(
     specs: &[ModeSpec],
 ) -> anyhow::Result<Report> {
     let examiner = Examiner::new(components, args.max_tokens);
-    let retrieval = recall::measure(&examiner, questions, args.top_k).await;
+    let retrieval = examiner.retrieve(questions, args.top_k).await;
     let retrieval = retrieval.context("measure retrieval")?;
     let trials = examiner.examine(questions, specs, args.repeats).await?;
     let model = components.engine.model().name.clone();

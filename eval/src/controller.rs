@@ -25,7 +25,6 @@ use regret::Outcome;
 use report::{Report, Setting};
 use round::Rounds;
 
-/// Arguments of `ragweave-eval controller`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A config.json, or a directory that holds one; weights are random

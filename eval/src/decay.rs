@@ -67,7 +67,6 @@ pub(crate) struct Args {
     common: CommonArgs,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let components = Components::open(Config::load(&args.common)?, OpenMode::ReadOnly)?;
     let chunks = chunk_ids(&components.store)?;
@@ -104,7 +103,6 @@ fn draw_sets(args: &Args, n_chunks: usize) -> anyhow::Result<Vec<Vec<usize>>> {
     })
 }
 
-/// Asks the queries of a run.
 struct Asker<'a> {
     args: &'a Args,
     components: &'a Components,

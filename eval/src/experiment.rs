@@ -10,7 +10,6 @@ use serde::Serialize;
 
 use crate::table::Table;
 
-/// Runs asynchronous work to its end.
 pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.enable_all().build()?.block_on(work)
@@ -50,7 +49,6 @@ pub(crate) fn warn_of_misses(missed: usize) {
 /// A column of a table: its header, and its cell of a row.
 pub(crate) type Column<R> = (&'static str, fn(&R) -> String);
 
-/// Rows of results as a text table.
 pub(crate) fn table<R>(rows: &[R], columns: &[Column<R>]) -> Table {
     let header: Vec<&str> = columns.iter().map(|(header, _)| *header).collect();
     let mut table = Table::new(&header);

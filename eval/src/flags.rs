@@ -25,7 +25,6 @@ pub(crate) struct EngineArgs {
 }
 
 impl EngineArgs {
-    /// Engine options for the model in `dir`.
     pub(crate) fn options(&self, dir: &Path) -> EngineOptions {
         EngineOptions {
             dtype: self.dtype,
@@ -36,7 +35,6 @@ impl EngineArgs {
     }
 }
 
-/// A share between 0 and 1.
 pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
     let ratio = text.parse::<Ratio>();
     ratio.map(Ratio::get).map_err(|error| error.to_string())
@@ -48,7 +46,6 @@ pub(crate) fn parse_id(text: &str) -> Result<u32, String> {
     id.map_err(|error| format!("`{text}` is not a token id: {error}"))
 }
 
-/// A count of at least one.
 pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),

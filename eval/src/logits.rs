@@ -21,7 +21,6 @@ mod prompt;
 use flags::FusionArgs;
 use prompt::Prompt;
 
-/// Arguments of `ragweave-eval logits`.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("prompt").required(true).args(["tokens", "plan"]))]
 pub(crate) struct Args {
@@ -48,7 +47,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is printed.
 #[derive(Debug, Serialize)]
 struct Output {
     /// Of the last position, `[vocab_size]`.
@@ -57,7 +55,6 @@ struct Output {
     fusion: Option<FusionOutput>,
 }
 
-/// What a plan's prefill did.
 #[derive(Debug, Serialize)]
 struct FusionOutput {
     /// Prompt positions recomputed among the loaded ones, ascending.
@@ -78,7 +75,6 @@ struct Counts {
     chunks_missed: usize,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let prompt = args.prompt()?;
     let options = args.engine.options(&args.model);

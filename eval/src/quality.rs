@@ -36,7 +36,6 @@ use layout::Layout;
 use summary::Report;
 use times::Times;
 
-/// Arguments of `ragweave-eval quality`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to ask: demo, ruler:TASK@TOKENS, FILE, or FORMAT:FILE with FORMAT jsonl, musique or
@@ -105,10 +104,8 @@ struct RunConfig<'a> {
     dataset_hashes: Vec<String>,
 }
 
-/// The model directory of `--demo`, from the root of a checkout.
 const DEMO_MODEL: &str = "demo/model";
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load_for_model(&args.common())?;
     let subject = Subject::open(&config)?;
@@ -214,7 +211,6 @@ impl Args {
     }
 }
 
-/// A run in progress.
 struct Run<'a> {
     log: Log,
     subject: &'a Subject,

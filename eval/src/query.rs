@@ -5,7 +5,17 @@ use ragweave_server::components::Components;
 use ragweave_server::pipeline::{Context, Query, Started};
 use ragweave_store::{Store, StoreError};
 
-/// A greedy query over these chunks in this order.
+/// A query by full prefill over what the configured search finds.
+pub(crate) fn searched(components: &Components, text: &str, sampling: &SamplingParams) -> Query {
+    let max_model_len = components.engine.model().max_model_len;
+    Query {
+        mode: Mode::Full.into(),
+        sampling: sampling.clone(),
+        ..Query::new(text, &components.config, max_model_len)
+    }
+}
+
+/// A query over these chunks in this order.
 pub(crate) fn over_chunks(
     components: &Components,
     text: &str,
@@ -13,12 +23,10 @@ pub(crate) fn over_chunks(
     mode: Mode,
     sampling: &SamplingParams,
 ) -> Query {
-    let max_model_len = components.engine.model().max_model_len;
     Query {
         mode: mode.into(),
         context: Context::Chunks(chunks),
-        sampling: sampling.clone(),
-        ..Query::new(text, &components.config, max_model_len)
+        ..searched(components, text, sampling)
     }
 }
 
@@ -28,6 +36,19 @@ pub(crate) fn lookups(started: &Started) -> (usize, usize) {
         true => (started.report.chunks_hit, started.report.chunks_missed),
         false => (0, 0),
     }
+}
+
+/// The first of these that fit into so many tokens together.
+pub(crate) fn fitting<T>(
+    items: impl IntoIterator<Item = T>,
+    mut room: usize,
+    n_tokens: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = T> {
+    items.into_iter().take_while(move |item| {
+        let rest = room.checked_sub(n_tokens(item));
+        room = rest.unwrap_or(0);
+        rest.is_some()
+    })
 }
 
 /// Ids of all chunks, in the store's order.

@@ -12,7 +12,6 @@ impl Random {
         Self { state: seed }
     }
 
-    /// 64 random bits.
     pub(crate) fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.state;
@@ -65,7 +64,6 @@ impl Random {
         items
     }
 
-    /// All `items` in random order.
     pub(crate) fn shuffled<T: Copy>(&mut self, items: &[T]) -> Vec<T> {
         self.sample(items.to_vec(), items.len())
     }
@@ -85,7 +83,6 @@ impl Random {
         }
     }
 
-    /// Puts all items in random order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         self.draw_to_front(items, items.len());
     }

@@ -21,9 +21,8 @@ mod header;
 
 pub(crate) use header::{RunHeader, RunKind, RunModel, VERSION, merged};
 
-use difference::Difference;
+use difference::first_difference;
 
-/// Name of the file of items.
 const LOG: &str = "run.jsonl";
 /// Parent of the directories that were not named.
 const DEFAULT_PARENT: &str = "runs";
@@ -41,7 +40,6 @@ pub(crate) struct RunArgs {
 }
 
 impl RunArgs {
-    /// Opens the run of this header, with the items it holds already.
     pub(crate) fn open<T: DeserializeOwned>(
         &self,
         header: RunHeader,
@@ -50,7 +48,6 @@ impl RunArgs {
     }
 }
 
-/// A directory that one run writes to.
 #[derive(Debug)]
 pub(crate) struct RunDir {
     header: RunHeader,
@@ -185,7 +182,7 @@ fn parse_items<T: DeserializeOwned>(
 }
 
 fn expect_same(path: &Path, found: &Value, wanted: &Value) -> anyhow::Result<()> {
-    match Difference::first(found, wanted) {
+    match first_difference(found, wanted) {
         None => Ok(()),
         Some(difference) => bail!(
             "--out {}: holds another run, {difference}; choose another --out, or delete it",

@@ -55,7 +55,6 @@ pub(crate) struct Args {
     run: RunArgs,
 }
 
-/// The model to time.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 #[group(required = true, multiple = false)]
 struct ModelArgs {
@@ -67,7 +66,6 @@ struct ModelArgs {
     model: Option<PathBuf>,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let args = &Args {
         modes: with_full(&args.modes),

@@ -35,7 +35,6 @@ use evidence::{Asked, Evidence};
 use search::{Figures, REUSE, Search};
 use source::{Place, Places};
 
-/// Arguments of `ragweave-eval tune`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Questions, one JSON object per line: question, and optionally answers, context_chunks and gold_chunks
@@ -74,7 +73,6 @@ pub(crate) struct Args {
     common: CommonArgs,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(&args.common)?;
     let components = Components::open(config, OpenMode::ReadOnly)?;

@@ -5,15 +5,13 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::recall::Retrieval;
-use super::trial::Trial;
+use super::trial::{Retrieval, Trial};
 use crate::dataset::Question;
 use crate::experiment::Column;
 use crate::metric::{median, percentile, share};
 use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{Table, number, percent};
 
-/// A whole comparison.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     model: String,
@@ -23,12 +21,10 @@ pub(super) struct Report {
     retrieval: Retrieval,
 }
 
-/// One mode over all questions.
 #[derive(Debug, PartialEq, Serialize)]
 struct Row {
     #[serde(flatten)]
     label: ModeLabel,
-    /// Questions asked.
     n: usize,
     exact_match: Option<f64>,
     ttft_ms_p50: Option<f64>,
@@ -67,7 +63,6 @@ impl Report {
         }
     }
 
-    /// Lookups that missed, over all modes.
     pub(super) fn chunks_missed(&self) -> usize {
         self.rows.iter().map(|row| row.chunks_missed).sum()
     }

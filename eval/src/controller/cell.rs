@@ -7,7 +7,6 @@ use serde::Serialize;
 
 use crate::ttft::stock::KvPlace;
 
-/// A prompt length, a ratio and a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Cell {
     pub(super) chunks: usize,

@@ -7,7 +7,6 @@ use serde::Serialize;
 use super::regret::Outcome;
 use crate::experiment::Column;
 
-/// What was measured on what.
 #[derive(Debug, Serialize)]
 pub(super) struct Setting {
     pub(super) model: String,
@@ -23,7 +22,6 @@ pub(super) struct Setting {
     pub(super) seed: u64,
 }
 
-/// A whole grid.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     #[serde(flatten)]

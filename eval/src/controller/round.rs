@@ -9,7 +9,6 @@ use crate::experiment::rotated;
 use crate::metric::ms;
 use crate::ttft::workload::{Sample, Sources, Workload, plan};
 
-/// What takes turns.
 pub(super) struct Rounds<'a> {
     pub(super) workload: &'a Workload<'a>,
     pub(super) controller: &'a Controller,
@@ -31,7 +30,6 @@ pub(super) struct Round {
 }
 
 impl Rounds<'_> {
-    /// Warms up, then measures.
     pub(super) async fn run(
         &self,
         warm_up: usize,

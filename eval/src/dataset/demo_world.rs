@@ -23,7 +23,6 @@ const DOCUMENTS_PER_QUESTION: usize = 6;
 /// Answers are one token; more shows that the model does not stop.
 const MAX_TOKENS: usize = 16;
 
-/// A type of question.
 struct Ask {
     name: &'static str,
     kind: Kind,
@@ -104,7 +103,6 @@ impl Source {
         }
     }
 
-    /// The next question of a type.
     fn next(&mut self, ask: usize) -> Example {
         loop {
             match self.ready[ask].pop_front() {

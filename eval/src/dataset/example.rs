@@ -3,7 +3,6 @@
 
 use crate::metric::first_line;
 
-/// One question over its own documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     pub id: String,
@@ -14,7 +13,6 @@ pub struct Example {
     pub answers: Vec<String>,
     /// In prompt order; each becomes one chunk, or is split into several.
     pub documents: Vec<String>,
-    /// The most tokens an answer may have.
     pub max_tokens: usize,
 }
 
@@ -46,7 +44,6 @@ impl Task {
     }
 }
 
-/// Examples of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// As it appears in tables.

@@ -12,7 +12,6 @@ use super::json;
 pub(crate) struct Question {
     pub(crate) id: String,
     pub(crate) question: String,
-    /// Any of these is right.
     pub(crate) answers: Vec<String>,
     /// What kind of question it is; results are also given by kind.
     #[serde(default, rename = "type")]

@@ -17,7 +17,6 @@ pub enum Source {
     Demo,
     /// `ruler:TASK@TOKENS`: a task with a context of about so many tokens.
     Ruler { task: RulerTask, tokens: usize },
-    /// `FILE` or `FORMAT:FILE`.
     File {
         /// Told from the content where it is not given.
         format: Option<Format>,
@@ -25,7 +24,6 @@ pub enum Source {
     },
 }
 
-/// How a file of questions is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "lowercase", parse_err_ty = UnknownDataset, parse_err_fn = unknown_format)]
 pub enum Format {
@@ -37,7 +35,6 @@ pub enum Format {
     Longbench,
 }
 
-/// The name of an unknown dataset.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownDataset {
     #[error(
@@ -60,7 +57,6 @@ pub struct Making<'a> {
     pub count_tokens: &'a dyn Fn(&str) -> usize,
 }
 
-/// Examples of a made dataset where no limit is given, per seed.
 const DEFAULT_MADE: usize = 100;
 
 /// Opens the dataset `spec` names and takes up to `limit` of its examples (of the demo: for each

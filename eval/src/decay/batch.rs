@@ -10,7 +10,6 @@ use crate::mode_spec::ModeSpec;
 use crate::query::lookups;
 use crate::run_dir::RunDir;
 
-/// A line of `run.jsonl`.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "item", rename_all = "lowercase")]
 pub(super) enum Item {
@@ -18,10 +17,8 @@ pub(super) enum Item {
     Batch(Batch),
 }
 
-/// Size of a store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct StoreBytes {
-    /// All segment files.
     pub(super) total_bytes: u64,
     /// Of these, the KV that chunks refer to.
     pub(super) live_bytes: u64,
@@ -29,15 +26,12 @@ pub(super) struct StoreBytes {
     pub(super) blobs: u64,
 }
 
-/// Consecutive queries under every mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Batch {
-    /// From 0.
     pub(super) batch: usize,
     pub(super) modes: Vec<ModeBatch>,
 }
 
-/// Consecutive queries under one mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ModeBatch {
     pub(super) spec: String,
@@ -45,7 +39,6 @@ pub(super) struct ModeBatch {
     pub(super) chunks_hit: usize,
     /// Chunks whose KV was looked up and could not be used.
     pub(super) chunks_missed: usize,
-    /// Per query, in the order of asking.
     pub(super) ttft_ms: Vec<f64>,
 }
 
@@ -61,7 +54,6 @@ impl StoreBytes {
 }
 
 impl Batch {
-    /// A batch without queries.
     pub(super) fn new(batch: usize, modes: &[ModeSpec]) -> Self {
         let empty = |spec: &ModeSpec| ModeBatch {
             spec: spec.to_string(),
@@ -75,7 +67,6 @@ impl Batch {
         }
     }
 
-    /// Lookups that missed, over all modes.
     pub(super) fn chunks_missed(&self) -> usize {
         self.modes.iter().map(|mode| mode.chunks_missed).sum()
     }
@@ -99,7 +90,6 @@ impl ModeBatch {
     }
 }
 
-/// What was measured so far, here and in the run directory.
 pub(super) struct Log {
     pub(super) run_dir: RunDir,
     /// The store at the start of the run.

@@ -52,10 +52,8 @@ pub(crate) struct Flatness {
     #[serde(flatten)]
     pub(crate) label: ModeLabel,
     pub(crate) hit_rate: Option<[f64; 2]>,
-    /// Last over first.
     pub(crate) hit_rate_ratio: Option<f64>,
     pub(crate) ttft_ms_p50: [f64; 2],
-    /// Last over first.
     pub(crate) ttft_ratio: f64,
     /// The same of full prefill; `None` for itself, and where it was not asked.
     pub(crate) ttft_ratio_of_full: Option<f64>,

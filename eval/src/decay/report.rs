@@ -21,7 +21,6 @@ pub(crate) struct Report {
     store: Growth,
 }
 
-/// The store around the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Growth {
     before: StoreBytes,
@@ -43,7 +42,6 @@ impl Report {
     }
 }
 
-/// Rows of the mode of this index.
 fn rows(spec: &ModeSpec, mode: usize, batches: &[Batch]) -> Vec<Row> {
     let row = |batch: &Batch| Some(Row::new(spec, batch.batch, batch.modes.get(mode)?));
     batches.iter().filter_map(row).collect()

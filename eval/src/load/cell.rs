@@ -9,7 +9,6 @@ use crate::experiment::rotated;
 use crate::mode_spec::ModeSpec;
 use crate::run_dir::RunDir;
 
-/// A line of `run.jsonl`.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "item", rename_all = "lowercase")]
 pub(super) enum Item {
@@ -27,7 +26,6 @@ pub(super) enum Item {
 pub(super) struct Cell {
     spec: String,
     rate: f64,
-    /// In order of arrival.
     pub(super) requests: Vec<Trace>,
 }
 
@@ -49,14 +47,12 @@ impl Cell {
         self.spec == spec.to_string() && self.rate == rate
     }
 
-    /// Lookups that missed, over all requests.
     pub(super) fn chunks_missed(&self) -> usize {
         let answers = self.requests.iter().flat_map(|trace| &trace.answer);
         answers.map(|answer| answer.chunks_missed).sum()
     }
 }
 
-/// What was measured so far, here and in the run directory.
 pub(super) struct Log {
     pub(super) run_dir: RunDir,
     auto_rates: Option<Vec<f64>>,

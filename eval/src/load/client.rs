@@ -31,7 +31,6 @@ pub(super) struct Client<'a> {
     sampling: SamplingParams,
 }
 
-/// A request that is ready to be sent.
 struct Job {
     index: usize,
     /// After the start.
@@ -39,7 +38,6 @@ struct Job {
     query: Query,
 }
 
-/// The outcome of the job of this index.
 type Outcome = (usize, Result<Trace, AnswerError>);
 
 impl<'a> Client<'a> {

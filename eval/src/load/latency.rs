@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use super::schedule::n_dropped;
 use crate::metric::{mean, ms, percentile};
 
-/// What became of one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Trace {
     /// Scheduled arrival, in milliseconds after the start.
@@ -82,7 +81,6 @@ impl Spread {
 /// The figures of one mode at one rate, over all but the first requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// Requests counted.
     #[serde(default)]
     pub(crate) n: usize,
     #[serde(default)]

@@ -10,7 +10,6 @@ const AUTO_MULTIPLES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 /// The slowest rate: one request in 17 minutes.
 const MIN_RATE: f64 = 0.001;
 
-/// What `--rates` says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rates {
     /// Multiples of the measured capacity.
@@ -49,7 +48,6 @@ fn parse_rate(text: &str) -> Result<f64, BadRate> {
     })
 }
 
-/// The rates of `auto` for a capacity in requests per second.
 pub(super) fn around(capacity: f64) -> Vec<f64> {
     AUTO_MULTIPLES
         .map(|multiple| four_digits(multiple * capacity))

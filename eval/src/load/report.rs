@@ -10,7 +10,6 @@ use crate::experiment::{self, Column};
 use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::number;
 
-/// Rows mode by mode, each at every rate.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,

@@ -6,7 +6,6 @@ use ragweave_server::config::{FusionConfig, ModeKind};
 
 use crate::flags::parse_id;
 
-/// How the prompt's KV is made.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Fusion")]
 pub(super) struct FusionArgs {

@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::flags::FusionArgs;
 
-/// A plan file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -17,7 +16,6 @@ struct PlanFile {
     question: Vec<u32>,
 }
 
-/// A prompt and how its KV is made.
 pub(super) struct Prompt {
     segments: PromptSegments,
     misses: Vec<usize>,

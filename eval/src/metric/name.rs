@@ -25,7 +25,6 @@ pub enum Metric {
     /// Over tokenizer tokens, as the CacheBlend repository counts.
     TokenF1,
     RougeL,
-    /// RULER's string match.
     Ruler,
     /// Divergence of the next-token distribution from that of full prefill.
     Kl,
@@ -33,7 +32,6 @@ pub enum Metric {
     Top1Agreement,
 }
 
-/// The name of an unknown metric.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown metric `{name}`: known are {}", <Metric as VariantNames>::VARIANTS.join(", "))]
 pub struct UnknownMetric {

@@ -61,7 +61,6 @@ fn without_plural(word: &str) -> String {
     stem.to_owned()
 }
 
-/// Step 1b.
 fn without_past_or_gerund(word: &str) -> String {
     if let Some(stem) = word.strip_suffix("ied") {
         let ending = if word.len() == 4 { "ie" } else { "i" };
@@ -124,7 +123,6 @@ fn without_outer_suffix(word: String) -> String {
     }
 }
 
-/// Step 5a.
 fn without_final_e(word: String) -> String {
     match word.strip_suffix('e') {
         Some(stem) if measure(stem) > 1 || (measure(stem) == 1 && !ends_cvc(stem)) => {
@@ -134,7 +132,6 @@ fn without_final_e(word: String) -> String {
     }
 }
 
-/// Step 5b.
 fn without_final_l(word: String) -> String {
     match word.strip_suffix('l') {
         Some(stem) if stem.ends_with('l') && measure(stem) > 1 => stem.to_owned(),

@@ -13,7 +13,6 @@ use crate::mode_spec::ModeSpec;
 use crate::run_dir::RunDir;
 use crate::subject::Subject;
 
-/// One example under one mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) dataset: String,
@@ -128,7 +127,6 @@ fn captured(map: &DeviationMap, rows: &[usize]) -> Option<f64> {
     (total > 0.0 && !rows.is_empty()).then(|| captured / total)
 }
 
-/// A line of a run's log.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Line {

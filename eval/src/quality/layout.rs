@@ -7,7 +7,6 @@ use crate::dataset::{Dataset, Example};
 use crate::examiner::Prepared;
 use crate::subject::Subject;
 
-/// Prepares the examples of one dataset.
 pub(crate) struct Layout<'a> {
     subject: &'a Subject,
     library: Library<'a>,

@@ -9,6 +9,7 @@ use ragweave_retriever::{
 };
 
 use crate::dataset::Dataset;
+use crate::query::fitting;
 use crate::shelf::Shelf;
 use crate::subject::Subject;
 
@@ -27,14 +28,11 @@ impl<'a> Library<'a> {
         dataset: &Dataset,
         neighbours: usize,
     ) -> anyhow::Result<Self> {
-        let similar = match neighbours {
-            0 => None,
-            n => Some(Similar::new(subject, dataset, n)?),
-        };
+        let similar = (neighbours > 0).then(|| Similar::new(subject, dataset, neighbours));
         Ok(Self {
             subject,
             kept: Shelf::default(),
-            similar,
+            similar: similar.transpose()?,
         })
     }
 
@@ -43,7 +41,6 @@ impl<'a> Library<'a> {
         self.similar.is_none()
     }
 
-    /// KV of a chunk.
     pub(crate) async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
         let prefix = self.subject.prompt.conditioning_prefix();
         let neighbours = self.neighbours(text, ids)?;
@@ -53,10 +50,8 @@ impl<'a> Library<'a> {
             return Ok(kv);
         }
         let engine = &self.subject.engine;
-        let kv = engine
-            .chunk_kv_among(prefix, neighbours, ids.to_vec())
-            .await?;
-        Ok(self.kept.keep(key, kv))
+        let kv = engine.chunk_kv_among(prefix, neighbours, ids.to_vec());
+        Ok(self.kept.keep(key, kv.await?))
     }
 
     /// The ids of similar chunks, the most similar last, next to the chunk; as many as fit the model.
@@ -65,15 +60,9 @@ impl<'a> Library<'a> {
             return Ok(Vec::new());
         };
         let used = self.subject.prompt.conditioning_prefix().len() + ids.len() + 1;
-        let mut room = self.subject.model().max_model_len.saturating_sub(used);
-        let mut neighbours = Vec::new();
-        for neighbour in similar.to(text)? {
-            if neighbour.len() > room {
-                break;
-            }
-            room -= neighbour.len();
-            neighbours.push(neighbour);
-        }
+        let room = self.subject.model().max_model_len.saturating_sub(used);
+        let similar = similar.to(text)?;
+        let neighbours: Vec<_> = fitting(similar, room, |ids| ids.len()).collect();
         Ok(neighbours.into_iter().rev().flatten().copied().collect())
     }
 }
@@ -93,18 +82,16 @@ impl Similar {
         let mut index = FlatIndex::new();
         let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
         let mut seen = HashSet::new();
-        for example in &dataset.examples {
-            for document in &example.documents {
-                for (text, ids) in subject.chunks(document)? {
-                    if !seen.insert(text.to_owned()) {
-                        continue;
-                    }
-                    let id = chunks.len().to_string();
-                    if let Some(embedding) = embed(&embedder, text)? {
-                        index.insert(&id, &id, &Default::default(), embedding)?;
-                    }
-                    chunks.push((text.to_owned(), ids));
+        for document in dataset.examples.iter().flat_map(|one| &one.documents) {
+            for (text, ids) in subject.chunks(document)? {
+                if !seen.insert(text.to_owned()) {
+                    continue;
                 }
+                let id = chunks.len().to_string();
+                if let Some(embedding) = embed(&embedder, text)? {
+                    index.insert(&id, &id, &Default::default(), embedding)?;
+                }
+                chunks.push((text.to_owned(), ids));
             }
         }
         Ok(Self {

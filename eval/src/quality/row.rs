@@ -32,7 +32,6 @@ impl From<Option<(Option<f64>, Option<f64>)>> for Interval {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) dataset: String,
-    /// The spec without its ratio.
     pub(crate) policy: String,
     pub(crate) ratio: Option<f64>,
     #[serde(default)]
@@ -188,14 +187,12 @@ impl Compared<'_> {
         (score < CANNOT).then_some(score)
     }
 
-    /// Main scores of the mode and of full prefill.
     fn pairs(&self) -> Vec<(f64, f64)> {
         let pairs = self.items.iter().zip(&self.full);
         let pairs = pairs.map(|(item, full)| Some((item.scores.main()?, full.scores.main()?)));
         pairs.flatten().collect()
     }
 
-    /// KL of the mode and of reuse, question by question.
     fn kl_beside_reuse(&self) -> Vec<(f64, f64)> {
         let pairs = self.items.iter().zip(&self.reuse);
         pairs.map(|(item, reuse)| (item.kl, reuse.kl)).collect()

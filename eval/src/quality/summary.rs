@@ -12,7 +12,6 @@ use crate::metric::{Metric, column_means};
 use crate::mode_spec::ModeSpec;
 use crate::table::{Table, number, percent};
 
-/// A summary.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,

@@ -7,7 +7,6 @@ use crate::dataset::Dataset;
 use crate::metric::{median, percentile};
 use crate::mode_spec::ModeSpec;
 
-/// `times.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) rows: Vec<TimesRow>,

@@ -13,7 +13,6 @@ use crate::experiment::threads;
 /// Version of the run directory's format.
 pub(crate) const VERSION: u32 = 1;
 
-/// Which subcommand measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
 #[strum(serialize_all = "lowercase")]
@@ -30,7 +29,6 @@ pub(crate) enum RunKind {
 pub(crate) struct RunHeader<K = RunKind> {
     pub(crate) kind: K,
     pub(crate) version: u32,
-    /// The command line.
     #[serde(default)]
     pub(crate) command: String,
     /// Everything that decides what is measured: a run is resumed under an equal one only.
@@ -46,7 +44,6 @@ pub(crate) struct RunHeader<K = RunKind> {
     pub(crate) seed: u64,
 }
 
-/// The model that was measured.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RunModel {

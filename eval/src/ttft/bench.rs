@@ -17,7 +17,6 @@ use crate::experiment::{self, block_on, threads};
 use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
 
-/// Arguments of `ragweave-eval bench`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A config.json, or a directory that holds one; weights are random
@@ -52,7 +51,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What was timed on what, and the times.
 #[derive(Serialize)]
 struct Bench<'a> {
     device: String,
@@ -88,7 +86,6 @@ struct Prompt<'a> {
     seed: u64,
 }
 
-/// Runs the subcommand.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let model = TimedModel::random(&args.random_weights, &args.timer.engine)?;
     let specs = specs(&args.policies, &args.ratios);

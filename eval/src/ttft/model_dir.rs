@@ -43,7 +43,6 @@ impl TimedModel {
         Self::open(made.path().to_owned(), Some(made), Some(WEIGHTS_SEED), args)
     }
 
-    /// A model with weights.
     pub(crate) fn with_weights(dir: &Path, args: &EngineArgs) -> anyhow::Result<Self> {
         if !dir.is_dir() {
             bail!("--model: {} is not a directory", dir.display());

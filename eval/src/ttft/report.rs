@@ -11,7 +11,6 @@ use crate::metric::{median, percentile};
 use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{Table, number, percent};
 
-/// Rows by context length, then in the order of the modes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
@@ -22,7 +21,6 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) label: ModeLabel,
     pub(crate) context_tokens: usize,
-    /// Measured rounds.
     #[serde(default)]
     pub(crate) n: usize,
     pub(crate) ttft_ms_p50: Option<f64>,

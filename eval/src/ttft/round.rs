@@ -14,7 +14,6 @@ use crate::mode_spec::ModeSpec;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Round {
     pub(super) context_tokens: usize,
-    /// From 1.
     round: usize,
     pub(super) runs: Vec<Run>,
 }
@@ -26,7 +25,6 @@ pub(super) struct Run {
     pub(super) ttft_ms: f64,
     #[serde(flatten)]
     pub(super) work: Work,
-    /// Bytes that the process held at most.
     #[serde(default)]
     pub(super) peak_memory: Option<u64>,
     /// Of the tokens after the first, where there are any.

@@ -13,7 +13,6 @@ use crate::experiment;
 use crate::flags::{EngineArgs, parse_count};
 use crate::mode_spec::ModeSpec;
 
-/// What is timed, and how often.
 #[derive(Debug, Clone, clap::Args, Serialize)]
 pub(super) struct TimerArgs {
     #[command(flatten)]
@@ -34,7 +33,6 @@ pub(super) struct TimerArgs {
     pub(super) engine: EngineArgs,
 }
 
-/// Measures rounds.
 pub(super) struct Timer<'a> {
     args: &'a TimerArgs,
     engine: &'a EngineHandle,

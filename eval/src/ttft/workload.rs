@@ -15,7 +15,6 @@ use crate::experiment::rotated;
 /// One source per chunk; `None` where nothing is stored.
 pub(crate) type Sources = Vec<Option<Box<dyn LayerSource>>>;
 
-/// What every run does, whatever its mode.
 pub(crate) struct Workload<'a> {
     pub(crate) engine: &'a EngineHandle,
     pub(crate) segments: PromptSegments,
@@ -23,7 +22,6 @@ pub(crate) struct Workload<'a> {
     pub(crate) decode_tokens: usize,
 }
 
-/// One measured run.
 #[derive(Debug)]
 pub(crate) struct Sample {
     /// From before the stored KV is opened to the first token sampled.
@@ -135,7 +133,6 @@ impl<'a> Workload<'a> {
     }
 }
 
-/// Waits for the first token.
 async fn expect_delta(generation: &mut Generation) -> anyhow::Result<()> {
     let event = generation.next().await;
     match event.context("the engine stopped before the first token")?? {

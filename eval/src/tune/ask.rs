@@ -16,7 +16,6 @@ const MAX_WORDS: usize = 12;
 /// One question in so many is kept back to confirm the choice.
 const CONFIRM_PART: usize = 3;
 
-/// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Ask {
     pub(super) question: String,

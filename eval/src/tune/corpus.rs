@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use ragweave_engine::{ChunkKv, EngineHandle, Mode, SamplingParams};
 use ragweave_server::components::Components;
-use ragweave_server::pipeline::{Context, Passage, Pipeline, Query};
+use ragweave_server::pipeline::{Passage, Pipeline, Query};
 use ragweave_store::BlobReader;
 
 use super::ask::Ask;
 use super::source::{self, Chunk, Place};
 use crate::examiner::Prepared;
+use crate::query::{fitting, over_chunks, searched};
 use crate::shelf::Shelf;
 
-/// A data directory to be asked.
 pub(super) struct Corpus<'a> {
     components: &'a Components,
     pipeline: Pipeline,
@@ -80,16 +80,8 @@ impl<'a> Corpus<'a> {
     }
 
     async fn fitting(&self, ask: &Ask) -> anyhow::Result<Vec<Passage>> {
-        let mut room = self.room(ask)?;
-        let mut passages = self.found(ask).await?;
-        let fits = |passage: &Passage| {
-            let rest = room.checked_sub(passage.token_ids.len());
-            room = rest.unwrap_or(0);
-            rest.is_some()
-        };
-        let n_fitting = passages.iter().map(fits).take_while(|&fits| fits).count();
-        passages.truncate(n_fitting);
-        Ok(passages)
+        let (room, found) = (self.room(ask)?, self.found(ask).await?);
+        Ok(fitting(found, room, |passage| passage.token_ids.len()).collect())
     }
 
     /// Whether a chunk that comes first has the KV of full prefill.
@@ -99,17 +91,16 @@ impl<'a> Corpus<'a> {
     }
 
     fn query(&self, ask: &Ask) -> Query {
-        let max_model_len = self.engine().model().max_model_len;
-        let query = Query::new(&ask.question, &self.components.config, max_model_len);
-        let context = match ask.context_chunks.as_slice() {
-            [] => query.context.clone(),
-            ids => Context::Chunks(ids.to_vec()),
-        };
-        Query {
-            context,
-            mode: Mode::Full.into(),
-            sampling: SamplingParams::greedy(self.max_tokens),
-            ..query
+        let sampling = SamplingParams::greedy(self.max_tokens);
+        match ask.context_chunks.as_slice() {
+            [] => searched(self.components, &ask.question, &sampling),
+            ids => over_chunks(
+                self.components,
+                &ask.question,
+                ids.to_vec(),
+                Mode::Full,
+                &sampling,
+            ),
         }
     }
 

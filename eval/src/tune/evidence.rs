@@ -16,10 +16,8 @@ use crate::run_dir::{RunModel, replace};
 
 /// The file that `serve` takes its default from.
 pub(super) const TUNED: &str = "tuned.toml";
-/// All figures.
 const FIGURES: &str = "tuned.json";
 
-/// What was asked.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Asked {
     pub(super) questions: usize,
@@ -30,7 +28,6 @@ pub(super) struct Asked {
     pub(super) source: Places,
 }
 
-/// A finished search.
 #[derive(Debug, Serialize)]
 pub(super) struct Evidence {
     pub(super) model: RunModel,
@@ -42,7 +39,6 @@ pub(super) struct Evidence {
     /// Questions that confirmed the choice; absent for `full`, which nothing has to confirm.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) confirmed_on: Option<usize>,
-    /// The choice on those questions.
     pub(super) confirmed: Option<Figures>,
     /// Modes that kept the quality where they were chosen, and not on the questions kept back.
     pub(super) refuted: Vec<Tried>,
@@ -58,7 +54,6 @@ pub(super) struct Row {
     pub(super) on_front: bool,
 }
 
-/// `tuned.toml`.
 #[derive(Debug, Serialize)]
 pub(super) struct Tuned<'a> {
     fusion: Fusion,
@@ -97,7 +92,6 @@ struct Why<'a> {
 }
 
 impl Asked {
-    /// All questions, not split yet.
     pub(super) fn new(asks: &[Ask], source: Places) -> Self {
         Self {
             questions: asks.len(),

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use super::ask::{Ask, opening};
 use super::corpus::Corpus;
 use crate::experiment;
-use crate::query::chunk_ids;
+use crate::query::{chunk_ids, fitting};
 
 /// Up to `limit` questions without answers, from chunks all over the corpus. The same seed asks the same.
 pub(super) async fn from_corpus(
@@ -90,14 +90,10 @@ async fn ask(
 }
 
 /// What was found besides the source, as far as it fits, and one less than was found where the source was not.
-fn others(found: &[Passage], source: &str, mut room: usize) -> Vec<String> {
+fn others(found: &[Passage], source: &str, room: usize) -> Vec<String> {
     let others = found.iter().filter(|passage| passage.chunk_id != source);
     let limit = found.len().saturating_sub(1).max(1);
-    let fitting = others.take(limit).take_while(|passage| {
-        let rest = room.checked_sub(passage.token_ids.len());
-        room = rest.unwrap_or(0);
-        rest.is_some()
-    });
+    let fitting = fitting(others.take(limit), room, |passage| passage.token_ids.len());
     fitting.map(|passage| passage.chunk_id.clone()).collect()
 }
 

@@ -13,13 +13,11 @@ use crate::metric::{is_normalised_match, mean, median, paired_difference_ci};
 use crate::mode_spec::ModeSpec;
 use crate::shelf::Shelf;
 
-/// Seed of the intervals.
 const CI_SEED: u64 = 1;
 
 /// What computes nothing again: measured beside the policies, and not chosen.
 pub(super) const REUSE: &str = "reuse";
 
-/// What has been asked so far.
 pub(super) struct Search<'a> {
     corpus: &'a Corpus<'a>,
     asks: &'a [Ask],
@@ -41,24 +39,19 @@ struct Tried {
 /// One question under one mode, in the figures that decide.
 #[derive(Debug, Clone, PartialEq)]
 struct Trial {
-    /// Whether the answer is right; `None` where the right one is not known.
     is_match: Option<bool>,
     kl: f64,
     top1_agreement: f64,
-    /// Of full prefill's rows through attention and MLP.
     computed_share: f64,
     ttft_ms: f64,
 }
 
-/// What is known of one mode.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figures {
     pub(super) spec: String,
-    /// Questions asked.
     pub(super) n: usize,
     /// Those of them that have a right answer.
     pub(super) n_answered: usize,
-    /// Share of right answers among those.
     pub(super) exact_match: Option<f64>,
     /// That of full prefill on the same questions.
     pub(super) full_exact_match: Option<f64>,
@@ -66,11 +59,9 @@ pub(super) struct Figures {
     pub(super) loss_ci: Option<(f64, f64)>,
     /// Mean over the tokens of full prefill's answers, in nats.
     pub(super) kl: f64,
-    /// Its 95 % interval over the questions.
     pub(super) kl_ci: (f64, f64),
     /// Divergence less that of plain reuse, paired by question: below zero is nearer to full prefill. Absent for reuse.
     pub(super) kl_vs_reuse: Option<f64>,
-    /// Its 95 % interval.
     pub(super) kl_vs_reuse_ci: Option<(f64, f64)>,
     pub(super) top1_agreement: f64,
     pub(super) top1_ci: (f64, f64),

@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::ask::Ask;
 use crate::metric::normalise_answer;
 
-/// Where the source is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Nothing else is in the prompt.
@@ -19,7 +18,6 @@ pub(super) enum Place {
     Unknown,
 }
 
-/// A chunk of a prompt.
 pub(super) struct Chunk<'a> {
     pub(super) id: &'a str,
     pub(super) text: &'a str,

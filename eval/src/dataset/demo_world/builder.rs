@@ -54,7 +54,6 @@ struct Builder<'a> {
     stated: HashSet<(&'static str, usize)>,
     /// A very full world may run out of people, and then state a fact twice.
     ambiguous: bool,
-    /// Keys of this document's statements.
     object_keys: Vec<&'static str>,
     person_keys: Vec<&'static str>,
 }
@@ -233,7 +232,6 @@ impl<'a> Builder<'a> {
         person
     }
 
-    /// Appends a sentence to the document.
     fn write(&mut self, template: &str, key: &str, value: &Value) {
         let document = self.document();
         let sentence = template.replace("{k}", key).replace("{v}", &value.surface);

@@ -30,7 +30,6 @@ impl Definition {
 
 /// The value of a statement about to be written.
 pub(super) struct Value {
-    /// As it is written.
     pub(super) surface: String,
     /// What it stands for.
     pub(super) answer: &'static str,
@@ -54,7 +53,6 @@ impl Value {
 /// The names of one class in a world: each kind has one.
 pub(super) struct Names {
     class: Reference,
-    /// (kind, name)
     all: Vec<(&'static str, &'static str)>,
     undefined: Vec<(&'static str, &'static str)>,
 }

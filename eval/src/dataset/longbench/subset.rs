@@ -73,7 +73,6 @@ impl Subset {
         }
     }
 
-    /// The documents of a line's `context`.
     pub(super) fn documents(self, context: &str) -> Vec<String> {
         match self {
             Self::Samsum => passages::split_dialogues(context),

@@ -19,7 +19,6 @@ pub(super) struct Haystack<'a> {
     target_tokens: usize,
     n_passages: usize,
     count_tokens: &'a dyn Fn(&str) -> usize,
-    /// On average.
     tokens_per_sentence: f64,
 }
 

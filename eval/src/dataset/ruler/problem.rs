@@ -16,7 +16,6 @@ const VARIABLE_LETTERS: usize = 5;
 /// The most needles of one question that must stand in different passages.
 pub(super) const MAX_SPREAD: usize = HOPS + 1;
 
-/// One question and what must be read to answer it.
 #[derive(Debug)]
 pub(super) struct Problem {
     /// Groups of sentences. Those of a group stand in different passages, in this order.

@@ -2,7 +2,6 @@
 
 use strum::{Display, EnumString, VariantArray};
 
-/// A task of the suite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantArray)]
 #[strum(serialize_all = "lowercase")]
 #[strum(parse_err_ty = UnknownRulerTask, parse_err_fn = UnknownRulerTask::named)]
@@ -18,7 +17,6 @@ pub enum RulerTask {
     VariableTracking,
 }
 
-/// The name of an unknown task.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown RULER task `{0}`: known are multikey, multivalue, multiquery and vt")]
 pub struct UnknownRulerTask(String);
