@@ -26,7 +26,7 @@ pub(crate) struct Examiner<'a> {
 pub(crate) struct Prepared {
     pub(crate) segments: PromptSegments,
     pub(crate) kvs: Vec<Arc<ChunkKv>>,
-    /// Whether the first chunk's KV was made behind this very prefix, in the compute dtype.
+    /// Whether the first chunk's KV was made after this very prefix, in the compute dtype.
     pub(crate) first_is_exact: bool,
     pub(crate) max_tokens: usize,
 }

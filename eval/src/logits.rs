@@ -132,7 +132,7 @@ impl FusionOutput {
 }
 
 async fn prefill(engine: &EngineHandle, prompt: &Prompt) -> anyhow::Result<(Vec<f32>, FuseReport)> {
-    // Planned before any KV is computed, so that bad input is told at once.
+    // Planned before any KV is computed, so that bad input is reported at once.
     let plan = prompt.plan(engine.model())?;
     let sources = sources(engine, prompt, &plan).await?;
     let request = FuseRequest {

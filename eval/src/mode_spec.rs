@@ -6,7 +6,7 @@ use std::str::FromStr;
 use ragweave_engine::{BadNotation, Mode, Policy, Ratio};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The ratios `compare` puts side by side unless told otherwise, in percent.
+/// The ratios `compare` puts side by side by default, in percent.
 const DEFAULT_PERCENT: [u8; 4] = [5, 10, 15, 20];
 /// The check layers `compare` puts side by side, as far as the model has them.
 const DEFAULT_CHECK_LAYERS: [usize; 2] = [1, 2];

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use ragweave_engine::DeviationMap;
 use ragweave_server::config::{CommonArgs, Config};
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::dataset::{self, Dataset, Example, Making};
 use crate::examiner::{Examiner, Prepared};
@@ -87,23 +87,6 @@ pub(crate) struct Args {
     common: CommonArgs,
 }
 
-/// Everything that decides what is measured.
-#[derive(Debug, Serialize)]
-struct RunConfig<'a> {
-    datasets: Vec<String>,
-    seeds: &'a [u64],
-    questions: Option<usize>,
-    modes: Vec<String>,
-    neighbours: usize,
-    deviation_examples: usize,
-    chunk_tokens: usize,
-    max_model_len: usize,
-    kv_dtype: String,
-    system: Option<&'a str>,
-    /// Of each dataset, over questions, answers and documents: a file may have changed.
-    dataset_hashes: Vec<String>,
-}
-
 const DEMO_MODEL: &str = "demo/model";
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -156,26 +139,28 @@ impl Args {
         demo.chain(self.datasets.iter().cloned()).collect()
     }
 
-    fn config<'a>(
-        &'a self,
+    /// Everything that decides what is measured.
+    fn config(
+        &self,
         specs: &[ModeSpec],
         datasets: &[Dataset],
-        config: &'a Config,
+        config: &Config,
         subject: &Subject,
-    ) -> RunConfig<'a> {
-        RunConfig {
-            datasets: self.specs_of_datasets(),
-            seeds: &self.seeds,
-            questions: self.questions,
-            modes: specs.iter().map(ToString::to_string).collect(),
-            neighbours: self.neighbours,
-            deviation_examples: self.deviation_examples,
-            chunk_tokens: config.ingest.chunk_tokens,
-            max_model_len: subject.model().max_model_len,
-            kv_dtype: config.kv_dtype().to_string(),
-            system: config.system.as_deref(),
-            dataset_hashes: datasets.iter().map(Dataset::hash).collect(),
-        }
+    ) -> Value {
+        json!({
+            "datasets": self.specs_of_datasets(),
+            "seeds": self.seeds,
+            "questions": self.questions,
+            "modes": specs,
+            "neighbours": self.neighbours,
+            "deviation_examples": self.deviation_examples,
+            "chunk_tokens": config.ingest.chunk_tokens,
+            "max_model_len": subject.model().max_model_len,
+            "kv_dtype": config.kv_dtype().to_string(),
+            "system": config.system,
+            // Over questions, answers and documents: a file may have changed.
+            "dataset_hashes": datasets.iter().map(Dataset::hash).collect::<Vec<_>>(),
+        })
     }
 
     fn open_datasets(&self, subject: &Subject) -> anyhow::Result<Vec<Dataset>> {

@@ -53,7 +53,7 @@ impl Random {
             left -= weight;
             left < 0.0
         });
-        // Rounding may leave a rest behind the last weight.
+        // Rounding may leave a rest after the last weight.
         drawn.unwrap_or(weights.len() - 1)
     }
 

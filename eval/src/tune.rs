@@ -139,7 +139,7 @@ async fn with_something_to_fuse(
     let Places { alone, first, .. } = places;
     ensure!(
         !kept.is_empty(),
-        "no question tells policies apart: {alone} have a prompt of one chunk, and {first} have their source in the first \
+        "no question can tell policies apart: {alone} have a prompt of one chunk, and {first} have their source in the first \
          chunk, which is exact under every policy; ask over more chunks, put the source at a later place in \
          context_chunks, or ingest more documents"
     );

@@ -52,7 +52,7 @@ const fn ask(name: &'static str, kind: Kind, share: usize, most_per_world: usize
 }
 
 /// `n_questions` questions, each over six documents of its world in reading order, so that a
-/// definition stands before its uses. No question is asked twice over the same world.
+/// definition comes before its uses. No question is asked twice over the same world.
 ///
 /// The types come in the proportions of `demo/questions.jsonl`, at every length within one
 /// question. The same seed gives the same questions; a larger `n_questions` only adds to them.

@@ -4,7 +4,7 @@
 //!
 //! Needles, questions and answer limits are those of the paper's repository. What differs:
 //! * The haystack is generated prose, because no essays are included. It is cut into passages, as
-//!   retrieval would, and the needles of a question stand in different ones.
+//!   retrieval would, and the needles of a question are in different ones.
 //! * No sentence before the context says what will be asked: stored KV is made without the question.
 //! * Variable tracking has a second chain, without which naming every variable would be right, and
 //!   no worked example.

@@ -134,7 +134,7 @@ fn unknown_format(name: &str) -> UnknownDataset {
 impl FromStr for Source {
     type Err = UnknownDataset;
 
-    /// What stands before the first colon is a format, unless it is the start of a path.
+    /// What comes before the first colon is a format, unless it is the start of a path.
     fn from_str(spec: &str) -> Result<Self, UnknownDataset> {
         if spec == "demo" {
             return Ok(Self::Demo);

@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_slowed_down_for_full_prefill_too_is_no_decay() {
+    fn a_machine_that_slowed_down_for_full_prefill_too_is_not_decay() {
         let both = |full_ms, reuse_ms| {
             let reuse = rows("reuse", &[(100, 2.0), (100, reuse_ms)]);
             of_modes(&[reuse, rows(CONTROL, &[(0, 10.0), (0, full_ms)])])

@@ -14,7 +14,7 @@ use crate::table::{number, percent};
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
-    /// Per mode; of modes with a single batch there is nothing to tell.
+    /// Per mode; nothing for modes with a single batch.
     #[serde(default)]
     pub(crate) flatness: Vec<Flatness>,
     #[serde(default)]

@@ -138,7 +138,7 @@ mod tests {
         times.map(Duration::from_millis)
     }
 
-    /// One token, 100 ms after the arrival unless told.
+    /// One token, 100 ms after the arrival unless given.
     fn trace(at_ms: f64, ttft_ms: f64, e2e_ms: f64) -> Trace {
         let answer = AnswerTimes {
             ttft_ms,

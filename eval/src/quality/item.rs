@@ -39,7 +39,7 @@ pub(crate) struct Item {
     pub(crate) ttft_ms: f64,
 }
 
-/// Shares of tokens whose part in the deviation is told.
+/// Shares of tokens whose part in the deviation is given.
 pub(crate) const TOP_SHARES: [f64; 3] = [0.1, 0.15, 0.2];
 
 /// How one example's stored KV deviates from full prefill.

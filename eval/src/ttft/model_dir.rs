@@ -12,7 +12,7 @@ use crate::flags::EngineArgs;
 /// Seed of the weights: they decide nothing that is measured.
 const WEIGHTS_SEED: u64 = 1;
 
-/// An engine on a model, and what tells them apart from others.
+/// An engine and the model it runs.
 pub(crate) struct TimedModel {
     pub(crate) engine: EngineHandle,
     pub(crate) options: EngineOptions,

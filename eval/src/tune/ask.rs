@@ -79,7 +79,7 @@ fn by_source(asks: Vec<Ask>) -> Vec<Vec<Ask>> {
     groups.into_values().collect()
 }
 
-/// Reads up to `limit` questions of a JSONL file; blank lines are skipped, and a question that stands there twice counts
+/// Reads up to `limit` questions of a JSONL file; blank lines are skipped, and a question that is there twice counts
 /// once.
 pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<Ask>> {
     let bytes = fs_err::read(path).context("read --questions")?;

@@ -159,12 +159,12 @@ impl Evidence {
         }
     }
 
-    /// What is said of a policy that was chosen or confirmed on few questions.
+    /// The warning about a policy that was chosen or confirmed on few questions.
     pub(super) fn doubt(&self) -> Option<String> {
         let is_doubtful = self.confirmed_on.is_some() && self.asked.is_few();
         is_doubtful.then(|| {
             format!(
-                "fewer than {FEW} questions, to choose on or to confirm, tell little: give more. `serve` warns of this \
+                "fewer than {FEW} questions, to choose on or to confirm, say little: give more. `serve` warns of this \
                  choice"
             )
         })

@@ -1,6 +1,6 @@
 //! Questions made of the corpus itself: the first words of a chunk, asked over that chunk among those that retrieval
 //! finds for them. Retrieval would put the chunk first, where its KV is exact under every policy and nothing is lost;
-//! so it stands at a random later place.
+//! so it is put at a random later place.
 
 use anyhow::ensure;
 use ragweave_server::components::Components;

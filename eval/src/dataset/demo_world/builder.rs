@@ -21,7 +21,7 @@ const P_ALIAS_FOR_KNOWN_PERSON: f64 = 0.3;
 const P_KEY_AGAIN: f64 = 0.35;
 /// A value is given by reference to an earlier document, where there is something to refer to.
 const P_REFERENCE: f64 = 0.6;
-/// The same, where its definition may also stand in this document.
+/// The same, where its definition may also be in this document.
 const P_NEAR_REFERENCE: f64 = 0.15;
 const P_NEW_PERSON: f64 = 0.7;
 const SAME_PLACE_WEIGHT: usize = 2;

@@ -39,7 +39,7 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// A value that is no reference and defines nothing.
+    /// A value that is not a reference and defines nothing.
     pub(super) fn stated(surface: String, answer: &'static str) -> Self {
         Self {
             surface,

@@ -47,7 +47,7 @@ pub(super) struct Sentence {
 
 #[derive(Debug, Default)]
 pub(super) struct World {
-    /// In reading order: what a document refers to stands in it or in an earlier one.
+    /// In reading order: what a document refers to is in it or in an earlier one.
     pub(super) documents: Vec<String>,
     pub(super) questions: Vec<Question>,
     pub(super) sentences: Vec<Sentence>,

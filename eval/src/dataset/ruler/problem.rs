@@ -13,12 +13,12 @@ const CHAINS: usize = 2;
 const HOPS: usize = 4;
 const VARIABLE_LETTERS: usize = 5;
 
-/// The most needles of one question that must stand in different passages.
+/// The most needles of one question that must be in different passages.
 pub(super) const MAX_SPREAD: usize = HOPS + 1;
 
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// Groups of sentences. Those of a group stand in different passages, in this order.
+    /// Groups of sentences. Those of a group are in different passages, in this order.
     pub(super) needles: Vec<Vec<String>>,
     pub(super) question: String,
     /// All of them are asked for.
