@@ -11,9 +11,11 @@ use ragweave_engine::{
     PromptSegments, SamplingParams,
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::experiment::{block_on, print_text};
 use crate::flags::{EngineArgs, parse_id};
+use crate::mode_spec::ModeSpec;
 
 mod flags;
 mod prompt;
@@ -52,27 +54,7 @@ struct Output {
     /// Of the last position, `[vocab_size]`.
     logits: Vec<f32>,
     #[serde(flatten)]
-    fusion: Option<FusionOutput>,
-}
-
-#[derive(Debug, Serialize)]
-struct FusionOutput {
-    /// Prompt positions recomputed among the loaded ones, ascending.
-    selected: Vec<usize>,
-    report: Counts,
-}
-
-#[derive(Debug, Serialize)]
-struct Counts {
-    /// As planned: ratio 0 is `reuse`, ratio 1 is `full`.
-    mode: &'static str,
-    prompt_tokens: usize,
-    tokens_loaded: usize,
-    tokens_recomputed: usize,
-    tokens_prefilled: usize,
-    bytes_loaded: u64,
-    chunks_hit: usize,
-    chunks_missed: usize,
+    fusion: Option<Value>,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
@@ -86,7 +68,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             logits[id]
         );
     }
-    let fusion = args.plan.is_some().then(|| FusionOutput::of(report));
+    let fusion = args.plan.is_some().then(|| fusion(&report));
     let output = Output { logits, fusion };
     print_text(match args.json {
         true => serde_json::to_string(&output)?,
@@ -108,27 +90,23 @@ impl Args {
     }
 }
 
-impl FusionOutput {
-    fn of(report: FuseReport) -> Self {
-        let counts = Counts {
-            mode: match report.mode {
-                Mode::Full => "full",
-                Mode::Reuse => "reuse",
-                Mode::Blend(_) => "blend",
-            },
-            prompt_tokens: report.prompt_tokens,
-            tokens_loaded: report.tokens_loaded,
-            tokens_recomputed: report.tokens_recomputed,
-            tokens_prefilled: report.tokens_prefilled,
-            bytes_loaded: report.bytes_loaded,
-            chunks_hit: report.chunks_hit,
-            chunks_missed: report.chunks_missed,
-        };
-        Self {
-            selected: report.recomputed_rows,
-            report: counts,
-        }
-    }
+/// What a plan's prefill did.
+fn fusion(report: &FuseReport) -> Value {
+    json!({
+        // Prompt positions recomputed among the loaded ones, ascending.
+        "selected": report.recomputed_rows,
+        "report": {
+            // As planned: ratio 0 is `reuse`, ratio 1 is `full`.
+            "mode": ModeSpec::new(report.mode.clone()).label().mode,
+            "prompt_tokens": report.prompt_tokens,
+            "tokens_loaded": report.tokens_loaded,
+            "tokens_recomputed": report.tokens_recomputed,
+            "tokens_prefilled": report.tokens_prefilled,
+            "bytes_loaded": report.bytes_loaded,
+            "chunks_hit": report.chunks_hit,
+            "chunks_missed": report.chunks_missed,
+        },
+    })
 }
 
 async fn prefill(engine: &EngineHandle, prompt: &Prompt) -> anyhow::Result<(Vec<f32>, FuseReport)> {
@@ -152,17 +130,15 @@ async fn sources(
 ) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
     let conditioning: Arc<[u32]> = prompt.conditioning().into();
     let reads_kv = *plan.mode() != Mode::Full;
-    let mut sources = Vec::new();
+    let mut sources: Vec<Option<Box<dyn LayerSource>>> = Vec::new();
     for (index, ids) in prompt.chunks().iter().enumerate() {
-        let source = match reads_kv && !prompt.is_missed(index) {
-            true => {
-                let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await;
-                let kv = kv.with_context(|| format!("compute the KV of chunk {index}"))?;
-                Some(Box::new(MemorySource(Arc::new(kv))) as Box<dyn LayerSource>)
-            }
-            false => None,
-        };
-        sources.push(source);
+        if !reads_kv || prompt.is_missed(index) {
+            sources.push(None);
+            continue;
+        }
+        let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await;
+        let kv = kv.with_context(|| format!("compute the KV of chunk {index}"))?;
+        sources.push(Some(Box::new(MemorySource(Arc::new(kv)))));
     }
     Ok(sources)
 }

@@ -2,20 +2,19 @@
 //! shape of a real one. Time depends on shapes, not on weights, so no download is needed; quality
 //! is not measured here. It is a timing at one context length, with the decode rate beside it.
 
-use std::fmt;
 use std::path::PathBuf;
 
 use ragweave_engine::{Mode, Policy, Ratio};
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::model_dir::TimedModel;
-use super::prompt::PromptShape;
 use super::report::Report;
 use super::stock::KvPlace;
 use super::timer::{Timer, TimerArgs};
 use crate::experiment::{self, block_on, threads};
 use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
+use crate::run_dir::merged;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,41 +50,6 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Serialize)]
-struct Bench<'a> {
-    device: String,
-    threads: usize,
-    model: ModelShape<'a>,
-    dtype: String,
-    kv_dtype: String,
-    kv: KvPlace,
-    prompt: Prompt<'a>,
-    prompt_tokens: usize,
-    repeats: usize,
-    #[serde(flatten)]
-    report: Report,
-}
-
-#[derive(Serialize)]
-struct ModelShape<'a> {
-    name: &'a str,
-    parameters: u64,
-    layers: usize,
-    hidden_size: usize,
-    attention_heads: usize,
-    key_value_heads: usize,
-    head_dim: usize,
-    vocab_size: usize,
-}
-
-#[derive(Serialize)]
-struct Prompt<'a> {
-    chunks: usize,
-    #[serde(flatten)]
-    shape: &'a PromptShape,
-    seed: u64,
-}
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let model = TimedModel::random(&args.random_weights, &args.timer.engine)?;
     let specs = specs(&args.policies, &args.ratios);
@@ -99,8 +63,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     )?;
     let rounds = block_on(timer.measure(Vec::new(), |_| Ok(())))?;
     let report = Report::new(&specs, &rounds);
-    let bench = Bench::new(args, &model, timer.segments.n_tokens(), report);
-    experiment::print(&bench, &bench, args.json)
+    let prompt_tokens = timer.segments.n_tokens();
+    let json = args.json(&model, prompt_tokens, &report)?;
+    let text = format!(
+        "{}{}",
+        args.text(&model, prompt_tokens),
+        report.work_table()
+    );
+    experiment::print(&json, text, args.json)
 }
 
 /// Full and reuse, then every policy at every ratio. `all` recomputes everything at any ratio and
@@ -120,86 +90,80 @@ fn specs(policies: &[Policy], ratios: &[Ratio]) -> Vec<ModeSpec> {
     modes.into_iter().map(ModeSpec::new).collect()
 }
 
-impl<'a> Bench<'a> {
-    fn new(args: &'a Args, model: &'a TimedModel, prompt_tokens: usize, report: Report) -> Self {
-        let (config, shape) = (&model.engine.model().config, &args.timer.prompt);
-        Self {
-            device: args.timer.engine.device.to_string(),
-            threads: threads(),
-            model: ModelShape {
-                name: &model.name,
-                parameters: config.n_parameters(),
-                layers: config.num_hidden_layers,
-                hidden_size: config.hidden_size,
-                attention_heads: config.num_attention_heads,
-                key_value_heads: config.num_key_value_heads,
-                head_dim: config.head_dim,
-                vocab_size: config.vocab_size,
+impl Args {
+    /// What was timed on what, and the times.
+    fn json(
+        &self,
+        model: &TimedModel,
+        prompt_tokens: usize,
+        report: &Report,
+    ) -> anyhow::Result<Value> {
+        let (config, prompt) = (&model.engine.model().config, &self.timer.prompt);
+        let setting = json!({
+            "device": self.timer.engine.device.to_string(),
+            "threads": threads(),
+            "model": {
+                "name": model.name,
+                "parameters": config.n_parameters(),
+                "layers": config.num_hidden_layers,
+                "hidden_size": config.hidden_size,
+                "attention_heads": config.num_attention_heads,
+                "key_value_heads": config.num_key_value_heads,
+                "head_dim": config.head_dim,
+                "vocab_size": config.vocab_size,
             },
-            dtype: model.options.dtype.to_string(),
-            kv_dtype: model.options.kv_dtype.to_string(),
-            kv: args.timer.kv,
-            prompt: Prompt {
-                chunks: args.chunks,
-                shape,
-                seed: shape.seed,
+            "dtype": model.options.dtype.to_string(),
+            "kv_dtype": model.options.kv_dtype.to_string(),
+            "kv": self.timer.kv,
+            "prompt": {
+                "chunks": self.chunks,
+                "chunk_tokens": prompt.chunk_tokens,
+                "question_tokens": prompt.question_tokens,
+                "prefix_tokens": prompt.prefix_tokens,
+                "seed": prompt.seed,
             },
-            prompt_tokens,
-            repeats: args.timer.repeats,
-            report,
-        }
+            "prompt_tokens": prompt_tokens,
+            "repeats": self.timer.repeats,
+        });
+        Ok(merged([setting, serde_json::to_value(report)?]))
     }
-}
 
-impl fmt::Display for ModelShape<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}, random weights: {:.1} M parameters, {} layers, hidden {}, {} heads on {} of KV, \
-             head {}, vocabulary {}",
-            self.name,
-            self.parameters as f64 / 1e6,
-            self.layers,
-            self.hidden_size,
-            self.attention_heads,
-            self.key_value_heads,
-            self.head_dim,
-            self.vocab_size
-        )
-    }
-}
-
-impl fmt::Display for Bench<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (shape, chunks) = (self.prompt.shape, self.prompt.chunks);
-        let place = match self.kv {
+    fn text(&self, model: &TimedModel, prompt_tokens: usize) -> String {
+        let (config, prompt) = (&model.engine.model().config, &self.timer.prompt);
+        let place = match self.timer.kv {
             KvPlace::Store => "a store (page cache warm)",
             KvPlace::Cold => "a store (dropped from the page cache before each run, and checked)",
             KvPlace::Memory => "the server's memory tier",
         };
-        writeln!(f, "{}", self.model)?;
-        writeln!(
-            f,
-            "{} with {} threads, compute {}, stored KV {} from {place}",
-            self.device, self.threads, self.dtype, self.kv_dtype
-        )?;
-        writeln!(
-            f,
-            "prompt of {} tokens: prefix {}, {chunks} chunks of {}, question {}; medians of {} \
-             interleaved runs after a warm-up\n",
-            self.prompt_tokens,
-            shape.prefix_tokens,
-            shape.chunk_tokens,
-            shape.question_tokens,
-            self.repeats
-        )?;
-        if shape.prefix_tokens > 0 {
-            writeln!(
-                f,
-                "the prefix's KV comes from the device's cache in every mode, full prefill's too\n"
-            )?;
-        }
-        write!(f, "{}", self.report.work_table())
+        let prefix = match prompt.prefix_tokens {
+            0 => "",
+            _ => {
+                "the prefix's KV comes from the device's cache in every mode, full prefill's too\n\n"
+            }
+        };
+        format!(
+            "{}, random weights: {:.1} M parameters, {} layers, hidden {}, {} heads on {} of KV, head {}, vocabulary {}\n\
+             {} with {} threads, compute {}, stored KV {} from {place}\n\
+             prompt of {prompt_tokens} tokens: prefix {}, {} chunks of {}, question {}; medians of {} interleaved runs \
+             after a warm-up\n\n{prefix}",
+            model.name,
+            config.n_parameters() as f64 / 1e6,
+            config.num_hidden_layers,
+            config.hidden_size,
+            config.num_attention_heads,
+            config.num_key_value_heads,
+            config.head_dim,
+            config.vocab_size,
+            self.timer.engine.device,
+            threads(),
+            model.options.dtype,
+            model.options.kv_dtype,
+            prompt.prefix_tokens,
+            self.chunks,
+            prompt.chunk_tokens,
+            prompt.question_tokens,
+            self.timer.repeats,
+        )
     }
 }
 
