@@ -18,9 +18,8 @@ type Sources = Vec<Option<Box<dyn LayerSource>>>;
 /// Longest part of an answer along which modes are compared token by token.
 const MAX_FORCED: usize = 32;
 
-pub(crate) struct Examiner<'a> {
-    pub(crate) engine: &'a EngineHandle,
-}
+/// Asks the model of an engine.
+pub(crate) struct Examiner<'a>(pub(crate) &'a EngineHandle);
 
 /// A prompt in token ids, with the KV of its chunks.
 pub(crate) struct Prepared {
@@ -118,7 +117,7 @@ impl Examiner<'_> {
     /// How far the stored KV of a prompt is from that of full prefill.
     pub(crate) async fn deviation(&self, prepared: &Prepared) -> anyhow::Result<DeviationMap> {
         let (plan, sources) = self.plan(prepared, Mode::Reuse)?;
-        Ok(self.engine.deviation(plan, sources).await?)
+        Ok(self.0.deviation(plan, sources).await?)
     }
 
     /// Logits along the forced tokens, with the report of the prefill.
@@ -135,7 +134,7 @@ impl Examiner<'_> {
             sources,
             forced,
         };
-        Ok(self.engine.trace(request).await?)
+        Ok(self.0.trace(request).await?)
     }
 
     async fn generate(
@@ -150,7 +149,7 @@ impl Examiner<'_> {
             sampling: SamplingParams::greedy(prepared.max_tokens),
             deadline: None,
         };
-        let mut generation = self.engine.fuse(request).await?;
+        let mut generation = self.0.fuse(request).await?;
         let (mut answer, mut tokens) = (String::new(), Vec::new());
         while let Some(event) = generation.next().await {
             if let TokenEvent::Delta {
@@ -171,7 +170,7 @@ impl Examiner<'_> {
         };
         let states = (0..prepared.kvs.len()).map(state).collect();
         let anchors: Vec<Vec<u32>> = prepared.kvs.iter().map(|kv| kv.anchors.clone()).collect();
-        let model = self.engine.model();
+        let model = self.0.model();
         let plan = FusionPlan::new(prepared.segments.clone(), states, mode, model)?;
         let source = |kv: &Arc<ChunkKv>| -> Option<Box<dyn LayerSource>> {
             reads_kv.then(|| Box::new(MemorySource(kv.clone())) as _)

@@ -22,7 +22,6 @@ use crate::subject::Subject;
 
 pub(crate) mod heat_map;
 mod item;
-mod layout;
 mod library;
 mod modes;
 pub(crate) mod row;
@@ -32,7 +31,7 @@ pub(crate) mod times;
 
 use heat_map::HeatMap;
 use item::{DeviationItem, Item, Line, Log};
-use layout::Layout;
+use library::Library;
 use summary::Report;
 use times::Times;
 
@@ -206,13 +205,13 @@ struct Run<'a> {
     bar: ProgressBar,
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// Runs what the log does not hold yet.
     async fn measure(&mut self, datasets: &[Dataset], neighbours: usize) -> anyhow::Result<()> {
         for dataset in datasets {
-            let mut layout = Layout::new(self.subject, dataset, neighbours)?;
+            let mut library = Library::new(self.subject, dataset, neighbours)?;
             for (number, example) in dataset.examples.iter().enumerate() {
-                let done = self.example(&mut layout, dataset, example, number).await;
+                let done = self.example(&mut library, dataset, example, number).await;
                 done.with_context(|| format!("{}, example {}", dataset.name, example.id))?;
             }
         }
@@ -221,7 +220,7 @@ impl<'a> Run<'a> {
 
     async fn example(
         &mut self,
-        layout: &mut Layout<'_>,
+        library: &mut Library<'_>,
         dataset: &Dataset,
         example: &Example,
         number: usize,
@@ -235,7 +234,7 @@ impl<'a> Run<'a> {
         if open.is_empty() && !wants_map && self.heat_map.is_some() {
             return Ok(());
         }
-        let prepared = layout.prepare(example).await?;
+        let prepared = library.prepare(example).await?;
         let map = match number < self.deviation_examples || self.heat_map.is_none() {
             true => Some(self.map(dataset, example, &prepared, wants_map).await?),
             false => None,
@@ -243,7 +242,7 @@ impl<'a> Run<'a> {
         if open.is_empty() {
             return Ok(());
         }
-        let examiner = self.examiner();
+        let examiner = Examiner(&self.subject.engine);
         let reference = examiner.full(&prepared).await?;
         for spec in open {
             let outcome = examiner.examine(&prepared, spec, number, &reference).await;
@@ -258,12 +257,6 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    fn examiner(&self) -> Examiner<'a> {
-        Examiner {
-            engine: &self.subject.engine,
-        }
-    }
-
     async fn map(
         &mut self,
         dataset: &Dataset,
@@ -271,7 +264,7 @@ impl<'a> Run<'a> {
         prepared: &Prepared,
         is_logged: bool,
     ) -> anyhow::Result<DeviationMap> {
-        let map = self.examiner().deviation(prepared).await?;
+        let map = Examiner(&self.subject.engine).deviation(prepared).await?;
         if is_logged {
             let item = DeviationItem::new(dataset, example, &map);
             self.log.add(Line::Deviation(item))?;

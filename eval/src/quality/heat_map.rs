@@ -49,9 +49,7 @@ impl HeatMap {
     ) -> anyhow::Result<Self> {
         let ids = prepared.segments.token_ids();
         let token = |&row: &usize| subject.decode(&ids[row..=row]);
-        let examiner = Examiner {
-            engine: &subject.engine,
-        };
+        let examiner = Examiner(&subject.engine);
         let mut selected = BTreeMap::new();
         for spec in shown(specs) {
             let trace = examiner.trace(prepared, spec.mode_for(0), &[]).await?;

@@ -1,21 +1,25 @@
-//! Chunk KV of one dataset, as ingest would make it, in memory.
+//! Examples laid out as serving would, with the same segmentation and splitter, and their chunk KV, as ingest would make
+//! it, in memory.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use ragweave_engine::ChunkKv;
 use ragweave_retriever::{
     Embedder as _, Embedding, Filter, FlatIndex, LexicalEmbedder, RetrieverError,
 };
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Example};
+use crate::examiner::Prepared;
 use crate::query::fitting;
 use crate::shelf::Shelf;
 use crate::subject::Subject;
 
-/// Makes chunk KV, once for each chunk.
-pub(crate) struct Library<'a> {
+/// Lays out the examples of one dataset, and makes chunk KV, once for each chunk.
+pub(super) struct Library<'a> {
     subject: &'a Subject,
+    instruction: Option<&'a str>,
     kept: Shelf,
     similar: Option<Similar>,
 }
@@ -23,25 +27,59 @@ pub(crate) struct Library<'a> {
 impl<'a> Library<'a> {
     /// With `neighbours` above 0, each chunk's KV is made after so many similar chunks of the
     /// dataset (FusionRAG, arXiv 2601.12904).
-    pub(crate) fn new(
+    pub(super) fn new(
         subject: &'a Subject,
-        dataset: &Dataset,
+        dataset: &'a Dataset,
         neighbours: usize,
     ) -> anyhow::Result<Self> {
         let similar = (neighbours > 0).then(|| Similar::new(subject, dataset, neighbours));
         Ok(Self {
             subject,
+            instruction: dataset.instruction.as_deref(),
             kept: Shelf::default(),
             similar: similar.transpose()?,
         })
     }
 
-    /// Whether chunks are made after the prefix alone.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.similar.is_none()
+    /// Lays an example out; chunks at its end that do not fit the model are dropped and logged.
+    pub(super) async fn prepare(&mut self, example: &Example) -> anyhow::Result<Prepared> {
+        let question = match self.instruction {
+            Some(instruction) => format!("{} {instruction}", example.question),
+            None => example.question.clone(),
+        };
+        let mut segments = self.subject.prompt.segments(None, &[], &question)?;
+        let limit = self.subject.model().max_model_len;
+        let mut room = limit.saturating_sub(segments.n_tokens() + example.max_tokens);
+        ensure!(
+            room > 0,
+            "question and answer alone are longer than the model's {limit} tokens"
+        );
+        let (mut kvs, mut dropped) = (Vec::new(), 0);
+        for document in &example.documents {
+            for (text, ids) in self.subject.chunks(document)? {
+                if dropped > 0 || ids.len() > room {
+                    dropped += 1;
+                    continue;
+                }
+                room -= ids.len();
+                kvs.push(self.kv(text, &ids).await?);
+                segments.chunks.push(ids);
+            }
+        }
+        if dropped > 0 {
+            let id = &example.id;
+            tracing::warn!(id, dropped, "chunks at the end do not fit the model");
+        }
+        let identity = &self.subject.model().identity;
+        Ok(Prepared {
+            segments,
+            kvs,
+            first_is_exact: self.similar.is_none() && identity.is_exact_dtype(),
+            max_tokens: example.max_tokens,
+        })
     }
 
-    pub(crate) async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
+    async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
         let prefix = self.subject.prompt.conditioning_prefix();
         let neighbours = self.neighbours(text, ids)?;
         let conditioning: Vec<u32> = prefix.iter().chain(&neighbours).copied().collect();

@@ -113,9 +113,7 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         let ask = &self.asks[number];
-        let examiner = Examiner {
-            engine: self.corpus.engine(),
-        };
+        let examiner = Examiner(self.corpus.engine());
         let n_layers = self.corpus.engine().model().config.num_hidden_layers;
         let prepared = self.corpus.prepare(ask, &mut self.kept).await?;
         let reference = examiner.full(&prepared).await?;
