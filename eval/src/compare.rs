@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use ragweave_engine::SamplingParams;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
 
@@ -11,6 +12,7 @@ use crate::dataset::{Question, read_questions};
 use crate::experiment::{self, block_on, warn_of_misses};
 use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
+use crate::query::Asker;
 
 mod report;
 mod trial;
@@ -66,7 +68,8 @@ async fn examine(
     questions: &[Question],
     specs: &[ModeSpec],
 ) -> anyhow::Result<Report> {
-    let examiner = Examiner::new(components, args.max_tokens);
+    let sampling = SamplingParams::greedy(args.max_tokens);
+    let examiner = Examiner(Asker::new(components, sampling));
     let retrieval = examiner.retrieve(questions, args.top_k).await;
     let retrieval = retrieval.context("measure retrieval")?;
     let trials = examiner.examine(questions, specs, args.repeats).await?;

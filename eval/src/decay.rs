@@ -6,14 +6,13 @@ use anyhow::Context as _;
 use ragweave_engine::SamplingParams;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
-use ragweave_server::pipeline::{Answer, Pipeline};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::experiment::{self, block_on, rotated, warn_of_misses};
 use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
-use crate::query::{chunk_ids, over_chunks};
+use crate::query::{Asker, chunk_ids};
 use crate::run_dir::{RunArgs, RunDir, RunHeader, RunKind};
 
 mod batch;
@@ -73,13 +72,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let sets = draw_sets(args, chunks.len())?;
     let corpus = json!({"corpus_chunks": chunks.len()});
     let header = RunHeader::of_components(RunKind::Decay, args, &components, corpus, args.seed)?;
-    let asker = Asker {
-        args,
-        components: &components,
-        chunks: &chunks,
-        sets: &sets,
-    };
-    let log = block_on(asker.ask_all(header))?;
+    let log = block_on(ask_all(args, &components, &chunks, &sets, header))?;
     let after = StoreBytes::of(&components.store)?;
     let report = Report::new(&args.modes, &log.batches, [log.before, after]);
     // The KV of missed chunks is then written for the next query: the store grows and the hit rate rises.
@@ -103,55 +96,46 @@ fn draw_sets(args: &Args, n_chunks: usize) -> anyhow::Result<Vec<Vec<usize>>> {
     })
 }
 
-struct Asker<'a> {
-    args: &'a Args,
-    components: &'a Components,
-    /// Ids of the corpus's chunks.
-    chunks: &'a [String],
-    /// Indices of chunks; one set per query and mode.
-    sets: &'a [Vec<usize>],
-}
-
-impl Asker<'_> {
-    /// Asks what the run directory does not hold yet, batch by batch. The modes take turns, query
-    /// by query. Returns all that was measured.
-    async fn ask_all(&self, header: RunHeader) -> anyhow::Result<Log> {
-        let args = self.args;
-        let before = StoreBytes::of(&self.components.store)?;
-        let pipeline = Pipeline::for_evaluation(self.components);
-        // The first answers of a process pay for buffers and page faults; and a mode that cannot
-        // run is reported before a directory is made.
-        for mode in 0..args.modes.len() {
-            self.ask(&pipeline, 0, mode).await?;
-        }
-        let (run_dir, items): (RunDir, _) = args.run.open(header)?;
-        let mut log = Log::new(run_dir, items, before)?;
-        let first = log.batches.len();
-        let queries = args.queries.saturating_sub(first * args.batch);
-        let bar = experiment::bar(queries * args.modes.len(), "queries");
-        for number in first..args.queries.div_ceil(args.batch) {
-            let mut batch = Batch::new(number, &args.modes);
-            let begin = number * args.batch;
-            for query in begin..(begin + args.batch).min(args.queries) {
-                for mode in rotated(args.modes.len(), query) {
-                    batch.modes[mode].add(&self.ask(&pipeline, query, mode).await?);
-                    bar.inc(1);
-                }
-            }
-            log.keep(batch)?;
-        }
-        bar.finish_and_clear();
-        Ok(log)
-    }
-
-    async fn ask(&self, pipeline: &Pipeline, query: usize, mode: usize) -> anyhow::Result<Answer> {
-        let (args, spec) = (self.args, &self.args.modes[mode]);
-        let set = self.sets[query * args.modes.len() + mode].iter();
-        let chunks = set.map(|&chunk| self.chunks[chunk].clone()).collect();
-        let sampling = SamplingParams::greedy(args.max_tokens);
-        let mode = spec.mode_for(query);
-        let asked = over_chunks(self.components, &args.question, chunks, mode, &sampling);
-        let answer = pipeline.answer_whole(asked).await;
+/// Asks what the run directory does not hold yet, batch by batch. The modes take turns, query by
+/// query. `sets`: indices of `chunks`, one set per query and mode. Returns all that was measured.
+async fn ask_all(
+    args: &Args,
+    components: &Components,
+    chunks: &[String],
+    sets: &[Vec<usize>],
+    header: RunHeader,
+) -> anyhow::Result<Log> {
+    let before = StoreBytes::of(&components.store)?;
+    let asker = &Asker::new(components, SamplingParams::greedy(args.max_tokens));
+    let ask = async |query: usize, mode: usize| {
+        let spec = &args.modes[mode];
+        let set = sets[query * args.modes.len() + mode].iter();
+        let chunks = set.map(|&chunk| chunks[chunk].clone()).collect();
+        let asked = asker.over_chunks(&args.question, chunks, spec.mode_for(query));
+        let answer = asker.pipeline.answer_whole(asked).await;
         answer.with_context(|| format!("query {query} under {spec}"))
+    };
+    // The first answers of a process pay for buffers and page faults; and a mode that cannot
+    // run is reported before a directory is made.
+    for mode in 0..args.modes.len() {
+        ask(0, mode).await?;
     }
+    let (run_dir, items): (RunDir, _) = args.run.open(header)?;
+    let mut log = Log::new(run_dir, items, before)?;
+    let first = log.batches.len();
+    let queries = args.queries.saturating_sub(first * args.batch);
+    let bar = experiment::bar(queries * args.modes.len(), "queries");
+    for number in first..args.queries.div_ceil(args.batch) {
+        let mut batch = Batch::new(number, &args.modes);
+        let begin = number * args.batch;
+        for query in begin..(begin + args.batch).min(args.queries) {
+            for mode in rotated(args.modes.len(), query) {
+                batch.modes[mode].add(&ask(query, mode).await?);
+                bar.inc(1);
+            }
+        }
+        log.keep(batch)?;
+    }
+    bar.finish_and_clear();
+    Ok(log)
 }

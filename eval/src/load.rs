@@ -16,6 +16,7 @@ use crate::dataset::{Question, read_questions};
 use crate::experiment::{self, block_on, warn_of_misses};
 use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
+use crate::query::Asker;
 use crate::run_dir::{RunArgs, RunDir, RunHeader, RunKind};
 
 mod cell;
@@ -99,8 +100,11 @@ async fn measure(
         ignore_eos: args.ignore_eos,
         ..SamplingParams::greedy(args.max_tokens)
     };
-    let requests = requests(questions, args.requests, args.seed);
-    let client = Client::new(components, questions, requests, sampling);
+    let client = Client {
+        asker: Asker::new(components, sampling),
+        questions,
+        requests: requests(questions, args.requests, args.seed),
+    };
     // Before the directory is made: a mode that cannot run leaves none.
     client.warm_up(&args.modes).await?;
     let (run_dir, items): (RunDir, _) = args.run.open(header)?;

@@ -1,32 +1,46 @@
 //! Questions over named chunks of a data directory, as the pipeline takes and answers them.
 
+use std::sync::Arc;
+
 use ragweave_engine::{Mode, SamplingParams};
 use ragweave_server::components::Components;
-use ragweave_server::pipeline::{Context, Query, Started};
+use ragweave_server::pipeline::{Context, Pipeline, Query, Started};
 use ragweave_store::{Store, StoreError};
 
-/// A query by full prefill over what the configured search finds.
-pub(crate) fn searched(components: &Components, text: &str, sampling: &SamplingParams) -> Query {
-    let max_model_len = components.engine.model().max_model_len;
-    Query {
-        mode: Mode::Full.into(),
-        sampling: sampling.clone(),
-        ..Query::new(text, &components.config, max_model_len)
-    }
+/// Asks the pipeline of a data directory.
+pub(crate) struct Asker<'a> {
+    pub(crate) components: &'a Components,
+    pub(crate) pipeline: Arc<Pipeline>,
+    sampling: SamplingParams,
 }
 
-/// A query over these chunks in this order.
-pub(crate) fn over_chunks(
-    components: &Components,
-    text: &str,
-    chunks: Vec<String>,
-    mode: Mode,
-    sampling: &SamplingParams,
-) -> Query {
-    Query {
-        mode: mode.into(),
-        context: Context::Chunks(chunks),
-        ..searched(components, text, sampling)
+impl<'a> Asker<'a> {
+    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
+    pub(crate) fn new(components: &'a Components, sampling: SamplingParams) -> Self {
+        Self {
+            components,
+            pipeline: Arc::new(Pipeline::for_evaluation(components)),
+            sampling,
+        }
+    }
+
+    /// A query by full prefill over what the configured search finds.
+    pub(crate) fn searched(&self, text: &str) -> Query {
+        let max_model_len = self.components.engine.model().max_model_len;
+        Query {
+            mode: Mode::Full.into(),
+            sampling: self.sampling.clone(),
+            ..Query::new(text, &self.components.config, max_model_len)
+        }
+    }
+
+    /// A query over these chunks in this order.
+    pub(crate) fn over_chunks(&self, text: &str, chunks: Vec<String>, mode: Mode) -> Query {
+        Query {
+            mode: mode.into(),
+            context: Context::Chunks(chunks),
+            ..self.searched(text)
+        }
     }
 }
 

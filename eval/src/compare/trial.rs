@@ -4,16 +4,14 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
-use ragweave_engine::SamplingParams;
-use ragweave_server::components::Components;
-use ragweave_server::pipeline::{Answer, Context, Pipeline, Query, Search};
+use ragweave_server::pipeline::{Answer, Context, Query, Search};
 use serde::Serialize;
 
 use crate::dataset::Question;
 use crate::experiment::{self, rotated};
 use crate::metric::{is_exact_match, ms, share};
 use crate::mode_spec::ModeSpec;
-use crate::query::{lookups, over_chunks, searched};
+use crate::query::{Asker, lookups};
 
 /// One answer to one question under one mode, both by index.
 #[derive(Debug)]
@@ -41,22 +39,10 @@ pub(super) struct Retrieval {
     pub(super) recall: Option<f64>,
 }
 
-pub(super) struct Examiner<'a> {
-    components: &'a Components,
-    pipeline: Pipeline,
-    sampling: SamplingParams,
-}
+/// Asks every question under every mode.
+pub(super) struct Examiner<'a>(pub(super) Asker<'a>);
 
-impl<'a> Examiner<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
-    pub(super) fn new(components: &'a Components, max_tokens: usize) -> Self {
-        Self {
-            components,
-            pipeline: Pipeline::for_evaluation(components),
-            sampling: SamplingParams::greedy(max_tokens),
-        }
-    }
-
+impl Examiner<'_> {
     /// Asks every question `repeats` times under every mode. The modes of one question take turns,
     /// so that a slow moment of the machine affects all of them.
     pub(super) async fn examine(
@@ -91,14 +77,8 @@ impl<'a> Examiner<'a> {
         index: usize,
     ) -> anyhow::Result<Answer> {
         let (mode, chunks) = (spec.mode_for(index), question.context_chunks.clone());
-        let query = over_chunks(
-            self.components,
-            &question.question,
-            chunks,
-            mode,
-            &self.sampling,
-        );
-        let answer = self.pipeline.answer_whole(named(query, question)).await;
+        let query = self.0.over_chunks(&question.question, chunks, mode);
+        let answer = self.0.pipeline.answer_whole(named(query, question)).await;
         answer.with_context(|| format!("question {} under {spec}", question.id))
     }
 
@@ -110,11 +90,11 @@ impl<'a> Examiner<'a> {
     ) -> anyhow::Result<Retrieval> {
         let mut found_all = Vec::new();
         for question in questions.iter().filter(|one| !one.gold_chunks.is_empty()) {
-            let mut query = searched(self.components, &question.question, &self.sampling);
+            let mut query = self.0.searched(&question.question);
             if let Context::Search(search) = query.context {
                 query.context = Context::Search(Search { top_k, ..search });
             }
-            let passages = self.pipeline.retrieve(named(query, question)).await;
+            let passages = self.0.pipeline.retrieve(named(query, question)).await;
             let passages = passages.with_context(|| format!("question {}", question.id))?;
             let found = passages.iter().map(|passage| passage.chunk_id.as_str());
             found_all.push(holds_all(found, &question.gold_chunks));

@@ -5,8 +5,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ragweave_engine::{EngineError, SamplingParams};
-use ragweave_server::components::Components;
+use ragweave_engine::EngineError;
 use ragweave_server::pipeline::{AnswerError, AnswerEvent, Pipeline, Query, event_channel};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -17,18 +16,16 @@ use super::schedule::Request;
 use crate::dataset::Question;
 use crate::metric::ms;
 use crate::mode_spec::ModeSpec;
-use crate::query::{lookups, over_chunks};
+use crate::query::{Asker, lookups};
 
 /// Requests that measure how many the engine answers one by one.
 const CAPACITY_REQUESTS: usize = 12;
 
 /// Sends one schedule of requests under any mode and at any rate.
 pub(super) struct Client<'a> {
-    components: &'a Components,
-    questions: &'a [Question],
-    pipeline: Arc<Pipeline>,
-    requests: Vec<Request>,
-    sampling: SamplingParams,
+    pub(super) asker: Asker<'a>,
+    pub(super) questions: &'a [Question],
+    pub(super) requests: Vec<Request>,
 }
 
 struct Job {
@@ -40,23 +37,7 @@ struct Job {
 
 type Outcome = (usize, Result<Trace, AnswerError>);
 
-impl<'a> Client<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
-    pub(super) fn new(
-        components: &'a Components,
-        questions: &'a [Question],
-        requests: Vec<Request>,
-        sampling: SamplingParams,
-    ) -> Self {
-        Self {
-            components,
-            questions,
-            pipeline: Arc::new(Pipeline::for_evaluation(components)),
-            requests,
-            sampling,
-        }
-    }
-
+impl Client<'_> {
     /// The first answers of a process pay for buffers and page faults.
     pub(super) async fn warm_up(&self, specs: &[ModeSpec]) -> anyhow::Result<()> {
         for spec in specs {
@@ -87,7 +68,7 @@ impl<'a> Client<'a> {
         let jobs: Vec<Job> = indices.map(|index| self.job(spec, rate, index)).collect();
         let mut traces: Vec<Option<Trace>> = jobs.iter().map(|_| None).collect();
         let (outcomes, mut ended) = mpsc::unbounded_channel();
-        let (runtime, pipeline) = (Handle::current(), Arc::clone(&self.pipeline));
+        let (runtime, pipeline) = (Handle::current(), Arc::clone(&self.asker.pipeline));
         // Not tokio's timer: it ticks in milliseconds, in which a small model answers.
         let sending = spawn_blocking(move || send(&runtime, &pipeline, jobs, &outcomes));
         while let Some((index, outcome)) = ended.recv().await {
@@ -101,7 +82,7 @@ impl<'a> Client<'a> {
 
     async fn ask_alone(&self, spec: &ModeSpec, index: usize) -> anyhow::Result<()> {
         let query = self.query(spec, index);
-        let trace = ask(&self.pipeline, query, Instant::now(), Duration::ZERO).await;
+        let trace = ask(&self.asker.pipeline, query, Instant::now(), Duration::ZERO).await;
         trace.with_context(|| self.what(spec, index))?;
         Ok(())
     }
@@ -118,7 +99,7 @@ impl<'a> Client<'a> {
         let request = &self.requests[index];
         let text = &self.questions[request.question].question;
         let (chunks, mode) = (request.chunks.clone(), spec.mode_for(index));
-        over_chunks(self.components, text, chunks, mode, &self.sampling)
+        self.asker.over_chunks(text, chunks, mode)
     }
 
     fn what(&self, spec: &ModeSpec, index: usize) -> String {

@@ -4,39 +4,41 @@ use std::sync::Arc;
 
 use ragweave_engine::{ChunkKv, EngineHandle, Mode, SamplingParams};
 use ragweave_server::components::Components;
-use ragweave_server::pipeline::{Passage, Pipeline, Query};
+use ragweave_server::pipeline::{Passage, Query};
 use ragweave_store::BlobReader;
 
 use super::ask::Ask;
 use super::source::{self, Chunk, Place};
 use crate::examiner::Prepared;
-use crate::query::{fitting, over_chunks, searched};
+use crate::query::{Asker, fitting};
 use crate::shelf::Shelf;
 
 pub(super) struct Corpus<'a> {
-    components: &'a Components,
-    pipeline: Pipeline,
+    asker: Asker<'a>,
     max_tokens: usize,
 }
 
 impl<'a> Corpus<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
+    /// Must be called within a tokio runtime, as [`Asker::new`].
     pub(super) fn new(components: &'a Components, max_tokens: usize) -> Self {
         Self {
-            components,
-            pipeline: Pipeline::for_evaluation(components),
+            asker: Asker::new(components, SamplingParams::greedy(max_tokens)),
             max_tokens,
         }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle {
-        &self.components.engine
+        &self.asker.components.engine
     }
 
     /// Retrieves, lays out and reads KV, as serving does; chunks at the end that do not fit the
     /// model are left out.
     pub(super) async fn prepare(&self, ask: &Ask, kept: &mut Shelf) -> anyhow::Result<Prepared> {
-        let mut segments = self.components.prompt.segments(None, &[], &ask.question)?;
+        let mut segments = self
+            .asker
+            .components
+            .prompt
+            .segments(None, &[], &ask.question)?;
         let passages = self.fitting(ask).await?;
         let first_is_exact = self.is_exact(passages.first());
         let mut kvs = Vec::new();
@@ -69,12 +71,16 @@ impl<'a> Corpus<'a> {
 
     /// The passages of a question, before any is left out.
     pub(super) async fn found(&self, ask: &Ask) -> anyhow::Result<Vec<Passage>> {
-        Ok(self.pipeline.retrieve(self.query(ask)).await?)
+        Ok(self.asker.pipeline.retrieve(self.query(ask)).await?)
     }
 
     /// Tokens that the chunks of a question's prompt may have together.
     pub(super) fn room(&self, ask: &Ask) -> anyhow::Result<usize> {
-        let bare = self.components.prompt.segments(None, &[], &ask.question)?;
+        let bare = self
+            .asker
+            .components
+            .prompt
+            .segments(None, &[], &ask.question)?;
         let limit = self.engine().model().max_model_len;
         Ok(limit.saturating_sub(bare.n_tokens() + self.max_tokens))
     }
@@ -91,16 +97,11 @@ impl<'a> Corpus<'a> {
     }
 
     fn query(&self, ask: &Ask) -> Query {
-        let sampling = SamplingParams::greedy(self.max_tokens);
         match ask.context_chunks.as_slice() {
-            [] => searched(self.components, &ask.question, &sampling),
-            ids => over_chunks(
-                self.components,
-                &ask.question,
-                ids.to_vec(),
-                Mode::Full,
-                &sampling,
-            ),
+            [] => self.asker.searched(&ask.question),
+            ids => self
+                .asker
+                .over_chunks(&ask.question, ids.to_vec(), Mode::Full),
         }
     }
 
@@ -109,12 +110,12 @@ impl<'a> Corpus<'a> {
         if let Some(kv) = kept.get(&passage.key.0) {
             return Ok(kv);
         }
-        let store = &self.components.store;
+        let store = &self.asker.components.store;
         let reader = store.open_blob(&passage.key, &passage.token_ids)?;
         let kv = match reader.map(|reader| read(&reader, passage)).transpose()? {
             Some(kv) => kv,
             None => {
-                let prefix = self.components.prompt.conditioning_prefix();
+                let prefix = self.asker.components.prompt.conditioning_prefix();
                 let (neighbours, ids) = (&passage.conditioning_ids, &passage.token_ids);
                 let engine = self.engine();
                 engine
