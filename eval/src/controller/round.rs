@@ -109,9 +109,7 @@ impl Rounds<'_> {
 }
 
 fn tiers(sources: &Sources) -> Vec<Option<Tier>> {
-    let tier = |source: &Box<dyn LayerSource>| source.expected_tier();
-    sources
-        .iter()
-        .map(|source| source.as_ref().map(tier))
-        .collect()
+    let tier = |source: &dyn LayerSource| source.expected_tier();
+    let tiers = sources.iter().map(|source| source.as_deref().map(tier));
+    tiers.collect()
 }

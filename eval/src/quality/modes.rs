@@ -57,10 +57,9 @@ pub(super) fn specs(
 fn defaults(n_layers: usize) -> Vec<String> {
     let layers = CHECK_LAYERS.into_iter().filter(|&layer| layer < n_layers);
     let at = |pattern: &str, layer: usize| pattern.replace("{}", &layer.to_string());
-    let checked = layers
-        .clone()
-        .flat_map(|layer| CHECKED.map(|pattern| at(pattern, layer)));
-    let deepest = layers.last().into_iter();
+    let checked = layers.flat_map(|layer| CHECKED.map(|pattern| at(pattern, layer)));
+    let deepest = CHECK_LAYERS.into_iter().rfind(|&layer| layer < n_layers);
+    let deepest = deepest.into_iter();
     let deepest = deepest.flat_map(|layer| DEEPEST.map(|pattern| at(pattern, layer)));
     let plain = POLICIES.map(str::to_owned);
     checked.chain(deepest).chain(plain).collect()
