@@ -82,12 +82,11 @@ fn panel(
         .policies
         .iter()
         .map(|policy| line(policy, evidence.palette.style(policy), Markers::Shown));
+    let lines = baseline.into_iter().chain(own).collect();
+    let (x, y) = (ratio_axis(scope), metric.axis(scope));
     Some(Plot {
-        title: capitalised(metric.name),
-        x: ratio_axis(scope)?,
-        y: metric.axis(scope)?,
         bands: bands(evidence, scope, metric),
-        lines: baseline.into_iter().chain(own).collect(),
+        ..Plot::new(capitalised(metric.name), x, y, lines)?
     })
 }
 

@@ -52,13 +52,8 @@ impl<'a, R: OfMode> Curves<'a, R> {
         y: impl FnOnce(Vec<f64>) -> Option<Axis>,
         value: impl Fn(&R) -> Option<f64>,
     ) -> Option<Plot> {
-        Some(Plot {
-            title: title.into(),
-            x: x?,
-            y: y(self.rows.iter().filter_map(&value).collect())?,
-            bands: Vec::new(),
-            lines: self.lines(value),
-        })
+        let y = y(self.rows.iter().filter_map(&value).collect());
+        Plot::new(title, x, y, self.lines(value))
     }
 
     /// A line per mode; rows without the value have no point.

@@ -15,18 +15,20 @@ const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (sh
     and the second rise.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let decay = |content| match content {
-        &Content::Decay(ref run) => Some(run),
-        _ => None,
-    };
-    let blocks = evidence.of_runs(decay, |_, run| {
-        let tables = [flatness(&run.flatness), table(evidence, &run.rows)];
-        let tables = tables.into_iter().filter_map(Table::block);
-        [figure(evidence, &run.rows)]
-            .into_iter()
-            .chain(tables)
-            .collect()
-    });
+    let blocks = evidence.of_runs(
+        |content| match content {
+            Content::Decay(run) => Some(run),
+            _ => None,
+        },
+        |_, run| {
+            let tables = [flatness(&run.flatness), table(evidence, &run.rows)];
+            let tables = tables.into_iter().filter_map(Table::block);
+            [figure(evidence, &run.rows)]
+                .into_iter()
+                .chain(tables)
+                .collect()
+        },
+    );
     let nothing = "No decay run was given; “ragweave-eval decay” makes one.";
     Section::new(
         ["decay", "Decay over novel queries"],

@@ -1,6 +1,7 @@
 //! Which tokens of one prompt deviate in which layer, and which of them each policy recomputes.
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use super::chart::axis::short;
 use super::chart::heat::{Heat, Shading, Strip};
@@ -12,14 +13,14 @@ use crate::quality::heat_map::HeatMap;
 
 /// Tokens drawn; of longer prompts, the chunks that deviate most.
 const MAX_TOKENS: usize = 600;
-/// Which of a policy's ratios is drawn where the policies share several: the nearest to this.
+/// Of a policy's ratios, the nearest to this is drawn.
 const TYPICAL_RATIO: f64 = 0.15;
 
 const INTRODUCTION: &str = "The context of one prompt, token by token, in reading order; chunk \
     borders are black lines. The darker a cell, the further the stored K and V of that token lie \
     from those of a full prefill at that layer (relative squared distance, logarithmic scale; \
-    light is better; white means no value). Below each line of text, one strip per policy marks \
-    the tokens it recomputed: a good policy's marks stand under the dark columns.";
+    light is better; white means no value). Below the layers, one strip per policy marks the tokens \
+    it recomputed: the marks of a good policy are under the dark columns.";
 
 /// A mode's selection on the heat map's prompt.
 struct Selection<'a> {
@@ -57,7 +58,7 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &HeatMap) -> Vec<Bloc
     };
     let selections = selections(evidence, heatmap);
     let shown = shown_chunks(heatmap);
-    let n_shown: usize = shown.iter().map(|(_, (from, to))| to - from).sum();
+    let n_shown: usize = shown.iter().map(|(_, range)| range.len()).sum();
     if heatmap.rows.len() > MAX_TOKENS {
         blocks.push(Block::Text(format!(
             "{n_shown} of {} context tokens are drawn: the chunks that deviate most, the weakest \
@@ -65,7 +66,16 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &HeatMap) -> Vec<Bloc
             heatmap.rows.len()
         )));
     }
-    let heat = heat(evidence, heatmap, &shown, &selections);
+    let strip = |of: &Selection<'_>| Strip {
+        name: of.mode.to_string(),
+        style: evidence.palette.style(&of.mode.policy),
+        positions: of.positions.iter().copied().collect(),
+    };
+    let heat = Heat {
+        map: heatmap,
+        chunks: shown,
+        strips: selections.iter().map(strip).collect(),
+    };
     let key = Key::new(shading.legend(), "relative squared deviation of K and V");
     blocks.push(
         Figure {
@@ -80,113 +90,53 @@ fn map_blocks(evidence: &Evidence<'_>, run: &Run, heatmap: &HeatMap) -> Vec<Bloc
     blocks
 }
 
-/// One selection per policy, at the ratio that most policies have.
+/// One selection per policy, at the ratio nearest to the typical one.
 fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a HeatMap) -> Vec<Selection<'a>> {
     let selection = |(spec, positions): (&String, &'a Vec<usize>)| Selection {
         mode: ModeName::parse(spec),
         positions,
     };
     let mut all: Vec<Selection<'a>> = heatmap.selected.iter().map(selection).collect();
-    let usual = usual_ratio(&all);
-    let distance = |mode: &ModeName| mode.ratio.map_or(0.0, |ratio| (ratio - usual).abs());
+    let distance = |mode: &ModeName| {
+        mode.ratio
+            .map_or(0.0, |ratio| (ratio - TYPICAL_RATIO).abs())
+    };
     all.sort_by(|one, other| {
-        let of_policy = |selection: &Selection<'_>| evidence.palette.rank(&selection.mode).0;
-        of_policy(one)
-            .cmp(&of_policy(other))
-            .then_with(|| one.mode.policy.cmp(&other.mode.policy))
-            .then_with(|| distance(&one.mode).total_cmp(&distance(&other.mode)))
+        let of_policy =
+            |of: &Selection<'_>| (evidence.palette.rank(&of.mode).0, of.mode.policy.clone());
+        let by_distance = distance(&one.mode).total_cmp(&distance(&other.mode));
+        of_policy(one).cmp(&of_policy(other)).then(by_distance)
     });
     all.dedup_by(|later, earlier| later.mode.policy == earlier.mode.policy);
     all
 }
 
-fn usual_ratio(selections: &[Selection<'_>]) -> f64 {
-    let ratios = || selections.iter().filter_map(|of| of.mode.ratio);
-    let count = |ratio: f64| ratios().filter(|&other| other == ratio).count();
-    let usual = ratios().max_by(|&one, &other| {
-        let nearness = |ratio: f64| -(ratio - TYPICAL_RATIO).abs();
-        count(one)
-            .cmp(&count(other))
-            .then_with(|| nearness(one).total_cmp(&nearness(other)))
-    });
-    usual.unwrap_or(TYPICAL_RATIO)
-}
-
 /// The chunks to draw, in prompt order, with names; rows outside any chunk count as one.
-fn shown_chunks(heatmap: &HeatMap) -> Vec<(String, (usize, usize))> {
-    let whole = (0, heatmap.rows.len());
+fn shown_chunks(heatmap: &HeatMap) -> Vec<(String, Range<usize>)> {
     let named = heatmap.chunks.iter().enumerate();
-    let mut chunks: Vec<(String, (usize, usize))> = named
-        .map(|(n, &range)| (format!("chunk {}", n + 1), range))
-        .filter(|(_, (start, end))| start < end)
+    let mut chunks: Vec<(String, Range<usize>)> = named
+        .map(|(n, &(start, end))| (format!("chunk {}", n + 1), start..end))
+        .filter(|(_, range)| !range.is_empty())
         .collect();
     if chunks.is_empty() {
-        chunks.push(("context".to_owned(), whole));
+        chunks.push(("context".to_owned(), 0..heatmap.rows.len()));
     }
-    if heatmap.rows.len() <= MAX_TOKENS {
-        return chunks;
-    }
-    let strength = |range: (usize, usize)| {
-        let of_layer = |layer: &Vec<_>| layer_mass(&layer[range.0..range.1]);
-        heatmap.layers.iter().map(of_layer).sum::<f64>() / (range.1 - range.0) as f64
-    };
-    let mut order = chunks;
-    order.sort_by(|one, other| strength(other.1).total_cmp(&strength(one.1)));
-    let mut left = MAX_TOKENS;
-    for (_, (start, end)) in &mut order {
-        *end = (*end).min(*start + left);
-        left -= *end - *start;
-    }
-    order.retain(|(_, (start, end))| start < end);
-    order.sort_by_key(|(_, range)| range.0);
-    order
-}
-
-fn layer_mass(values: &[Option<f32>]) -> f64 {
-    values.iter().flatten().copied().map(f64::from).sum()
-}
-
-fn heat<'a>(
-    evidence: &Evidence<'_>,
-    heatmap: &'a HeatMap,
-    shown: &[(String, (usize, usize))],
-    selections: &[Selection<'_>],
-) -> Heat<'a> {
-    let indices: Vec<usize> = match heatmap.rows.len() <= MAX_TOKENS {
-        true => (0..heatmap.rows.len()).collect(),
-        false => shown
-            .iter()
-            .flat_map(|(_, (from, to))| *from..*to)
-            .collect(),
-    };
-    let place = |index: usize| indices.partition_point(|&other| other < index);
-    let chunks = shown
-        .iter()
-        .map(|(name, (from, to))| (name.clone(), [place(*from), place(*to)]));
-    let strip = |selection: &Selection<'_>| Strip {
-        name: selection.mode.to_string(),
-        style: evidence.palette.style(&selection.mode.policy),
-        positions: selection.positions.iter().copied().collect(),
-    };
-    Heat {
-        tokens: indices
-            .iter()
-            .map(|&index| heatmap.tokens[index].as_str())
-            .collect(),
-        rows: indices.iter().map(|&index| heatmap.rows[index]).collect(),
-        layers: heatmap
+    let strength = |range: &Range<usize>| {
+        let values = heatmap
             .layers
             .iter()
-            .map(|layer| {
-                indices
-                    .iter()
-                    .map(|&index| layer[index].map(f64::from))
-                    .collect()
-            })
-            .collect(),
-        chunks: chunks.collect(),
-        strips: selections.iter().map(strip).collect(),
+            .flat_map(|layer| &layer[range.clone()]);
+        values.flatten().copied().map(f64::from).sum::<f64>() / range.len() as f64
+    };
+    chunks.sort_by(|one, other| strength(&other.1).total_cmp(&strength(&one.1)));
+    let mut left = MAX_TOKENS;
+    for (_, range) in &mut chunks {
+        range.end = range.end.min(range.start + left);
+        left -= range.len();
     }
+    chunks.retain(|(_, range)| !range.is_empty());
+    chunks.sort_by_key(|(_, range)| range.start);
+    chunks
 }
 
 fn table(heatmap: &HeatMap, selections: &[Selection<'_>]) -> Table {
@@ -240,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn one_selection_per_policy_at_the_shared_ratio() {
+    fn one_selection_per_policy_at_the_typical_ratio() {
         let evidence = Evidence::new(&[]);
         let map = heatmap(4);
         let selections = selections(&evidence, &map);
@@ -256,8 +206,8 @@ mod tests {
         assert_eq!(
             shown,
             [
-                ("chunk 1".to_owned(), (0, 100)),
-                ("chunk 2".to_owned(), (500, 1000))
+                ("chunk 1".to_owned(), 0..100),
+                ("chunk 2".to_owned(), 500..1000)
             ]
         );
     }

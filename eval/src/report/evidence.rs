@@ -41,12 +41,10 @@ impl<'a> Evidence<'a> {
         let of_scope = |scope: Scope<'a>| match blocks(&scope) {
             blocks if blocks.is_empty() => blocks,
             blocks => {
-                let heading = [Block::Heading(scope.label.clone())];
-                heading
-                    .into_iter()
-                    .chain(scope.notes())
-                    .chain(blocks)
-                    .collect()
+                let mut all = vec![Block::Heading(scope.label.clone())];
+                all.extend(scope.notes());
+                all.extend(blocks);
+                all
             }
         };
         let is_quality = |run: &Run| matches!(run.content, Content::Quality(..));
@@ -54,10 +52,8 @@ impl<'a> Evidence<'a> {
             true => "The quality runs that were given hold no rows.",
             false => "No quality run was given; “ragweave-eval quality” makes one.",
         };
-        (
-            self.scopes().into_iter().flat_map(of_scope).collect(),
-            nothing,
-        )
+        let blocks = self.scopes().into_iter().flat_map(of_scope);
+        (blocks.collect(), nothing)
     }
 
     /// One scope per quality run and dataset, in the order of the runs.

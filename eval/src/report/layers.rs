@@ -39,16 +39,6 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     )
 }
 
-fn plot(title: &str, x: Option<Axis>, y: Option<Axis>, lines: Vec<Line>) -> Option<Plot> {
-    Some(Plot {
-        title: title.to_owned(),
-        x: x?,
-        y: y?,
-        bands: Vec::new(),
-        lines,
-    })
-}
-
 fn points(values: &[Option<f64>], factor: f64, name: &str) -> Vec<Point> {
     let point = |(layer, value): (usize, &Option<f64>)| {
         let y = (*value)? * factor;
@@ -65,7 +55,7 @@ fn correlation_plot(row: &DeviationRow) -> Option<Plot> {
         true => 0.0,
         false => -1.0,
     };
-    plot(
+    Plot::new(
         "Rank correlation of a layer with the next",
         layer_axis("layer (with the next one)", row.rank_correlation.len()),
         Axis::linear(
@@ -82,7 +72,7 @@ fn mass_plot(row: &DeviationRow) -> Option<Plot> {
     let line = |(n, (share, values)): (usize, (&String, &Vec<Option<f64>>))| {
         Line::new(Style::nth(n), points(values, 100.0, &mass_name(share)))
     };
-    plot(
+    Plot::new(
         "Deviation held by the most deviating tokens",
         layer_axis("layer", layers),
         Axis::linear("% of the layer's deviation", [0.0, 100.0], [0.0, 100.0]),
@@ -100,7 +90,7 @@ fn mean_plot(row: &DeviationRow) -> Option<Plot> {
         false => Axis::linear("relative", [0.0, high], [0.0, f64::MAX]),
     };
     let lines = vec![Line::new(Style::FULL, points)];
-    plot(
+    Plot::new(
         "Mean deviation",
         layer_axis("layer", row.mean.len()),
         y,

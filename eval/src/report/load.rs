@@ -19,15 +19,17 @@ const INTRODUCTION: &str = "Requests arrive at random times at a given mean rate
     diagonal is every request offered.";
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let load = |content| match content {
-        &Content::Load(ref run) => Some(&run.rows),
-        _ => None,
-    };
-    let blocks = evidence.of_runs(load, |run, rows| {
-        let figure = figure(evidence, rows, objective(&run.header.config));
-        let table = table(evidence, rows).block();
-        [figure].into_iter().chain(table).collect()
-    });
+    let blocks = evidence.of_runs(
+        |content| match content {
+            Content::Load(run) => Some(&run.rows),
+            _ => None,
+        },
+        |run, rows| {
+            let figure = figure(evidence, rows, objective(&run.header.config));
+            let table = table(evidence, rows).block();
+            [figure].into_iter().chain(table).collect()
+        },
+    );
     let nothing = "No load run was given; “ragweave-eval load” makes one.";
     Section::new(["load", "Load"], INTRODUCTION, nothing, blocks)
 }

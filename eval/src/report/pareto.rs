@@ -81,11 +81,8 @@ fn overall_front<'a>(trades: &[Trade<'a>]) -> Vec<Trade<'a>> {
 }
 
 fn figure(evidence: &Evidence<'_>, metric: &Metric, trades: &[Trade<'_>]) -> Block {
-    let mut policies: Vec<&str> = trades
-        .iter()
-        .filter(|trade| trade.mode.ratio.is_some())
-        .map(|trade| trade.mode.policy.as_str())
-        .collect();
+    let chosen = trades.iter().filter(|trade| trade.mode.ratio.is_some());
+    let mut policies: Vec<&str> = chosen.map(|trade| trade.mode.policy.as_str()).collect();
     policies.dedup();
     let panels = Palette::groups(&policies).into_iter().filter_map(|group| {
         Some(Panel {
@@ -143,13 +140,9 @@ fn plot(
         "" => "All policies",
         title => title,
     };
-    Some(Plot {
-        title: title.to_owned(),
-        x: ttft_axis(trades)?,
-        y: quality_axis(metric, trades)?,
-        bands: Vec::new(),
-        lines: [overall].into_iter().chain(own).chain(limits).collect(),
-    })
+    let lines = [overall].into_iter().chain(own).chain(limits).collect();
+    let (x, y) = (ttft_axis(trades), quality_axis(metric, trades));
+    Plot::new(title, x, y, lines)
 }
 
 fn sorted<'a>(trades: &[Trade<'a>], keep: impl Fn(&Trade<'a>) -> bool) -> Vec<Trade<'a>> {

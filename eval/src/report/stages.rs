@@ -57,16 +57,18 @@ const fn part(name: &'static str, colour: &'static str, pattern: FillPattern) ->
 }
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
-    let ttft = |content| match content {
-        &Content::Ttft(ref run) => Some(&run.rows),
-        _ => None,
-    };
-    let blocks = evidence.of_runs(ttft, |_, rows| {
-        let mut blocks = stage_figure(evidence, rows);
-        blocks.extend(length_blocks(evidence, rows));
-        blocks.extend(table(evidence, rows).block());
-        blocks
-    });
+    let blocks = evidence.of_runs(
+        |content| match content {
+            Content::Ttft(run) => Some(&run.rows),
+            _ => None,
+        },
+        |_, rows| {
+            let mut blocks = stage_figure(evidence, rows);
+            blocks.extend(length_blocks(evidence, rows));
+            blocks.extend(table(evidence, rows).block());
+            blocks
+        },
+    );
     let name = ["stages", "Time to first token: stages and context length"];
     let nothing = "No ttft run was given; “ragweave-eval ttft” makes one.";
     Section::new(name, INTRODUCTION, nothing, blocks)

@@ -22,7 +22,7 @@ enum Scale {
 }
 
 impl Axis {
-    /// A linear axis that ends a little outside the values, but inside `[floor, ceiling]`.
+    /// A linear axis that ends a little outside the values, but hardly outside `[floor, ceiling]`.
     /// None where no value is finite.
     pub(crate) fn linear(
         label: &str,
@@ -36,8 +36,9 @@ impl Axis {
         };
         Some(Self {
             label: label.to_owned(),
-            low: (low - margin).max(floor),
-            high: (high + margin).min(ceiling),
+            // A little room beyond the bounds, too: markers there are whole.
+            low: (low - margin).max(floor - margin * 0.4),
+            high: (high + margin).min(ceiling + margin * 0.4),
             scale: Scale::Linear,
         })
     }
@@ -101,7 +102,7 @@ impl Axis {
         let scale = self.scale;
         TickFormat::Custom(Arc::new(move |value| match scale {
             Scale::Whole if value.fract() != 0.0 => String::new(),
-            _ => small(value),
+            _ => small(value).replace(".0e", "e"),
         }))
     }
 
@@ -153,32 +154,35 @@ pub(crate) fn short(value: f64) -> String {
 pub(crate) fn small(value: f64) -> String {
     match value.abs() >= 0.001 || value == 0.0 {
         true => short(value),
-        false => format!("{value:.1e}").replace(".0e", "e"),
+        false => format!("{value:.1e}"),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kuva::plot::line::LinePlot;
+    use kuva::render::render::{Primitive, TextAnchor, render_multiple};
+
+    use super::super::canvas::{Margins, layout};
     use super::*;
 
-    /// What is written beside the ticks of a chart with this horizontal axis.
+    /// What is written at the ticks of a chart with this horizontal axis.
     fn texts(axis: &Axis) -> Vec<String> {
-        use crate::report::chart::plot::Plot;
-        let y = Axis::linear("y", [0.0], [0.0, 1.0]).unwrap();
-        let plot = Plot {
-            title: String::new(),
-            x: axis.clone(),
-            y: Axis {
-                label: "y".to_owned(),
-                ..y.at_whole_numbers()
-            },
-            bands: Vec::new(),
-            lines: Vec::new(),
-        };
-        let svg = plot.svg().into_string();
-        let texts = svg.split("text-anchor=\"middle\"").skip(1);
-        let texts = texts.filter_map(|rest| rest.split_once('>')?.1.split_once('<'));
-        let texts = texts.map(|(text, _)| text.trim().to_owned());
+        let margins = Margins::default();
+        let layout = axis.below(layout([axis.range(), (0.0, 1.0)], [640.0, 450.0], &margins));
+        let line = LinePlot::new().with_data([(axis.low, 0.5), (axis.high, 0.5)]);
+        let scene = render_multiple(vec![line.into()], layout);
+        let texts = scene
+            .elements
+            .into_iter()
+            .filter_map(|element| match element {
+                Primitive::Text {
+                    content,
+                    anchor: TextAnchor::Middle,
+                    ..
+                } => Some(content),
+                _ => None,
+            });
         texts.filter(|text| text.parse::<f64>().is_ok()).collect()
     }
 

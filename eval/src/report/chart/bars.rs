@@ -9,7 +9,7 @@ use kuva::render::render::{Primitive, Scene, render_multiple};
 use maud::Markup;
 
 use super::axis::{Axis, short};
-use super::canvas::{CHAR_WIDTH, Margins, layout, picture, shortened, text};
+use super::canvas::{Margins, layout, picture, room, shortened, text};
 
 const WIDTH: f64 = 640.0;
 const BAR_STEP: f64 = 30.0;
@@ -49,7 +49,7 @@ impl Part {
         let mut scene = Scene::new(22.0, 12.0);
         scene.defs.push(self.pattern.svg_def().to_owned());
         let area = area([0.5, 0.5], [21.0, 11.0], self.colour.into());
-        scene.elements.extend(self.hatch(&area).into_iter());
+        scene.elements.extend(self.hatch(&area));
         scene.elements.insert(0, area);
         picture(&scene, "key", self.name)
     }
@@ -100,7 +100,7 @@ impl Bars<'_> {
             .iter()
             .flat_map(|bar| [bar.total(), bar.beside.unwrap_or(0.0)]);
         let longest = longest.fold(0.0, f64::max);
-        let axis = Axis::linear(self.axis_label, [0.0, longest], [0.0, f64::MAX])?;
+        let axis = Axis::linear(self.axis_label, [0.0, longest * 1.05], [0.0, f64::MAX])?;
         (longest > 0.0).then(|| self.drawn(&axis))
     }
 
@@ -112,13 +112,8 @@ impl Bars<'_> {
             .rev()
             .map(|bar| shortened(&bar.name, MAX_NAME))
             .collect();
-        let longest = names
-            .iter()
-            .map(|name| name.chars().count())
-            .max()
-            .unwrap_or(0);
         let margins = Margins {
-            left: longest as f64 * f64::from(NAME_SIZE) * CHAR_WIDTH + 16.0,
+            left: room(names.iter().map(String::as_str), f64::from(NAME_SIZE)) + 16.0,
             right: 46.0,
             top: 26.0,
             bottom: 40.0,

@@ -7,9 +7,16 @@ use maud::{Markup, PreEscaped, html};
 
 /// How wide a character is, as a share of its size; a little too wide, so that space reserved by it
 /// suffices in any font.
-pub(super) const CHAR_WIDTH: f64 = 0.66;
+const CHAR_WIDTH: f64 = 0.66;
+
+/// How much room the longest of these takes.
+pub(super) fn room<'a>(names: impl IntoIterator<Item = &'a str>, size: f64) -> f64 {
+    let lengths = names.into_iter().map(|name| name.chars().count());
+    lengths.max().unwrap_or(0) as f64 * size * CHAR_WIDTH
+}
 
 /// Space around the frame of a chart.
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Margins {
     pub(super) left: f64,
     pub(super) right: f64,
@@ -62,7 +69,8 @@ pub(super) fn picture(scene: &Scene, class: &str, label: &str) -> Markup {
     let inner = text.split_once('>').map_or("", |(_, inner)| inner);
     let inner = inner.strip_suffix("</svg>").unwrap_or(inner);
     html! {
-        svg class=(class) viewBox=(format!("0 0 {} {}", scene.width, scene.height)) role="img"
+        svg class=(class) width=(scene.width) height=(scene.height)
+            viewBox=(format!("0 0 {} {}", scene.width, scene.height)) role="img"
             aria-label=(label) { (PreEscaped(inner)) }
     }
 }

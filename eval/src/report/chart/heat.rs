@@ -11,8 +11,9 @@ use kuva::render::render::render_multiple;
 use maud::{Markup, html};
 
 use super::axis::small;
-use super::canvas::{CHAR_WIDTH, Margins, layout, picture, shortened, text};
+use super::canvas::{Margins, layout, picture, room, shortened, text};
 use super::style::Style;
+use crate::quality::heat_map::HeatMap;
 
 const CELL: f64 = 16.0;
 /// Tokens side by side.
@@ -29,13 +30,9 @@ const DECADES: f64 = 4.0;
 /// The map and the strips.
 #[derive(Debug)]
 pub(crate) struct Heat<'a> {
-    pub(crate) tokens: Vec<&'a str>,
-    /// Positions in the prompt.
-    pub(crate) rows: Vec<usize>,
-    /// `[layers][tokens]`
-    pub(crate) layers: Vec<Vec<Option<f64>>>,
-    /// Half-open ranges of tokens, each with its name.
-    pub(crate) chunks: Vec<(String, [usize; 2])>,
+    pub(crate) map: &'a HeatMap,
+    /// Half-open ranges of the map's tokens to draw, each with its name; in order, without overlap.
+    pub(crate) chunks: Vec<(String, Range<usize>)>,
     pub(crate) strips: Vec<Strip>,
 }
 
@@ -101,36 +98,25 @@ const UNMARKED: Paint = SHADES + 1;
 impl Heat<'_> {
     /// One picture per line of tokens.
     pub(crate) fn svgs(&self, shading: Shading) -> Vec<Markup> {
-        let lines = self.tokens.len().div_ceil(TOKENS_PER_LINE);
+        let tokens: Vec<usize> = self.chunks.iter().flat_map(|(_, of)| of.clone()).collect();
+        let lines = tokens.len().div_ceil(TOKENS_PER_LINE);
         // Lines of nearly equal length: no last line of three tokens.
-        let per_line = self.tokens.len().div_ceil(lines.max(1)).max(1);
-        let starts = (0..self.tokens.len()).step_by(per_line);
-        starts
-            .map(|start| {
-                self.line(
-                    start..(start + per_line).min(self.tokens.len()),
-                    per_line,
-                    shading,
-                )
-            })
-            .collect()
+        let per_line = tokens.len().div_ceil(lines.max(1)).max(1);
+        let line = |tokens| self.line(tokens, per_line, shading);
+        tokens.chunks(per_line).map(line).collect()
     }
 
-    fn line(&self, shown: Range<usize>, per_line: usize, shading: Shading) -> Markup {
+    fn line(&self, shown: &[usize], per_line: usize, shading: Shading) -> Markup {
         let (names, rows): (Vec<String>, Vec<Vec<Paint>>) =
-            self.rows(&shown, shading).into_iter().rev().unzip();
-        let longest = |lengths: &mut dyn Iterator<Item = usize>| {
-            lengths.max().unwrap_or(0) as f64 * TEXT_SIZE * CHAR_WIDTH + 16.0
-        };
-        let tokens: Vec<String> = shown
-            .clone()
-            .map(|index| shortened(&visible(self.tokens[index]), MAX_TOKEN))
-            .collect();
+            self.rows(shown, shading).into_iter().rev().unzip();
+        let token = |&index: &usize| shortened(&visible(&self.map.tokens[index]), MAX_TOKEN);
+        let tokens: Vec<String> = shown.iter().map(token).collect();
+        let room = |names: &[String]| room(names.iter().map(String::as_str), TEXT_SIZE) + 16.0;
         let margins = Margins {
-            left: longest(&mut names.iter().map(|name| name.chars().count())),
+            left: room(&names),
             right: 8.0 + CELL * (per_line - shown.len()) as f64,
             top: TOP,
-            bottom: longest(&mut tokens.iter().map(|token| token.chars().count())),
+            bottom: room(&tokens),
         };
         let (n, n_rows) = (shown.len() as f64, rows.len() as f64);
         let size = [
@@ -143,38 +129,38 @@ impl Heat<'_> {
             .with_x_tick_rotate(-90.0)
             .with_show_grid(false)
             .with_tick_size(TEXT_SIZE as u32);
-        let layout = self.borders(&shown).fold(layout, |layout, (_, border)| {
+        let layout = self.borders(shown).fold(layout, |layout, (_, border)| {
             let line = ReferenceLine::vertical(border as f64 + 0.5).with_color("#000000");
             layout.with_reference_line(line.with_dasharray("").with_stroke_width(1.4))
         });
         let mut scene = render_multiple(vec![self.heatmap(rows).into()], layout);
-        for (name, border) in self.borders(&shown) {
+        for (name, border) in self.borders(shown) {
             let x = margins.left + CELL * border as f64 + 3.0;
             scene.add(text([x, TOP - 5.0], name, TEXT_SIZE as u32));
         }
-        let label = format!(
-            "deviation of tokens {} to {} by layer",
-            shown.start,
-            shown.end - 1
-        );
-        picture(&scene, "heat", &label)
+        picture(&scene, "heat", "deviation of tokens by layer")
     }
 
     /// Names and cells: the layers, a blank row, and the strips.
-    fn rows(&self, shown: &Range<usize>, shading: Shading) -> Vec<(String, Vec<Paint>)> {
-        let layers = self.layers.iter().enumerate().map(|(layer, values)| {
-            let paint = |value: &Option<f64>| value.map_or(BLANK, |value| 1 + shading.shade(value));
-            let cells = values[shown.clone()].iter().map(paint).collect();
-            (format!("layer {layer}"), cells)
+    fn rows(&self, shown: &[usize], shading: Shading) -> Vec<(String, Vec<Paint>)> {
+        let layers = self.map.layers.iter().enumerate().map(|(layer, values)| {
+            let paint = |&index: &usize| match values[index] {
+                Some(value) => 1 + shading.shade(f64::from(value)),
+                None => BLANK,
+            };
+            (format!("layer {layer}"), shown.iter().map(paint).collect())
         });
         let gap = (String::new(), vec![BLANK; shown.len()]);
         let strips = self.strips.iter().enumerate().map(|(n, strip)| {
-            let paint = |row: &usize| match strip.positions.contains(row) {
+            let is_marked = |index: usize| strip.positions.contains(&self.map.rows[index]);
+            let paint = |&index: &usize| match is_marked(index) {
                 true => UNMARKED + 1 + n,
                 false => UNMARKED,
             };
-            let cells = self.rows[shown.clone()].iter().map(paint).collect();
-            (shortened(&strip.name, MAX_NAME), cells)
+            (
+                shortened(&strip.name, MAX_NAME),
+                shown.iter().map(paint).collect(),
+            )
         });
         layers.chain([gap]).chain(strips).collect()
     }
@@ -183,10 +169,8 @@ impl Heat<'_> {
     /// largest, so this undoes it.
     fn heatmap(&self, rows: Vec<Vec<Paint>>) -> Heatmap {
         let shades = (0..SHADES).map(colour);
-        let strips = self
-            .strips
-            .iter()
-            .map(|strip| strip.style.colour.to_owned());
+        let strips = self.strips.iter();
+        let strips = strips.map(|strip| strip.style.colour.to_owned());
         let colours: Vec<String> = ["#ffffff".to_owned()]
             .into_iter()
             .chain(shades)
@@ -206,11 +190,11 @@ impl Heat<'_> {
             .with_cell_size(1.0)
     }
 
-    /// Where shown chunks begin, counted from the first token shown.
-    fn borders(&self, shown: &Range<usize>) -> impl Iterator<Item = (&str, usize)> {
-        self.chunks.iter().filter_map(move |(name, [from, to])| {
-            let from = (*from).max(shown.start);
-            (from < (*to).min(shown.end)).then_some((name.as_str(), from - shown.start))
+    /// Chunks that have tokens here, and where they begin, counted from the first token shown.
+    fn borders(&self, shown: &[usize]) -> impl Iterator<Item = (&str, usize)> {
+        self.chunks.iter().filter_map(|(name, range)| {
+            let first = shown.iter().position(|index| range.contains(index))?;
+            Some((name.as_str(), first))
         })
     }
 }
@@ -231,12 +215,18 @@ fn visible(token: &str) -> String {
 mod tests {
     use super::*;
 
-    fn heat(n: usize) -> Heat<'static> {
+    fn map(n: usize) -> HeatMap {
+        serde_json::from_value(serde_json::json!({
+            "dataset": "d", "tokens": vec!["<a>"; n], "rows": (10..10 + n).collect::<Vec<_>>(),
+            "layers": [vec![Some(0.5); n], vec![None::<f32>; n]],
+        }))
+        .unwrap()
+    }
+
+    fn heat(map: &HeatMap) -> Heat<'_> {
         Heat {
-            tokens: vec!["<a>"; n],
-            rows: (10..10 + n).collect(),
-            layers: vec![vec![Some(0.5); n], vec![None; n]],
-            chunks: vec![("chunk 1".to_owned(), [0, n])],
+            map,
+            chunks: vec![("chunk 1".to_owned(), 0..map.rows.len())],
             strips: vec![Strip {
                 name: "hkvd@2:0.1".to_owned(),
                 style: Style::nth(0),
@@ -251,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_token_is_named_once_and_escaped() {
-        let svgs = heat(150).svgs(shading());
+        let svgs = heat(&map(150)).svgs(shading());
         assert_eq!(svgs.len(), 3);
         let all: String = svgs.into_iter().map(Markup::into_string).collect();
         assert_eq!(all.matches("&lt;a&gt;").count(), 150);
@@ -260,8 +250,9 @@ mod tests {
 
     #[test]
     fn strips_mark_the_recomputed_positions() {
-        let heat = heat(5);
-        let (name, cells) = heat.rows(&(0..5), shading()).pop().unwrap();
+        let map = map(5);
+        let heat = heat(&map);
+        let (name, cells) = heat.rows(&[0, 1, 2, 3, 4], shading()).pop().unwrap();
         assert_eq!(name, "hkvd@2:0.1");
         let marked: Vec<bool> = cells.iter().map(|&cell| cell != UNMARKED).collect();
         assert_eq!(marked, [true, false, true, false, false]);

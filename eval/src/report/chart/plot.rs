@@ -8,7 +8,7 @@ use kuva::render::render::{Scene, render_multiple};
 use maud::Markup;
 
 use super::axis::Axis;
-use super::canvas::{CHAR_WIDTH, Margins, layout, picture, text};
+use super::canvas::{Margins, layout, picture, room, text};
 use super::style::{Mark, Style};
 
 const SIZE: [f64; 2] = [640.0, 450.0];
@@ -98,6 +98,22 @@ impl Line {
 }
 
 impl Plot {
+    /// Lines over two axes, where both could be made.
+    pub(crate) fn new(
+        title: impl Into<String>,
+        x: Option<Axis>,
+        y: Option<Axis>,
+        lines: Vec<Line>,
+    ) -> Option<Self> {
+        Some(Self {
+            title: title.into(),
+            x: x?,
+            y: y?,
+            bands: Vec::new(),
+            lines,
+        })
+    }
+
     pub(crate) fn svg(&self) -> Markup {
         let label = format!("{}: {} against {}", self.title, self.y.label, self.x.label);
         let dodged: Vec<&Line> = self
@@ -121,15 +137,13 @@ impl Plot {
     }
 
     fn margins(&self) -> Margins {
-        let lengths = self.bands.iter().map(|band| band.name.chars().count());
-        let names = lengths
-            .max()
-            .map_or(0.0, |longest| longest as f64 * BAND_NAME_SIZE * CHAR_WIDTH);
+        let names = self.bands.iter().map(|band| band.name.as_str());
+        let names = room(names, BAND_NAME_SIZE);
         Margins {
             left: 92.0,
             right: names + 20.0,
             top: 40.0,
-            bottom: 66.0,
+            bottom: 58.0,
         }
     }
 
