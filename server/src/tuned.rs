@@ -1,24 +1,24 @@
-//! What `tuned.toml` makes of the default: whether its choice was made for the model that is served, and on what.
+//! What is logged about `tuned.toml`: which model its choice was made for, and on how many questions.
 
 use std::path::Path;
 
 use crate::config::{Config, TUNED_FILE_NAME};
 use crate::interval::FEW;
 
-/// Where the choice of the data directory comes from.
+/// The choice in the data directory, and what it was based on.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tuned {
-    /// The keys of [fusion], as they stand in the file.
+    /// The keys of [fusion], as written in the file.
     fusion: String,
-    /// Full prefill is what policies are compared with: it needs no confirming.
+    /// Policies are compared with full prefill, so full prefill itself needs no confirmation.
     is_full: bool,
     model_fingerprint: Option<String>,
     chosen_on: Option<i64>,
     confirmed_on: Option<i64>,
 }
 
-/// Logs what is applied from `tuned.toml`, and warns where it was measured on another model, never confirmed on other
-/// questions than those it was chosen on, or on few: it is applied all the same, because the configuration says so.
+/// Logs what is applied from `tuned.toml`. Warns if it was measured on another model, on few questions, or never
+/// confirmed on questions other than those it was chosen on. It is applied all the same, because it is configuration.
 pub(crate) fn log(config: &Config, fingerprint: &str) {
     let path = config.data.join(TUNED_FILE_NAME);
     let Some(tuned) = read(&path) else { return };
@@ -29,31 +29,31 @@ pub(crate) fn log(config: &Config, fingerprint: &str) {
         chosen_on = tuned.chosen_on,
         confirmed_on = tuned.confirmed_on,
         in_force = %config.fusion.to_mode(),
-        "the default of fusion is what `ragweave-eval tune` chose, where nothing stronger is configured"
+        "[fusion] is what `ragweave-eval tune` chose, unless a stronger setting overrides it"
     );
     if tuned.is_foreign(fingerprint) {
         tracing::warn!(
             %file,
-            "was tuned for another model; run `ragweave-eval tune` again, or delete it"
+            "the file was tuned for another model; run `ragweave-eval tune` again, or delete it"
         );
     }
     if tuned.is_unconfirmed() {
         tracing::warn!(
             %file,
-            "its choice was never confirmed on other questions than those it was chosen on; run `ragweave-eval tune` \
-             again, or delete it"
+            "its choice was never confirmed on other questions than those it was made on; run `ragweave-eval tune` again, or \
+             delete it"
         );
     }
     if tuned.rests_on_few() {
         tracing::warn!(
             %file,
-            "its choice was made or confirmed on fewer than {FEW} questions, which tell little; run `ragweave-eval tune` \
+            "its choice was made or confirmed on fewer than {FEW} questions, which is weak evidence; run `ragweave-eval tune` \
              with more, or delete it"
         );
     }
 }
 
-/// A file that cannot be read or parsed has been refused with the configuration.
+/// A file that cannot be read or parsed was refused when the configuration was loaded.
 fn read(path: &Path) -> Option<Tuned> {
     let text = fs_err::read_to_string(path).ok()?;
     Some(Tuned::parse(&text))
@@ -80,7 +80,7 @@ impl Tuned {
         }
     }
 
-    /// Whether the evidence names a model, and not this one.
+    /// Whether the evidence names another model.
     fn is_foreign(&self, fingerprint: &str) -> bool {
         let named = self.model_fingerprint.as_deref();
         named.is_some_and(|named| named != fingerprint)
@@ -113,13 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_applied_and_what_it_rests_on_is_told() {
+    fn what_is_applied_and_what_it_is_based_on_is_read() {
         let text = "[fusion]\nmode = \"auto\"\nselection = \"hkvd@2\"\nratio = 0.1\n\
                     [evidence]\nchosen_on = 266\nconfirmed_on = 134\n";
         let tuned = Tuned::parse(text);
         assert_eq!(
             tuned.fusion,
-            "mode = \"auto\", selection = \"hkvd@2\", ratio = 0.1"
+            "mode = \"auto\", ratio = 0.1, selection = \"hkvd@2\""
         );
         assert_eq!(
             (tuned.chosen_on, tuned.confirmed_on),
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_that_few_questions_or_none_confirmed_is_warned_of_and_full_prefill_is_not() {
+    fn a_policy_confirmed_by_few_questions_or_none_gets_a_warning_and_full_prefill_does_not() {
         let of = |mode: &str, counts: &str| {
             let text = format!("[fusion]\nmode = \"{mode}\"\n[evidence]\n{counts}");
             let tuned = Tuned::parse(&text);
