@@ -23,6 +23,7 @@ pub struct ModeLabel {
     /// The spec that measures this mode again.
     #[serde(default)]
     pub spec: String,
+    #[serde(default)]
     pub mode: String,
     /// The spec without its ratio: `hkvd@2`, or `full`, `reuse`.
     pub policy: String,
