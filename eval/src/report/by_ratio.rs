@@ -86,11 +86,11 @@ fn panel(
     let (x, y) = (ratio_axis(scope), metric.axis(scope));
     Some(Plot {
         bands: bands(evidence, scope, metric),
-        ..Plot::new(capitalised(metric.name), x, y, lines)?
+        ..Plot::new(metric.title(), x, y, lines)?
     })
 }
 
-/// Logarithmic, because what small budgets achieve is the question; linear if 0 is among them.
+/// Logarithmic, because small ratios matter most; linear if 0 is among them.
 fn ratio_axis(scope: &Scope<'_>) -> Option<Axis> {
     let percents = scope.ratios().into_iter().map(|ratio| ratio * 100.0);
     let percents: Vec<f64> = percents.collect();
@@ -126,12 +126,6 @@ fn bands(evidence: &Evidence<'_>, scope: &Scope<'_>, metric: &Metric) -> Vec<Ban
         })
     };
     rows.filter_map(band).collect()
-}
-
-fn capitalised(text: &str) -> String {
-    let mut letters = text.chars();
-    let first = letters.next().map(|letter| letter.to_uppercase());
-    first.into_iter().flatten().chain(letters).collect()
 }
 
 /// Per policy, the smallest ratio that keeps full prefill's quality.

@@ -11,7 +11,7 @@ use super::mode::ModeName;
 use super::run::{Content, Run};
 use crate::quality::heat_map::HeatMap;
 
-/// Tokens drawn; of longer prompts, the chunks that deviate most.
+/// At most so many tokens are drawn: of longer prompts, the chunks that deviate most.
 const MAX_TOKENS: usize = 600;
 /// Of a policy's ratios, the nearest to this is drawn.
 const TYPICAL_RATIO: f64 = 0.15;
@@ -111,7 +111,7 @@ fn selections<'a>(evidence: &Evidence<'_>, heatmap: &'a HeatMap) -> Vec<Selectio
     all
 }
 
-/// The chunks to draw, in prompt order, with names; rows outside any chunk count as one.
+/// The chunks to draw, in prompt order, with names; without any, the whole context.
 fn shown_chunks(heatmap: &HeatMap) -> Vec<(String, Range<usize>)> {
     let named = heatmap.chunks.iter().enumerate();
     let mut chunks: Vec<(String, Range<usize>)> = named

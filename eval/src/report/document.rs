@@ -21,7 +21,7 @@ pub(crate) struct Section {
 }
 
 impl Section {
-    /// What was measured, after an introduction; where nothing was, a sentence that says so.
+    /// An introduction and what was measured; where nothing was, only a sentence that says so.
     pub(crate) fn new(
         [id, title]: [&'static str; 2],
         introduction: &str,
@@ -74,7 +74,7 @@ impl Figure {
         }
     }
 
-    /// The figure as a block; a sentence in its place where nothing could be drawn.
+    /// The figure as a block, or a sentence where nothing could be drawn.
     pub(crate) fn block(self) -> Block {
         match self.panels.is_empty() {
             true => Block::Text("Nothing that could be drawn was measured here.".to_owned()),
@@ -135,7 +135,7 @@ pub(crate) struct Table {
     pub(crate) rows: Vec<Vec<Cell>>,
     /// Columns to the left that hold names, not numbers.
     pub(crate) names: usize,
-    /// Of less interest: a reader opens it on the screen.
+    /// Of less interest: on the screen it is closed at first.
     pub(crate) folded: bool,
 }
 
@@ -197,7 +197,7 @@ impl Table {
     }
 }
 
-/// Stands for a value that was not measured.
+/// Written for a value that was not measured.
 pub(crate) const DASH: &str = "–";
 
 /// A number with the given decimals; what rounds to zero has no sign.

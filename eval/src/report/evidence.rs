@@ -1,4 +1,4 @@
-//! The runs of a report, sorted out: which rows belong together, under which name.
+//! The runs of a report: which rows belong together, and under which name.
 
 use super::chart::style::Style;
 use super::document::{Block, Key};
@@ -134,7 +134,7 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// Each once, in the order of their first.
+/// Each name once, in the order in which it first comes.
 fn unique<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let mut unique = Vec::new();
     for name in names {
@@ -185,26 +185,15 @@ impl Scope<'_> {
     }
 }
 
-fn policies(content: &Content) -> Vec<&str> {
+fn policies(content: &Content) -> Vec<String> {
+    fn of<R: OfMode>(rows: &[R]) -> Vec<String> {
+        rows.iter().map(|row| row.mode().policy).collect()
+    }
     match content {
-        Content::Quality(quality, _) => {
-            quality.rows.iter().map(|row| row.policy.as_str()).collect()
-        }
-        Content::Ttft(run) => run
-            .rows
-            .iter()
-            .map(|row| row.label.policy.as_str())
-            .collect(),
-        Content::Load(run) => run
-            .rows
-            .iter()
-            .map(|row| row.label.policy.as_str())
-            .collect(),
-        Content::Decay(run) => run
-            .rows
-            .iter()
-            .map(|row| row.label.policy.as_str())
-            .collect(),
+        Content::Quality(run, _) => of(&run.rows),
+        Content::Ttft(run) => of(&run.rows),
+        Content::Load(run) => of(&run.rows),
+        Content::Decay(run) => of(&run.rows),
         Content::Unknown | Content::Unfinished => Vec::new(),
     }
 }

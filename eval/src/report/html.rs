@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::document::{Block, Cell, Document, Figure, Key, Section, Table, Width};
 
-/// Tables longer than this are folded on the screen too; on paper all are whole.
+/// Longer tables are closed at first on the screen; on paper all are shown.
 const LONG_TABLE: usize = 30;
 
 pub(crate) fn page(document: &Document) -> String {

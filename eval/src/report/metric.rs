@@ -94,6 +94,12 @@ impl Metric {
         }
     }
 
+    /// The name as a title begins.
+    pub(crate) fn title(&self) -> String {
+        let (first, rest) = self.name.split_at(1);
+        first.to_ascii_uppercase() + rest
+    }
+
     pub(crate) fn label(&self) -> String {
         format!("{}, {}", self.name, self.unit())
     }

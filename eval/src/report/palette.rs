@@ -4,11 +4,11 @@
 use super::chart::style::Style;
 use super::mode::ModeName;
 
-/// Lines that one panel holds without becoming a thicket.
+/// More lines than this in one panel would be hard to tell apart.
 const LINES_PER_PANEL: usize = 6;
 
 /// The kinds of policy in the order of panels and tables: how their names begin, and their title.
-/// The limits choose no rows; of unions, [`family`] knows the place.
+/// The limits choose no rows. The last two are for policies that no name here begins.
 const FAMILIES: [(&[&str], &str); 9] = [
     (&["full", "reuse", "all"], "limits"),
     (&["hkvd"], "hkvd"),
@@ -26,16 +26,16 @@ const OTHERS: usize = 8;
 /// A policy's place among the families.
 fn family(policy: &str) -> usize {
     let name = policy.split(['@', '/', '~']).next().unwrap_or_default();
+    let mut families = FAMILIES.iter();
     match policy.contains('+') {
         true => UNIONS,
-        false => FAMILIES
-            .iter()
+        false => families
             .position(|(names, _)| names.contains(&name))
             .unwrap_or(OTHERS),
     }
 }
 
-/// Where a policy stands among others: limits first, then by family, plain before modified.
+/// Sorts policies: limits first, then by family, plain before modified.
 fn order(policy: &str) -> (usize, u8, bool, &str) {
     let limit = match policy {
         "full" => 0,
@@ -77,8 +77,8 @@ pub(crate) struct Palette {
 }
 
 impl Palette {
-    pub(crate) fn new<'a>(policies: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut policies: Vec<String> = policies.into_iter().map(str::to_owned).collect();
+    pub(crate) fn new(policies: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let mut policies: Vec<String> = policies.into_iter().map(Into::into).collect();
         policies.sort_by(|one, other| order(one).cmp(&order(other)));
         policies.dedup();
         Self { policies }
@@ -89,10 +89,10 @@ impl Palette {
         self.policies.iter().map(String::as_str)
     }
 
-    /// A number that sorts modes: by policy, then by ratio.
+    /// A key that sorts modes: by policy, then by ratio.
     pub(crate) fn rank(&self, mode: &ModeName) -> (usize, u64) {
         let place = self.policies().position(|policy| policy == mode.policy);
-        // Ratios are not negative, and such floats sort as their bits do.
+        // Ratios are not negative, and such floats sort as their bits.
         let ratio = mode.ratio.unwrap_or(0.0).max(0.0).to_bits();
         (place.unwrap_or(usize::MAX), ratio)
     }
@@ -115,9 +115,8 @@ impl Palette {
     /// The look of each mode: where one policy has several ratios, they differ in markers and dash.
     pub(crate) fn mode_styles(&self, modes: &[ModeName]) -> Vec<Style> {
         let style = |(n, mode): (usize, &ModeName)| {
-            let earlier = modes[..n]
-                .iter()
-                .filter(|other| other.policy == mode.policy);
+            let earlier = modes[..n].iter();
+            let earlier = earlier.filter(|other| other.policy == mode.policy);
             self.style(&mode.policy).variant(earlier.count())
         };
         modes.iter().enumerate().map(style).collect()

@@ -1,4 +1,4 @@
-//! Where each figure comes from: command, commit, device, model, date.
+//! Where each figure comes from: command, commit, device, model.
 
 use serde_json::Value;
 
@@ -6,7 +6,7 @@ use super::document::{Block, Cell, DASH, Section, Table};
 use super::evidence::Evidence;
 use super::run::{Content, Run};
 
-/// As many characters of a hash as tell it from others.
+/// So many characters of a hash are enough to tell it from others.
 const HASH_CHARS: usize = 12;
 
 pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
@@ -23,13 +23,13 @@ pub(crate) fn section(evidence: &Evidence<'_>) -> Section {
     )
 }
 
-/// What kept a run out of the report.
+/// Why a run is not in the report.
 fn remark(run: &Run) -> Option<String> {
     let Run { name, header, .. } = run;
     match &run.content {
         Content::Unknown => Some(format!(
-            "Run {name} is of kind “{}”, which this report does not know (it knows quality, ttft, \
-             load and decay); nothing of it is shown.",
+            "Run {name} is of kind “{}”, which this report does not cover (it covers quality, \
+             ttft, load and decay); nothing of it is shown.",
             header.kind
         )),
         Content::Unfinished => Some(format!(

@@ -1,5 +1,5 @@
 //! Reads run directories: the first line of `run.jsonl`, `summary.json`, and a quality run's
-//! `times.json`. What a run lacks is absent; what it has wrong is an error that names the place.
+//! `times.json`. A value that a run lacks is absent; a wrong one is an error that names its place.
 
 use std::path::{Path, PathBuf};
 
@@ -131,7 +131,7 @@ fn check_version(path: &Path, version: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Parses JSON, and says in which line and field it is not what it should be.
+/// Parses JSON; an error names the line and the field.
 fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<T> {
     let text = with_nulls(text);
     let mut reader = serde_json::Deserializer::from_str(&text);
@@ -144,8 +144,8 @@ fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> anyhow::Result<T> {
     value.with_context(|| format!("{}", path.display()))
 }
 
-/// Some writers of JSON spell what it cannot hold. Such a value was not measured: it becomes null,
-/// as long as the word, so that errors name the right column.
+/// Some writers of JSON write words for numbers that it cannot hold. They count as not measured: each
+/// becomes a null, padded to the length of the word so that errors name the right column.
 fn with_nulls(text: &str) -> String {
     let mut text = text.to_owned();
     for word in ["NaN", "inf", "-inf", "Infinity", "-Infinity"] {
@@ -157,7 +157,7 @@ fn with_nulls(text: &str) -> String {
     text
 }
 
-/// The place comes first; in serde_json's own message it comes last.
+/// serde_json's error with the place first; in its own message the place comes last.
 fn malformed(field: &str, error: &serde_json::Error) -> anyhow::Error {
     let message = error.to_string();
     let problem = message.split(" at line ").next().unwrap_or(&message);

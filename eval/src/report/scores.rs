@@ -25,7 +25,7 @@ fn tables(scope: &Scope<'_>) -> Vec<Block> {
         .filter(|metric| metric.is_measured(scope))
         .map(|metric| by_ratio(scope, &caption(scope, metric), |row| Some(metric.cell(row))));
     let mut tables: Vec<Table> = answers.collect();
-    // The first is what answers are right by; the others say much the same.
+    // The first is the main score; the others say much the same.
     for table in tables.iter_mut().skip(1) {
         table.folded = true;
     }
@@ -44,14 +44,8 @@ fn has_value(table: &Table) -> bool {
 }
 
 fn caption(scope: &Scope<'_>, metric: &Metric) -> String {
-    let mut label = metric.label();
-    if let Some(first) = label.get_mut(..1) {
-        first.make_ascii_uppercase();
-    }
-    format!(
-        "{label}; {} questions",
-        count(scope.rows.iter().map(|row| row.n))
-    )
+    let n = count(scope.rows.iter().map(|row| row.n));
+    format!("{}, {}; {n} questions", metric.title(), metric.unit())
 }
 
 /// "1200", or "1100 to 1200" where rows differ.

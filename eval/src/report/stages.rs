@@ -44,7 +44,7 @@ const PARTS: [(&str, Part); 8] = [
         "first_decode_ms",
         part("first decode", "#8246af", FillPattern::Vertical),
     ),
-    // What no stage accounts for.
+    // The rest of the time, which no stage accounts for.
     ("", part("other", "#dedede", FillPattern::Solid)),
 ];
 
@@ -139,7 +139,7 @@ fn stage(row: &Row, name: &str) -> Option<f64> {
     row.stages.get(name)?.as_f64()
 }
 
-/// What a row's bar is made of; a negative rest is rounding of medians and left out.
+/// The lengths of a bar's parts. A negative rest comes from rounding of medians and is left out.
 fn parts(row: &Row) -> Vec<f64> {
     let [named @ .., _] = &PARTS;
     let part = |(name, _): &(&str, Part)| stage(row, name).unwrap_or(0.0).max(0.0);

@@ -22,7 +22,8 @@ enum Scale {
 }
 
 impl Axis {
-    /// A linear axis that ends a little outside the values, but hardly outside `[floor, ceiling]`.
+    /// A linear axis that ends a little outside the values, but at most a marker outside
+    /// `[floor, ceiling]`.
     /// None where no value is finite.
     pub(crate) fn linear(
         label: &str,
@@ -36,7 +37,7 @@ impl Axis {
         };
         Some(Self {
             label: label.to_owned(),
-            // A little room beyond the bounds, too: markers there are whole.
+            // A little beyond the bounds, so that markers there are not cut.
             low: (low - margin).max(floor - margin * 0.4),
             high: (high + margin).min(ceiling + margin * 0.4),
             scale: Scale::Linear,
@@ -73,7 +74,7 @@ impl Axis {
         value.clamp(self.low, self.high)
     }
 
-    /// The value this share of the axis further on.
+    /// The value that is this share of the axis further on.
     pub(crate) fn shifted(&self, value: f64, share: f64) -> f64 {
         match self.scale {
             Scale::Linear | Scale::Whole => value + (self.high - self.low) * share,
@@ -93,10 +94,6 @@ impl Axis {
         (self.low, self.high)
     }
 
-    pub(crate) fn is_log(&self) -> bool {
-        self.scale == Scale::Log
-    }
-
     /// How numbers are written at the ticks.
     fn tick_format(&self) -> TickFormat {
         let scale = self.scale;
@@ -108,24 +105,18 @@ impl Axis {
 
     /// The layout with this as its horizontal axis.
     pub(crate) fn below(&self, layout: Layout) -> Layout {
-        let layout = layout
-            .with_x_label(self.label.as_str())
-            .with_x_tick_format(self.tick_format());
-        match self.is_log() {
-            true => layout.with_log_x(),
-            false => layout,
-        }
+        let layout = layout.with_x_label(self.label.as_str());
+        let mut layout = layout.with_x_tick_format(self.tick_format());
+        layout.log_x = self.scale == Scale::Log;
+        layout
     }
 
     /// The layout with this as its vertical axis.
     pub(crate) fn beside(&self, layout: Layout) -> Layout {
-        let layout = layout
-            .with_y_label(self.label.as_str())
-            .with_y_tick_format(self.tick_format());
-        match self.is_log() {
-            true => layout.with_log_y(),
-            false => layout,
-        }
+        let layout = layout.with_y_label(self.label.as_str());
+        let mut layout = layout.with_y_tick_format(self.tick_format());
+        layout.log_y = self.scale == Scale::Log;
+        layout
     }
 }
 

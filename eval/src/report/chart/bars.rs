@@ -95,23 +95,17 @@ impl Bar {
 impl Bars<'_> {
     /// None where no bar has a length.
     pub(crate) fn svg(&self) -> Option<Markup> {
-        let longest = self
-            .bars
-            .iter()
-            .flat_map(|bar| [bar.total(), bar.beside.unwrap_or(0.0)]);
-        let longest = longest.fold(0.0, f64::max);
+        let bars = self.bars.iter();
+        let lengths = bars.flat_map(|bar| [bar.total(), bar.beside.unwrap_or(0.0)]);
+        let longest = lengths.fold(0.0, f64::max);
         let axis = Axis::linear(self.axis_label, [0.0, longest * 1.05], [0.0, f64::MAX])?;
         (longest > 0.0).then(|| self.drawn(&axis))
     }
 
     fn drawn(&self, axis: &Axis) -> Markup {
         let n = self.bars.len() as f64;
-        let names: Vec<String> = self
-            .bars
-            .iter()
-            .rev()
-            .map(|bar| shortened(&bar.name, MAX_NAME))
-            .collect();
+        let names = self.bars.iter().rev();
+        let names: Vec<String> = names.map(|bar| shortened(&bar.name, MAX_NAME)).collect();
         let margins = Margins {
             left: room(names.iter().map(String::as_str), f64::from(NAME_SIZE)) + 16.0,
             right: 46.0,
@@ -135,35 +129,23 @@ impl Bars<'_> {
 
     /// From the bottom up, as the axis counts.
     fn series(&self) -> Vec<Series> {
-        let mut plot = BarPlot::new()
-            .with_width(0.5)
-            .with_stacked()
-            .with_horizontal(true);
+        let plot = BarPlot::new().with_width(0.5).with_stacked();
+        let mut plot = plot.with_horizontal(true);
         let mut titles = Vec::new();
         let mut beside: Vec<Series> = Vec::new();
         for (place, bar) in (1..).map(f64::from).zip(self.bars.iter().rev()) {
-            let parts = self
-                .parts
-                .iter()
-                .zip(&bar.parts)
-                .filter(|(_, value)| **value > 0.0);
-            titles.extend(parts.clone().map(|(part, &value)| {
-                format!(
-                    "{}: {} {} {}",
-                    bar.name,
-                    part.name,
-                    short(value),
-                    self.axis_label
-                )
-            }));
-            let parts: Vec<(f64, &str)> =
-                parts.map(|(part, &value)| (value, part.colour)).collect();
+            let mut parts = Vec::new();
+            for (part, &value) in self.parts.iter().zip(&bar.parts) {
+                if value > 0.0 {
+                    let (name, unit) = (part.name, self.axis_label);
+                    titles.push(format!("{}: {name} {} {unit}", bar.name, short(value)));
+                    parts.push((value, part.colour));
+                }
+            }
             plot = plot.with_group(bar.name.as_str(), parts);
             beside.extend(bar.beside.filter(|&value| value > 0.0).map(|value| {
-                let below = place - 0.36;
-                LinePlot::new()
-                    .with_data([(0.0, below), (value, below)])
-                    .into()
+                let ends = [(0.0, place - 0.36), (value, place - 0.36)];
+                LinePlot::new().with_data(ends).into()
             }));
         }
         let bars = Series::Bar(plot.with_tooltip_labels(titles));
@@ -176,15 +158,11 @@ impl Bars<'_> {
             let pattern = self.parts.iter().find_map(|part| part.hatch(&element));
             [Some(element), pattern].into_iter().flatten()
         };
-        let definitions = self
-            .parts
-            .iter()
-            .map(|part| part.pattern.svg_def().to_owned());
+        let parts = self.parts.iter();
+        let definitions = parts.map(|part| part.pattern.svg_def().to_owned());
         scene.defs.extend(definitions);
-        scene.elements = std::mem::take(&mut scene.elements)
-            .into_iter()
-            .flat_map(hatched)
-            .collect();
+        let elements = std::mem::take(&mut scene.elements).into_iter();
+        scene.elements = elements.flat_map(hatched).collect();
     }
 
     fn write_totals(&self, scene: &mut Scene, axis: &Axis, margins: &Margins) {

@@ -1,4 +1,4 @@
-//! What every chart is drawn with: a layout, pieces of text, and the way into a page.
+//! What every chart is drawn with: a layout, pieces of text, and an element for the page.
 
 use kuva::backend::svg::SvgBackend;
 use kuva::render::layout::Layout;
@@ -24,7 +24,7 @@ pub(super) struct Margins {
     pub(super) bottom: f64,
 }
 
-/// A layout of this size in which text is as large as the page's once the page has scaled it.
+/// A layout of this size. Its text is large, because pages scale charts down.
 pub(super) fn layout(
     axes: [(f64, f64); 2],
     [width, height]: [f64; 2],
@@ -65,13 +65,15 @@ pub(super) fn text([x, y]: [f64; 2], content: &str, size: u32) -> Primitive {
 /// A drawing as an element of a page, which the page scales; `label` is for those who cannot see it.
 pub(super) fn picture(scene: &Scene, class: &str, label: &str) -> Markup {
     let text = SvgBackend.render_scene(scene);
-    // The crate's own element has a fixed size.
+    // Only the content: the crate's own element cannot be scaled.
     let inner = text.split_once('>').map_or("", |(_, inner)| inner);
     let inner = inner.strip_suffix("</svg>").unwrap_or(inner);
     html! {
         svg class=(class) width=(scene.width) height=(scene.height)
             viewBox=(format!("0 0 {} {}", scene.width, scene.height)) role="img"
-            aria-label=(label) { (PreEscaped(inner)) }
+            aria-label=(label) aria-hidden=[label.is_empty().then_some("true")] {
+            (PreEscaped(inner))
+        }
     }
 }
 

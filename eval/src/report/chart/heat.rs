@@ -22,7 +22,7 @@ const TEXT_SIZE: f64 = 10.0;
 const MAX_TOKEN: usize = 16;
 const MAX_NAME: usize = 30;
 const TOP: f64 = 16.0;
-/// Shades told apart.
+/// How many shades there are.
 const SHADES: usize = 24;
 /// The scale spans at most so many powers of ten below the largest value.
 const DECADES: f64 = 4.0;
@@ -74,13 +74,13 @@ impl Shading {
     /// The scale with its ends, for a legend.
     pub(crate) fn legend(self) -> Markup {
         html! {
-            (small(self.low))
+            span { (small(self.low)) }
             svg.key width="264" height="14" viewBox="0 0 264 14" role="img" aria-label="from light to dark" {
                 @for shade in 0..SHADES {
                     rect x=(shade * 11) width="12" height="14" fill=(colour(shade)) {}
                 }
             }
-            (small(self.high))
+            span { (small(self.high)) }
         }
     }
 }
@@ -165,8 +165,8 @@ impl Heat<'_> {
         layers.chain([gap]).chain(strips).collect()
     }
 
-    /// Cells in their colours. The crate scales values to what lies between the least and the
-    /// largest, so this undoes it.
+    /// Cells in their colours. The crate maps values from the least to the largest onto 0 to 1; this
+    /// undoes it.
     fn heatmap(&self, rows: Vec<Vec<Paint>>) -> Heatmap {
         let shades = (0..SHADES).map(colour);
         let strips = self.strips.iter();
@@ -199,7 +199,7 @@ impl Heat<'_> {
     }
 }
 
-/// A token as it can be seen: blanks and line ends are drawn.
+/// A token with its blanks and line ends made visible.
 fn visible(token: &str) -> String {
     let drawn = token.chars().map(|character| match character {
         ' ' | '\u{2581}' | '\u{120}' => '·',

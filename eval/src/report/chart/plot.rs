@@ -9,7 +9,7 @@ use maud::Markup;
 
 use super::axis::Axis;
 use super::canvas::{Margins, layout, picture, room, text};
-use super::style::{Mark, Style};
+use super::style::Style;
 
 const SIZE: [f64; 2] = [640.0, 450.0];
 const BAND_NAME_SIZE: f64 = 17.0;
@@ -116,21 +116,15 @@ impl Plot {
 
     pub(crate) fn svg(&self) -> Markup {
         let label = format!("{}: {} against {}", self.title, self.y.label, self.x.label);
-        let dodged: Vec<&Line> = self
-            .lines
-            .iter()
-            .filter(|line| line.has_intervals())
-            .collect();
+        let dodged = self.lines.iter().filter(|line| line.has_intervals());
+        let dodged: Vec<&Line> = dodged.collect();
+        let middle = (dodged.len() as f64 - 1.0) / 2.0;
         let shift = |line: &Line| {
             let place = dodged.iter().position(|&other| std::ptr::eq(other, line));
-            place.map_or(0.0, |n| {
-                (n as f64 - (dodged.len() as f64 - 1.0) / 2.0) * DODGE
-            })
+            place.map_or(0.0, |n| (n as f64 - middle) * DODGE)
         };
-        let series = self
-            .lines
-            .iter()
-            .flat_map(|line| self.series(line, shift(line)));
+        let lines = self.lines.iter();
+        let series = lines.flat_map(|line| self.series(line, shift(line)));
         let mut scene = render_multiple(series.collect(), self.layout());
         self.name_bands(&mut scene);
         picture(&scene, "plot", &label)
@@ -149,10 +143,8 @@ impl Plot {
 
     fn layout(&self) -> Layout {
         let layout = layout([self.x.range(), self.y.range()], SIZE, &self.margins());
-        let layout = self
-            .y
-            .beside(self.x.below(layout))
-            .with_title(self.title.as_str());
+        let layout = self.y.beside(self.x.below(layout));
+        let layout = layout.with_title(self.title.as_str());
         let shown = self.bands.iter().filter(|band| self.y.shows(band.value));
         shown.fold(layout, |layout, band| {
             let line = ReferenceLine::horizontal(band.value)
@@ -183,41 +175,28 @@ impl Plot {
         for (y, name) in names {
             let y = f64::max(y, free_from);
             free_from = y + BAND_NAME_SIZE;
-            scene.add(text(
-                [SIZE[0] - right + 6.0, y],
-                name,
-                BAND_NAME_SIZE as u32,
-            ));
+            let place = [SIZE[0] - right + 6.0, y];
+            scene.add(text(place, name, BAND_NAME_SIZE as u32));
         }
     }
 
     /// The line, its hollow markers, and its full ones on top.
     fn series(&self, line: &Line, shift: f64) -> Vec<Series> {
-        let shown = line
-            .points
-            .iter()
-            .filter(|point| self.x.shows(point.x) && self.y.shows(point.y));
-        let is_hollow = |point: &&Point| point.hollow;
-        let (hollow, full): (Vec<&Point>, Vec<&Point>) = shown.partition(is_hollow);
-        let mark = |point: &&Point| Mark {
-            at: self.place(point, shift),
-            title: point.title.clone(),
-        };
-        let path = line.style.line(full.iter().map(|point| {
-            let at = self.place(point, shift);
-            (at.x, at.y)
-        }));
+        let is_shown = |point: &&Point| self.x.shows(point.x) && self.y.shows(point.y);
+        let shown = line.points.iter().filter(is_shown);
+        let (hollow, full): (Vec<&Point>, Vec<&Point>) = shown.partition(|point| point.hollow);
+        let mark = |point: &Point| (self.place(point, shift), point.title.clone());
+        let style = line.style;
+        let places = full.iter().map(|point| self.place(point, shift));
+        let path = style.line(places.map(|at| (at.x, at.y)));
         let path = match line.join {
             Join::Steps => path.with_step(),
             Join::Straight => path,
         };
         let mut series = vec![path.into()];
         if line.markers == Markers::Shown {
-            series.extend(line.style.marks(hollow.iter().map(mark).collect(), true));
-            series.extend(
-                line.style
-                    .marks(full.iter().map(mark).collect(), line.style.hollow),
-            );
+            series.extend(style.marks(hollow.into_iter().map(mark), true));
+            series.extend(style.marks(full.into_iter().map(mark), style.hollow));
         }
         series
     }
@@ -225,10 +204,8 @@ impl Plot {
     fn place(&self, point: &Point, shift: f64) -> ScatterPoint {
         let y = point.y;
         let lengths = |(low, high)| {
-            (
-                (y - self.y.clamp(low)).max(0.0),
-                (self.y.clamp(high) - y).max(0.0),
-            )
+            let (below, above) = (y - self.y.clamp(low), self.y.clamp(high) - y);
+            (f64::max(below, 0.0), f64::max(above, 0.0))
         };
         ScatterPoint {
             x: self.x.shifted(point.x, shift),

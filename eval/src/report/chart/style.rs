@@ -36,13 +36,6 @@ pub(crate) struct Style {
     pub(crate) hollow: bool,
 }
 
-/// A marker with what is shown where the pointer rests.
-#[derive(Debug, Clone)]
-pub(crate) struct Mark {
-    pub(crate) at: ScatterPoint,
-    pub(crate) title: String,
-}
-
 impl Style {
     pub(crate) const FULL: Self = Self {
         colour: "#111111",
@@ -105,15 +98,16 @@ impl Style {
             })
     }
 
-    /// Markers with their intervals.
-    pub(crate) fn marks(self, marks: Vec<Mark>, hollow: bool) -> Vec<Series> {
-        let (points, titles): (Vec<_>, Vec<_>) =
-            marks.into_iter().map(|mark| (mark.at, mark.title)).unzip();
+    /// Markers with their intervals, each with what is shown where the pointer rests.
+    pub(crate) fn marks(
+        self,
+        marks: impl IntoIterator<Item = (ScatterPoint, String)>,
+        hollow: bool,
+    ) -> Vec<Series> {
+        let (points, titles): (Vec<_>, Vec<_>) = marks.into_iter().unzip();
+        let without_interval = |at: &ScatterPoint| ScatterPoint { y_err: None, ..*at };
         let inside = ScatterPlot {
-            data: points
-                .iter()
-                .map(|at| ScatterPoint { y_err: None, ..*at })
-                .collect(),
+            data: points.iter().map(without_interval).collect(),
             color: "#ffffff".to_owned(),
             size: 4.0,
             marker: self.marker,
@@ -136,14 +130,13 @@ impl Style {
     pub(crate) fn sample(self, with_marker: bool) -> Markup {
         let mut series: Vec<Series> = vec![self.line([(0.0, 0.5), (1.0, 0.5)]).into()];
         if with_marker {
-            let at = ScatterPoint {
+            let middle = ScatterPoint {
                 x: 0.5,
                 y: 0.5,
                 x_err: None,
                 y_err: None,
             };
-            let title = String::new();
-            series.extend(self.marks(vec![Mark { at, title }], self.hollow));
+            series.extend(self.marks([(middle, String::new())], self.hollow));
         }
         let margins = Margins {
             left: 2.0,
