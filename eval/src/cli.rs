@@ -1,14 +1,12 @@
-//! The command line: one file per subcommand, and what their flags share.
+//! The command line: one module per subcommand.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use ragweave_engine::Ratio;
 use ragweave_server::error::ServerError;
-use serde::Serialize;
 
-use crate::{bench, compare, controller, decay, load, logits, quality, report, ttft, tune};
+use crate::ttft::bench;
+use crate::{compare, controller, decay, load, logits, quality, report, ttft, tune};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -32,7 +30,7 @@ enum Command {
     Bench(bench::Args),
     /// Time to first token of modes at several context lengths, stage by stage
     Ttft(ttft::Args),
-    /// Hold the choices of auto against full prefill and blend, over lengths, ratios and tiers
+    /// Compare the choices of auto with full prefill and blend, over lengths, ratios and tiers
     Controller(controller::Args),
     /// Latency and goodput under Poisson arrivals at several rates
     Load(load::Args),
@@ -71,50 +69,6 @@ pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(of_server.unwrap_or(1))
 }
 
-/// The runtime that asks the engine and, in `compare`, runs the pipeline.
-pub(crate) fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-}
-
-/// Prints one JSON object: on one line, or indented.
-pub(crate) fn print_json(value: &impl Serialize, compact: bool) -> anyhow::Result<()> {
-    let text = match compact {
-        true => serde_json::to_string(value)?,
-        false => serde_json::to_string_pretty(value)?,
-    };
-    print_text(&text)
-}
-
-/// Prints text and a line end. A closed pipe is an error here, not a panic.
-pub(crate) fn print_text(text: &str) -> anyhow::Result<()> {
-    writeln!(std::io::stdout().lock(), "{text}")?;
-    Ok(())
-}
-
-/// A share between 0 and 1.
-pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio = text.parse::<Ratio>();
-    ratio.map(Ratio::get).map_err(|error| error.to_string())
-}
-
-/// A token id; blanks around it are fine, so that lists can be pasted.
-pub(crate) fn parse_id(text: &str) -> Result<u32, String> {
-    text.trim()
-        .parse()
-        .map_err(|error| format!("`{text}` is not a token id: {error}"))
-}
-
-/// A count of at least one.
-pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
-    match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(n) => Ok(n),
-        Err(error) => Err(format!("{error}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -124,18 +78,5 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn ratios_outside_their_range_are_refused() {
-        assert_eq!(parse_ratio("0.15"), Ok(0.15));
-        assert_eq!(parse_ratio("1"), Ok(1.0));
-        for text in ["NaN", "-0.1", "1.01", "inf"] {
-            assert!(
-                parse_ratio(text).unwrap_err().contains("between 0 and 1"),
-                "{text}"
-            );
-        }
-        assert!(parse_ratio("ten").is_err());
     }
 }

@@ -4,21 +4,22 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use ragweave_engine::SamplingParams;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
 
-use crate::cli::{parse_count, print_json, print_text, runtime};
 use crate::dataset::{Question, read_questions};
+use crate::experiment::{self, block_on, warn_of_misses};
+use crate::flags::parse_count;
 use crate::mode_spec::ModeSpec;
+use crate::query::Asker;
 
-mod recall;
 mod report;
 mod trial;
 
 use report::Report;
 use trial::Examiner;
 
-/// Arguments of `ragweave-eval compare`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Questions, one JSON object per line: id, question, answers, context_chunks, and optionally
@@ -48,10 +49,6 @@ pub(crate) struct Args {
     common: CommonArgs,
 }
 
-/// Runs the subcommand.
-///
-/// # Errors
-/// Names the file, the line, or the question and mode that could not be answered.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let questions = read_questions(&args.questions, args.limit)?;
     let config = Config::load(&args.common)?;
@@ -60,12 +57,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         [] => ModeSpec::defaults(components.engine.model().config.num_hidden_layers),
         modes => modes.to_vec(),
     };
-    let report = runtime()?.block_on(examine(args, &components, &questions, &specs))?;
-    warn_of_misses(&report);
-    match args.json {
-        true => print_json(&report, false),
-        false => print_text(&report.to_string()),
-    }
+    let report = block_on(examine(args, &components, &questions, &specs))?;
+    warn_of_misses(report.chunks_missed());
+    experiment::print(&report, &report, args.json)
 }
 
 async fn examine(
@@ -74,23 +68,18 @@ async fn examine(
     questions: &[Question],
     specs: &[ModeSpec],
 ) -> anyhow::Result<Report> {
-    let examiner = Examiner::new(components, args.max_tokens);
-    let retrieval = recall::measure(&examiner, questions, args.top_k).await;
+    let sampling = SamplingParams::greedy(args.max_tokens);
+    let examiner = Examiner(Asker::new(components, sampling));
+    let retrieval = examiner.retrieve(questions, args.top_k).await;
     let retrieval = retrieval.context("measure retrieval")?;
     let trials = examiner.examine(questions, specs, args.repeats).await?;
+    let model = components.engine.model().name.clone();
+    let device = components.config.device.to_string();
     Ok(Report::new(
-        components, questions, specs, &trials, retrieval,
+        [model, device],
+        questions,
+        specs,
+        &trials,
+        retrieval,
     ))
-}
-
-/// Missed chunks are computed, whatever the mode says: such rows are not what they are called.
-fn warn_of_misses(report: &Report) {
-    let missed = report.chunks_missed();
-    if missed > 0 {
-        tracing::warn!(
-            missed,
-            "chunks without stored KV were computed in full; ingest the corpus with KV, then \
-             compare again"
-        );
-    }
 }

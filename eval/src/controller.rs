@@ -1,21 +1,19 @@
 //! `ragweave-eval controller`: is `--mode auto` ever slower than the better of full prefill and blend? Over a grid of
-//! lengths, ratios and tiers, the three take turns on the same prompt. The controller is measured in first, as a server
-//! does at its start, and then learns from its own choices alone: the other runs tell it nothing.
+//! lengths, ratios and tiers, the three take turns on the same prompt. The controller is calibrated first, as a server
+//! does at its start, and then learns from its own choices alone, never from the other runs.
 
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
-use ragweave_engine::{Blend, EngineHandle, EngineOptions, Mode, Ratio, Selection};
+use ragweave_engine::{Blend, Mode, PromptSegments, Ratio, Selection};
 use ragweave_server::controller::{Auto, Controller};
 
-use crate::bench::WEIGHTS_SEED;
-use crate::bench::measure::Workload;
-use crate::bench::prompt::PromptShape;
-use crate::bench::shape::ModelDir;
-use crate::bench::stock::{KvPlace, Stock, expect_disk};
-use crate::cli::{parse_count, print_json, print_text, runtime};
-use crate::engine_args::EngineArgs;
-use crate::progress;
+use crate::experiment::{self, block_on, threads};
+use crate::flags::{EngineArgs, parse_count};
+use crate::ttft::model_dir::TimedModel;
+use crate::ttft::prompt::PromptShape;
+use crate::ttft::stock::{KvPlace, Stock, expect_disk};
+use crate::ttft::workload::Workload;
 
 mod cell;
 mod regret;
@@ -24,10 +22,9 @@ mod round;
 
 use cell::{Cell, Tier};
 use regret::Outcome;
-use report::Report;
+use report::{Report, Setting};
 use round::Rounds;
 
-/// Arguments of `ragweave-eval controller`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// A config.json, or a directory that holds one; weights are random
@@ -87,33 +84,21 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// Runs the subcommand.
-///
-/// # Errors
-/// Names the file, flag or field at fault; and the cells in which auto is not shown to be as fast as it should be.
+/// Runs the subcommand. Cells in which auto is not shown to be as fast as it should be are an error that names them.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.tiers.contains(&Tier::DiskCold) {
         expect_disk(args.scratch.as_deref()).context("--tiers disk-cold")?;
     }
-    let model_dir = ModelDir::open(&args.random_weights)?;
-    let options = EngineOptions {
-        random_weights: Some(WEIGHTS_SEED),
-        ..args.engine.options(model_dir.path())
-    };
-    let engine = args.engine.device.spawn_engine(options.clone())?;
-    let outcomes = runtime()?.block_on(measure(args, &engine, &options))?;
-    let name = model_dir.model_name(&engine.model().name);
-    let report = Report::new(args, name, &options, outcomes);
+    let model = TimedModel::random(&args.random_weights, &args.engine)?;
+    let outcomes = block_on(measure(args, &model))?;
+    let report = Report::new(args.setting(&model), outcomes);
     if let Some(out) = &args.out {
         fs_err::create_dir_all(out)?;
         fs_err::write(out.join("controller.md"), format!("{report}\n"))?;
         let json = serde_json::to_string_pretty(&report)? + "\n";
         fs_err::write(out.join("controller.json"), json)?;
     }
-    match args.json {
-        true => print_json(&report, false)?,
-        false => print_text(&report.to_string())?,
-    }
+    experiment::print(&report, &report, args.json)?;
     let failed = report.failed();
     if !failed.is_empty() {
         bail!("{} cells do not pass: {}", failed.len(), failed.join("; "));
@@ -121,58 +106,41 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn measure(
-    args: &Args,
-    engine: &EngineHandle,
-    options: &EngineOptions,
-) -> anyhow::Result<Vec<Outcome>> {
-    let controller = Controller::new(engine.model().clone(), options.max_prefill_tokens);
-    let usual = Blend::new(
-        args.selection.clone(),
-        args.ratios
-            .first()
-            .copied()
-            .unwrap_or(Ratio::of_percent(15)),
-    );
+async fn measure(args: &Args, model: &TimedModel) -> anyhow::Result<Vec<Outcome>> {
+    let engine = &model.engine;
+    let controller = Controller::new(engine.model().clone(), model.options.max_prefill_tokens);
+    let ratio = args
+        .ratios
+        .first()
+        .copied()
+        .unwrap_or(Ratio::of_percent(15));
+    let usual = Blend::new(args.selection.clone(), ratio);
     controller.calibrate(engine, &usual).await;
-    let cells = args.cells();
-    let bar = progress::bar(cells.len() * 3 * (args.warm_up + args.rounds), "runs");
+    let bar = experiment::bar(
+        args.cells().len() * 3 * (args.warm_up + args.rounds),
+        "runs",
+    );
     let mut outcomes = Vec::new();
-    let mut stock: Option<(usize, KvPlace, Stock)> = None;
-    for cell in cells {
-        let shape = args.shape(&cell);
-        let vocab_size = engine.model().config.vocab_size;
-        // Cells of one chunk length and place share the chunks: the longest prompt's.
-        let (tokens, place) = (cell.chunk_tokens, cell.tier.place());
-        if stock
-            .as_ref()
-            .is_none_or(|known| (known.0, known.1) != (tokens, place))
-        {
-            let longest = args.longest(tokens).segments(vocab_size);
-            let filled = Stock::fill(place, args.scratch.as_deref(), engine, &longest).await?;
-            stock = Some((tokens, place, filled));
+    // Cells of one chunk length and place share the chunks: the longest prompt's.
+    for (chunk_tokens, place, cells) in args.stocks() {
+        let longest = args.longest(chunk_tokens, engine.model().config.vocab_size);
+        let stock = Stock::fill(place, args.scratch.as_deref(), engine, &longest).await?;
+        for cell in cells {
+            let stock = match cell.tier {
+                Tier::DiskCold => stock.clone().read_cold(),
+                Tier::DiskWarm | Tier::Memory => stock.clone(),
+            };
+            let workload = Workload::new(engine, &longest, &stock, cell.chunks);
+            let blend = Blend::new(args.selection.clone(), cell.ratio);
+            let rounds = Rounds {
+                workload: &workload,
+                controller: &controller,
+                blend: Mode::Blend(blend.clone()),
+                auto: Auto { blend },
+            };
+            let measured = rounds.run(args.warm_up, args.rounds, || bar.inc(1)).await?;
+            outcomes.push(Outcome::new(cell, &measured, args.seed)?);
         }
-        let (.., chunks) = stock.as_ref().context("the chunks have been made")?;
-        let mut segments = args.longest(tokens).segments(vocab_size);
-        segments.chunks.truncate(shape.chunks);
-        let workload = Workload {
-            engine,
-            segments,
-            stock: match cell.tier {
-                Tier::DiskCold => chunks.first(shape.chunks).read_cold(),
-                Tier::DiskWarm | Tier::Memory => chunks.first(shape.chunks),
-            },
-            decode_tokens: 1,
-        };
-        let blend = Blend::new(args.selection.clone(), cell.ratio);
-        let rounds = Rounds {
-            workload: &workload,
-            controller: &controller,
-            blend: Mode::Blend(blend.clone()),
-            auto: Auto { blend },
-        };
-        let measured = rounds.run(args.warm_up, args.rounds, || bar.inc(1)).await?;
-        outcomes.push(Outcome::new(cell, &measured, args.seed)?);
     }
     bar.finish_and_clear();
     Ok(outcomes)
@@ -197,20 +165,38 @@ impl Args {
         cells
     }
 
-    fn shape(&self, cell: &Cell) -> PromptShape {
-        PromptShape {
-            chunks: cell.chunks,
-            ..self.longest(cell.chunk_tokens)
+    /// The cells that share stored chunks, with the chunks' length and place.
+    fn stocks(&self) -> Vec<(usize, KvPlace, Vec<Cell>)> {
+        let cells = self.cells();
+        let key = |cell: &Cell| (cell.chunk_tokens, cell.tier.place());
+        let shared = cells.chunk_by(|one, next| key(one) == key(next));
+        let stock = |cells: &[Cell]| (cells[0].chunk_tokens, cells[0].tier.place(), cells.to_vec());
+        shared.map(stock).collect()
+    }
+
+    fn setting(&self, model: &TimedModel) -> Setting {
+        Setting {
+            model: model.name.clone(),
+            device: self.engine.device.to_string(),
+            threads: threads(),
+            dtype: model.options.dtype.to_string(),
+            kv_dtype: model.options.kv_dtype.to_string(),
+            policy: self.selection.to_string(),
+            question_tokens: self.question_tokens,
+            prefix_tokens: self.prefix_tokens,
+            warm_up: self.warm_up,
+            rounds: self.rounds,
+            seed: self.seed,
         }
     }
 
-    fn longest(&self, chunk_tokens: usize) -> PromptShape {
-        PromptShape {
-            chunks: self.chunks.iter().copied().max().unwrap_or(1),
+    fn longest(&self, chunk_tokens: usize, vocab_size: usize) -> PromptSegments {
+        let shape = PromptShape {
             chunk_tokens,
             question_tokens: self.question_tokens,
             prefix_tokens: self.prefix_tokens,
             seed: self.seed,
-        }
+        };
+        shape.segments(self.chunks.iter().copied().max().unwrap_or(1), vocab_size)
     }
 }

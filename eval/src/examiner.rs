@@ -9,7 +9,7 @@ use ragweave_engine::{
     TraceRequest,
 };
 
-use crate::metric::{agrees_on_top1, kl_divergence, mean, ms, relative_l2};
+use crate::metric::{agrees_on_top1, kl_divergence, mean, ms, relative_l2, share};
 use crate::mode_spec::ModeSpec;
 
 /// One per chunk; `None` where the mode reads no stored KV.
@@ -18,19 +18,15 @@ type Sources = Vec<Option<Box<dyn LayerSource>>>;
 /// Longest part of an answer along which modes are compared token by token.
 const MAX_FORCED: usize = 32;
 
-/// Asks a model.
-pub(crate) struct Examiner<'a> {
-    pub(crate) engine: &'a EngineHandle,
-}
+/// Asks the model of an engine.
+pub(crate) struct Examiner<'a>(pub(crate) &'a EngineHandle);
 
 /// A prompt in token ids, with the KV of its chunks.
 pub(crate) struct Prepared {
     pub(crate) segments: PromptSegments,
-    /// One per chunk.
     pub(crate) kvs: Vec<Arc<ChunkKv>>,
-    /// Whether the first chunk's KV was made behind this very prefix, in the compute dtype.
+    /// Whether the first chunk's KV was made after this very prefix, in the compute dtype.
     pub(crate) first_is_exact: bool,
-    /// Longest answer.
     pub(crate) max_tokens: usize,
 }
 
@@ -65,7 +61,6 @@ pub(crate) struct Outcome {
 }
 
 impl Examiner<'_> {
-    /// Answers by full prefill.
     pub(crate) async fn full(&self, prepared: &Prepared) -> anyhow::Result<Reference> {
         let (answer, tokens) = self.generate(prepared, Mode::Full).await?;
         let forced: Vec<u32> = tokens.iter().copied().take(MAX_FORCED).collect();
@@ -87,42 +82,30 @@ impl Examiner<'_> {
         reference: &Reference,
     ) -> anyhow::Result<Outcome> {
         let mode = spec.mode_for(number);
+        let (full, forced) = (&reference.trace, &reference.forced);
         let trace = match mode {
-            Mode::Full => reference.trace.clone(),
-            _ => {
-                self.trace(prepared, mode.clone(), &reference.forced)
-                    .await?
-            }
+            Mode::Full => full.clone(),
+            _ => self.trace(prepared, mode.clone(), forced).await?,
         };
-        let steps: Vec<_> = reference.trace.logits.iter().zip(&trace.logits).collect();
-        let agreed = steps
-            .iter()
-            .map(|(full, fused)| agrees_on_top1(full, fused));
-        let agreed: Vec<bool> = agreed.collect();
+        let steps = || full.logits.iter().zip(&trace.logits);
+        let agreed: Vec<bool> = steps()
+            .map(|(full, fused)| agrees_on_top1(full, fused))
+            .collect();
         // Greedy decoding that agrees at every step, the one that ends it too, is the same answer.
         let answer = match reference.is_whole && agreed.iter().all(|&agrees| agrees) {
             true => reference.answer.clone(),
             false => self.generate(prepared, mode).await?.0,
         };
-        let kls: Vec<f64> = steps
-            .iter()
+        let kls: Vec<f64> = steps()
             .map(|(full, fused)| kl_divergence(full, fused))
             .collect();
-        let agreed: Vec<f64> = agreed
-            .into_iter()
-            .map(|agrees| f64::from(u8::from(agrees)))
-            .collect();
-        let outputs = reference
-            .trace
-            .attention_output
-            .iter()
-            .zip(&trace.attention_output);
+        let outputs = full.attention_output.iter().zip(&trace.attention_output);
         let timings = &trace.report.timings;
         let ttft = timings.load_wait + timings.probe + timings.recompute + timings.first_decode;
         Ok(Outcome {
             answer,
             kl: mean(&kls).unwrap_or_default(),
-            top1_agreement: mean(&agreed).unwrap_or_default(),
+            top1_agreement: share(agreed).unwrap_or_default(),
             attention_deviation: outputs
                 .map(|(full, fused)| relative_l2(full, fused))
                 .collect(),
@@ -134,7 +117,7 @@ impl Examiner<'_> {
     /// How far the stored KV of a prompt is from that of full prefill.
     pub(crate) async fn deviation(&self, prepared: &Prepared) -> anyhow::Result<DeviationMap> {
         let (plan, sources) = self.plan(prepared, Mode::Reuse)?;
-        Ok(self.engine.deviation(plan, sources).await?)
+        Ok(self.0.deviation(plan, sources).await?)
     }
 
     /// Logits along the forced tokens, with the report of the prefill.
@@ -151,7 +134,7 @@ impl Examiner<'_> {
             sources,
             forced,
         };
-        Ok(self.engine.trace(request).await?)
+        Ok(self.0.trace(request).await?)
     }
 
     async fn generate(
@@ -166,7 +149,7 @@ impl Examiner<'_> {
             sampling: SamplingParams::greedy(prepared.max_tokens),
             deadline: None,
         };
-        let mut generation = self.engine.fuse(request).await?;
+        let mut generation = self.0.fuse(request).await?;
         let (mut answer, mut tokens) = (String::new(), Vec::new());
         while let Some(event) = generation.next().await {
             if let TokenEvent::Delta {
@@ -187,7 +170,7 @@ impl Examiner<'_> {
         };
         let states = (0..prepared.kvs.len()).map(state).collect();
         let anchors: Vec<Vec<u32>> = prepared.kvs.iter().map(|kv| kv.anchors.clone()).collect();
-        let model = self.engine.model();
+        let model = self.0.model();
         let plan = FusionPlan::new(prepared.segments.clone(), states, mode, model)?;
         let source = |kv: &Arc<ChunkKv>| -> Option<Box<dyn LayerSource>> {
             reads_kv.then(|| Box::new(MemorySource(kv.clone())) as _)

@@ -1,5 +1,5 @@
 //! Measures ragweave against full prefill: `logits` for cross-checks with other implementations,
-//! `compare` and `quality` for answers and fidelity, `bench` and `ttft` for time alone, `load` for time
+//! `compare` and `quality` for answers and fidelity, `ttft` and `bench` for time alone, `load` for time
 //! under many requests, `decay` for time over many different ones, `tune` for the choice of a policy,
 //! and `report` for pages with charts and tables of what runs measured.
 //!
@@ -12,7 +12,6 @@
 
 pub mod cli;
 
-mod bench;
 mod compare;
 mod controller;
 mod decay;
@@ -24,14 +23,13 @@ mod ttft;
 mod tune;
 
 pub mod dataset;
-mod engine_args;
 mod examiner;
+mod experiment;
+mod flags;
 pub mod metric;
 pub mod mode_spec;
-mod progress;
 mod query;
 mod random;
-mod rounds;
 mod run_dir;
 mod shelf;
 mod subject;

@@ -1,4 +1,4 @@
-//! `ragweave-eval logits`: the logits of a prompt's last position, to hold against any other
+//! `ragweave-eval logits`: the logits of a prompt's last position, to compare with any other
 //! implementation. `scripts/fixtures/fusion_reference.py` takes the same plan and flags.
 
 use std::path::PathBuf;
@@ -11,9 +11,11 @@ use ragweave_engine::{
     PromptSegments, SamplingParams,
 };
 use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::cli::{parse_id, print_json, runtime};
-use crate::engine_args::EngineArgs;
+use crate::experiment::{block_on, print_text};
+use crate::flags::{EngineArgs, parse_id};
+use crate::mode_spec::ModeSpec;
 
 mod flags;
 mod prompt;
@@ -21,7 +23,6 @@ mod prompt;
 use flags::FusionArgs;
 use prompt::Prompt;
 
-/// Arguments of `ragweave-eval logits`.
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("prompt").required(true).args(["tokens", "plan"]))]
 pub(crate) struct Args {
@@ -48,55 +49,31 @@ pub(crate) struct Args {
     json: bool,
 }
 
-/// What is printed.
 #[derive(Debug, Serialize)]
 struct Output {
     /// Of the last position, `[vocab_size]`.
     logits: Vec<f32>,
     #[serde(flatten)]
-    fusion: Option<FusionOutput>,
+    fusion: Option<Value>,
 }
 
-/// What a plan's prefill did.
-#[derive(Debug, Serialize)]
-struct FusionOutput {
-    /// Prompt positions recomputed among the loaded ones, ascending.
-    selected: Vec<usize>,
-    report: Counts,
-}
-
-#[derive(Debug, Serialize)]
-struct Counts {
-    /// As planned: ratio 0 is `reuse`, ratio 1 is `full`.
-    mode: &'static str,
-    prompt_tokens: usize,
-    tokens_loaded: usize,
-    tokens_recomputed: usize,
-    tokens_prefilled: usize,
-    bytes_loaded: u64,
-    chunks_hit: usize,
-    chunks_missed: usize,
-}
-
-/// Runs the subcommand.
-///
-/// # Errors
-/// Names the flag, file or field at fault.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let prompt = args.prompt()?;
-    let engine = args
-        .engine
-        .device
-        .spawn_engine(args.engine.options(&args.model))?;
-    let (logits, report) = runtime()?.block_on(prefill(&engine, &prompt))?;
+    let options = args.engine.options(&args.model);
+    let engine = args.engine.device.spawn_engine(options)?;
+    let (logits, report) = block_on(prefill(&engine, &prompt))?;
     if let Some(id) = logits.iter().position(|logit| !logit.is_finite()) {
         bail!(
             "the logit of token {id} is {}; try another --dtype",
             logits[id]
         );
     }
-    let fusion = args.plan.is_some().then(|| FusionOutput::of(report));
-    print_json(&Output { logits, fusion }, args.json)
+    let fusion = args.plan.is_some().then(|| fusion(&report));
+    let output = Output { logits, fusion };
+    print_text(match args.json {
+        true => serde_json::to_string(&output)?,
+        false => serde_json::to_string_pretty(&output)?,
+    })
 }
 
 impl Args {
@@ -113,31 +90,27 @@ impl Args {
     }
 }
 
-impl FusionOutput {
-    fn of(report: FuseReport) -> Self {
-        let counts = Counts {
-            mode: match report.mode {
-                Mode::Full => "full",
-                Mode::Reuse => "reuse",
-                Mode::Blend(_) => "blend",
-            },
-            prompt_tokens: report.prompt_tokens,
-            tokens_loaded: report.tokens_loaded,
-            tokens_recomputed: report.tokens_recomputed,
-            tokens_prefilled: report.tokens_prefilled,
-            bytes_loaded: report.bytes_loaded,
-            chunks_hit: report.chunks_hit,
-            chunks_missed: report.chunks_missed,
-        };
-        Self {
-            selected: report.recomputed_rows,
-            report: counts,
-        }
-    }
+/// What a plan's prefill did.
+fn fusion(report: &FuseReport) -> Value {
+    json!({
+        // Prompt positions recomputed among the loaded ones, ascending.
+        "selected": report.recomputed_rows,
+        "report": {
+            // As planned: ratio 0 is `reuse`, ratio 1 is `full`.
+            "mode": ModeSpec::new(report.mode.clone()).label().mode,
+            "prompt_tokens": report.prompt_tokens,
+            "tokens_loaded": report.tokens_loaded,
+            "tokens_recomputed": report.tokens_recomputed,
+            "tokens_prefilled": report.tokens_prefilled,
+            "bytes_loaded": report.bytes_loaded,
+            "chunks_hit": report.chunks_hit,
+            "chunks_missed": report.chunks_missed,
+        },
+    })
 }
 
 async fn prefill(engine: &EngineHandle, prompt: &Prompt) -> anyhow::Result<(Vec<f32>, FuseReport)> {
-    // Planned before any KV is computed, so that bad input is told at once.
+    // Planned before any KV is computed, so that bad input is reported at once.
     let plan = prompt.plan(engine.model())?;
     let sources = sources(engine, prompt, &plan).await?;
     let request = FuseRequest {
@@ -149,7 +122,7 @@ async fn prefill(engine: &EngineHandle, prompt: &Prompt) -> anyhow::Result<(Vec<
     Ok(engine.logits(request).await?)
 }
 
-/// KV of the chunks that are no misses, each computed alone behind the conditioning ids.
+/// KV of the chunks that are not missed, each computed alone after the conditioning ids.
 async fn sources(
     engine: &EngineHandle,
     prompt: &Prompt,
@@ -157,17 +130,15 @@ async fn sources(
 ) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
     let conditioning: Arc<[u32]> = prompt.conditioning().into();
     let reads_kv = *plan.mode() != Mode::Full;
-    let mut sources = Vec::new();
+    let mut sources: Vec<Option<Box<dyn LayerSource>>> = Vec::new();
     for (index, ids) in prompt.chunks().iter().enumerate() {
-        let source = match reads_kv && !prompt.is_missed(index) {
-            true => {
-                let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await;
-                let kv = kv.with_context(|| format!("compute the KV of chunk {index}"))?;
-                Some(Box::new(MemorySource(Arc::new(kv))) as Box<dyn LayerSource>)
-            }
-            false => None,
-        };
-        sources.push(source);
+        if !reads_kv || prompt.is_missed(index) {
+            sources.push(None);
+            continue;
+        }
+        let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await;
+        let kv = kv.with_context(|| format!("compute the KV of chunk {index}"))?;
+        sources.push(Some(Box::new(MemorySource(Arc::new(kv)))));
     }
     Ok(sources)
 }

@@ -4,15 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use ragweave_engine::{BadNotation, Mode, Policy, Ratio};
-use serde::Serialize;
+use serde::{Deserialize, Serialize, Serializer};
 
-/// The ratios `compare` puts side by side unless told otherwise.
-const DEFAULT_RATIOS: [Ratio; 4] = [
-    Ratio::of_percent(5),
-    Ratio::of_percent(10),
-    Ratio::of_percent(15),
-    Ratio::of_percent(20),
-];
+/// The ratios `compare` puts side by side by default, in percent.
+const DEFAULT_PERCENT: [u8; 4] = [5, 10, 15, 20];
 /// The check layers `compare` puts side by side, as far as the model has them.
 const DEFAULT_CHECK_LAYERS: [usize; 2] = [1, 2];
 
@@ -23,14 +18,17 @@ pub struct ModeSpec {
 }
 
 /// What names a mode in a row of results.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct ModeFields {
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModeLabel {
     /// The spec that measures this mode again.
+    #[serde(default)]
     pub spec: String,
-    pub mode: &'static str,
-    /// The spec without its ratio; `None` for the modes that select nothing.
-    pub policy: Option<String>,
+    #[serde(default)]
+    pub mode: String,
+    /// The spec without its ratio: `hkvd@2`, or `full`, `reuse`.
+    pub policy: String,
     pub ratio: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check_layer: Option<usize>,
 }
 
@@ -53,16 +51,16 @@ impl ModeSpec {
         mode
     }
 
-    pub fn fields(&self) -> ModeFields {
+    pub fn label(&self) -> ModeLabel {
         let (mode, blend) = match &self.mode {
             Mode::Full => ("full", None),
             Mode::Reuse => ("reuse", None),
             Mode::Blend(blend) => ("blend", Some(blend)),
         };
-        ModeFields {
+        ModeLabel {
             spec: self.to_string(),
-            mode,
-            policy: blend.map(|blend| blend.selection.to_string()),
+            mode: mode.to_owned(),
+            policy: blend.map_or_else(|| mode.to_owned(), |blend| blend.selection.to_string()),
             ratio: blend.map(|blend| blend.ratio.get()),
             check_layer: blend.and_then(|blend| blend.selection.policy.check_layer()),
         }
@@ -77,8 +75,9 @@ impl ModeSpec {
         let policies = checks
             .map(Policy::hkvd)
             .chain([Policy::FirstK, Policy::Random { seed: 0 }]);
-        let blends = policies
-            .flat_map(|policy| DEFAULT_RATIOS.map(|ratio| Mode::blend(policy.clone(), ratio)));
+        let blends = policies.flat_map(|policy| {
+            DEFAULT_PERCENT.map(|percent| Mode::blend(policy.clone(), Ratio::of_percent(percent)))
+        });
         [Mode::Full, Mode::Reuse]
             .into_iter()
             .chain(blends)
@@ -105,6 +104,12 @@ impl FromStr for ModeSpec {
     }
 }
 
+impl Serialize for ModeSpec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for ModeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.mode.fmt(f)
@@ -127,17 +132,33 @@ mod tests {
         assert!(
             of_two_layers
                 .iter()
-                .all(|spec| spec.fields().check_layer != Some(2))
+                .all(|spec| spec.label().check_layer != Some(2))
         );
     }
 
     #[test]
     fn a_row_is_named_by_policy_and_ratio() {
-        let fields = spec("first-k+hkvd@2~mean:0.1").fields();
-        assert_eq!(fields.policy.as_deref(), Some("first-k+hkvd@2~mean"));
-        assert_eq!((fields.mode, fields.ratio), ("blend", Some(0.1)));
-        assert_eq!(fields.check_layer, Some(2));
-        assert_eq!(spec("full").fields().policy, None);
+        let label = spec("first-k+hkvd@2~mean:0.1").label();
+        assert_eq!(label.policy, "first-k+hkvd@2~mean");
+        assert_eq!((&*label.mode, label.ratio), ("blend", Some(0.1)));
+        assert_eq!(label.check_layer, Some(2));
+    }
+
+    #[test]
+    fn a_policy_is_its_spec_without_the_ratio() {
+        let label = spec("hkvd@2/gradual:0.1").label();
+        assert_eq!((&*label.mode, &*label.policy), ("blend", "hkvd@2/gradual"));
+        assert_eq!(
+            (label.spec.as_str(), label.ratio),
+            ("hkvd@2/gradual:0.1", Some(0.1))
+        );
+        for name in ["full", "reuse"] {
+            let label = spec(name).label();
+            assert_eq!(
+                (&*label.mode, &*label.policy, label.ratio),
+                (name, name, None)
+            );
+        }
     }
 
     #[test]

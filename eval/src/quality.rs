@@ -4,26 +4,24 @@
 //! nothing but the mode differs. Results are resumable, and a summary is the same for the same seed.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use ragweave_engine::DeviationMap;
 use ragweave_server::config::{CommonArgs, Config};
-use serde::Serialize;
+use serde_json::{Value, json};
 
-use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
 use crate::dataset::{self, Dataset, Example, Making};
 use crate::examiner::{Examiner, Prepared};
+use crate::experiment::{self, block_on};
+use crate::flags::{parse_count, parse_ratio};
 use crate::metric::Metric;
 use crate::mode_spec::ModeSpec;
-use crate::progress;
-use crate::run_dir::{RunDir, RunHeader, RunKind, RunModel};
+use crate::run_dir::{RunArgs, RunDir, RunHeader, RunKind, RunModel};
 use crate::subject::Subject;
 
 pub(crate) mod heat_map;
 mod item;
-mod layout;
 mod library;
 mod modes;
 pub(crate) mod row;
@@ -32,12 +30,11 @@ pub(crate) mod summary;
 pub(crate) mod times;
 
 use heat_map::HeatMap;
-use item::{DeviationItem, Item, Log};
-use layout::Layout;
+use item::{DeviationItem, Item, Line, Log};
+use library::Library;
 use summary::Report;
 use times::Times;
 
-/// Arguments of `ragweave-eval quality`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// What to ask: demo, ruler:TASK@TOKENS, FILE, or FORMAT:FILE with FORMAT jsonl, musique or
@@ -83,45 +80,18 @@ pub(crate) struct Args {
     /// Seed of the intervals and of random rows
     #[arg(long, value_name = "N", default_value = "1")]
     seed: u64,
-    /// Directory of the run; an interrupted run goes on [default: runs/quality-<time>]
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// The summary as one JSON object on standard output
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    run: RunArgs,
     #[command(flatten)]
     common: CommonArgs,
 }
 
-/// Everything that decides what is measured.
-#[derive(Debug, Serialize)]
-struct RunConfig<'a> {
-    datasets: Vec<String>,
-    seeds: &'a [u64],
-    questions: Option<usize>,
-    modes: Vec<String>,
-    neighbours: usize,
-    deviation_examples: usize,
-    chunk_tokens: usize,
-    max_model_len: usize,
-    kv_dtype: String,
-    system: Option<&'a str>,
-    /// Of each dataset, over questions, answers and documents: a file may have changed.
-    dataset_hashes: Vec<String>,
-}
-
-/// The model directory of `--demo`, from the root of a checkout.
 const DEMO_MODEL: &str = "demo/model";
 
-/// Runs the subcommand.
-///
-/// # Errors
-/// Names the file, flag or field at fault, or the example and mode that could not be run.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load_for_model(&args.common())?;
     let subject = Subject::open(&config)?;
-    let selections = modes::selections(&args.policies, subject.n_layers())?;
-    let specs = modes::specs(&selections, &args.ratios, subject.n_layers())?;
+    let specs = modes::specs(&args.policies, &args.ratios, subject.n_layers())?;
     let datasets = args.open_datasets(&subject)?;
     let header = RunHeader::new(
         RunKind::Quality,
@@ -130,27 +100,23 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         RunModel::of(subject.model()),
         args.seed,
     )?;
-    let (run_dir, items) = RunDir::open_or_resume(args.out.as_deref(), header.clone())?;
+    let (run_dir, items): (RunDir, _) = args.run.open(header)?;
     let mut run = Run {
-        log: Log::resume(run_dir, items)?,
+        log: Log::resume(run_dir, items),
         subject: &subject,
         specs: &specs,
         deviation_examples: args.deviation_examples,
         heat_map: None,
-        bar: progress::bar(n_answers(&datasets, &specs), "answers"),
+        bar: experiment::bar(n_answers(&datasets, &specs), "answers"),
     };
-    runtime()?.block_on(run.measure(&datasets, args.neighbours))?;
+    block_on(run.measure(&datasets, args.neighbours))?;
     run.bar.finish_and_clear();
     let Run { log, heat_map, .. } = run;
     let report = Report::new(&datasets, &specs, &log, args.seed, heat_map);
-    let path = log.finish(&header, &report, &Times::new(&datasets, &specs, &log))?;
-    match args.json {
-        true => print_json(&header.summary(&report), false),
-        false => {
-            let text = report.describe(&args.metrics);
-            print_text(&format!("{text}\n\nwritten to {}", path.display()))
-        }
-    }
+    let times = Times::new(&datasets, &specs, &log);
+    log.run_dir.write("times.json", &times)?;
+    log.run_dir
+        .finish(&args.run, &report, report.describe(&args.metrics))
 }
 
 fn n_answers(datasets: &[Dataset], specs: &[ModeSpec]) -> usize {
@@ -168,32 +134,32 @@ impl Args {
     }
 
     fn specs_of_datasets(&self) -> Vec<String> {
-        let demo = self.demo.then(|| "demo".to_owned());
-        demo.into_iter()
-            .chain(self.datasets.iter().cloned())
-            .collect()
+        let demo = self.demo.then(|| "demo".to_owned()).into_iter();
+        demo.chain(self.datasets.iter().cloned()).collect()
     }
 
-    fn config<'a>(
-        &'a self,
+    /// Everything that decides what is measured.
+    fn config(
+        &self,
         specs: &[ModeSpec],
         datasets: &[Dataset],
-        config: &'a Config,
+        config: &Config,
         subject: &Subject,
-    ) -> RunConfig<'a> {
-        RunConfig {
-            datasets: self.specs_of_datasets(),
-            seeds: &self.seeds,
-            questions: self.questions,
-            modes: specs.iter().map(ToString::to_string).collect(),
-            neighbours: self.neighbours,
-            deviation_examples: self.deviation_examples,
-            chunk_tokens: config.ingest.chunk_tokens,
-            max_model_len: subject.model().max_model_len,
-            kv_dtype: config.kv_dtype().to_string(),
-            system: config.system.as_deref(),
-            dataset_hashes: datasets.iter().map(Dataset::hash).collect(),
-        }
+    ) -> Value {
+        json!({
+            "datasets": self.specs_of_datasets(),
+            "seeds": self.seeds,
+            "questions": self.questions,
+            "modes": specs,
+            "neighbours": self.neighbours,
+            "deviation_examples": self.deviation_examples,
+            "chunk_tokens": config.ingest.chunk_tokens,
+            "max_model_len": subject.model().max_model_len,
+            "kv_dtype": config.kv_dtype().to_string(),
+            "system": config.system,
+            // Over questions, answers and documents: a file may have changed.
+            "dataset_hashes": datasets.iter().map(Dataset::hash).collect::<Vec<_>>(),
+        })
     }
 
     fn open_datasets(&self, subject: &Subject) -> anyhow::Result<Vec<Dataset>> {
@@ -205,12 +171,8 @@ impl Args {
         let open = |spec: &String| {
             let dataset = dataset::open(spec, self.questions, &making)?;
             for skipped in &dataset.skipped {
-                tracing::warn!(
-                    dataset = spec,
-                    line = skipped.line,
-                    "skipped: {}",
-                    skipped.problem
-                );
+                let (line, problem) = (skipped.line, &skipped.problem);
+                tracing::warn!(dataset = spec, line, "skipped: {problem}");
             }
             Ok(dataset)
         };
@@ -233,7 +195,6 @@ impl Args {
     }
 }
 
-/// A run in progress.
 struct Run<'a> {
     log: Log,
     subject: &'a Subject,
@@ -244,13 +205,13 @@ struct Run<'a> {
     bar: ProgressBar,
 }
 
-impl<'a> Run<'a> {
+impl Run<'_> {
     /// Runs what the log does not hold yet.
     async fn measure(&mut self, datasets: &[Dataset], neighbours: usize) -> anyhow::Result<()> {
         for dataset in datasets {
-            let mut layout = Layout::new(self.subject, dataset, neighbours)?;
+            let mut library = Library::new(self.subject, dataset, neighbours)?;
             for (number, example) in dataset.examples.iter().enumerate() {
-                let done = self.example(&mut layout, dataset, example, number).await;
+                let done = self.example(&mut library, dataset, example, number).await;
                 done.with_context(|| format!("{}, example {}", dataset.name, example.id))?;
             }
         }
@@ -259,15 +220,13 @@ impl<'a> Run<'a> {
 
     async fn example(
         &mut self,
-        layout: &mut Layout<'_>,
+        library: &mut Library<'_>,
         dataset: &Dataset,
         example: &Example,
         number: usize,
     ) -> anyhow::Result<()> {
-        let is_open = |spec: &&ModeSpec| {
-            let known = self.log.get(&dataset.name, &example.id, &spec.to_string());
-            known.is_none()
-        };
+        let (log, name) = (&self.log, &dataset.name);
+        let is_open = |spec: &&ModeSpec| log.get(name, &example.id, &spec.to_string()).is_none();
         let open: Vec<&ModeSpec> = self.specs.iter().filter(is_open).collect();
         let is_mapped = self.log.deviation(&dataset.name, &example.id).is_some();
         let wants_map = number < self.deviation_examples && !is_mapped;
@@ -275,7 +234,7 @@ impl<'a> Run<'a> {
         if open.is_empty() && !wants_map && self.heat_map.is_some() {
             return Ok(());
         }
-        let prepared = layout.prepare(example).await?;
+        let prepared = library.prepare(example).await?;
         let map = match number < self.deviation_examples || self.heat_map.is_none() {
             true => Some(self.map(dataset, example, &prepared, wants_map).await?),
             false => None,
@@ -283,26 +242,19 @@ impl<'a> Run<'a> {
         if open.is_empty() {
             return Ok(());
         }
-        let examiner = self.examiner();
+        let examiner = Examiner(&self.subject.engine);
         let reference = examiner.full(&prepared).await?;
         for spec in open {
             let outcome = examiner.examine(&prepared, spec, number, &reference).await;
             let outcome = outcome.with_context(|| format!("under {spec}"))?;
             let item = Item::new(dataset, example, spec, &outcome, map.as_ref(), self.subject)?;
-            let item = Item {
+            self.log.add(Line::Item(Item {
                 is_exact: prepared.is_exact(),
                 ..item
-            };
-            self.log.add(&item)?;
+            }))?;
             self.bar.inc(1);
         }
         Ok(())
-    }
-
-    fn examiner(&self) -> Examiner<'a> {
-        Examiner {
-            engine: &self.subject.engine,
-        }
     }
 
     async fn map(
@@ -312,10 +264,10 @@ impl<'a> Run<'a> {
         prepared: &Prepared,
         is_logged: bool,
     ) -> anyhow::Result<DeviationMap> {
-        let map = self.examiner().deviation(prepared).await?;
+        let map = Examiner(&self.subject.engine).deviation(prepared).await?;
         if is_logged {
-            self.log
-                .add_deviation(&DeviationItem::new(dataset, example, &map))?;
+            let item = DeviationItem::new(dataset, example, &map);
+            self.log.add(Line::Deviation(item))?;
         }
         if self.heat_map.is_none() {
             let heat_map = HeatMap::new(self.subject, dataset, example, prepared, &map, self.specs);

@@ -1,29 +1,22 @@
-//! Seeded random draws. They are spelled out here and never change, so that a seed means the same
+//! Seeded random draws. They never change, so that a seed means the same
 //! questions, orders and arrivals on every machine and for good.
+
+use rand::distr::OpenClosed01;
+use rand::{Rng as _, RngCore as _, SeedableRng as _};
+use rand_xoshiro::SplitMix64;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Debug, Clone)]
-pub(crate) struct Random {
-    state: u64,
-}
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
     pub(crate) fn new(seed: u64) -> Self {
-        Self { state: seed }
-    }
-
-    /// 64 random bits.
-    pub(crate) fn bits(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
+        Self(SplitMix64::seed_from_u64(seed))
     }
 
     /// Uniform in `[0, 1)`, with 53 random bits.
     fn unit(&mut self) -> f64 {
-        (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
+        self.0.random()
     }
 
     /// Whether something of probability `p` happens.
@@ -34,7 +27,7 @@ impl Random {
     /// Uniform below `n`, which must not be 0.
     pub(crate) fn below(&mut self, n: usize) -> usize {
         // The high half of the product is below n; the bias is at most n / 2^64.
-        ((u128::from(self.bits()) * n as u128) >> 64) as usize
+        ((u128::from(self.0.next_u64()) * n as u128) >> 64) as usize
     }
 
     /// Uniform from `low` to `high`, both included.
@@ -54,7 +47,7 @@ impl Random {
             left -= weight;
             left < 0.0
         });
-        // Rounding may leave a rest behind the last weight.
+        // Rounding may leave a rest after the last weight.
         drawn.unwrap_or(weights.len() - 1)
     }
 
@@ -65,7 +58,6 @@ impl Random {
         items
     }
 
-    /// All `items` in random order.
     pub(crate) fn shuffled<T: Copy>(&mut self, items: &[T]) -> Vec<T> {
         self.sample(items.to_vec(), items.len())
     }
@@ -73,8 +65,7 @@ impl Random {
     /// The gap to the next arrival of a Poisson process of one arrival per unit of time: minus the
     /// logarithm of a uniform number in `(0, 1]`, thus finite and not negative.
     pub(crate) fn exponential(&mut self) -> f64 {
-        let steps = (self.bits() >> 11) + 1; // 1..=2^53: exact as f64
-        -(steps as f64 / (1_u64 << 53) as f64).ln()
+        -self.0.sample::<f64, _>(OpenClosed01).ln()
     }
 
     /// Moves `n` random items to the front, in random order (Fisher and Yates).
@@ -85,7 +76,6 @@ impl Random {
         }
     }
 
-    /// Puts all items in random order.
     pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         self.draw_to_front(items, items.len());
     }
@@ -99,7 +89,7 @@ mod tests {
     fn the_bits_are_those_of_the_published_generator() {
         let mut random = Random::new(1_234_567);
         let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973];
-        assert_eq!([random.bits(), random.bits()], expected);
+        assert_eq!([random.0.next_u64(), random.0.next_u64()], expected);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 
-use crate::cli::print_text;
+use crate::experiment::print_text;
 
 mod chart;
 mod document;

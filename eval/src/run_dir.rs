@@ -1,7 +1,8 @@
 //! The directory a measurement writes: `run.jsonl` (first line: what was measured on what; then
-//! one JSON object per measured item, there as soon as it is measured) and files that sum it up.
-//! An interrupted run goes on where its last whole line ends.
+//! one JSON object per measured item, written as soon as it is measured) and files that sum it up.
+//! An interrupted run continues after its last whole line.
 
+use std::fmt;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,36 +10,54 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, bail};
 use fs_err::{File, OpenOptions};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
+
+use crate::experiment;
 
 mod commit;
 mod difference;
 mod header;
-mod label;
 
-pub(crate) use header::{RunHeader, RunKind, RunModel, VERSION};
-pub(crate) use label::ModeLabel;
+pub(crate) use header::{RunHeader, RunKind, RunModel, VERSION, merged};
 
-use difference::Difference;
+use difference::first_difference;
 
-/// Name of the file of items.
 const LOG: &str = "run.jsonl";
-/// Parent of the directories that nobody named.
+/// Parent of the directories that were not named.
 const DEFAULT_PARENT: &str = "runs";
 
-/// A directory that one run writes to.
+/// Where a run is kept, and how it is printed.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct RunArgs {
+    /// Directory to write to; one that holds a part of the same run is completed
+    /// [default: runs/<command>-<unix seconds>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// The summary as one JSON object on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+impl RunArgs {
+    pub(crate) fn open<T: DeserializeOwned>(
+        &self,
+        header: RunHeader,
+    ) -> anyhow::Result<(RunDir, Vec<T>)> {
+        RunDir::open_or_resume(self.out.as_deref(), header)
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct RunDir {
+    header: RunHeader,
     path: PathBuf,
     log: File,
 }
 
 impl RunDir {
     /// Starts a run in `out`, or in `runs/<kind>-<unix seconds>`.
-    ///
-    /// # Errors
-    /// Where the directory already holds a run, or cannot be written.
-    pub(crate) fn create(out: Option<&Path>, header: RunHeader) -> anyhow::Result<Self> {
+    fn create(out: Option<&Path>, header: RunHeader) -> anyhow::Result<Self> {
         let path = out.map_or_else(|| default_path(header.kind), Path::to_owned);
         if path.join(LOG).exists() {
             bail!(
@@ -50,19 +69,16 @@ impl RunDir {
         // Renamed into place, so that a log without its whole header never exists.
         let line = serde_json::to_string(&header)? + "\n";
         replace(&path, LOG, line.as_bytes())?;
-        Self::append_to(path)
+        Self::append_to(path, header)
     }
 
-    /// Starts a run as [`RunDir::create`] does, or goes on with the one in `out` if its header is
-    /// the same, command line and commit aside. Gives back the items that are already there; a
-    /// last line that was cut off is dropped.
-    ///
-    /// # Errors
-    /// Names the field of the header that differs, or the line that is no JSON.
-    pub(crate) fn open_or_resume(
+    /// Starts a run as [`RunDir::create`] does, or continues the one in `out` if its header is the
+    /// same, command line and commit aside: anything else is an error that names the field. Returns
+    /// the items that are already there; a last line that was cut off is dropped.
+    fn open_or_resume<T: DeserializeOwned>(
         out: Option<&Path>,
         header: RunHeader,
-    ) -> anyhow::Result<(Self, Vec<Value>)> {
+    ) -> anyhow::Result<(Self, Vec<T>)> {
         let Some(path) = out.filter(|path| path.join(LOG).exists()) else {
             return Ok((Self::create(out, header)?, Vec::new()));
         };
@@ -77,30 +93,23 @@ impl RunDir {
         // Through text, as the one that was found: both have had their numbers rounded the same.
         let wanted = serde_json::from_str(&serde_json::to_string(&header)?)?;
         expect_same(path, &found, &wanted)?;
+        let items = parse_items(path, header.kind, lines)?;
         if !torn.is_empty() {
             tracing::warn!(file = %log.display(), "dropping the last line, which was cut off");
             let file = OpenOptions::new().write(true).open(&log)?;
             file.set_len(whole.len() as u64)?;
         }
-        let items: Vec<Value> = lines.collect();
-        tracing::info!(out = %path.display(), items = items.len(), "going on with a run");
-        Ok((Self::append_to(path.to_owned())?, items))
+        tracing::info!(out = %path.display(), items = items.len(), "continuing a run");
+        Ok((Self::append_to(path.to_owned(), header)?, items))
     }
 
-    fn append_to(path: PathBuf) -> anyhow::Result<Self> {
+    fn append_to(path: PathBuf, header: RunHeader) -> anyhow::Result<Self> {
         let log = OpenOptions::new().append(true).open(path.join(LOG))?;
-        Ok(Self { path, log })
+        Ok(Self { header, path, log })
     }
 
-    /// Where the run's files are.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Adds one item; it outlives the process once this returns.
-    ///
-    /// # Errors
-    /// Where it cannot be written; what was written of it is dropped at resume.
+    /// Adds one item, which survives the process once this returns. What a failed write leaves of it
+    /// is dropped at resume.
     pub(crate) fn append(&mut self, item: &impl Serialize) -> anyhow::Result<()> {
         let line = serde_json::to_string(item)? + "\n";
         self.log.write_all(line.as_bytes())?;
@@ -108,12 +117,22 @@ impl RunDir {
     }
 
     /// Writes or replaces a file that sums the run up: all of it or nothing, indented.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
-    pub(crate) fn finish(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
+    pub(crate) fn write(&self, name: &str, value: &impl Serialize) -> anyhow::Result<()> {
         let text = serde_json::to_string_pretty(value)? + "\n";
         replace(&self.path, name, text.as_bytes())
+    }
+
+    /// Writes the summary and prints it, as JSON or as `text`.
+    pub(crate) fn finish(
+        &self,
+        args: &RunArgs,
+        report: &impl Serialize,
+        text: impl fmt::Display,
+    ) -> anyhow::Result<()> {
+        let summary = self.header.summary(report);
+        self.write("summary.json", &summary)?;
+        let text = format!("{text}\n\nwritten to {}", self.path.display());
+        experiment::print(&summary, text, args.json)
     }
 }
 
@@ -139,7 +158,7 @@ fn parse_lines(log: &Path, bytes: &[u8]) -> anyhow::Result<Vec<Value>> {
     let parse = |(number, line): (usize, &[u8])| {
         serde_json::from_slice(line).with_context(|| {
             format!(
-                "{}:{number}: no JSON; choose another --out, or delete the directory",
+                "{}:{number}: not JSON; choose another --out, or delete the directory",
                 log.display()
             )
         })
@@ -147,8 +166,23 @@ fn parse_lines(log: &Path, bytes: &[u8]) -> anyhow::Result<Vec<Value>> {
     numbered.map(parse).collect()
 }
 
+fn parse_items<T: DeserializeOwned>(
+    path: &Path,
+    kind: RunKind,
+    lines: impl Iterator<Item = Value>,
+) -> anyhow::Result<Vec<T>> {
+    let items: Result<_, _> = lines.map(serde_json::from_value).collect();
+    items.with_context(|| {
+        format!(
+            "--out {}: run.jsonl has an item that this version does not write in a {kind} run; choose \
+             another --out, or delete it",
+            path.display()
+        )
+    })
+}
+
 fn expect_same(path: &Path, found: &Value, wanted: &Value) -> anyhow::Result<()> {
-    match Difference::first(found, wanted) {
+    match first_difference(found, wanted) {
         None => Ok(()),
         Some(difference) => bail!(
             "--out {}: holds another run, {difference}; choose another --out, or delete it",
@@ -191,6 +225,10 @@ mod tests {
         (dir, out)
     }
 
+    fn resume(out: &Path, header: RunHeader) -> anyhow::Result<(RunDir, Vec<Value>)> {
+        RunDir::open_or_resume(Some(out), header)
+    }
+
     fn log(out: &Path) -> String {
         fs_err::read_to_string(out.join(LOG)).unwrap()
     }
@@ -212,11 +250,11 @@ mod tests {
     #[test]
     fn a_summary_is_indented_ends_its_line_and_is_replaced_whole() {
         let (_dir, out) = run_of_two();
-        let (run, _) = RunDir::open_or_resume(Some(&out), header(json!({"n": 1}))).unwrap();
-        run.finish("summary.json", &json!({"rows": [1, 2, 3]}))
+        let (run, _) = resume(&out, header(json!({"n": 1}))).unwrap();
+        run.write("summary.json", &json!({"rows": [1, 2, 3]}))
             .unwrap();
-        run.finish("summary.json", &json!({"rows": []})).unwrap();
-        let text = fs_err::read_to_string(run.path().join("summary.json")).unwrap();
+        run.write("summary.json", &json!({"rows": []})).unwrap();
+        let text = fs_err::read_to_string(out.join("summary.json")).unwrap();
         assert_eq!(text, "{\n  \"rows\": []\n}\n");
     }
 
@@ -230,7 +268,7 @@ mod tests {
             command: "another line".to_owned(),
             ..header(json!({"n": 1}))
         };
-        let (mut run, items) = RunDir::open_or_resume(Some(&out), again).unwrap();
+        let (mut run, items) = resume(&out, again).unwrap();
         assert_eq!(items, [json!({"item": 1}), json!({"item": 2})]);
         run.append(&json!({"item": 4})).unwrap();
         assert_eq!(log(&out), whole + "{\"item\":4}\n");
@@ -240,7 +278,7 @@ mod tests {
     fn another_configuration_is_refused_with_the_field() {
         let (_dir, out) = run_of_two();
         let before = log(&out);
-        let error = RunDir::open_or_resume(Some(&out), header(json!({"n": 2}))).unwrap_err();
+        let error = resume(&out, header(json!({"n": 2}))).unwrap_err();
         let error = error.to_string();
         for part in ["--out", "`config.n` is 1 there and 2 now", "delete it"] {
             assert!(error.contains(part), "{error}");
@@ -249,7 +287,7 @@ mod tests {
             seed: 8,
             ..header(json!({"n": 1}))
         };
-        let error = RunDir::open_or_resume(Some(&out), other_seed).unwrap_err();
+        let error = resume(&out, other_seed).unwrap_err();
         assert!(error.to_string().contains("`seed` is 7 there and 8 now"));
         assert_eq!(log(&out), before, "a refused run stays as it is");
     }
@@ -261,8 +299,8 @@ mod tests {
         assert!(error.to_string().contains("holds a run already"));
         let broken = log(&out).replace("{\"item\":1}", "{\"item\":");
         fs_err::write(out.join(LOG), broken).unwrap();
-        let error = RunDir::open_or_resume(Some(&out), header(json!({"n": 1}))).unwrap_err();
-        assert!(error.to_string().contains("run.jsonl:2: no JSON"));
+        let error = resume(&out, header(json!({"n": 1}))).unwrap_err();
+        assert!(error.to_string().contains("run.jsonl:2: not JSON"));
     }
 
     #[test]
@@ -271,5 +309,20 @@ mod tests {
         let name = path.file_name().unwrap().to_str().unwrap();
         let seconds: u64 = name.strip_prefix("ttft-").unwrap().parse().unwrap();
         assert!(path.starts_with("runs") && seconds > 0);
+    }
+
+    #[test]
+    fn a_foreign_item_names_the_directory() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Round {
+            #[expect(dead_code, reason = "only its name matters")]
+            context_tokens: usize,
+        }
+        let lines = [json!({"rate": 1})].into_iter();
+        let read = parse_items::<Round>("runs/a".as_ref(), RunKind::Ttft, lines);
+        let error = format!("{:#}", read.unwrap_err());
+        for part in ["runs/a", "ttft run", "context_tokens"] {
+            assert!(error.contains(part), "{error}");
+        }
     }
 }

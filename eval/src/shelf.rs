@@ -8,7 +8,6 @@ use ragweave_engine::ChunkKv;
 /// KV kept at once, in bytes; what does not fit is made or read again.
 const MAX_BYTES: usize = 1 << 30;
 
-/// Chunk KV by its key.
 #[derive(Default)]
 pub(crate) struct Shelf {
     kvs: HashMap<[u8; 32], Arc<ChunkKv>>,

@@ -7,13 +7,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context as _, ensure};
-use ragweave_engine::Mode;
 use ragweave_server::components::{Components, OpenMode};
 use ragweave_server::config::{CommonArgs, Config};
 use ragweave_server::verify::Tolerances;
 
-use crate::cli::{parse_count, parse_ratio, print_json, print_text, runtime};
+use crate::experiment::{self, block_on};
+use crate::flags::{parse_count, parse_ratio};
 use crate::mode_spec::ModeSpec;
+use crate::run_dir::RunModel;
 
 mod ask;
 mod candidates;
@@ -22,19 +23,18 @@ mod confirm;
 mod corpus;
 mod evidence;
 mod openings;
+mod outcome;
 mod search;
 mod source;
-mod trial;
 
 use ask::{Ask, Split};
-use choice::{Limits, REUSE};
+use choice::Limits;
 use confirm::Confirmation;
 use corpus::Corpus;
 use evidence::{Asked, Evidence};
-use search::{Figures, Search};
+use search::{Figures, REUSE, Search};
 use source::{Place, Places};
 
-/// Arguments of `ragweave-eval tune`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Questions, one JSON object per line: question, and optionally answers, context_chunks and gold_chunks
@@ -73,23 +73,17 @@ pub(crate) struct Args {
     common: CommonArgs,
 }
 
-/// Runs the subcommand.
-///
-/// # Errors
-/// Names the file, flag or question at fault.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let config = Config::load(&args.common)?;
     let components = Components::open(config, OpenMode::ReadOnly)?;
     let n_layers = components.engine.model().config.num_hidden_layers;
     let candidates = candidates::specs(&args.policies, &args.ratios, n_layers)?;
-    let evidence = runtime()?.block_on(search(args, &components, candidates))?;
+    let evidence = block_on(search(args, &components, candidates))?;
     if !args.dry_run {
         evidence.write(&components.config.data)?;
     }
-    match args.json {
-        true => print_json(&evidence, false),
-        false => print_text(&evidence.describe(args.dry_run, &components.config.data)),
-    }
+    let text = evidence.describe(args.dry_run, &components.config.data);
+    experiment::print(&evidence, text, args.json)
 }
 
 async fn search(
@@ -112,13 +106,8 @@ async fn search(
     let (figures, choices) = choose_on(args, limits, &corpus, &choose, &candidates).await?;
     let confirmation = Confirmation::find(&corpus, &confirm, &choices, limits).await?;
     let asked = asked.split(choose.len(), confirm.len());
-    Ok(Evidence::new(
-        components,
-        asked,
-        limits,
-        figures,
-        confirmation,
-    ))
+    let model = RunModel::of(components.engine.model());
+    Ok(Evidence::new(model, asked, limits, figures, confirmation))
 }
 
 /// Those asked for, and what rounding explains in the types of this model.
@@ -131,8 +120,8 @@ fn limits(args: &Args, components: &Components) -> Limits {
     }
 }
 
-/// Leaves out questions that say nothing of policies, because what answers them is exact under each; and where the
-/// sources of all stand.
+/// Leaves out questions that cannot tell policies apart, because what answers them is exact under each; and where the
+/// sources of all of them are.
 async fn with_something_to_fuse(
     corpus: &Corpus<'_>,
     asks: Vec<Ask>,
@@ -150,7 +139,7 @@ async fn with_something_to_fuse(
     let Places { alone, first, .. } = places;
     ensure!(
         !kept.is_empty(),
-        "no question tells policies apart: {alone} have a prompt of one chunk, and {first} have their source in the first \
+        "no question can tell policies apart: {alone} have a prompt of one chunk, and {first} have their source in the first \
          chunk, which is exact under every policy; ask over more chunks, put the source at a later place in \
          context_chunks, or ingest more documents"
     );
@@ -167,12 +156,12 @@ async fn choose_on(
 ) -> anyhow::Result<(Vec<Figures>, Vec<Figures>)> {
     let mut search = Search::new(corpus, asks);
     let first = args.first.min(asks.len());
-    search.run(&beside_reuse(candidates), first).await?;
+    search.run(candidates, first).await?;
     let left = choice::worth_another_look(&search.figures(), limits);
     let (mut figures, mut choices) = (Vec::new(), Vec::new());
     // The cheapest first; dearer ones are asked only if none of those keeps the quality.
     for batch in left.chunks(choice::BATCH) {
-        search.run(&beside_reuse(batch), asks.len()).await?;
+        search.run(batch, asks.len()).await?;
         figures.retain(|known: &Figures| known.spec != REUSE);
         figures.extend(search.figures());
         choices = choice::choices(&figures, limits);
@@ -181,12 +170,6 @@ async fn choose_on(
         }
     }
     Ok((figures, choices))
-}
-
-/// The modes and plain reuse, which each of them is held against.
-fn beside_reuse(specs: &[ModeSpec]) -> Vec<ModeSpec> {
-    let reuse = ModeSpec::new(Mode::Reuse);
-    specs.iter().cloned().chain([reuse]).collect()
 }
 
 #[cfg(test)]

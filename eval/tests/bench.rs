@@ -41,7 +41,7 @@ fn expect_rows(report: &Value) {
     let rows = report["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 4);
     let full = &rows[0];
-    assert_eq!(full["speedup"], 1.0);
+    assert_eq!(full["speedup_vs_full"], 1.0);
     let prefilled = full["tokens_prefilled"].as_u64().unwrap();
     expect_counts(full, "full", [0, 0, prefilled]);
     assert!((64..=69).contains(&prefilled), "{prefilled}");
@@ -140,7 +140,7 @@ fn text_output_has_a_line_per_mode() {
     let rows: Vec<&str> = outcome.stdout.lines().skip_while(is_above).collect();
     assert_eq!(rows.len(), 1 + 2 + 2, "{}", outcome.stdout);
     assert!(
-        rows[1].starts_with("full") && rows[4].starts_with("blend"),
+        rows[1].starts_with("full") && rows[4].starts_with("first-k"),
         "{}",
         outcome.stdout
     );

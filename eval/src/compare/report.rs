@@ -3,17 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ragweave_server::components::Components;
 use serde::Serialize;
 
-use super::recall::Retrieval;
-use super::trial::Trial;
+use super::trial::{Retrieval, Trial};
 use crate::dataset::Question;
-use crate::metric::{median, ms, percentile, share};
-use crate::mode_spec::{ModeFields, ModeSpec};
+use crate::experiment::Column;
+use crate::metric::{median, percentile, share};
+use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{Table, number, percent};
 
-/// A whole comparison.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     model: String,
@@ -23,12 +21,10 @@ pub(super) struct Report {
     retrieval: Retrieval,
 }
 
-/// One mode over all questions.
 #[derive(Debug, PartialEq, Serialize)]
 struct Row {
     #[serde(flatten)]
-    mode: ModeFields,
-    /// Questions asked.
+    label: ModeLabel,
     n: usize,
     exact_match: Option<f64>,
     ttft_ms_p50: Option<f64>,
@@ -48,7 +44,7 @@ struct Score {
 
 impl Report {
     pub(super) fn new(
-        components: &Components,
+        [model, device]: [String; 2],
         questions: &[Question],
         specs: &[ModeSpec],
         trials: &[Trial],
@@ -59,24 +55,23 @@ impl Report {
             Row::new(spec, questions, &of_mode)
         };
         Self {
-            model: components.engine.model().name.clone(),
-            device: components.config.device.to_string(),
+            model,
+            device,
             questions: questions.len(),
             rows: specs.iter().enumerate().map(row).collect(),
             retrieval,
         }
     }
 
-    /// Lookups that missed, over all modes.
     pub(super) fn chunks_missed(&self) -> usize {
         self.rows.iter().map(|row| row.chunks_missed).sum()
     }
 
     fn kinds(&self) -> Vec<&str> {
-        let first = self.rows.first();
-        first.map_or_else(Vec::new, |row| {
-            row.by_type.keys().map(String::as_str).collect()
-        })
+        let first = self.rows.iter().take(1);
+        first
+            .flat_map(|row| row.by_type.keys().map(String::as_str))
+            .collect()
     }
 }
 
@@ -84,9 +79,8 @@ impl Row {
     fn new(spec: &ModeSpec, questions: &[Question], trials: &[&Trial]) -> Self {
         // Answers are greedy: a repeat gives another time, not another answer.
         let firsts: Vec<&&Trial> = trials.iter().filter(|trial| trial.repeat == 0).collect();
-        let times: Vec<f64> = trials.iter().map(|trial| ms(trial.ttft)).collect();
-        let sum =
-            |of: fn(&Trial) -> usize| -> usize { trials.iter().map(|&trial| of(trial)).sum() };
+        let times: Vec<f64> = trials.iter().map(|trial| trial.ttft_ms).collect();
+        let sum = |of: fn(&&Trial) -> usize| -> usize { trials.iter().map(of).sum() };
         let loaded = sum(|trial| trial.tokens_loaded);
         let recomputed = sum(|trial| trial.tokens_recomputed);
         let mut kinds: BTreeMap<String, Vec<bool>> = BTreeMap::new();
@@ -95,7 +89,7 @@ impl Row {
             kinds.entry(kind).or_default().push(trial.is_match);
         }
         Self {
-            mode: spec.fields(),
+            label: spec.label(),
             n: firsts.len(),
             exact_match: share(firsts.iter().map(|trial| trial.is_match)),
             ttft_ms_p50: median(&times),
@@ -104,33 +98,19 @@ impl Row {
             chunks_missed: sum(|trial| trial.chunks_missed),
             by_type: kinds
                 .into_iter()
-                .map(|(kind, matches)| (kind, Score::of(matches)))
+                .map(|(kind, of)| (kind, Score::of(of)))
                 .collect(),
         }
     }
 
     fn cells(&self, kinds: &[&str]) -> Vec<String> {
-        let ModeFields {
-            mode,
-            policy,
-            ratio,
-            check_layer,
-            ..
-        } = &self.mode;
-        let mut cells = vec![
-            (*mode).to_owned(),
-            policy.as_deref().unwrap_or("-").to_owned(),
-            check_layer.map_or_else(|| "-".to_owned(), |layer| layer.to_string()),
-            number(*ratio, 2),
-            self.n.to_string(),
-            percent(self.exact_match),
-            number(self.ttft_ms_p50, 2),
-            number(self.ttft_ms_p95, 2),
-            percent(self.recomputed_share),
-        ];
         let scores = kinds.iter().map(|&kind| self.by_type.get(kind));
-        cells.extend(scores.map(|score| percent(score.and_then(|score| score.exact_match))));
-        cells
+        let scores = scores.map(|score| percent(score.and_then(|score| score.exact_match)));
+        COLUMNS
+            .iter()
+            .map(|(_, cell)| cell(self))
+            .chain(scores)
+            .collect()
     }
 }
 
@@ -143,27 +123,20 @@ impl Score {
     }
 }
 
-const HEADER: [&str; 9] = [
-    "mode",
-    "policy",
-    "check",
-    "ratio",
-    "n",
-    "exact match",
-    "TTFT ms p50",
-    "p95",
-    "recomputed",
+const COLUMNS: [Column<Row>; 7] = [
+    ("mode", |row| row.label.policy.clone()),
+    ("ratio", |row| number(row.label.ratio, 2)),
+    ("n", |row| row.n.to_string()),
+    ("exact match", |row| percent(row.exact_match)),
+    ("TTFT ms p50", |row| number(row.ttft_ms_p50, 2)),
+    ("p95", |row| number(row.ttft_ms_p95, 2)),
+    ("recomputed", |row| percent(row.recomputed_share)),
 ];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            model,
-            device,
-            questions,
-            retrieval,
-            ..
-        } = self;
+        let (questions, retrieval) = (self.questions, &self.retrieval);
+        let (model, device) = (&self.model, &self.device);
         writeln!(
             f,
             "{questions} questions, model {model} on {device}, named chunks in prompt order\n"
@@ -171,8 +144,9 @@ impl fmt::Display for Report {
         let kinds = self.kinds();
         let names = kinds
             .iter()
-            .map(|kind| if kind.is_empty() { "untyped" } else { *kind });
-        let header: Vec<&str> = HEADER.into_iter().chain(names).collect();
+            .map(|&kind| if kind.is_empty() { "untyped" } else { kind });
+        let columns = COLUMNS.iter().map(|(header, _)| *header);
+        let header: Vec<&str> = columns.chain(names).collect();
         let mut table = Table::new(&header);
         self.rows
             .iter()
@@ -190,8 +164,6 @@ impl fmt::Display for Report {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn question(kind: &str) -> Question {
@@ -205,13 +177,13 @@ mod tests {
         }
     }
 
-    fn trial(question: usize, repeat: usize, is_match: bool, ttft_ms: u64) -> Trial {
+    fn trial(question: usize, repeat: usize, is_match: bool, ttft_ms: f64) -> Trial {
         Trial {
             question,
             mode: 0,
             repeat,
             is_match,
-            ttft: Duration::from_millis(ttft_ms),
+            ttft_ms,
             tokens_loaded: 100,
             tokens_recomputed: 10,
             chunks_missed: 1,
@@ -222,10 +194,10 @@ mod tests {
     fn repeats_add_times_and_not_questions() {
         let questions = [question("local"), question("far")];
         let trials = [
-            trial(0, 0, true, 10),
-            trial(0, 1, true, 30),
-            trial(1, 0, false, 20),
-            trial(1, 1, false, 40),
+            trial(0, 0, true, 10.0),
+            trial(0, 1, true, 30.0),
+            trial(1, 0, false, 20.0),
+            trial(1, 1, false, 40.0),
         ];
         let row = Row::new(
             &"first-k:0.1".parse().unwrap(),
@@ -257,7 +229,7 @@ mod tests {
         let trials = [Trial {
             tokens_loaded: 0,
             tokens_recomputed: 0,
-            ..trial(0, 0, true, 1)
+            ..trial(0, 0, true, 1.0)
         }];
         let row = Row::new(
             &"full".parse().unwrap(),
@@ -265,6 +237,6 @@ mod tests {
             &trials.iter().collect::<Vec<_>>(),
         );
         assert_eq!(row.recomputed_share, None);
-        assert_eq!(row.mode.policy, None);
+        assert_eq!(row.label.policy, "full");
     }
 }

@@ -5,9 +5,8 @@ use std::fmt;
 use ragweave_engine::Ratio;
 use serde::Serialize;
 
-use crate::bench::stock::KvPlace;
+use crate::ttft::stock::KvPlace;
 
-/// A prompt length, a ratio and a tier.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Cell {
     pub(super) chunks: usize,
@@ -45,14 +44,15 @@ impl Tier {
     }
 }
 
+impl Cell {
+    pub(super) fn length(&self) -> String {
+        format!("{} x {}", self.chunks, self.chunk_tokens)
+    }
+}
+
 impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            chunks,
-            chunk_tokens,
-            ratio,
-            tier,
-        } = self;
-        write!(f, "{chunks} x {chunk_tokens} at {ratio}, {}", tier.name())
+        let (length, ratio, tier) = (self.length(), self.ratio, self.tier.name());
+        write!(f, "{length} at {ratio}, {tier}")
     }
 }

@@ -1,7 +1,6 @@
 //! How much slower auto was than the better of full and blend. Pure.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use anyhow::Context as _;
 use serde::Serialize;
@@ -10,19 +9,22 @@ use super::cell::Cell;
 use super::round::Round;
 use crate::metric::{bootstrap_ci, median};
 
-/// Auto may be this much slower: at the lower end of the regret's interval a cell that is more is at fault, and only one
-/// that is not at the upper end passes.
+/// Auto may be this much slower. A cell is at fault where the lower end of the regret's interval is above this, and passes
+/// only where the upper end is not.
 const MAX_REGRET: f64 = 0.03;
 /// Full prefill wins where blend is this much slower, at the lower end of that interval: the controller takes an exact
 /// plan over one that saves less.
 const FULL_WINS: f64 = 0.01;
 
 /// Why a cell does not pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display)]
 pub(super) enum Fault {
+    #[strum(serialize = "slower than it may be")]
     Slower,
+    #[strum(serialize = "blends where full prefill wins")]
     BlendsWhereFullWins,
     /// The interval holds more than is allowed: it would pass on luck.
+    #[strum(serialize = "not shown to be fast enough: more rounds")]
     NotShown,
 }
 
@@ -48,8 +50,6 @@ pub(super) struct Outcome {
 }
 
 impl Outcome {
-    /// # Errors
-    /// A time that is no number, or no round at all.
     pub(super) fn new(cell: Cell, rounds: &[Round], seed: u64) -> anyhow::Result<Self> {
         let of = |time: fn(&Round) -> f64| -> anyhow::Result<f64> {
             let times: Vec<f64> = rounds.iter().map(time).collect();
@@ -60,15 +60,12 @@ impl Outcome {
             true => round.full_ms,
             false => round.blend_ms,
         };
-        let regrets: Vec<f64> = rounds
-            .iter()
-            .map(|round| round.auto_ms / better(round) - 1.0)
-            .collect();
-        let losses: Vec<f64> = rounds
-            .iter()
-            .map(|round| round.blend_ms / round.full_ms - 1.0)
-            .collect();
-        let interval = |shares: &[f64]| bootstrap_ci(shares, seed).context("a time is no number");
+        let all = rounds.iter();
+        let regrets = all.clone().map(|round| round.auto_ms / better(round) - 1.0);
+        let losses = all.map(|round| round.blend_ms / round.full_ms - 1.0);
+        let (regrets, losses): (Vec<f64>, Vec<f64>) = (regrets.collect(), losses.collect());
+        let interval =
+            |shares: &[f64]| bootstrap_ci(shares, seed).context("a time is not a number");
         let mut chosen = BTreeMap::new();
         for round in rounds {
             *chosen.entry(round.chosen.clone()).or_insert(0) += 1;
@@ -104,22 +101,9 @@ impl Outcome {
 }
 
 impl Fault {
-    /// Whether it is known to be one: more rounds may yet clear the cell of the others.
+    /// Whether more rounds cannot clear the cell of it.
     pub(super) fn is_certain(self) -> bool {
-        match self {
-            Self::Slower | Self::BlendsWhereFullWins => true,
-            Self::NotShown => false,
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Slower => "slower than it may be",
-            Self::BlendsWhereFullWins => "blends where full prefill wins",
-            Self::NotShown => "not shown to be fast enough: more rounds",
-        })
+        self != Self::NotShown
     }
 }
 

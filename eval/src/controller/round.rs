@@ -2,14 +2,13 @@
 
 use std::time::Instant;
 
-use ragweave_engine::Mode;
+use ragweave_engine::{LayerSource, Mode, Tier};
 use ragweave_server::controller::{Auto, Choice, Controller, UnreadSource};
 
-use crate::bench::measure::{Sample, Sources, Workload, plan};
+use crate::experiment::rotated;
 use crate::metric::ms;
-use crate::rounds::rotated;
+use crate::ttft::workload::{Sample, Sources, Workload, plan};
 
-/// What takes turns.
 pub(super) struct Rounds<'a> {
     pub(super) workload: &'a Workload<'a>,
     pub(super) controller: &'a Controller,
@@ -30,14 +29,7 @@ pub(super) struct Round {
     pub(super) is_exact: bool,
 }
 
-/// A run of auto.
-struct Chosen {
-    sample: Sample,
-    choice: Choice,
-}
-
 impl Rounds<'_> {
-    /// Warms up, then measures.
     pub(super) async fn run(
         &self,
         warm_up: usize,
@@ -65,7 +57,7 @@ impl Rounds<'_> {
             }
             done();
         }
-        let Chosen { sample, choice } = chosen.expect("every turn comes once a round");
+        let (sample, choice) = chosen.expect("every turn comes once a round");
         let name = choice.candidates.first().map(|(name, _)| name.clone());
         let chosen = name.unwrap_or_default();
         Ok(Round {
@@ -79,7 +71,7 @@ impl Rounds<'_> {
     }
 
     /// As the pipeline answers a request in mode auto, from its look at the store on.
-    async fn auto(&self) -> anyhow::Result<Chosen> {
+    async fn auto(&self) -> anyhow::Result<(Sample, Choice)> {
         let start = Instant::now();
         let (workload, controller) = (self.workload, self.controller);
         let widest = plan(&workload.segments, &self.blend, workload.engine.model())?;
@@ -101,15 +93,14 @@ impl Rounds<'_> {
             true => UnreadSource::take(&choice.plan, &mut sources),
             false => Some(self.not_looked_up()),
         };
-        let sample = workload
-            .first_token(start, choice.plan.clone(), sources)
-            .await?;
+        let plan = choice.plan.clone();
+        let sample = workload.first_token(start, plan, sources).await?;
         controller.learn(&choice.plan, &tiers, &sample.report);
         spare.into_iter().for_each(|spare| controller.sample(spare));
-        Ok(Chosen { sample, choice })
+        Ok((sample, choice))
     }
 
-    /// The first chunk, to be opened when the answer is out.
+    /// The first chunk, to be opened after the answer.
     fn not_looked_up(&self) -> UnreadSource {
         let first = self.workload.stock.first(1);
         let n_tokens = self.workload.segments.chunks[0].len();
@@ -117,9 +108,8 @@ impl Rounds<'_> {
     }
 }
 
-fn tiers(sources: &Sources) -> Vec<Option<ragweave_engine::Tier>> {
-    let tier = |source: &Option<Box<dyn ragweave_engine::LayerSource>>| {
-        source.as_ref().map(|source| source.expected_tier())
-    };
-    sources.iter().map(tier).collect()
+fn tiers(sources: &Sources) -> Vec<Option<Tier>> {
+    let tier = |source: &dyn LayerSource| source.expected_tier();
+    let tiers = sources.iter().map(|source| source.as_deref().map(tier));
+    tiers.collect()
 }

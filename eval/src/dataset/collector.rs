@@ -1,4 +1,4 @@
-//! Gathers a dataset's examples and the lines that are none.
+//! Gathers a dataset's examples and the lines that are not examples.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,7 +24,7 @@ pub(super) struct Collector {
 }
 
 impl Collector {
-    pub(super) fn new(limit: Option<usize>) -> Self {
+    fn new(limit: Option<usize>) -> Self {
         Self {
             limit: limit.unwrap_or(usize::MAX),
             examples: Vec::new(),
@@ -33,19 +33,31 @@ impl Collector {
         }
     }
 
-    /// Whether no further line is wanted.
-    pub(super) fn is_full(&self) -> bool {
+    /// Takes numbered lines, read by `read`, until there are enough examples.
+    pub(super) fn fill<L>(
+        limit: Option<usize>,
+        lines: impl Iterator<Item = (usize, L)>,
+        mut read: impl FnMut(usize, L) -> anyhow::Result<Example>,
+    ) -> Self {
+        let mut collector = Self::new(limit);
+        for (number, line) in lines {
+            if collector.is_full() {
+                break;
+            }
+            collector.take(number, read(number, line));
+        }
+        collector
+    }
+
+    fn is_full(&self) -> bool {
         self.examples.len() >= self.limit
     }
 
     /// Takes what a line was read into; `line` is counted from 1.
-    pub(super) fn take(&mut self, line: usize, example: anyhow::Result<Example>) {
-        match example.and_then(|example| self.accept(line, example)) {
-            Ok(()) => {}
-            Err(error) => self.skipped.push(SkippedLine {
-                line,
-                problem: shortened(&format!("{error:#}")),
-            }),
+    fn take(&mut self, line: usize, example: anyhow::Result<Example>) {
+        if let Err(error) = example.and_then(|example| self.accept(line, example)) {
+            let problem = shortened(&format!("{error:#}"));
+            self.skipped.push(SkippedLine { line, problem });
         }
     }
 
@@ -59,10 +71,7 @@ impl Collector {
         Ok(())
     }
 
-    /// The dataset, named after its file.
-    ///
-    /// # Errors
-    /// Names the first problems where there is no example.
+    /// The dataset, named after its file; without an example, an error with the first problems.
     pub(super) fn finish(
         self,
         path: &Path,

@@ -23,7 +23,6 @@ const DOCUMENTS_PER_QUESTION: usize = 6;
 /// Answers are one token; more shows that the model does not stop.
 const MAX_TOKENS: usize = 16;
 
-/// A type of question.
 struct Ask {
     name: &'static str,
     kind: Kind,
@@ -53,7 +52,7 @@ const fn ask(name: &'static str, kind: Kind, share: usize, most_per_world: usize
 }
 
 /// `n_questions` questions, each over six documents of its world in reading order, so that a
-/// definition stands before its uses. No question is asked twice over the same world.
+/// definition comes before its uses. No question is asked twice over the same world.
 ///
 /// The types come in the proportions of `demo/questions.jsonl`, at every length within one
 /// question. The same seed gives the same questions; a larger `n_questions` only adds to them.
@@ -62,7 +61,7 @@ pub fn generate(seed: u64, n_questions: usize) -> Dataset {
     let mut source = Source::new(seed);
     let mut given = [0; N_TYPES];
     let examples = (1..=n_questions).map(|n| {
-        let next = most_behind(&given, n);
+        let next = most_lacking(&given, n);
         given[next] += 1;
         source.next(next)
     });
@@ -75,8 +74,8 @@ pub fn generate(seed: u64, n_questions: usize) -> Dataset {
     }
 }
 
-/// The type that is furthest behind its share, when `n` questions are to have been given.
-fn most_behind(given: &[usize; N_TYPES], n: usize) -> usize {
+/// The type that lacks most of its share, when `n` questions are to have been given.
+fn most_lacking(given: &[usize; N_TYPES], n: usize) -> usize {
     let total: usize = ASKED.iter().map(|ask| ask.share).sum();
     let owed = |&idx: &usize| (ASKED[idx].share * n) as i64 - (given[idx] * total) as i64;
     // `max_by_key` takes the last of equals; the order is part of what a seed means.
@@ -104,7 +103,6 @@ impl Source {
         }
     }
 
-    /// The next question of a type.
     fn next(&mut self, ask: usize) -> Example {
         loop {
             match self.ready[ask].pop_front() {
@@ -158,13 +156,12 @@ fn pick_questions<'w>(world: &'w World, ask: &Ask, random: &mut Random) -> Vec<&
 /// Gold documents and others of the world, in reading order.
 fn documents(world: &World, question: &Question, random: &mut Random) -> Vec<String> {
     let mut chosen = world.gold(question);
-    let others: Vec<usize> = (0..world.documents.len())
-        .filter(|document| !chosen.contains(document))
-        .collect();
+    let all = 0..world.documents.len();
+    let others = all.filter(|document| !chosen.contains(document)).collect();
     let missing = DOCUMENTS_PER_QUESTION - chosen.len();
     chosen.extend(random.sample(others, missing));
+    let chosen = chosen.iter();
     chosen
-        .iter()
         .map(|&document| world.documents[document].clone())
         .collect()
 }

@@ -3,7 +3,6 @@
 
 use crate::metric::first_line;
 
-/// One question over its own documents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Example {
     pub id: String,
@@ -14,7 +13,6 @@ pub struct Example {
     pub answers: Vec<String>,
     /// In prompt order; each becomes one chunk, or is split into several.
     pub documents: Vec<String>,
-    /// The most tokens an answer may have.
     pub max_tokens: usize,
 }
 
@@ -46,7 +44,6 @@ impl Task {
     }
 }
 
-/// Examples of one source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dataset {
     /// As it appears in tables.
@@ -62,16 +59,13 @@ pub struct Dataset {
 impl Dataset {
     /// Hash over all that is asked and how, in hex.
     pub fn hash(&self) -> String {
-        let mut hasher = blake3::Hasher::new();
-        // The debug form of these plain values tells every field and where it ends.
-        hasher.update(
-            format!("{:?} {:?} {:?}", self.task, self.instruction, self.examples).as_bytes(),
-        );
-        hasher.finalize().to_hex().to_string()
+        // The debug form of these plain values shows every field and where it ends.
+        let all = format!("{:?} {:?} {:?}", self.task, self.instruction, self.examples);
+        blake3::hash(all.as_bytes()).to_hex().to_string()
     }
 }
 
-/// A line of a dataset that is no example.
+/// A line of a dataset that is not an example.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SkippedLine {
     /// Counted from 1. Of a file that is one JSON list, the place in the list.

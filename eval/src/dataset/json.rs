@@ -3,17 +3,14 @@
 use serde::de::DeserializeOwned;
 
 /// Reads one line, which must be an object: serde takes an array of the fields' values, in order,
-/// for a struct too.
-///
-/// # Errors
-/// The column, counted from 1 in bytes, and what is wrong there. The line's number is for the
+/// for a struct too. An error has the column, counted from 1 in bytes; the line's number is for the
 /// caller to add.
 pub(crate) fn parse_line<T: DeserializeOwned>(line: &[u8]) -> anyhow::Result<T> {
     if line.trim_ascii_start().starts_with(b"[") {
         anyhow::bail!("column 1: it is an array, not an object");
     }
     serde_json::from_slice(line).map_err(|error| {
-        // The line number inside one line is always 1; the file's is told by the caller.
+        // The line number inside one line is always 1; the caller knows the file's.
         let message = error.to_string();
         let what = message.split(" at line ").next().unwrap_or_default();
         anyhow::anyhow!("column {}: {what}", error.column())

@@ -45,17 +45,8 @@ enum Document {
 }
 
 /// Reads up to `limit` examples; an example without an id gets its line's number.
-///
-/// # Errors
-/// The first problems, where no line is an example.
 pub(super) fn read(bytes: &[u8], path: &Path, limit: Option<usize>) -> anyhow::Result<Dataset> {
-    let mut collector = Collector::new(limit);
-    for (number, line) in json::lines(bytes) {
-        if collector.is_full() {
-            break;
-        }
-        collector.take(number, example(number, line));
-    }
+    let collector = Collector::fill(limit, json::lines(bytes), example);
     collector.finish(path, Task::ShortAnswer, None)
 }
 

@@ -26,20 +26,11 @@ struct Line {
     id: Option<String>,
 }
 
-/// Reads up to `limit` examples. A file is of the subset that its first
-/// readable line names.
-///
-/// # Errors
-/// The first problems, where no line is an example.
+/// Reads up to `limit` examples. A file is of the subset that its first readable line names.
 pub(super) fn read(bytes: &[u8], path: &Path, limit: Option<usize>) -> anyhow::Result<Dataset> {
-    let mut collector = Collector::new(limit);
     let mut subset = None;
-    for (number, line) in json::lines(bytes) {
-        if collector.is_full() {
-            break;
-        }
-        collector.take(number, example(number, line, &mut subset));
-    }
+    let read = |number, line| example(number, line, &mut subset);
+    let collector = Collector::fill(limit, json::lines(bytes), read);
     let subset = subset.with_context(|| collector.why_there_is_none())?;
     collector.finish(path, subset.task(), subset.instruction())
 }
@@ -54,9 +45,7 @@ fn example(
     let expected = *file_subset.get_or_insert(subset);
     ensure!(
         subset == expected,
-        "field `dataset` is {}, but the file is one of {}; put each subset into its own file",
-        subset.name(),
-        expected.name()
+        "field `dataset` is {subset}, but the file is one of {expected}; put each subset into its own file"
     );
     let question = subset.question(&line.input);
     Ok(Example {

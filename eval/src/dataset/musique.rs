@@ -34,19 +34,10 @@ struct Passage {
 }
 
 /// Reads up to `limit` examples. Their ids are their places in the list, counted from 1.
-///
-/// # Errors
-/// The place where the file stops being JSON, or the first problems where no item is an example.
 pub(super) fn read(bytes: &[u8], path: &Path, limit: Option<usize>) -> anyhow::Result<Dataset> {
     let items: Vec<Value> = serde_json::from_slice(bytes)
         .context("the musique format is one JSON list of {question, answers, ctxs}")?;
-    let mut collector = Collector::new(limit);
-    for (place, item) in (1..).zip(items) {
-        if collector.is_full() {
-            break;
-        }
-        collector.take(place, example(place, item));
-    }
+    let collector = Collector::fill(limit, (1..).zip(items), example);
     collector.finish(path, Task::ShortAnswer, Some(INSTRUCTION))
 }
 

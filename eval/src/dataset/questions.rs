@@ -12,7 +12,6 @@ use super::json;
 pub(crate) struct Question {
     pub(crate) id: String,
     pub(crate) question: String,
-    /// Any of these is right.
     pub(crate) answers: Vec<String>,
     /// What kind of question it is; results are also given by kind.
     #[serde(default, rename = "type")]
@@ -25,15 +24,9 @@ pub(crate) struct Question {
 }
 
 /// Reads the first `limit` questions of a JSONL file; blank lines are skipped.
-///
-/// # Errors
-/// Names the file and the line that cannot be read, and a file without questions.
 pub(crate) fn read_questions(path: &Path, limit: Option<usize>) -> anyhow::Result<Vec<Question>> {
-    let text = fs_err::read_to_string(path).context("read --questions")?;
-    let lines = (1..)
-        .zip(text.lines())
-        .filter(|(_, line)| !line.trim().is_empty());
-    let questions: Vec<Question> = lines
+    let bytes = fs_err::read(path).context("read --questions")?;
+    let questions: Vec<Question> = json::lines(&bytes)
         .take(limit.unwrap_or(usize::MAX))
         .map(|(number, line)| parse(line).with_context(|| format!("{}:{number}", path.display())))
         .collect::<Result<_, _>>()?;
@@ -43,8 +36,8 @@ pub(crate) fn read_questions(path: &Path, limit: Option<usize>) -> anyhow::Resul
     Ok(questions)
 }
 
-fn parse(line: &str) -> anyhow::Result<Question> {
-    let question: Question = json::parse_line(line.as_bytes())?;
+fn parse(line: &[u8]) -> anyhow::Result<Question> {
+    let question: Question = json::parse_line(line)?;
     ensure!(
         !question.question.trim().is_empty(),
         "field `question` is empty"

@@ -3,86 +3,26 @@
 //! generated haystack, and questions for all of them.
 //!
 //! Needles, questions and answer limits are those of the paper's repository. What differs:
-//! * The haystack is generated prose, for no essays come along. It is cut into passages, as
-//!   retrieval would, and the needles of a question stand in different ones.
-//! * No sentence before the context says what will be asked: stored KV does not know the question.
+//! * The haystack is generated prose, because no essays are included. It is cut into passages, as
+//!   retrieval would, and the needles of a question are in different ones.
+//! * No sentence before the context says what will be asked: stored KV is made without the question.
 //! * Variable tracking has a second chain, without which naming every variable would be right, and
 //!   no worked example.
-
-use std::fmt;
-use std::str::FromStr;
 
 use super::example::{Dataset, Example, Task};
 use crate::random::Random;
 
 mod haystack;
 mod problem;
+mod task;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use haystack::Haystack;
 use problem::Problem;
 
-/// A task of the suite.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RulerTask {
-    /// Four keys with a value each; one is asked for.
-    MultiKey,
-    /// One key with four values; all are asked for.
-    MultiValue,
-    /// Four keys with a value each; all are asked for.
-    MultiQuery,
-    /// A value passed on from variable to variable; all that hold it are asked for.
-    VariableTracking,
-}
-
-impl RulerTask {
-    /// Every task.
-    pub const ALL: [Self; 4] = [
-        Self::MultiKey,
-        Self::MultiValue,
-        Self::MultiQuery,
-        Self::VariableTracking,
-    ];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::MultiKey => "multikey",
-            Self::MultiValue => "multivalue",
-            Self::MultiQuery => "multiquery",
-            Self::VariableTracking => "vt",
-        }
-    }
-
-    /// The longest answer in tokens, as in the paper's repository.
-    fn max_tokens(self) -> usize {
-        match self {
-            Self::MultiKey | Self::MultiValue | Self::MultiQuery => 128,
-            Self::VariableTracking => 30,
-        }
-    }
-}
-
-impl fmt::Display for RulerTask {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A name that is none of [`RulerTask::ALL`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown RULER task `{0}`: known are multikey, multivalue, multiquery and vt")]
-pub struct UnknownRulerTask(String);
-
-impl FromStr for RulerTask {
-    type Err = UnknownRulerTask;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let mut all = Self::ALL.into_iter();
-        all.find(|task| task.name() == text.trim())
-            .ok_or_else(|| UnknownRulerTask(text.to_owned()))
-    }
-}
+pub use task::{RulerTask, UnknownRulerTask};
 
 /// `n` questions, each over passages that together hold about `target_tokens` as `count_tokens`
 /// counts them: within 5 % where that is 25 sentences or more, of a dozen or more tokens each. A

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+use strum::{EnumString, VariantNames};
 
 use super::ruler::{RulerTask, UnknownRulerTask};
 use super::{Dataset, demo_world, json, jsonl, longbench, musique, ruler};
@@ -16,7 +17,6 @@ pub enum Source {
     Demo,
     /// `ruler:TASK@TOKENS`: a task with a context of about so many tokens.
     Ruler { task: RulerTask, tokens: usize },
-    /// `FILE` or `FORMAT:FILE`.
     File {
         /// Told from the content where it is not given.
         format: Option<Format>,
@@ -24,8 +24,8 @@ pub enum Source {
     },
 }
 
-/// How a file of questions is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase", parse_err_ty = UnknownDataset, parse_err_fn = unknown_format)]
 pub enum Format {
     /// `{question, answers, documents}` per line.
     Jsonl,
@@ -35,7 +35,6 @@ pub enum Format {
     Longbench,
 }
 
-/// A name that is no dataset's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownDataset {
     #[error(
@@ -46,7 +45,7 @@ pub enum UnknownDataset {
     Format { name: String },
     #[error(transparent)]
     RulerTask(#[from] UnknownRulerTask),
-    #[error("`{length}` is no length in tokens; write for example ruler:multikey@4096")]
+    #[error("`{length}` is not a length in tokens; write for example ruler:multikey@4096")]
     RulerLength { length: String },
 }
 
@@ -58,11 +57,10 @@ pub struct Making<'a> {
     pub count_tokens: &'a dyn Fn(&str) -> usize,
 }
 
-/// Examples of a made dataset where no limit is given, per seed.
 const DEFAULT_MADE: usize = 100;
 
 /// Opens the dataset `spec` names and takes up to `limit` of its examples (of the demo: for each
-/// seed); lines of a file behind them are not looked at.
+/// seed); lines of a file after them are not read.
 ///
 /// # Errors
 /// An unknown format or task lists the known ones. A file that cannot be read, or is of no known
@@ -83,19 +81,17 @@ pub fn open(spec: &str, limit: Option<usize>, making: &Making<'_>) -> anyhow::Re
 
 /// The worlds of all seeds as one dataset; ids tell them apart.
 fn demo(seeds: &[u64], n: usize) -> anyhow::Result<Dataset> {
-    let mut all = None;
-    for &seed in seeds {
+    let of_seed = |&seed: &u64| {
         let mut dataset = demo_world::generate(seed, n);
         for example in &mut dataset.examples {
             example.id = format!("{seed}/{}", example.id);
         }
-        all.get_or_insert_with(|| Dataset {
-            examples: Vec::new(),
-            ..dataset.clone()
-        })
-        .examples
-        .append(&mut dataset.examples);
-    }
+        dataset
+    };
+    let all = seeds.iter().map(of_seed).reduce(|mut all, next| {
+        all.examples.extend(next.examples);
+        all
+    });
     all.context("the demo dataset needs at least one seed")
 }
 
@@ -130,33 +126,15 @@ fn detect(bytes: &[u8]) -> Option<Format> {
     })
 }
 
-impl Format {
-    pub const ALL: [Self; 3] = [Self::Jsonl, Self::Musique, Self::Longbench];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Jsonl => "jsonl",
-            Self::Musique => "musique",
-            Self::Longbench => "longbench",
-        }
-    }
-}
-
-impl FromStr for Format {
-    type Err = UnknownDataset;
-
-    fn from_str(name: &str) -> Result<Self, UnknownDataset> {
-        let found = Self::ALL.into_iter().find(|format| format.name() == name);
-        found.ok_or_else(|| UnknownDataset::Format {
-            name: name.to_owned(),
-        })
-    }
+fn unknown_format(name: &str) -> UnknownDataset {
+    let name = name.to_owned();
+    UnknownDataset::Format { name }
 }
 
 impl FromStr for Source {
     type Err = UnknownDataset;
 
-    /// What stands before the first colon is a format, unless it is the start of a path.
+    /// What comes before the first colon is a format, unless it is the start of a path.
     fn from_str(spec: &str) -> Result<Self, UnknownDataset> {
         if spec == "demo" {
             return Ok(Self::Demo);
@@ -189,7 +167,7 @@ fn parse_ruler(text: &str) -> Result<Source, UnknownDataset> {
 }
 
 fn known() -> String {
-    Format::ALL.map(Format::name).join(", ")
+    Format::VARIANTS.join(", ")
 }
 
 #[cfg(test)]
@@ -237,8 +215,8 @@ mod tests {
             ("ruler-vt-300", 2)
         );
         for (spec, reason) in [
-            ("ruler:vt", "`` is no length"),
-            ("ruler:vt@0", "`0` is no length"),
+            ("ruler:vt", "`` is not a length"),
+            ("ruler:vt@0", "`0` is not a length"),
             ("ruler:sort@10", "known are multikey"),
         ] {
             let error = open(spec, None).unwrap_err().to_string();

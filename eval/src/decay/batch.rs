@@ -1,66 +1,59 @@
 //! A decay run as its run directory keeps it: the store's size at the start, then one item per
 //! batch of queries.
 
-use anyhow::Context as _;
 use ragweave_server::pipeline::Answer;
+use ragweave_store::{Store, StoreError};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use super::corpus::StoreBytes;
 use crate::metric::ms;
 use crate::mode_spec::ModeSpec;
+use crate::query::lookups;
 use crate::run_dir::RunDir;
 
-/// A line of `run.jsonl`.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "item", rename_all = "lowercase")]
-enum Item {
+pub(super) enum Item {
     Start { store: StoreBytes },
     Batch(Batch),
 }
 
-/// One query's figures.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Asked {
-    /// Chunks whose stored KV was used; 0 where the mode looks none up.
-    pub(super) chunks_hit: usize,
-    /// Chunks whose KV was looked up and could not be used.
-    pub(super) chunks_missed: usize,
-    pub(super) ttft_ms: f64,
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct StoreBytes {
+    pub(super) total_bytes: u64,
+    /// Of these, the KV that chunks refer to.
+    pub(super) live_bytes: u64,
+    /// KV records that a lookup can find.
+    pub(super) blobs: u64,
 }
 
-/// Consecutive queries under every mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Batch {
-    /// From 0.
     pub(super) batch: usize,
     pub(super) modes: Vec<ModeBatch>,
 }
 
-/// Consecutive queries under one mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ModeBatch {
     pub(super) spec: String,
+    /// Chunks whose stored KV was used; 0 where the mode looks none up.
     pub(super) chunks_hit: usize,
+    /// Chunks whose KV was looked up and could not be used.
     pub(super) chunks_missed: usize,
-    /// Per query, in the order of asking.
     pub(super) ttft_ms: Vec<f64>,
 }
 
-impl Asked {
-    pub(super) fn of(answer: &Answer) -> Self {
-        let started = &answer.started;
-        let lookups = |n: usize| if started.looked_up { n } else { 0 };
-        Self {
-            chunks_hit: lookups(started.report.chunks_hit),
-            chunks_missed: lookups(started.report.chunks_missed),
-            ttft_ms: ms(answer.finished.times.ttft),
-        }
+impl StoreBytes {
+    pub(super) fn of(store: &Store) -> Result<Self, StoreError> {
+        let stats = store.stats()?;
+        Ok(Self {
+            total_bytes: stats.total_bytes,
+            live_bytes: stats.live_bytes,
+            blobs: stats.blobs,
+        })
     }
 }
 
 impl Batch {
-    /// A batch without queries.
     pub(super) fn new(batch: usize, modes: &[ModeSpec]) -> Self {
         let empty = |spec: &ModeSpec| ModeBatch {
             spec: spec.to_string(),
@@ -74,21 +67,22 @@ impl Batch {
         }
     }
 
-    /// Adds a query under the mode of this index.
-    pub(super) fn add(&mut self, mode: usize, asked: &Asked) {
-        let batch = &mut self.modes[mode];
-        batch.chunks_hit += asked.chunks_hit;
-        batch.chunks_missed += asked.chunks_missed;
-        batch.ttft_ms.push(asked.ttft_ms);
-    }
-
-    /// Lookups that missed, over all modes.
     pub(super) fn chunks_missed(&self) -> usize {
         self.modes.iter().map(|mode| mode.chunks_missed).sum()
     }
 }
 
 impl ModeBatch {
+    pub(super) fn add(&mut self, answer: &Answer) {
+        self.add_query(lookups(&answer.started), ms(answer.finished.times.ttft));
+    }
+
+    fn add_query(&mut self, (hit, missed): (usize, usize), ttft_ms: f64) {
+        self.chunks_hit += hit;
+        self.chunks_missed += missed;
+        self.ttft_ms.push(ttft_ms);
+    }
+
     /// Hits over lookups; `None` where nothing was looked up.
     pub(super) fn hit_rate(&self) -> Option<f64> {
         let lookups = self.chunks_hit + self.chunks_missed;
@@ -96,33 +90,24 @@ impl ModeBatch {
     }
 }
 
-/// What was measured so far, here and in the run directory.
 pub(super) struct Log {
-    run_dir: RunDir,
-    before: StoreBytes,
-    batches: Vec<Batch>,
+    pub(super) run_dir: RunDir,
+    /// The store at the start of the run.
+    pub(super) before: StoreBytes,
+    /// In order, without gaps.
+    pub(super) batches: Vec<Batch>,
 }
 
 impl Log {
     /// `items`: those the directory holds already; without any, the run started with the store as
     /// it was `at_start`.
-    ///
-    /// # Errors
-    /// Names the directory whose items are not those of a decay run, or that cannot be written.
     pub(super) fn new(
         mut run_dir: RunDir,
-        items: Vec<Value>,
+        items: Vec<Item>,
         at_start: StoreBytes,
     ) -> anyhow::Result<Self> {
         let (mut before, mut batches) = (None, Vec::new());
         for item in items {
-            let item = serde_json::from_value(item).with_context(|| {
-                format!(
-                    "--out {}: an item of run.jsonl is none of a decay run; choose another --out, \
-                     or delete it",
-                    run_dir.path().display()
-                )
-            })?;
             match item {
                 Item::Start { store } => before = Some(store),
                 Item::Batch(batch) => batches.push(batch),
@@ -138,24 +123,6 @@ impl Log {
         })
     }
 
-    pub(super) fn run_dir(&self) -> &RunDir {
-        &self.run_dir
-    }
-
-    /// The store at the start of the run.
-    pub(super) fn before(&self) -> StoreBytes {
-        self.before
-    }
-
-    /// In order, without gaps.
-    pub(super) fn batches(&self) -> &[Batch] {
-        &self.batches
-    }
-
-    /// Keeps a whole batch.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
     pub(super) fn keep(&mut self, batch: Batch) -> anyhow::Result<()> {
         self.run_dir.append(&Item::Batch(batch.clone()))?;
         self.batches.push(batch);
@@ -171,13 +138,8 @@ mod tests {
     fn a_batch_adds_up_its_queries_and_is_read_as_written() {
         let modes = ["full", "reuse"].map(|spec| spec.parse().unwrap());
         let mut batch = Batch::new(3, &modes);
-        let asked = |chunks_hit, ttft_ms| Asked {
-            chunks_hit,
-            chunks_missed: 6 - chunks_hit,
-            ttft_ms,
-        };
-        batch.add(1, &asked(6, 1.5));
-        batch.add(1, &asked(3, 2.5));
+        batch.modes[1].add_query((6, 0), 1.5);
+        batch.modes[1].add_query((3, 3), 2.5);
         assert_eq!(batch.modes[0].hit_rate(), None);
         assert_eq!(batch.modes[1].hit_rate(), Some(0.75));
         assert_eq!(batch.modes[1].ttft_ms, [1.5, 2.5]);

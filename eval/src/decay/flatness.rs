@@ -1,12 +1,13 @@
-//! Whether hit rate and time to first token stayed as they were: the last batch of a mode beside
-//! its first. Pure.
+//! The rows of a decay run, and whether hit rate and time to first token stayed as they were: the
+//! last batch of a mode beside its first. Pure.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::report::Row;
-use crate::run_dir::ModeLabel;
+use super::batch::ModeBatch;
+use crate::metric::{median, percentile};
+use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{number, percent};
 
 /// A hit rate counts as flat up to this relative change.
@@ -14,9 +15,36 @@ const HIT_RATE_TOLERANCE: f64 = 0.01;
 /// A median TTFT counts as flat up to this relative change: medians of 100 short times on a busy
 /// machine differ by some percent.
 const TTFT_TOLERANCE: f64 = 0.1;
-/// The mode that keeps nothing that could decay. What its times do, the machine did; the modes
-/// take turns, so it did so to all of them.
+/// The mode that keeps nothing that could decay. Where its times change, the machine changed; the
+/// modes take turns, so it changed for all of them.
 const CONTROL: &str = "full";
+
+/// One mode in one batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Row {
+    #[serde(flatten)]
+    pub(crate) label: ModeLabel,
+    pub(crate) batch: usize,
+    #[serde(default)]
+    pub(crate) queries: usize,
+    /// Chunks hit over chunks looked up; `None` where the mode looks none up.
+    pub(crate) hit_rate: Option<f64>,
+    pub(crate) ttft_ms_p50: Option<f64>,
+    pub(crate) ttft_ms_p95: Option<f64>,
+}
+
+impl Row {
+    pub(super) fn new(spec: &ModeSpec, number: usize, batch: &ModeBatch) -> Self {
+        Self {
+            label: spec.label(),
+            batch: number,
+            queries: batch.ttft_ms.len(),
+            hit_rate: batch.hit_rate(),
+            ttft_ms_p50: median(&batch.ttft_ms),
+            ttft_ms_p95: percentile(&batch.ttft_ms, 95.0),
+        }
+    }
+}
 
 /// The last batch of a mode beside its first.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -24,10 +52,8 @@ pub(crate) struct Flatness {
     #[serde(flatten)]
     pub(crate) label: ModeLabel,
     pub(crate) hit_rate: Option<[f64; 2]>,
-    /// Last over first.
     pub(crate) hit_rate_ratio: Option<f64>,
     pub(crate) ttft_ms_p50: [f64; 2],
-    /// Last over first.
     pub(crate) ttft_ratio: f64,
     /// The same of full prefill; `None` for itself, and where it was not asked.
     pub(crate) ttft_ratio_of_full: Option<f64>,
@@ -82,12 +108,10 @@ fn is_near_one(ratio: f64, tolerance: f64) -> bool {
 
 impl fmt::Display for Flatness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [policy, ratio] = self.label.cells();
+        let (policy, ratio) = (&self.label.policy, number(self.label.ratio, 2));
         let verdict = if self.is_flat { "flat" } else { "not flat" };
-        write!(
-            f,
-            "{policy} {ratio}: {verdict} from the first batch to the last:"
-        )?;
+        let between = "from the first batch to the last";
+        write!(f, "{policy} {ratio}: {verdict} {between}:")?;
         if let Some([first, last]) = self.hit_rate {
             let (first, last) = (percent(Some(first)), percent(Some(last)));
             let ratio = number(self.hit_rate_ratio, 3);
@@ -108,7 +132,6 @@ impl fmt::Display for Flatness {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decay::batch::ModeBatch;
 
     /// Rows of one query each: hits of 100 chunks looked up, and the time in milliseconds.
     fn rows(spec: &str, batches: &[(usize, f64)]) -> Vec<Row> {
@@ -151,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_slowed_down_for_full_prefill_too_is_no_decay() {
+    fn a_machine_that_slowed_down_for_full_prefill_too_is_not_decay() {
         let both = |full_ms, reuse_ms| {
             let reuse = rows("reuse", &[(100, 2.0), (100, reuse_ms)]);
             of_modes(&[reuse, rows(CONTROL, &[(0, 10.0), (0, full_ms)])])

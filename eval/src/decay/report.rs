@@ -4,40 +4,23 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::batch::{Batch, ModeBatch};
-use super::corpus::StoreBytes;
-use super::flatness::{Flatness, of_modes};
-use crate::metric::{median, percentile};
+use super::batch::{Batch, StoreBytes};
+use super::flatness::{Flatness, Row, of_modes};
+use crate::experiment::{self, Column};
 use crate::mode_spec::ModeSpec;
-use crate::run_dir::ModeLabel;
-use crate::table::{Table, number, percent};
+use crate::table::{number, percent};
 
 /// Rows mode by mode, each in the order of its batches.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
-    /// Per mode; of modes with a single batch there is nothing to tell.
+    /// Per mode; nothing for modes with a single batch.
     #[serde(default)]
     pub(crate) flatness: Vec<Flatness>,
     #[serde(default)]
     store: Growth,
 }
 
-/// One mode in one batch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Row {
-    #[serde(flatten)]
-    pub(crate) label: ModeLabel,
-    pub(crate) batch: usize,
-    #[serde(default)]
-    pub(crate) queries: usize,
-    /// Chunks hit over chunks looked up; `None` where the mode looks none up.
-    pub(crate) hit_rate: Option<f64>,
-    pub(crate) ttft_ms_p50: Option<f64>,
-    pub(crate) ttft_ms_p95: Option<f64>,
-}
-
-/// The store around the run.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Growth {
     before: StoreBytes,
@@ -48,11 +31,9 @@ impl Report {
     /// `store`: before and after.
     pub(super) fn new(modes: &[ModeSpec], batches: &[Batch], store: [StoreBytes; 2]) -> Self {
         let [before, after] = store;
-        let by_mode: Vec<Vec<Row>> = modes
-            .iter()
-            .enumerate()
-            .map(|(mode, spec)| rows(spec, mode, batches))
-            .collect();
+        let modes = modes.iter().enumerate();
+        let by_mode = modes.map(|(mode, spec)| rows(spec, mode, batches));
+        let by_mode: Vec<Vec<Row>> = by_mode.collect();
         Self {
             flatness: of_modes(&by_mode),
             rows: by_mode.into_iter().flatten().collect(),
@@ -61,45 +42,24 @@ impl Report {
     }
 }
 
-/// Rows of the mode of this index.
 fn rows(spec: &ModeSpec, mode: usize, batches: &[Batch]) -> Vec<Row> {
     let row = |batch: &Batch| Some(Row::new(spec, batch.batch, batch.modes.get(mode)?));
     batches.iter().filter_map(row).collect()
 }
 
-impl Row {
-    pub(super) fn new(spec: &ModeSpec, number: usize, batch: &ModeBatch) -> Self {
-        Self {
-            label: ModeLabel::of(spec),
-            batch: number,
-            queries: batch.ttft_ms.len(),
-            hit_rate: batch.hit_rate(),
-            ttft_ms_p50: median(&batch.ttft_ms),
-            ttft_ms_p95: percentile(&batch.ttft_ms, 95.0),
-        }
-    }
-
-    fn cells(&self) -> Vec<String> {
-        let mut cells = self.label.cells().to_vec();
-        cells.extend([
-            self.batch.to_string(),
-            self.queries.to_string(),
-            percent(self.hit_rate),
-            number(self.ttft_ms_p50, 2),
-            number(self.ttft_ms_p95, 2),
-        ]);
-        cells
-    }
-}
-
-const HEADER: [&str; 5] = ["batch", "queries", "hit rate", "TTFT ms p50", "p95"];
+const COLUMNS: [Column<Row>; 7] = [
+    ("mode", |row| row.label.policy.clone()),
+    ("ratio", |row| number(row.label.ratio, 2)),
+    ("batch", |row| row.batch.to_string()),
+    ("queries", |row| row.queries.to_string()),
+    ("hit rate", |row| percent(row.hit_rate)),
+    ("TTFT ms p50", |row| number(row.ttft_ms_p50, 2)),
+    ("p95", |row| number(row.ttft_ms_p95, 2)),
+];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = [&ModeLabel::HEADER[..], &HEADER].concat();
-        let mut table = Table::new(&header);
-        self.rows.iter().for_each(|row| table.push(row.cells()));
-        writeln!(f, "{table}\n")?;
+        writeln!(f, "{}\n", experiment::table(&self.rows, &COLUMNS))?;
         if self.flatness.is_empty() {
             writeln!(f, "a single batch: nothing to compare; lower --batch")?;
         }
@@ -124,6 +84,7 @@ impl fmt::Display for Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decay::batch::ModeBatch;
 
     const STORE: StoreBytes = StoreBytes {
         total_bytes: 4096,

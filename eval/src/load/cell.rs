@@ -1,22 +1,17 @@
 //! A load test as its run directory keeps it: one item per rate and mode, written whole once its
 //! last request has ended, because half a load cannot be continued.
 
-use std::path::Path;
-
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::latency::Trace;
 use super::rates::{Rates, around};
+use crate::experiment::rotated;
 use crate::mode_spec::ModeSpec;
-use crate::rounds::rotated;
 use crate::run_dir::RunDir;
 
-/// A line of `run.jsonl`.
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "item", rename_all = "lowercase")]
-enum Item {
+pub(super) enum Item {
     /// The rates that `--rates auto` chose.
     Capacity {
         spec: String,
@@ -31,7 +26,6 @@ enum Item {
 pub(super) struct Cell {
     spec: String,
     rate: f64,
-    /// In order of arrival.
     pub(super) requests: Vec<Trace>,
 }
 
@@ -53,46 +47,33 @@ impl Cell {
         self.spec == spec.to_string() && self.rate == rate
     }
 
-    /// Lookups that missed, over all requests.
     pub(super) fn chunks_missed(&self) -> usize {
         let answers = self.requests.iter().flat_map(|trace| &trace.answer);
         answers.map(|answer| answer.chunks_missed).sum()
     }
 }
 
-/// What was measured so far, here and in the run directory.
 pub(super) struct Log {
-    run_dir: RunDir,
+    pub(super) run_dir: RunDir,
     auto_rates: Option<Vec<f64>>,
-    cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
 }
 
 impl Log {
     /// `items`: those the directory holds already.
-    ///
-    /// # Errors
-    /// Names the directory whose items are not those of a load test.
-    pub(super) fn new(run_dir: RunDir, items: Vec<Value>) -> anyhow::Result<Self> {
+    pub(super) fn new(run_dir: RunDir, items: Vec<Item>) -> Self {
         let (mut auto_rates, mut cells) = (None, Vec::new());
         for item in items {
-            match parse(run_dir.path(), item)? {
+            match item {
                 Item::Capacity { rates, .. } => auto_rates = Some(rates),
                 Item::Cell(cell) => cells.push(cell),
             }
         }
-        Ok(Self {
+        Self {
             run_dir,
             auto_rates,
             cells,
-        })
-    }
-
-    pub(super) fn run_dir(&self) -> &RunDir {
-        &self.run_dir
-    }
-
-    pub(super) fn cells(&self) -> &[Cell] {
-        &self.cells
+        }
     }
 
     /// The rates to offer; `None` where `auto` has not measured yet.
@@ -113,9 +94,6 @@ impl Log {
     }
 
     /// Chooses the rates of `auto` and keeps them.
-    ///
-    /// # Errors
-    /// Where they cannot be written.
     pub(super) fn keep_capacity(
         &mut self,
         spec: &ModeSpec,
@@ -131,25 +109,11 @@ impl Log {
         Ok(rates)
     }
 
-    /// Keeps what was measured.
-    ///
-    /// # Errors
-    /// Where it cannot be written.
     pub(super) fn keep(&mut self, cell: Cell) -> anyhow::Result<()> {
         self.run_dir.append(&Item::Cell(cell.clone()))?;
         self.cells.push(cell);
         Ok(())
     }
-}
-
-fn parse(run_dir: &Path, item: Value) -> anyhow::Result<Item> {
-    serde_json::from_value(item).with_context(|| {
-        format!(
-            "--out {}: an item of run.jsonl is none of a load test; choose another --out, or \
-             delete it",
-            run_dir.display()
-        )
-    })
 }
 
 #[cfg(test)]
@@ -172,8 +136,7 @@ mod tests {
             text,
             r#"{"item":"cell","spec":"full","rate":0.5,"requests":[{"at_ms":1.5,"answer":null}]}"#
         );
-        let value = serde_json::from_str(&text).unwrap();
-        let Item::Cell(read) = parse("runs/a".as_ref(), value).unwrap() else {
+        let Item::Cell(read) = serde_json::from_str(&text).unwrap() else {
             panic!("not a cell: {text}");
         };
         assert_eq!(read, cell);
@@ -182,12 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_item_names_the_directory() {
-        let error = parse("runs/a".as_ref(), serde_json::json!({"item": "round"})).err();
-        let error = format!("{:#}", error.unwrap());
-        assert!(
-            error.contains("runs/a") && error.contains("round"),
-            "{error}"
-        );
+    fn a_foreign_item_is_refused() {
+        let read = serde_json::from_value::<Item>(serde_json::json!({"item": "round"}));
+        let error = read.err().unwrap().to_string();
+        assert!(error.contains("round"), "{error}");
     }
 }

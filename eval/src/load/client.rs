@@ -1,39 +1,33 @@
-//! The client side of a load test: sends each request at its time and takes down when its tokens
-//! come.
+//! The client side of a load test: sends each request at its time and records when its tokens come.
 
 use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use ragweave_engine::{EngineError, SamplingParams};
-use ragweave_server::components::Components;
+use ragweave_engine::EngineError;
 use ragweave_server::pipeline::{AnswerError, AnswerEvent, Pipeline, Query, event_channel};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::Args;
 use super::latency::{AnswerTimes, Trace};
-use super::schedule::{Request, requests};
+use super::schedule::Request;
 use crate::dataset::Question;
 use crate::metric::ms;
 use crate::mode_spec::ModeSpec;
-use crate::query::over_chunks;
+use crate::query::{Asker, lookups};
 
 /// Requests that measure how many the engine answers one by one.
 const CAPACITY_REQUESTS: usize = 12;
 
 /// Sends one schedule of requests under any mode and at any rate.
 pub(super) struct Client<'a> {
-    components: &'a Components,
-    questions: &'a [Question],
-    pipeline: Arc<Pipeline>,
-    requests: Vec<Request>,
-    sampling: SamplingParams,
+    pub(super) asker: Asker<'a>,
+    pub(super) questions: &'a [Question],
+    pub(super) requests: Vec<Request>,
 }
 
-/// A request that is ready to be sent.
 struct Job {
     index: usize,
     /// After the start.
@@ -41,28 +35,10 @@ struct Job {
     query: Query,
 }
 
-/// The outcome of the job of this index.
 type Outcome = (usize, Result<Trace, AnswerError>);
 
-impl<'a> Client<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
-    pub(super) fn new(args: &Args, components: &'a Components, questions: &'a [Question]) -> Self {
-        Self {
-            components,
-            questions,
-            pipeline: Arc::new(Pipeline::for_evaluation(components)),
-            requests: requests(questions, args.requests, args.seed),
-            sampling: SamplingParams {
-                ignore_eos: args.ignore_eos,
-                ..SamplingParams::greedy(args.max_tokens)
-            },
-        }
-    }
-
+impl Client<'_> {
     /// The first answers of a process pay for buffers and page faults.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer.
     pub(super) async fn warm_up(&self, specs: &[ModeSpec]) -> anyhow::Result<()> {
         for spec in specs {
             self.ask_alone(spec, 0).await?;
@@ -71,9 +47,6 @@ impl<'a> Client<'a> {
     }
 
     /// Answers per second where each is asked for after the one before.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer.
     pub(super) async fn capacity(&self, spec: &ModeSpec) -> anyhow::Result<f64> {
         let n = self.requests.len().min(CAPACITY_REQUESTS);
         let start = Instant::now();
@@ -83,21 +56,19 @@ impl<'a> Client<'a> {
         Ok(n as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// Sends every request at its time, whatever became of those before. One trace per request.
-    ///
-    /// # Errors
-    /// Names the question and the mode that got no answer; a full queue is no error.
+    /// Sends every request at its time, whatever happened to those before. One trace per request; a
+    /// full queue is not an error.
     pub(super) async fn offer(
         &self,
         spec: &ModeSpec,
         rate: f64,
         mut done: impl FnMut(),
     ) -> anyhow::Result<Vec<Trace>> {
-        let jobs = (0..self.requests.len()).map(|index| self.job(spec, rate, index));
-        let jobs: Vec<Job> = jobs.collect();
+        let indices = 0..self.requests.len();
+        let jobs: Vec<Job> = indices.map(|index| self.job(spec, rate, index)).collect();
         let mut traces: Vec<Option<Trace>> = jobs.iter().map(|_| None).collect();
         let (outcomes, mut ended) = mpsc::unbounded_channel();
-        let (runtime, pipeline) = (Handle::current(), Arc::clone(&self.pipeline));
+        let (runtime, pipeline) = (Handle::current(), Arc::clone(&self.asker.pipeline));
         // Not tokio's timer: it ticks in milliseconds, in which a small model answers.
         let sending = spawn_blocking(move || send(&runtime, &pipeline, jobs, &outcomes));
         while let Some((index, outcome)) = ended.recv().await {
@@ -111,7 +82,7 @@ impl<'a> Client<'a> {
 
     async fn ask_alone(&self, spec: &ModeSpec, index: usize) -> anyhow::Result<()> {
         let query = self.query(spec, index);
-        let trace = ask(&self.pipeline, query, Instant::now(), Duration::ZERO).await;
+        let trace = ask(&self.asker.pipeline, query, Instant::now(), Duration::ZERO).await;
         trace.with_context(|| self.what(spec, index))?;
         Ok(())
     }
@@ -128,7 +99,7 @@ impl<'a> Client<'a> {
         let request = &self.requests[index];
         let text = &self.questions[request.question].question;
         let (chunks, mode) = (request.chunks.clone(), spec.mode_for(index));
-        over_chunks(self.components, text, chunks, mode, &self.sampling)
+        self.asker.over_chunks(text, chunks, mode)
     }
 
     fn what(&self, spec: &ModeSpec, index: usize) -> String {
@@ -190,7 +161,7 @@ async fn ask(
     })
 }
 
-/// What an answer's events told, and when.
+/// What the events of an answer said, and when.
 #[derive(Default)]
 struct Heard {
     tokens: Vec<Duration>,
@@ -201,10 +172,7 @@ struct Heard {
 impl Heard {
     fn take(&mut self, event: &AnswerEvent, now: Duration) {
         match event {
-            AnswerEvent::Started(started) if started.looked_up => {
-                self.chunks_missed = started.report.chunks_missed;
-            }
-            AnswerEvent::Started(_) => {}
+            AnswerEvent::Started(started) => self.chunks_missed = lookups(started).1,
             // The last piece of text may have no token of its own.
             AnswerEvent::Delta(delta) if delta.token_ids.is_empty() => {}
             AnswerEvent::Delta(_) => self.tokens.push(now),

@@ -5,9 +5,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::schedule::n_dropped;
-use crate::metric::{ms, percentile};
+use crate::metric::{mean, ms, percentile};
 
-/// What became of one request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Trace {
     /// Scheduled arrival, in milliseconds after the start.
@@ -70,9 +69,8 @@ pub(crate) struct Spread {
 impl Spread {
     fn of(samples: impl Iterator<Item = f64>) -> Self {
         let samples: Vec<f64> = samples.collect();
-        let n = samples.len();
         Self {
-            mean: (n > 0).then(|| samples.iter().sum::<f64>() / n as f64),
+            mean: mean(&samples),
             p50: percentile(&samples, 50.0),
             p95: percentile(&samples, 95.0),
             p99: percentile(&samples, 99.0),
@@ -83,7 +81,6 @@ impl Spread {
 /// The figures of one mode at one rate, over all but the first requests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// Requests counted.
     #[serde(default)]
     pub(crate) n: usize,
     #[serde(default)]
@@ -108,18 +105,10 @@ impl Figures {
     /// `traces`: all requests in order of arrival.
     pub(super) fn of(traces: &[Trace], slo_ttft_ms: Option<f64>) -> Self {
         let counted = &traces[n_dropped(traces.len())..];
-        let answers: Vec<&AnswerTimes> = counted
-            .iter()
-            .filter_map(|trace| trace.answer.as_ref())
-            .collect();
+        let answers = counted.iter().filter_map(|trace| trace.answer.as_ref());
+        let answers: Vec<&AnswerTimes> = answers.collect();
         let per_s = |n: usize| Some(n as f64 / span_s(counted)?);
-        let is_good = |answer: &&&AnswerTimes, limit| answer.ttft_ms <= limit;
-        let n_good = |limit| {
-            answers
-                .iter()
-                .filter(|answer| is_good(answer, limit))
-                .count()
-        };
+        let n_good = |limit| answers.iter().filter(|of| of.ttft_ms <= limit).count();
         Self {
             n: counted.len(),
             completed: answers.len(),
@@ -149,7 +138,7 @@ mod tests {
         times.map(Duration::from_millis)
     }
 
-    /// One token, 100 ms after the arrival unless told.
+    /// One token, 100 ms after the arrival unless given.
     fn trace(at_ms: f64, ttft_ms: f64, e2e_ms: f64) -> Trace {
         let answer = AnswerTimes {
             ttft_ms,

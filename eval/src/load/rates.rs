@@ -10,7 +10,6 @@ const AUTO_MULTIPLES: [f64; 6] = [0.25, 0.5, 0.75, 1.0, 1.25, 1.5];
 /// The slowest rate: one request in 17 minutes.
 const MIN_RATE: f64 = 0.001;
 
-/// What `--rates` says.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Rates {
     /// Multiples of the measured capacity.
@@ -19,41 +18,32 @@ pub(super) enum Rates {
     Given(Vec<f64>),
 }
 
-/// A value of `--rates` that is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "`{text}` is no rate; write auto, or requests per second from {MIN_RATE} on such as 0.5,1,2"
-)]
-pub(super) struct BadRate {
-    text: String,
-}
-
 impl FromStr for Rates {
-    type Err = BadRate;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, BadRate> {
+    fn from_str(text: &str) -> Result<Self, String> {
         match text.trim() {
             "auto" => Ok(Self::Auto),
-            list => Ok(Self::Given(
-                list.split(',').map(parse_rate).collect::<Result<_, _>>()?,
-            )),
+            list => list
+                .split(',')
+                .map(parse_rate)
+                .collect::<Result<_, _>>()
+                .map(Self::Given),
         }
     }
 }
 
-fn parse_rate(text: &str) -> Result<f64, BadRate> {
+fn parse_rate(text: &str) -> Result<f64, String> {
     let rate = text.trim().parse().ok();
     let rate = rate.filter(|rate: &f64| rate.is_finite() && *rate >= MIN_RATE);
-    rate.ok_or_else(|| BadRate {
-        text: text.to_owned(),
+    rate.ok_or_else(|| {
+        format!("`{text}` is not a rate; write auto, or requests per second from {MIN_RATE} on such as 0.5,1,2")
     })
 }
 
-/// The rates of `auto` for a capacity in requests per second.
 pub(super) fn around(capacity: f64) -> Vec<f64> {
-    AUTO_MULTIPLES
-        .map(|multiple| four_digits(multiple * capacity))
-        .to_vec()
+    let rates = AUTO_MULTIPLES.map(|multiple| four_digits(multiple * capacity));
+    rates.to_vec()
 }
 
 /// Rounded to four significant digits: short in tables, and the same when read back from a file.
@@ -79,7 +69,7 @@ mod tests {
         assert_eq!("auto".parse(), Ok(Rates::Auto));
         assert_eq!("0.5, 2".parse(), Ok(Rates::Given(vec![0.5, 2.0])));
         for (text, bad) in [("0", "`0`"), ("1,x", "`x`"), ("1,", "``"), ("inf", "`inf`")] {
-            let error = text.parse::<Rates>().unwrap_err().to_string();
+            let error = text.parse::<Rates>().unwrap_err();
             assert!(error.contains(bad) && error.contains("auto"), "{error}");
         }
     }

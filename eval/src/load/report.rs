@@ -6,11 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cell::Cell;
 use super::latency::Figures;
-use crate::mode_spec::ModeSpec;
-use crate::run_dir::ModeLabel;
-use crate::table::{Table, number};
+use crate::experiment::{self, Column};
+use crate::mode_spec::{ModeLabel, ModeSpec};
+use crate::table::number;
 
-/// Rows mode by mode, each at every rate.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
@@ -36,7 +35,7 @@ impl Report {
         let row = |spec: &ModeSpec, rate: f64| {
             let cell = cells.iter().find(|cell| cell.is_of(spec, rate))?;
             Some(Row {
-                label: ModeLabel::of(spec),
+                label: spec.label(),
                 rate,
                 figures: Figures::of(&cell.requests, slo_ttft_ms),
             })
@@ -50,47 +49,25 @@ impl Report {
     }
 }
 
-impl Row {
-    fn cells(&self) -> Vec<String> {
-        let figures = &self.figures;
-        let mut cells = self.label.cells().to_vec();
-        cells.extend([
-            number(Some(self.rate), 2),
-            figures.n.to_string(),
-            figures.rejected.to_string(),
-            number(figures.ttft_ms.p50, 1),
-            number(figures.ttft_ms.p95, 1),
-            number(figures.ttft_ms.p99, 1),
-            number(figures.tpot_ms.p50, 2),
-            number(figures.itl_ms.p95, 2),
-            number(figures.e2e_ms.p95, 1),
-            number(figures.goodput, 2),
-            number(figures.achieved_rate, 2),
-        ]);
-        cells
-    }
-}
-
-const HEADER: [&str; 11] = [
-    "rate",
-    "n",
-    "rejected",
-    "TTFT ms p50",
-    "p95",
-    "p99",
-    "TPOT ms p50",
-    "ITL ms p95",
-    "e2e ms p95",
-    "goodput",
-    "achieved",
+const COLUMNS: [Column<Row>; 13] = [
+    ("mode", |row| row.label.policy.clone()),
+    ("ratio", |row| number(row.label.ratio, 2)),
+    ("rate", |row| number(Some(row.rate), 2)),
+    ("n", |row| row.figures.n.to_string()),
+    ("rejected", |row| row.figures.rejected.to_string()),
+    ("TTFT ms p50", |row| number(row.figures.ttft_ms.p50, 1)),
+    ("p95", |row| number(row.figures.ttft_ms.p95, 1)),
+    ("p99", |row| number(row.figures.ttft_ms.p99, 1)),
+    ("TPOT ms p50", |row| number(row.figures.tpot_ms.p50, 2)),
+    ("ITL ms p95", |row| number(row.figures.itl_ms.p95, 2)),
+    ("e2e ms p95", |row| number(row.figures.e2e_ms.p95, 1)),
+    ("goodput", |row| number(row.figures.goodput, 2)),
+    ("achieved", |row| number(row.figures.achieved_rate, 2)),
 ];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let header = [&ModeLabel::HEADER[..], &HEADER].concat();
-        let mut table = Table::new(&header);
-        self.rows.iter().for_each(|row| table.push(row.cells()));
-        write!(f, "{table}")
+        write!(f, "{}", experiment::table(&self.rows, &COLUMNS))
     }
 }
 

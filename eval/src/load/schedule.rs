@@ -9,10 +9,8 @@ const DROPPED_PART: usize = 6;
 /// Keeps what is asked apart from when: with other questions the arrivals stay the same.
 const CONTENT_STREAM: u64 = 0x7175_6573_7469_6F6E;
 
-/// One request of an open loop.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Request {
-    /// Index of the question.
     pub(super) question: usize,
     /// The question's chunks, in the order they are asked over.
     pub(super) chunks: Vec<String>,

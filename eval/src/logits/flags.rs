@@ -4,9 +4,8 @@ use clap::Args;
 use ragweave_engine::{Mode, PartialBlend, Ratio};
 use ragweave_server::config::{FusionConfig, ModeKind};
 
-use crate::cli::parse_id;
+use crate::flags::parse_id;
 
-/// How the prompt's KV is made.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Fusion")]
 pub(super) struct FusionArgs {

@@ -1,4 +1,4 @@
-//! A prompt given in token ids: which of its chunks are stored, and behind which ids.
+//! A prompt given in token ids: which of its chunks are stored, and after which ids their KV was made.
 
 use std::path::Path;
 
@@ -8,7 +8,6 @@ use serde::Deserialize;
 
 use super::flags::FusionArgs;
 
-/// A plan file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct PlanFile {
@@ -17,38 +16,28 @@ struct PlanFile {
     question: Vec<u32>,
 }
 
-/// A prompt and how its KV is made.
 pub(super) struct Prompt {
     segments: PromptSegments,
     misses: Vec<usize>,
-    /// Ids the chunks' KV is computed behind, where not the prompt's prefix.
+    /// Ids the chunks' KV is computed after, where not the prompt's prefix.
     other_prefix: Option<Vec<u32>>,
     mode: Mode,
 }
 
-/// Reads a plan file.
-///
-/// # Errors
-/// Names the file, and the line and column of what is no plan.
+/// Reads a plan file. An error names the file, line and column.
 pub(super) fn read_segments(path: &Path) -> anyhow::Result<PromptSegments> {
     let text = fs_err::read_to_string(path).context("read --plan")?;
     let plan: PlanFile =
         serde_json::from_str(&text).with_context(|| format!("--plan {}", path.display()))?;
-    let PlanFile {
-        prefix,
-        chunks,
-        question,
-    } = plan;
     Ok(PromptSegments {
-        prefix,
-        chunks,
-        question,
+        prefix: plan.prefix,
+        chunks: plan.chunks,
+        question: plan.question,
     })
 }
 
 impl Prompt {
-    /// # Errors
-    /// A missed chunk that the plan does not have.
+    /// A missed chunk that the plan does not have is an error.
     pub(super) fn new(segments: PromptSegments, fusion: &FusionArgs) -> anyhow::Result<Self> {
         let n_chunks = segments.chunks.len();
         if let Some(chunk) = fusion.misses.iter().find(|&&chunk| chunk >= n_chunks) {
@@ -74,18 +63,15 @@ impl Prompt {
         self.misses.contains(&chunk)
     }
 
-    /// The ids every chunk's KV is computed behind.
+    /// The ids every chunk's KV is computed after.
     pub(super) fn conditioning(&self) -> &[u32] {
         self.other_prefix.as_ref().unwrap_or(&self.segments.prefix)
     }
 
-    /// The engine's plan. Only the first chunk can be exact: it alone stands right behind a prefix.
-    ///
-    /// # Errors
-    /// As [`FusionPlan::new`].
+    /// The engine's plan. Only the first chunk can be exact: it alone comes right after a prefix.
     pub(super) fn plan(&self, model: &ModelInfo) -> anyhow::Result<FusionPlan> {
-        let is_behind_prefix = self.conditioning() == self.segments.prefix;
-        let exact = is_behind_prefix && model.identity.is_exact_dtype();
+        let follows_prefix = self.conditioning() == self.segments.prefix;
+        let exact = follows_prefix && model.identity.is_exact_dtype();
         let state = |chunk| match self.is_missed(chunk) {
             true => ChunkState::Miss,
             false => ChunkState::Hit {
@@ -93,11 +79,7 @@ impl Prompt {
             },
         };
         let states = (0..self.chunks().len()).map(state).collect();
-        Ok(FusionPlan::new(
-            self.segments.clone(),
-            states,
-            self.mode.clone(),
-            model,
-        )?)
+        let (segments, mode) = (self.segments.clone(), self.mode.clone());
+        Ok(FusionPlan::new(segments, states, mode, model)?)
     }
 }

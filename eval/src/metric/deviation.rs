@@ -1,4 +1,4 @@
-//! Whether deviation is sparse, and whether one layer tells of the next (CacheBlend's two
+//! Whether deviation is sparse, and whether one layer predicts the next (CacheBlend's two
 //! insights): the share of the mass in the largest values, and rank correlation.
 
 /// Spearman's rank correlation of two lists over the same items, in `-1..=1`; equal values share
@@ -16,19 +16,19 @@ pub fn spearman(a: &[f32], b: &[f32]) -> Option<f64> {
 /// The share of the sum of `values` that the largest `share` of them holds; with values drawn
 /// alike it is `share` itself, and 1 where they hold everything.
 ///
-/// `share` lies in `0..=1`. Where it is no whole number of values, the next largest counts in
+/// `share` lies in `0..=1`. Where it is not a whole number of values, the next largest counts in
 /// part, so that lists of different lengths compare. Values are not negative; those that are, or
 /// are not finite, count as 0. `None` where the sum is 0.
 pub fn top_share(values: &[f32], share: f64) -> Option<f64> {
     debug_assert!((0.0..=1.0).contains(&share), "a share of the values");
-    let mass = |&x: &f32| {
+    let mass = |x: f32| {
         if x.is_finite() {
             f64::from(x).max(0.0)
         } else {
             0.0
         }
     };
-    let mut sorted: Vec<f64> = values.iter().map(mass).collect();
+    let mut sorted: Vec<f64> = values.iter().map(|&x| mass(x)).collect();
     sorted.sort_by(|a, b| b.total_cmp(a));
     let n_top = share * sorted.len() as f64;
     let (whole, part) = (n_top.floor() as usize, n_top.fract());

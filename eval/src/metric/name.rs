@@ -1,10 +1,23 @@
 //! The names of metrics, as flags and results write them.
 
-use std::fmt;
-use std::str::FromStr;
+use strum::{Display, EnumString, IntoStaticStr, VariantArray, VariantNames};
 
-/// What a row of results can hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a row of results can hold, in the order of the columns of a table.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    Display,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+    VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
+#[strum(parse_err_ty = UnknownMetric, parse_err_fn = UnknownMetric::named)]
 pub enum Metric {
     ExactMatch,
     /// Over words, after SQuAD's normalisation.
@@ -12,7 +25,6 @@ pub enum Metric {
     /// Over tokenizer tokens, as the CacheBlend repository counts.
     TokenF1,
     RougeL,
-    /// RULER's string match.
     Ruler,
     /// Divergence of the next-token distribution from that of full prefill.
     Kl,
@@ -20,62 +32,17 @@ pub enum Metric {
     Top1Agreement,
 }
 
-/// A name that is no metric's.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown metric `{name}`: known are {}", known())]
+#[error("unknown metric `{name}`: known are {}", <Metric as VariantNames>::VARIANTS.join(", "))]
 pub struct UnknownMetric {
     pub name: String,
 }
 
-impl Metric {
-    /// In the order of the columns of a table.
-    pub const ALL: [Self; 7] = [
-        Self::ExactMatch,
-        Self::F1,
-        Self::TokenF1,
-        Self::RougeL,
-        Self::Ruler,
-        Self::Kl,
-        Self::Top1Agreement,
-    ];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::ExactMatch => "exact_match",
-            Self::F1 => "f1",
-            Self::TokenF1 => "token_f1",
-            Self::RougeL => "rouge_l",
-            Self::Ruler => "ruler",
-            Self::Kl => "kl",
-            Self::Top1Agreement => "top1_agreement",
-        }
+impl UnknownMetric {
+    fn named(name: &str) -> Self {
+        let name = name.to_owned();
+        Self { name }
     }
-
-    /// Whether it compares with full prefill, and so needs no reference answers.
-    pub fn is_fidelity(self) -> bool {
-        matches!(self, Self::Kl | Self::Top1Agreement)
-    }
-}
-
-impl fmt::Display for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-impl FromStr for Metric {
-    type Err = UnknownMetric;
-
-    fn from_str(name: &str) -> Result<Self, UnknownMetric> {
-        let found = Self::ALL.into_iter().find(|metric| metric.name() == name);
-        found.ok_or_else(|| UnknownMetric {
-            name: name.to_owned(),
-        })
-    }
-}
-
-fn known() -> String {
-    Metric::ALL.map(Metric::name).join(", ")
 }
 
 #[cfg(test)]
@@ -84,7 +51,7 @@ mod tests {
 
     #[test]
     fn every_name_reads_back() {
-        for metric in Metric::ALL {
+        for &metric in <Metric as VariantArray>::VARIANTS {
             assert_eq!(metric.to_string().parse(), Ok(metric));
         }
     }

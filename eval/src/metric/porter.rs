@@ -4,84 +4,29 @@
 //!
 //! Words are ASCII, in lower case.
 
-/// Forms that no rule gets right, with what they become.
-const IRREGULAR: [(&str, &str); 16] = [
-    ("sky", "sky"),
-    ("skies", "sky"),
-    ("dying", "die"),
-    ("lying", "lie"),
-    ("tying", "tie"),
-    ("news", "news"),
-    ("innings", "inning"),
-    ("inning", "inning"),
-    ("outings", "outing"),
-    ("outing", "outing"),
-    ("cannings", "canning"),
-    ("canning", "canning"),
-    ("howe", "howe"),
-    ("proceed", "proceed"),
-    ("exceed", "exceed"),
-    ("succeed", "succeed"),
-];
+/// Suffixes and what replaces them, `suffix>ending`; the first that fits decides.
+type Rules = &'static str;
+
+/// Whole words that no rule gets right.
+const IRREGULAR: Rules = "sky>sky skies>sky dying>die lying>lie tying>tie news>news innings>inning \
+    inning>inning outings>outing outing>outing cannings>canning canning>canning howe>howe \
+    proceed>proceed exceed>exceed succeed>succeed";
 
 /// Step 2, where the stem's measure is above 0.
-const DOUBLE_SUFFIXES: [(&str, &str); 21] = [
-    ("ational", "ate"),
-    ("tional", "tion"),
-    ("enci", "ence"),
-    ("anci", "ance"),
-    ("izer", "ize"),
-    ("bli", "ble"),
-    ("alli", "al"),
-    ("entli", "ent"),
-    ("eli", "e"),
-    ("ousli", "ous"),
-    ("ization", "ize"),
-    ("ation", "ate"),
-    ("ator", "ate"),
-    ("alism", "al"),
-    ("iveness", "ive"),
-    ("fulness", "ful"),
-    ("ousness", "ous"),
-    ("aliti", "al"),
-    ("iviti", "ive"),
-    ("biliti", "ble"),
-    ("fulli", "ful"),
-];
+const DOUBLE_SUFFIXES: Rules = "ational>ate tional>tion enci>ence anci>ance izer>ize bli>ble alli>al \
+    entli>ent eli>e ousli>ous ization>ize ation>ate ator>ate alism>al iveness>ive fulness>ful \
+    ousness>ous aliti>al iviti>ive biliti>ble fulli>ful";
 
 /// Step 3, where the stem's measure is above 0.
-const INNER_SUFFIXES: [(&str, &str); 7] = [
-    ("icate", "ic"),
-    ("ative", ""),
-    ("alize", "al"),
-    ("iciti", "ic"),
-    ("ical", "ic"),
-    ("ful", ""),
-    ("ness", ""),
-];
+const INNER_SUFFIXES: Rules = "icate>ic ative> alize>al iciti>ic ical>ic ful> ness>";
 
-/// Step 4, where the stem's measure is above 1. The first that fits decides, so longer ones come
-/// first.
-const OUTER_SUFFIXES: [(&str, &str); 18] = [
-    ("al", ""),
-    ("ance", ""),
-    ("ence", ""),
-    ("er", ""),
-    ("ic", ""),
-    ("able", ""),
-    ("ible", ""),
-    ("ant", ""),
-    ("ement", ""),
-    ("ment", ""),
-    ("ent", ""),
-    ("ou", ""),
-    ("ism", ""),
-    ("ate", ""),
-    ("iti", ""),
-    ("ous", ""),
-    ("ive", ""),
-    ("ize", ""),
-];
+/// Step 4, where the stem's measure is above 1: longer suffixes come first.
+const OUTER_SUFFIXES: Rules = "al> ance> ence> er> ic> able> ible> ant> ement> ment> ent> ou> ism> \
+    ate> iti> ous> ive> ize>";
+
+fn pairs(rules: Rules) -> impl Iterator<Item = (&'static str, &'static str)> {
+    rules.split(' ').filter_map(|rule| rule.split_once('>'))
+}
 
 /// The stem of a word in lower-case ASCII.
 pub(super) fn stem(word: &str) -> String {
@@ -89,8 +34,8 @@ pub(super) fn stem(word: &str) -> String {
         word.is_ascii(),
         "words are runs of ASCII letters and digits"
     );
-    if let Some((_, stem)) = IRREGULAR.iter().find(|(form, _)| *form == word) {
-        return (*stem).to_owned();
+    if let Some((_, stem)) = pairs(IRREGULAR).find(|(form, _)| *form == word) {
+        return stem.to_owned();
     }
     if word.len() <= 2 {
         return word.to_owned();
@@ -99,7 +44,7 @@ pub(super) fn stem(word: &str) -> String {
     let word = without_past_or_gerund(&word);
     let word = final_y_to_i(word);
     let word = without_double_suffix(word);
-    let word = replace(word, &INNER_SUFFIXES, |stem| measure(stem) > 0);
+    let word = replace(word, INNER_SUFFIXES, |stem| measure(stem) > 0);
     let word = without_outer_suffix(word);
     let word = without_final_e(word);
     without_final_l(word)
@@ -116,7 +61,6 @@ fn without_plural(word: &str) -> String {
     stem.to_owned()
 }
 
-/// Step 1b.
 fn without_past_or_gerund(word: &str) -> String {
     if let Some(stem) = word.strip_suffix("ied") {
         let ending = if word.len() == 4 { "ie" } else { "i" };
@@ -148,7 +92,7 @@ fn repaired(stem: &str) -> String {
     }
 }
 
-/// Step 1c: behind a consonant that is not the whole stem.
+/// Step 1c: after a consonant that is not the whole stem.
 fn final_y_to_i(word: String) -> String {
     match word.strip_suffix('y') {
         Some(stem) if stem.len() > 1 && consonants(stem).last() == Some(&true) => {
@@ -167,19 +111,18 @@ fn without_double_suffix(word: String) -> String {
     // The l of -logi counts as part of the stem, so that "geologi" goes the way of "archaeologi".
     match word.strip_suffix("ogi") {
         Some(stem) if stem.ends_with('l') && measure(stem) > 0 => format!("{stem}og"),
-        _ => replace(word, &DOUBLE_SUFFIXES, |stem| measure(stem) > 0),
+        _ => replace(word, DOUBLE_SUFFIXES, |stem| measure(stem) > 0),
     }
 }
 
-/// Step 4. -ion goes only behind s or t.
+/// Step 4. -ion goes only after s or t.
 fn without_outer_suffix(word: String) -> String {
     match word.strip_suffix("ion") {
         Some(stem) if measure(stem) > 1 && stem.ends_with(['s', 't']) => stem.to_owned(),
-        _ => replace(word, &OUTER_SUFFIXES, |stem| measure(stem) > 1),
+        _ => replace(word, OUTER_SUFFIXES, |stem| measure(stem) > 1),
     }
 }
 
-/// Step 5a.
 fn without_final_e(word: String) -> String {
     match word.strip_suffix('e') {
         Some(stem) if measure(stem) > 1 || (measure(stem) == 1 && !ends_cvc(stem)) => {
@@ -189,7 +132,6 @@ fn without_final_e(word: String) -> String {
     }
 }
 
-/// Step 5b.
 fn without_final_l(word: String) -> String {
     match word.strip_suffix('l') {
         Some(stem) if stem.ends_with('l') && measure(stem) > 1 => stem.to_owned(),
@@ -198,17 +140,16 @@ fn without_final_l(word: String) -> String {
 }
 
 /// The first rule whose suffix fits decides; where its stem does not qualify, the word stays.
-fn replace(word: String, rules: &[(&str, &str)], qualifies: impl Fn(&str) -> bool) -> String {
-    let fitting = rules
-        .iter()
-        .find_map(|(suffix, ending)| Some((word.strip_suffix(suffix)?, ending)));
+fn replace(word: String, rules: Rules, qualifies: impl Fn(&str) -> bool) -> String {
+    let fitting =
+        pairs(rules).find_map(|(suffix, ending)| Some((word.strip_suffix(suffix)?, ending)));
     match fitting {
         Some((stem, ending)) if qualifies(stem) => format!("{stem}{ending}"),
         _ => word,
     }
 }
 
-/// Whether each letter is a consonant: none of a, e, i, o, u, and no y behind a consonant.
+/// Whether each letter is a consonant: none of a, e, i, o, u, and no y after a consonant.
 fn consonants(word: &str) -> Vec<bool> {
     let mut flags: Vec<bool> = Vec::with_capacity(word.len());
     for letter in word.bytes() {

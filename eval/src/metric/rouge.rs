@@ -1,7 +1,7 @@
 //! Rouge-L as the Python package `rouge_score` computes it with its stemmer: the F-measure of the
 //! longest common subsequence of words (Lin 2004).
 
-use super::f1::best;
+use super::answer::best;
 use super::porter;
 
 /// Words up to this length are not stemmed.

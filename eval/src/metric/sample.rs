@@ -2,9 +2,20 @@
 
 use std::time::Duration;
 
-/// The mean; `None` of nothing.
 pub fn mean(samples: &[f64]) -> Option<f64> {
     (!samples.is_empty()).then(|| samples.iter().sum::<f64>() / samples.len() as f64)
+}
+
+/// The mean of each column over the rows that have a value there.
+pub fn column_means<'a>(
+    rows: impl Iterator<Item = &'a Vec<Option<f64>>> + Clone,
+) -> Vec<Option<f64>> {
+    let n = rows.clone().map(Vec::len).max().unwrap_or_default();
+    let of_column = |column: usize| {
+        let values = rows.clone().filter_map(|row| *row.get(column)?);
+        mean(&values.collect::<Vec<f64>>())
+    };
+    (0..n).map(of_column).collect()
 }
 
 /// The share of `true` in `0..=1`; `None` of nothing.
@@ -38,7 +49,6 @@ pub fn median(samples: &[f64]) -> Option<f64> {
     percentile(samples, 50.0)
 }
 
-/// A duration in milliseconds.
 pub fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
 }
@@ -76,5 +86,12 @@ mod tests {
     fn shares_of_nothing_are_nothing() {
         assert_eq!(share([true, false, true, true]), Some(0.75));
         assert_eq!(share([]), None);
+    }
+
+    #[test]
+    fn columns_are_averaged_over_the_rows_that_have_them() {
+        let rows = [vec![None, Some(1.0), Some(4.0)], vec![None, Some(2.0)]];
+        assert_eq!(column_means(rows.iter()), [None, Some(1.5), Some(4.0)]);
+        assert!(column_means([].iter()).is_empty());
     }
 }

@@ -39,9 +39,6 @@ pub(crate) struct HeatMap {
 
 impl HeatMap {
     /// Maps a prompt and runs the modes at the shown ratio once more, for their choice of rows.
-    ///
-    /// # Errors
-    /// Where a mode cannot be run.
     pub(crate) async fn new(
         subject: &Subject,
         dataset: &Dataset,
@@ -52,9 +49,7 @@ impl HeatMap {
     ) -> anyhow::Result<Self> {
         let ids = prepared.segments.token_ids();
         let token = |&row: &usize| subject.decode(&ids[row..=row]);
-        let examiner = Examiner {
-            engine: &subject.engine,
-        };
+        let examiner = Examiner(&subject.engine);
         let mut selected = BTreeMap::new();
         for spec in shown(specs) {
             let trace = examiner.trace(prepared, spec.mode_for(0), &[]).await?;
@@ -105,21 +100,17 @@ impl HeatMap {
 
 /// Of each policy the spec whose ratio is nearest to the shown one.
 fn shown(specs: &[ModeSpec]) -> Vec<&ModeSpec> {
-    let mut nearest: BTreeMap<String, &ModeSpec> = BTreeMap::new();
-    let distance = |spec: &ModeSpec| {
-        let ratio = spec.fields().ratio.unwrap_or_default();
-        (ratio - SHOWN_RATIO).abs()
-    };
+    let mut nearest: BTreeMap<String, (f64, &ModeSpec)> = BTreeMap::new();
     for spec in specs {
-        let Some(policy) = spec.fields().policy else {
-            continue;
-        };
-        let known = nearest.entry(policy).or_insert(spec);
-        if distance(spec) < distance(known) {
-            *known = spec;
+        let label = spec.label();
+        let Some(ratio) = label.ratio else { continue };
+        let distance = (ratio - SHOWN_RATIO).abs();
+        let known = nearest.entry(label.policy).or_insert((distance, spec));
+        if distance < known.0 {
+            *known = (distance, spec);
         }
     }
-    nearest.into_values().collect()
+    nearest.into_values().map(|(_, spec)| spec).collect()
 }
 
 /// Where the chunks begin and end among `rows`; those without a row are left out.

@@ -1,25 +1,18 @@
 //! What is measured of one example, as lines of a run's log.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
-use anyhow::Context as _;
 use ragweave_engine::DeviationMap;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::score::Scores;
-use super::summary::Report;
-use super::times;
 use crate::dataset::{Dataset, Example};
 use crate::examiner::Outcome;
 use crate::metric::{mean, spearman, top_share};
 use crate::mode_spec::ModeSpec;
-use crate::run_dir::{RunDir, RunHeader};
+use crate::run_dir::RunDir;
 use crate::subject::Subject;
 
-/// One example under one mode.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Item {
     pub(crate) dataset: String,
@@ -46,7 +39,7 @@ pub(crate) struct Item {
     pub(crate) ttft_ms: f64,
 }
 
-/// Shares of tokens whose part in the deviation is told.
+/// Shares of tokens whose part in the deviation is given.
 pub(crate) const TOP_SHARES: [f64; 3] = [0.1, 0.15, 0.2];
 
 /// How one example's stored KV deviates from full prefill.
@@ -98,9 +91,9 @@ impl Item {
 impl DeviationItem {
     pub(crate) fn new(dataset: &Dataset, example: &Example, map: &DeviationMap) -> Self {
         // Layer 0 of stored KV is right: what is left there is rounding, and says nothing.
-        let behind_first = map.layers.get(1..).unwrap_or_default();
+        let later = map.layers.get(1..).unwrap_or_default();
         let mass = |share: f64| {
-            let of_layers = behind_first.iter().map(|layer| top_share(layer, share));
+            let of_layers = later.iter().map(|layer| top_share(layer, share));
             std::iter::once(None).chain(of_layers).collect()
         };
         // A comparison that overflowed has no mean to give; the others have.
@@ -109,15 +102,12 @@ impl DeviationItem {
             let finite: Vec<f64> = finite.map(|&deviation| f64::from(deviation)).collect();
             mean(&finite).unwrap_or_default()
         };
+        let pairs = later.windows(2).map(|pair| spearman(&pair[0], &pair[1]));
+        let rank_correlation = std::iter::once(None).chain(pairs);
         Self {
             dataset: dataset.name.clone(),
             id: example.id.clone(),
-            rank_correlation: std::iter::once(None)
-                .chain(
-                    behind_first
-                        .windows(2)
-                        .map(|pair| spearman(&pair[0], &pair[1])),
-                )
+            rank_correlation: rank_correlation
                 .take(map.layers.len().saturating_sub(1))
                 .collect(),
             mass: TOP_SHARES.map(mass).to_vec(),
@@ -137,32 +127,30 @@ fn captured(map: &DeviationMap, rows: &[usize]) -> Option<f64> {
     (total > 0.0 && !rows.is_empty()).then(|| captured / total)
 }
 
-/// The items of a run, those of its earlier halves included.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Line {
+    Item(Item),
+    Deviation(DeviationItem),
+}
+
+/// The items of a run, those of its earlier parts included.
 pub(crate) struct Log {
-    run_dir: RunDir,
+    pub(super) run_dir: RunDir,
     items: HashMap<(String, String, String), Item>,
     deviations: HashMap<(String, String), DeviationItem>,
 }
 
 impl Log {
-    /// Reads what an earlier half of the run has measured.
-    ///
-    /// # Errors
-    /// A line that is none of this version.
-    pub(crate) fn resume(run_dir: RunDir, lines: Vec<Value>) -> anyhow::Result<Self> {
+    /// `lines`: what an earlier part of the run has measured.
+    pub(crate) fn resume(run_dir: RunDir, lines: Vec<Line>) -> Self {
         let mut log = Self {
             run_dir,
             items: HashMap::new(),
             deviations: HashMap::new(),
         };
-        for line in lines {
-            let bad = "run.jsonl holds a line of another version; choose another --out";
-            match line.get("spec").is_some() {
-                true => log.keep(serde_json::from_value(line).context(bad)?),
-                false => log.keep_deviation(serde_json::from_value(line).context(bad)?),
-            }
-        }
-        Ok(log)
+        lines.into_iter().for_each(|line| log.keep(line));
+        log
     }
 
     pub(crate) fn get(&self, dataset: &str, id: &str, spec: &str) -> Option<&Item> {
@@ -174,48 +162,27 @@ impl Log {
         self.deviations.get(&(dataset.to_owned(), id.to_owned()))
     }
 
-    pub(crate) fn add(&mut self, item: &Item) -> anyhow::Result<()> {
-        let kept = as_read_back(item)?;
-        self.run_dir.append(item)?;
+    /// Writes a line and keeps it as a resumed run will read it: numbers read from text may differ in
+    /// their last bit, and the summary of a run must not depend on whether it was interrupted.
+    pub(crate) fn add(&mut self, line: Line) -> anyhow::Result<()> {
+        let kept = serde_json::from_str(&serde_json::to_string(&line)?)?;
+        self.run_dir.append(&line)?;
         self.keep(kept);
         Ok(())
     }
 
-    pub(crate) fn add_deviation(&mut self, item: &DeviationItem) -> anyhow::Result<()> {
-        let kept = as_read_back(item)?;
-        self.run_dir.append(item)?;
-        self.keep_deviation(kept);
-        Ok(())
+    fn keep(&mut self, line: Line) {
+        match line {
+            Line::Item(item) => {
+                let key = (item.dataset.clone(), item.id.clone(), item.spec.clone());
+                self.items.insert(key, item);
+            }
+            Line::Deviation(item) => {
+                let key = (item.dataset.clone(), item.id.clone());
+                self.deviations.insert(key, item);
+            }
+        }
     }
-
-    /// Writes the summary, and the times beside it; gives the run's directory.
-    pub(crate) fn finish(
-        &self,
-        header: &RunHeader,
-        report: &Report,
-        times: &times::Times,
-    ) -> anyhow::Result<PathBuf> {
-        self.run_dir
-            .finish("summary.json", &header.summary(report))?;
-        self.run_dir.finish("times.json", times)?;
-        Ok(self.run_dir.path().to_owned())
-    }
-
-    fn keep(&mut self, item: Item) {
-        let key = (item.dataset.clone(), item.id.clone(), item.spec.clone());
-        self.items.insert(key, item);
-    }
-
-    fn keep_deviation(&mut self, item: DeviationItem) {
-        let key = (item.dataset.clone(), item.id.clone());
-        self.deviations.insert(key, item);
-    }
-}
-
-/// An item as a resumed run will know it: numbers read from text may differ in their last bit, and
-/// the summary of a run must not depend on whether it was interrupted.
-fn as_read_back<T: Serialize + DeserializeOwned>(item: &T) -> anyhow::Result<T> {
-    Ok(serde_json::from_str(&serde_json::to_string(item)?)?)
 }
 
 #[cfg(test)]

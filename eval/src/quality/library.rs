@@ -1,47 +1,85 @@
-//! Chunk KV of one dataset, as ingest would make it, in memory.
+//! Examples laid out as serving would, with the same segmentation and splitter, and their chunk KV, as ingest would make
+//! it, in memory.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use anyhow::ensure;
 use ragweave_engine::ChunkKv;
-use ragweave_retriever::{Embedder as _, Filter, FlatIndex, LexicalEmbedder, RetrieverError};
+use ragweave_retriever::{
+    Embedder as _, Embedding, Filter, FlatIndex, LexicalEmbedder, RetrieverError,
+};
 
-use crate::dataset::Dataset;
+use crate::dataset::{Dataset, Example};
+use crate::examiner::Prepared;
+use crate::query::fitting;
 use crate::shelf::Shelf;
 use crate::subject::Subject;
 
-/// Makes chunk KV, once for each chunk.
-pub(crate) struct Library<'a> {
+/// Lays out the examples of one dataset, and makes chunk KV, once for each chunk.
+pub(super) struct Library<'a> {
     subject: &'a Subject,
+    instruction: Option<&'a str>,
     kept: Shelf,
     similar: Option<Similar>,
 }
 
 impl<'a> Library<'a> {
-    /// With `neighbours` above 0, each chunk's KV is made behind so many similar chunks of the
+    /// With `neighbours` above 0, each chunk's KV is made after so many similar chunks of the
     /// dataset (FusionRAG, arXiv 2601.12904).
-    pub(crate) fn new(
+    pub(super) fn new(
         subject: &'a Subject,
-        dataset: &Dataset,
+        dataset: &'a Dataset,
         neighbours: usize,
     ) -> anyhow::Result<Self> {
-        let similar = match neighbours {
-            0 => None,
-            n => Some(Similar::new(subject, dataset, n)?),
-        };
+        let similar = (neighbours > 0).then(|| Similar::new(subject, dataset, neighbours));
         Ok(Self {
             subject,
+            instruction: dataset.instruction.as_deref(),
             kept: Shelf::default(),
-            similar,
+            similar: similar.transpose()?,
         })
     }
 
-    /// Whether chunks are made behind the prefix alone.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.similar.is_none()
+    /// Lays an example out; chunks at its end that do not fit the model are dropped and logged.
+    pub(super) async fn prepare(&mut self, example: &Example) -> anyhow::Result<Prepared> {
+        let question = match self.instruction {
+            Some(instruction) => format!("{} {instruction}", example.question),
+            None => example.question.clone(),
+        };
+        let mut segments = self.subject.prompt.segments(None, &[], &question)?;
+        let limit = self.subject.model().max_model_len;
+        let mut room = limit.saturating_sub(segments.n_tokens() + example.max_tokens);
+        ensure!(
+            room > 0,
+            "question and answer alone are longer than the model's {limit} tokens"
+        );
+        let (mut kvs, mut dropped) = (Vec::new(), 0);
+        for document in &example.documents {
+            for (text, ids) in self.subject.chunks(document)? {
+                if dropped > 0 || ids.len() > room {
+                    dropped += 1;
+                    continue;
+                }
+                room -= ids.len();
+                kvs.push(self.kv(text, &ids).await?);
+                segments.chunks.push(ids);
+            }
+        }
+        if dropped > 0 {
+            let id = &example.id;
+            tracing::warn!(id, dropped, "chunks at the end do not fit the model");
+        }
+        let identity = &self.subject.model().identity;
+        Ok(Prepared {
+            segments,
+            kvs,
+            first_is_exact: self.similar.is_none() && identity.is_exact_dtype(),
+            max_tokens: example.max_tokens,
+        })
     }
 
-    /// KV of a chunk.
-    pub(crate) async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
+    async fn kv(&mut self, text: &str, ids: &[u32]) -> anyhow::Result<Arc<ChunkKv>> {
         let prefix = self.subject.prompt.conditioning_prefix();
         let neighbours = self.neighbours(text, ids)?;
         let conditioning: Vec<u32> = prefix.iter().chain(&neighbours).copied().collect();
@@ -50,10 +88,8 @@ impl<'a> Library<'a> {
             return Ok(kv);
         }
         let engine = &self.subject.engine;
-        let kv = engine
-            .chunk_kv_among(prefix, neighbours, ids.to_vec())
-            .await?;
-        Ok(self.kept.keep(key, kv))
+        let kv = engine.chunk_kv_among(prefix, neighbours, ids.to_vec());
+        Ok(self.kept.keep(key, kv.await?))
     }
 
     /// The ids of similar chunks, the most similar last, next to the chunk; as many as fit the model.
@@ -62,15 +98,9 @@ impl<'a> Library<'a> {
             return Ok(Vec::new());
         };
         let used = self.subject.prompt.conditioning_prefix().len() + ids.len() + 1;
-        let mut room = self.subject.model().max_model_len.saturating_sub(used);
-        let mut neighbours = Vec::new();
-        for neighbour in similar.to(text)? {
-            if neighbour.len() > room {
-                break;
-            }
-            room -= neighbour.len();
-            neighbours.push(neighbour);
-        }
+        let room = self.subject.model().max_model_len.saturating_sub(used);
+        let similar = similar.to(text)?;
+        let neighbours: Vec<_> = fitting(similar, room, |ids| ids.len()).collect();
         Ok(neighbours.into_iter().rev().flatten().copied().collect())
     }
 }
@@ -89,21 +119,17 @@ impl Similar {
         let embedder = LexicalEmbedder::new();
         let mut index = FlatIndex::new();
         let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
-        let mut seen = std::collections::HashSet::new();
-        for example in &dataset.examples {
-            for document in &example.documents {
-                for (text, ids) in subject.chunks(document)? {
-                    if !seen.insert(text.to_owned()) {
-                        continue;
-                    }
-                    let id = chunks.len().to_string();
-                    match embedder.embed_document(text) {
-                        Ok(embedding) => index.insert(&id, &id, &Default::default(), embedding)?,
-                        Err(RetrieverError::BlankText) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    chunks.push((text.to_owned(), ids));
+        let mut seen = HashSet::new();
+        for document in dataset.examples.iter().flat_map(|one| &one.documents) {
+            for (text, ids) in subject.chunks(document)? {
+                if !seen.insert(text.to_owned()) {
+                    continue;
                 }
+                let id = chunks.len().to_string();
+                if let Some(embedding) = embed(&embedder, text)? {
+                    index.insert(&id, &id, &Default::default(), embedding)?;
+                }
+                chunks.push((text.to_owned(), ids));
             }
         }
         Ok(Self {
@@ -116,18 +142,24 @@ impl Similar {
 
     /// Ids of the chunks most similar to a text, itself left out; the most similar first.
     fn to(&self, text: &str) -> anyhow::Result<Vec<&Vec<u32>>> {
-        let embedding = match self.embedder.embed_document(text) {
-            Ok(embedding) => embedding,
-            Err(RetrieverError::BlankText) => return Ok(Vec::new()),
-            Err(error) => return Err(error.into()),
+        let Some(embedding) = embed(&self.embedder, text)? else {
+            return Ok(Vec::new());
         };
-        let found = self
-            .index
-            .search(&embedding, self.n + 1, &Filter::default())?;
+        let filter = Filter::default();
+        let found = self.index.search(&embedding, self.n + 1, &filter)?;
         let others = found.iter().filter_map(|scored| {
             let (other, ids) = self.chunks.get(scored.chunk_id.parse::<usize>().ok()?)?;
             (other != text).then_some(ids)
         });
         Ok(others.take(self.n).collect())
+    }
+}
+
+/// `None` of a text without words.
+fn embed(embedder: &LexicalEmbedder, text: &str) -> Result<Option<Embedding>, RetrieverError> {
+    match embedder.embed_document(text) {
+        Ok(embedding) => Ok(Some(embedding)),
+        Err(RetrieverError::BlankText) => Ok(None),
+        Err(error) => Err(error),
     }
 }

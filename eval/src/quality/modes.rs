@@ -34,56 +34,42 @@ const DEEPEST: [&str; 2] = ["hkvd@{}~score", "hkvd@{}~mean"];
 /// Check layers, as far as the model has them.
 const CHECK_LAYERS: [usize; 2] = [1, 2];
 
-/// The policies asked for, or all of them, as specs without a ratio.
-///
-/// # Errors
-/// Names a policy that is none, or that this model is too shallow for.
-pub(super) fn selections(asked: &[String], n_layers: usize) -> anyhow::Result<Vec<String>> {
-    let all = match asked {
-        [] => defaults(n_layers),
-        asked => asked.to_vec(),
-    };
-    for selection in &all {
-        blend(selection, 0.5, n_layers).context("--policies")?;
-    }
-    Ok(all)
-}
-
-fn defaults(n_layers: usize) -> Vec<String> {
-    let layers: Vec<usize> = CHECK_LAYERS
-        .into_iter()
-        .filter(|&layer| layer < n_layers)
-        .collect();
-    let at = |pattern: &str, layer: usize| pattern.replace("{}", &layer.to_string());
-    let checked = layers
-        .iter()
-        .flat_map(|&layer| CHECKED.map(|pattern| at(pattern, layer)));
-    let deepest = layers.last().into_iter();
-    let deepest = deepest.flat_map(|&layer| DEEPEST.map(|pattern| at(pattern, layer)));
-    let plain = POLICIES.map(str::to_owned);
-    checked.chain(deepest).chain(plain).collect()
-}
-
-/// Full and reuse, then each selection at each ratio.
+/// Full and reuse, then each of the policies asked for, or all of them, at each ratio.
 pub(super) fn specs(
-    selections: &[String],
+    asked: &[String],
     ratios: &[f64],
     n_layers: usize,
 ) -> anyhow::Result<Vec<ModeSpec>> {
+    let selections = match asked {
+        [] => defaults(n_layers),
+        asked => asked.to_vec(),
+    };
     let mut specs = vec![ModeSpec::new(Mode::Full), ModeSpec::new(Mode::Reuse)];
-    for selection in selections {
+    for selection in &selections {
         for &ratio in ratios {
-            specs.push(ModeSpec::new(blend(selection, ratio, n_layers)?));
+            let mode = blend(selection, ratio, n_layers).context("--policies")?;
+            specs.push(ModeSpec::new(mode));
         }
     }
     Ok(specs)
 }
 
+fn defaults(n_layers: usize) -> Vec<String> {
+    let layers = CHECK_LAYERS.into_iter().filter(|&layer| layer < n_layers);
+    let at = |pattern: &str, layer: usize| pattern.replace("{}", &layer.to_string());
+    let checked = layers.flat_map(|layer| CHECKED.map(|pattern| at(pattern, layer)));
+    let deepest = CHECK_LAYERS.into_iter().rfind(|&layer| layer < n_layers);
+    let deepest = deepest.into_iter();
+    let deepest = deepest.flat_map(|layer| DEEPEST.map(|pattern| at(pattern, layer)));
+    let plain = POLICIES.map(str::to_owned);
+    checked.chain(deepest).chain(plain).collect()
+}
+
+/// Checked against the model, so that a typing error does not cost an hour.
 fn blend(selection: &str, ratio: f64, n_layers: usize) -> anyhow::Result<Mode> {
     let selection: Selection = selection.parse()?;
     let is_all = selection.policy == Policy::All;
     let mode = Mode::blend(selection, Ratio::new(ratio)?);
-    // Checked against the model here, so that a typing error does not cost an hour.
     mode.clone().normalised(n_layers)?;
     anyhow::ensure!(
         !is_all,
@@ -98,17 +84,17 @@ mod tests {
 
     #[test]
     fn every_policy_is_measured_at_every_ratio() {
-        let selections = selections(&[], 4).unwrap();
+        let selections = defaults(4);
         assert_eq!(selections.len(), 2 * 5 + 2 + 13);
         assert!(selections.contains(&"hkvd@2~mean".to_owned()));
-        let specs = specs(&selections, &[0.1, 0.2], 4).unwrap();
+        let specs = specs(&[], &[0.1, 0.2], 4).unwrap();
         assert_eq!(specs.len(), 2 + 2 * selections.len());
         assert_eq!(specs[2].to_string(), "hkvd@1:0.1");
     }
 
     #[test]
     fn a_shallow_model_has_no_deep_check() {
-        let selections = selections(&[], 2).unwrap();
+        let selections = defaults(2);
         assert!(selections.iter().all(|selection| !selection.contains("@2")));
         assert!(selections.contains(&"hkvd@1~score".to_owned()));
     }
@@ -120,7 +106,8 @@ mod tests {
             ("hkvd@4", "too deep"),
             ("hkvd~even", "~even"),
         ] {
-            let error = format!("{:#}", selections(&[policy.to_owned()], 4).unwrap_err());
+            let error = specs(&[policy.to_owned()], &[0.5], 4).unwrap_err();
+            let error = format!("{error:#}");
             assert!(
                 error.contains(reason) && error.contains("--policies"),
                 "{error}"

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::item::Item;
 use crate::dataset::{Dataset, Task};
-use crate::metric::{Metric, bootstrap_ci, mean, normalised_f1, paired_difference_ci};
+use crate::metric::{
+    Metric, bootstrap_ci, column_means, mean, normalised_f1, paired_difference_ci,
+};
 use crate::mode_spec::ModeSpec;
 
 /// Below this mean score of full prefill, a model cannot do a task: scores of modes are noise.
@@ -30,7 +32,6 @@ impl From<Option<(Option<f64>, Option<f64>)>> for Interval {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) dataset: String,
-    /// The spec without its ratio.
     pub(crate) policy: String,
     pub(crate) ratio: Option<f64>,
     #[serde(default)]
@@ -113,24 +114,18 @@ impl Row {
         let f1 = of_task(|item| item.scores.f1);
         let rouge_l = of_task(|item| item.scores.rouge_l);
         let ruler = of_task(|item| item.scores.ruler);
-        let pairs = if cannot.is_some() {
-            Vec::new()
-        } else {
-            compared.pairs()
+        let pairs = match cannot {
+            Some(_) => Vec::new(),
+            None => compared.pairs(),
         };
-        let differences: Vec<f64> = pairs.iter().map(|(mode, full)| mode - full).collect();
         let kl = all(|item| Some(item.kl));
         let top1 = all(|item| Some(item.top1_agreement));
         let beside_reuse = compared.kl_beside_reuse();
-        let of_reuse: Vec<f64> = beside_reuse
-            .iter()
-            .map(|(mode, reuse)| mode - reuse)
-            .collect();
-        let fields = spec.fields();
+        let label = spec.label();
         Self {
             dataset: dataset.name.clone(),
-            policy: fields.policy.unwrap_or_else(|| fields.mode.to_owned()),
-            ratio: fields.ratio,
+            policy: label.policy,
+            ratio: label.ratio,
             n: items.len(),
             exact_match: mean(&exact_match),
             exact_match_ci: ci(&exact_match),
@@ -142,15 +137,15 @@ impl Row {
             ruler: mean(&ruler),
             ruler_ci: ci(&ruler),
             normalised_f1: compared.normalised_f1().filter(|_| cannot.is_none()),
-            vs_full: mean(&differences),
+            vs_full: mean_difference(&pairs),
             vs_full_ci: Interval(paired_difference_ci(&pairs, seed)),
             kl: mean(&kl),
             kl_ci: ci(&kl),
-            kl_vs_reuse: mean(&of_reuse),
+            kl_vs_reuse: mean_difference(&beside_reuse),
             kl_vs_reuse_ci: Interval(paired_difference_ci(&beside_reuse, seed)),
             top1_agreement: mean(&top1),
             top1_agreement_ci: ci(&top1),
-            attention_deviation: layer_means(items),
+            attention_deviation: column_means(items.iter().map(|item| &item.attention_deviation)),
             recomputed_share: mean(&all(|item| item.recomputed_share)),
             computed_share: mean(&all(|item| Some(item.computed_share))),
             deviation_left: mean(&all(|item| item.deviation_left)),
@@ -192,15 +187,12 @@ impl Compared<'_> {
         (score < CANNOT).then_some(score)
     }
 
-    /// Main scores of the mode and of full prefill.
     fn pairs(&self) -> Vec<(f64, f64)> {
         let pairs = self.items.iter().zip(&self.full);
-        pairs
-            .filter_map(|(item, full)| Some((item.scores.main()?, full.scores.main()?)))
-            .collect()
+        let pairs = pairs.map(|(item, full)| Some((item.scores.main()?, full.scores.main()?)));
+        pairs.flatten().collect()
     }
 
-    /// KL of the mode and of reuse, question by question.
     fn kl_beside_reuse(&self) -> Vec<(f64, f64)> {
         let pairs = self.items.iter().zip(&self.reuse);
         pairs.map(|(item, reuse)| (item.kl, reuse.kl)).collect()
@@ -227,22 +219,17 @@ impl Subset {
     }
 }
 
-fn scores(items: &[&Item], score: fn(&Item) -> Option<f64>) -> Vec<f64> {
-    items.iter().filter_map(|item| score(item)).collect()
+fn mean_difference(pairs: &[(f64, f64)]) -> Option<f64> {
+    mean(
+        &pairs
+            .iter()
+            .map(|(left, right)| left - right)
+            .collect::<Vec<_>>(),
+    )
 }
 
-fn layer_means(items: &[&Item]) -> Vec<Option<f64>> {
-    let n_layers = items
-        .iter()
-        .map(|item| item.attention_deviation.len())
-        .max();
-    let of_layer = |layer: usize| {
-        let values = items
-            .iter()
-            .filter_map(|item| *item.attention_deviation.get(layer)?);
-        mean(&values.collect::<Vec<f64>>())
-    };
-    (0..n_layers.unwrap_or_default()).map(of_layer).collect()
+fn scores(items: &[&Item], score: fn(&Item) -> Option<f64>) -> Vec<f64> {
+    items.iter().filter_map(|item| score(item)).collect()
 }
 
 fn by_type(items: &[&Item], scored: bool) -> BTreeMap<String, Score> {
@@ -254,10 +241,8 @@ fn by_type(items: &[&Item], scored: bool) -> BTreeMap<String, Score> {
         n: items.len(),
         exact_match: mean(&scores(&items, |item| item.scores.main())).filter(|_| scored),
     };
-    kinds
-        .into_iter()
-        .map(|(kind, items)| (kind, score(items)))
-        .collect()
+    let kinds = kinds.into_iter();
+    kinds.map(|(kind, items)| (kind, score(items))).collect()
 }
 
 fn note(dataset: &Dataset, cannot: Option<f64>, items: &[&Item]) -> Option<String> {
@@ -285,11 +270,9 @@ fn note(dataset: &Dataset, cannot: Option<f64>, items: &[&Item]) -> Option<Strin
             items.len()
         ));
     }
-    if !dataset.skipped.is_empty() {
-        notes.push(format!(
-            "{} lines of the file were skipped",
-            dataset.skipped.len()
-        ));
+    let n_skipped = dataset.skipped.len();
+    if n_skipped > 0 {
+        notes.push(format!("{n_skipped} lines of the file were skipped"));
     }
     (!notes.is_empty()).then(|| notes.join("; "))
 }

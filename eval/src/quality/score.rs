@@ -10,7 +10,7 @@ use crate::metric::{
 use crate::subject::Subject;
 
 /// Scores in `0..=1`; those that are not asked of the task are absent.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scores {
     /// After SQuAD's normalisation.
     pub(crate) exact_match: Option<f64>,
@@ -21,21 +21,13 @@ pub(crate) struct Scores {
 }
 
 impl Scores {
-    /// # Errors
-    /// Where the tokenizer refuses the answer.
     pub(crate) fn of(
         task: Task,
         answer: &str,
         references: &[String],
         subject: &Subject,
     ) -> anyhow::Result<Self> {
-        let mut scores = Self {
-            exact_match: None,
-            f1: None,
-            token_f1: None,
-            rouge_l: None,
-            ruler: None,
-        };
+        let mut scores = Self::default();
         let scored = task.scored_part(answer);
         match task {
             Task::ShortAnswer => {
@@ -59,9 +51,7 @@ impl Scores {
 /// As the CacheBlend repository counts: tokenizer tokens of the first line.
 fn tokens_f1(answer: &str, references: &[String], subject: &Subject) -> anyhow::Result<f64> {
     let encode = |text: &str| subject.encode(&normalise_answer(text));
-    let references: Vec<Vec<u32>> = references
-        .iter()
-        .map(|reference| encode(reference))
-        .collect::<Result<_, _>>()?;
+    let references = references.iter().map(|reference| encode(reference));
+    let references: Vec<Vec<u32>> = references.collect::<Result<_, _>>()?;
     Ok(token_f1(&encode(parse_generation(answer))?, &references))
 }

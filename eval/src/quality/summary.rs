@@ -1,4 +1,4 @@
-//! What a run says in the end. It holds no times, and is the same for the same seed.
+//! The summary of a run. It holds no times, and is the same for the same seed.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,10 @@ use super::heat_map::HeatMap;
 use super::item::{DeviationItem, Item, Log, TOP_SHARES};
 use super::row::{Compared, Row};
 use crate::dataset::{Dataset, Example};
-use crate::metric::{Metric, mean};
+use crate::metric::{Metric, column_means};
 use crate::mode_spec::ModeSpec;
 use crate::table::{Table, number, percent};
 
-/// A summary.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
@@ -76,36 +75,20 @@ impl Report {
 
 impl DeviationRow {
     fn new(dataset: &Dataset, items: Vec<&DeviationItem>) -> Self {
-        let mass = |share: usize| {
-            let of_layers: Vec<&Vec<Option<f64>>> =
-                items.iter().map(|item| &item.mass[share]).collect();
-            column_means(&of_layers)
+        let mass = |(place, share): (usize, &f64)| {
+            let of_layers = items.iter().map(|item| &item.mass[place]);
+            (share.to_string(), column_means(of_layers))
         };
-        let named = |(place, share): (usize, &f64)| (share.to_string(), mass(place));
-        let means: Vec<Vec<Option<f64>>> = items
-            .iter()
-            .map(|item| item.mean.iter().copied().map(Some).collect())
-            .collect();
-        let correlations: Vec<&Vec<Option<f64>>> =
-            items.iter().map(|item| &item.rank_correlation).collect();
+        let means = |item: &&DeviationItem| item.mean.iter().copied().map(Some).collect();
+        let means: Vec<Vec<Option<f64>>> = items.iter().map(means).collect();
         Self {
             dataset: dataset.name.clone(),
             n: items.len(),
-            rank_correlation: column_means(&correlations),
-            mass: TOP_SHARES.iter().enumerate().map(named).collect(),
-            mean: column_means(&means.iter().collect::<Vec<_>>()),
+            rank_correlation: column_means(items.iter().map(|item| &item.rank_correlation)),
+            mass: TOP_SHARES.iter().enumerate().map(mass).collect(),
+            mean: column_means(means.iter()),
         }
     }
-}
-
-/// The mean of each column over the rows that have a value there.
-fn column_means(rows: &[&Vec<Option<f64>>]) -> Vec<Option<f64>> {
-    let n = rows.iter().map(|row| row.len()).max().unwrap_or_default();
-    let of_column = |column: usize| {
-        let values = rows.iter().filter_map(|row| *row.get(column)?);
-        mean(&values.collect::<Vec<f64>>())
-    };
-    (0..n).map(of_column).collect()
 }
 
 impl Report {
@@ -116,19 +99,14 @@ impl Report {
             [] => &[Metric::Kl, Metric::Top1Agreement],
             metrics => metrics,
         };
-        let score: &[&str] = if metrics.is_empty() {
-            &["score", "95 %"]
-        } else {
-            &[]
+        let score: &[&str] = match metrics {
+            [] => &["score", "95 %"],
+            _ => &[],
         };
-        let names = shown.iter().map(|metric| metric.name());
-        let header: Vec<&str> = ["dataset", "policy", "ratio", "n"]
-            .into_iter()
-            .chain(score.iter().copied())
-            .chain(names)
-            .chain(["kl to reuse", "recomputed", "computed", "captured"])
-            .collect();
-        let mut table = Table::new(&header);
+        let names: Vec<&str> = shown.iter().map(|&metric| metric.into()).collect();
+        let first = ["dataset", "policy", "ratio", "n"];
+        let last = ["kl to reuse", "recomputed", "computed", "captured"];
+        let mut table = Table::new(&[&first[..], score, &names, &last].concat());
         for row in &self.rows {
             table.push(cells(row, shown, !score.is_empty()));
         }
@@ -153,52 +131,33 @@ fn cells(row: &Row, metrics: &[Metric], with_score: bool) -> Vec<String> {
         Metric::Kl => number(row.metric(metric), 4),
         _ => percent(row.metric(metric)),
     }));
-    cells.push(
-        row.kl_vs_reuse
-            .map_or_else(|| "-".to_owned(), |kl| format!("{kl:+.4}")),
-    );
-    cells.extend(
-        [
-            row.recomputed_share,
-            row.computed_share,
-            row.deviation_captured,
-        ]
-        .map(percent),
-    );
+    let vs_reuse = row.kl_vs_reuse.map(|kl| format!("{kl:+.4}"));
+    cells.push(vs_reuse.unwrap_or_else(|| "-".to_owned()));
+    let shares = [row.recomputed_share, row.computed_share];
+    cells.extend(shares.map(percent));
+    cells.push(percent(row.deviation_captured));
     cells
 }
 
 impl DeviationRow {
-    /// A line of rank correlations and one for each share of tokens, each behind a line end.
+    /// A line of rank correlations and one for each share of tokens, each after a line end.
     fn describe(&self) -> String {
-        let list = |cells: Vec<String>| cells.join(", ");
         let (dataset, n) = (&self.dataset, self.n);
-        let ranks = list(
-            self.rank_correlation
-                .iter()
-                .map(|value| number(*value, 2))
-                .collect(),
-        );
+        let ranks: Vec<String> = self
+            .rank_correlation
+            .iter()
+            .map(|&of| number(of, 2))
+            .collect();
+        let ranks = ranks.join(", ");
         let mut text = format!(
             "\n\n{dataset}: rank correlation of deviation between adjacent layers over {n} examples: {ranks}"
         );
         for (share, layers) in &self.mass {
-            let layers = list(layers.iter().map(|value| percent(*value)).collect());
+            let layers: Vec<String> = layers.iter().map(|&of| percent(of)).collect();
+            let layers = layers.join(", ");
             text +=
                 &format!("\n{dataset}: deviation in the top {share} of tokens, by layer: {layers}");
         }
         text
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::column_means;
-
-    #[test]
-    fn columns_are_averaged_over_the_rows_that_have_them() {
-        let (a, b) = (vec![None, Some(1.0), Some(4.0)], vec![None, Some(2.0)]);
-        assert_eq!(column_means(&[&a, &b]), [None, Some(1.5), Some(4.0)]);
-        assert!(column_means(&[]).is_empty());
     }
 }

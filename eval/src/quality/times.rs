@@ -7,7 +7,6 @@ use crate::dataset::Dataset;
 use crate::metric::{median, percentile};
 use crate::mode_spec::ModeSpec;
 
-/// `times.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Times {
     pub(crate) rows: Vec<TimesRow>,
@@ -30,11 +29,11 @@ impl Times {
             let examples = dataset.examples.iter();
             let items = examples.filter_map(|example| log.get(&dataset.name, &example.id, &name));
             let times: Vec<f64> = items.map(|item: &Item| item.ttft_ms).collect();
-            let fields = spec.fields();
+            let label = spec.label();
             TimesRow {
                 dataset: dataset.name.clone(),
-                policy: fields.policy.unwrap_or_else(|| fields.mode.to_owned()),
-                ratio: fields.ratio,
+                policy: label.policy,
+                ratio: label.ratio,
                 ttft_ms_p50: median(&times),
                 ttft_ms_p95: percentile(&times, 95.0),
             }

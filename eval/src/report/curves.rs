@@ -81,7 +81,7 @@ impl<'a, R: OfMode> Curves<'a, R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decay::report::Row;
+    use crate::decay::flatness::Row;
 
     #[test]
     fn each_mode_is_a_line_in_order_without_points_for_absent_values() {

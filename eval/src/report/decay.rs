@@ -7,7 +7,7 @@ use super::evidence::Evidence;
 use super::mode::OfMode;
 use super::run::Content;
 use crate::decay::flatness::Flatness;
-use crate::decay::report::Row;
+use crate::decay::flatness::Row;
 
 const INTRODUCTION: &str = "Novel queries, one batch after another. Hit rate (share of chunks \
     found in the store, percent, higher is better) and time to first token in ms (lower is \

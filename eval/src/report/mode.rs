@@ -60,7 +60,7 @@ of_mode!(
     quality::times::TimesRow: policy,
     ttft::report::Row: label,
     load::report::Row: label,
-    decay::report::Row: label,
+    decay::flatness::Row: label,
     decay::flatness::Flatness: label,
 );
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A file that tells a checkout of this project from any other.
+/// A file that only a checkout of this project has.
 const LANDMARK: &str = "eval/Cargo.toml";
 
 /// Hash of the commit that is checked out around `dir`, with `-dirty` where tracked files differ

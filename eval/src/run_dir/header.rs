@@ -3,17 +3,19 @@
 use std::fmt;
 
 use ragweave_engine::ModelInfo;
+use ragweave_server::components::Components;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
 use super::commit;
+use crate::experiment::threads;
 
 /// Version of the run directory's format.
 pub(crate) const VERSION: u32 = 1;
 
-/// Which subcommand measured.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "lowercase")]
+#[strum(serialize_all = "lowercase")]
 pub(crate) enum RunKind {
     Quality,
     Ttft,
@@ -27,7 +29,6 @@ pub(crate) enum RunKind {
 pub(crate) struct RunHeader<K = RunKind> {
     pub(crate) kind: K,
     pub(crate) version: u32,
-    /// The command line.
     #[serde(default)]
     pub(crate) command: String,
     /// Everything that decides what is measured: a run is resumed under an equal one only.
@@ -43,7 +44,6 @@ pub(crate) struct RunHeader<K = RunKind> {
     pub(crate) seed: u64,
 }
 
-/// The model that was measured.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RunModel {
@@ -67,9 +67,6 @@ pub(crate) struct Summary<'a, T: Serialize> {
 
 impl RunHeader {
     /// A header of this process: its command line, and the commit of the checkout it runs in.
-    ///
-    /// # Errors
-    /// Where `config` has no JSON form.
     pub(crate) fn new(
         kind: RunKind,
         config: &impl Serialize,
@@ -78,11 +75,8 @@ impl RunHeader {
         seed: u64,
     ) -> anyhow::Result<Self> {
         let arguments = std::env::args_os().skip(1);
-        let arguments = arguments.map(|argument| argument.to_string_lossy().into_owned());
-        let words: Vec<String> = [env!("CARGO_PKG_NAME").to_owned()]
-            .into_iter()
-            .chain(arguments)
-            .collect();
+        let mut words = vec![env!("CARGO_PKG_NAME").to_owned()];
+        words.extend(arguments.map(|argument| argument.to_string_lossy().into_owned()));
         Ok(Self {
             kind,
             version: VERSION,
@@ -95,7 +89,28 @@ impl RunHeader {
         })
     }
 
-    /// The summary of the run this header begins; `body` holds `rows` and what else the kind has.
+    /// The header of a run on a data directory: its flags, what else decides its figures, and the
+    /// model, types and place that its components have.
+    pub(crate) fn of_components(
+        kind: RunKind,
+        args: &impl Serialize,
+        components: &Components,
+        more: Value,
+        seed: u64,
+    ) -> anyhow::Result<Self> {
+        let config = &components.config;
+        let setting = json!({
+            "data": config.data,
+            "dtype": config.dtype.to_string(),
+            "kv_dtype": config.kv_dtype().to_string(),
+            "threads": threads(),
+        });
+        let all = merged([setting, serde_json::to_value(args)?, more]);
+        let model = RunModel::of(components.engine.model());
+        Self::new(kind, &all, config.device, model, seed)
+    }
+
+    /// The summary of the run this header begins; `body` holds `rows` and whatever else the kind has.
     pub(crate) fn summary<T: Serialize>(&self, body: T) -> Summary<'_, T> {
         Summary {
             kind: self.kind,
@@ -122,21 +137,17 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-impl fmt::Display for RunKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Quality => "quality",
-            Self::Ttft => "ttft",
-            Self::Load => "load",
-            Self::Decay => "decay",
-        })
-    }
+/// The fields of several JSON objects in one: flags, and what else decides the figures of a run.
+pub(crate) fn merged(objects: impl IntoIterator<Item = Value>) -> Value {
+    let fields = objects.into_iter().flat_map(|object| match object {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    });
+    Value::Object(fields.collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

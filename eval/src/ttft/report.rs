@@ -1,18 +1,16 @@
-//! The summary of a `ttft` run: a row per context length and mode.
+//! The summary of a timing: a row per context length and mode.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::round::{Round, Run};
-use super::stages::medians;
+use super::round::{Round, Run, Work, medians};
+use crate::experiment::{self, Column};
 use crate::metric::{median, percentile};
-use crate::mode_spec::ModeSpec;
-use crate::run_dir::ModeLabel;
+use crate::mode_spec::{ModeLabel, ModeSpec};
 use crate::table::{Table, number, percent};
 
-/// Rows by context length, then in the order of the modes.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Report {
     pub(crate) rows: Vec<Row>,
@@ -23,21 +21,19 @@ pub(crate) struct Row {
     #[serde(flatten)]
     pub(crate) label: ModeLabel,
     pub(crate) context_tokens: usize,
-    /// Measured rounds.
     #[serde(default)]
     pub(crate) n: usize,
     pub(crate) ttft_ms_p50: Option<f64>,
     pub(crate) ttft_ms_p95: Option<f64>,
+    ttft_ms_min: Option<f64>,
+    ttft_ms_max: Option<f64>,
     /// Median TTFT of full prefill in the same rounds over this one.
     pub(crate) speedup_vs_full: Option<f64>,
-    /// Of all context tokens, those of the exact first chunk too; `None` where nothing was loaded.
-    pub(crate) recomputed_share: Option<f64>,
-    pub(crate) tokens_prefilled: Option<usize>,
-    /// Prefix tokens that were not computed, because their KV was on the device.
-    #[serde(default)]
-    pub(crate) prefix_tokens_cached: usize,
+    #[serde(flatten)]
+    pub(crate) work: Work,
     /// The most that the process held during a run, the model among it: the median.
     pub(crate) peak_memory_mib: Option<f64>,
+    decode_tokens_per_s: Option<f64>,
     /// Medians. Loading overlaps with computing: only `load_wait_ms` adds to the TTFT.
     #[serde(default)]
     pub(crate) stages: Map<String, Value>,
@@ -51,14 +47,17 @@ impl Report {
         let rows = lengths.into_iter().flat_map(|length| {
             let rounds = rounds.iter().filter(|round| round.context_tokens == length);
             let rounds: Vec<&Round> = rounds.collect();
-            specs
-                .iter()
-                .map(|spec| Row::new(spec, length, &rounds))
-                .collect::<Vec<_>>()
+            let row = |spec: &ModeSpec| Row::new(spec, length, &rounds);
+            specs.iter().map(row).collect::<Vec<_>>()
         });
         Self {
             rows: rows.collect(),
         }
+    }
+
+    /// The rows as `bench` prints them: of one length, with what each mode loads and computes.
+    pub(super) fn work_table(&self) -> Table {
+        experiment::table(&self.rows, &WORK_COLUMNS)
     }
 }
 
@@ -69,37 +68,35 @@ impl Row {
         let times = times(&runs);
         let ttft_ms_p50 = median(&times);
         let full_ms = median(&self::times(&self::runs("full", rounds)));
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let median_of = |value: &dyn Fn(&Run) -> Option<f64>| {
+            median(&runs.iter().filter_map(|run| value(run)).collect::<Vec<_>>())
+        };
         Self {
-            label: ModeLabel::of(spec),
+            label: spec.label(),
             context_tokens,
             n: runs.len(),
             ttft_ms_p50,
             ttft_ms_p95: percentile(&times, 95.0),
+            ttft_ms_min: percentile(&times, 0.0),
+            ttft_ms_max: percentile(&times, 100.0),
             speedup_vs_full: full_ms.zip(ttft_ms_p50).map(|(full, this)| full / this),
-            // Counts are the same in every run of a mode.
-            recomputed_share: runs.first().and_then(|run| run.recomputed_share),
-            tokens_prefilled: runs.first().map(|run| run.tokens_prefilled),
-            prefix_tokens_cached: runs.first().map_or(0, |run| run.prefix_tokens_cached),
-            peak_memory_mib: median(&peaks(&runs)),
+            work: runs
+                .first()
+                .map_or_else(Work::default, |run| run.work.clone()),
+            peak_memory_mib: median_of(&|run| run.peak_memory.map(mib)),
+            decode_tokens_per_s: median_of(&|run| run.decode_tokens_per_s),
             stages: medians(&runs.iter().map(|run| &run.stages).collect::<Vec<_>>()),
         }
     }
 
-    fn cells(&self) -> Vec<String> {
-        let stage = |name: &str| number(self.stages.get(name).and_then(Value::as_f64), 2);
+    fn stage(&self, name: &str, decimals: usize) -> String {
+        number(self.stages.get(name).and_then(Value::as_f64), decimals)
+    }
+
+    fn speedup(&self) -> String {
         let speedup = self.speedup_vs_full;
-        let mut cells = self.label.cells().to_vec();
-        cells.extend([
-            self.context_tokens.to_string(),
-            percent(self.recomputed_share),
-            self.n.to_string(),
-            number(self.ttft_ms_p50, 2),
-            number(self.ttft_ms_p95, 2),
-            speedup.map_or_else(|| "-".to_owned(), |speedup| format!("{speedup:.2}x")),
-            number(self.peak_memory_mib, 0),
-        ]);
-        cells.extend(STAGES.map(|(_, name)| stage(name)));
-        cells
+        speedup.map_or_else(|| "-".to_owned(), |speedup| format!("{speedup:.2}x"))
     }
 }
 
@@ -112,40 +109,43 @@ fn times(runs: &[&Run]) -> Vec<f64> {
     runs.iter().map(|run| run.ttft_ms).collect()
 }
 
-/// In MiB.
-fn peaks(runs: &[&Run]) -> Vec<f64> {
-    let peaks = runs.iter().filter_map(|run| run.peak_memory);
-    peaks
-        .map(|bytes| bytes as f64 / f64::from(1 << 20))
-        .collect()
-}
-
-const HEADER: [&str; 7] = [
-    "context",
-    "recomputed",
-    "n",
-    "TTFT ms p50",
-    "p95",
-    "speedup",
-    "peak MiB",
+const COLUMNS: [Column<Row>; 14] = [
+    ("mode", |row| row.label.policy.clone()),
+    ("ratio", |row| number(row.label.ratio, 2)),
+    ("context", |row| row.context_tokens.to_string()),
+    ("recomputed", |row| percent(row.work.recomputed_share)),
+    ("n", |row| row.n.to_string()),
+    ("TTFT ms p50", |row| number(row.ttft_ms_p50, 2)),
+    ("p95", |row| number(row.ttft_ms_p95, 2)),
+    ("speedup", Row::speedup),
+    ("peak MiB", |row| number(row.peak_memory_mib, 0)),
+    ("load ms", |row| row.stage("load_ms", 2)),
+    ("wait ms", |row| row.stage("load_wait_ms", 2)),
+    ("probe ms", |row| row.stage("probe_ms", 2)),
+    ("compute ms", |row| row.stage("recompute_ms", 2)),
+    ("logits ms", |row| row.stage("first_decode_ms", 2)),
 ];
-/// Stages of the text table: column and name.
-const STAGES: [(&str, &str); 5] = [
-    ("load ms", "load_ms"),
-    ("wait ms", "load_wait_ms"),
-    ("probe ms", "probe_ms"),
-    ("compute ms", "recompute_ms"),
-    ("logits ms", "first_decode_ms"),
+
+const WORK_COLUMNS: [Column<Row>; 12] = [
+    ("mode", |row| row.label.policy.clone()),
+    ("ratio", |row| number(row.label.ratio, 2)),
+    ("TTFT ms", |row| number(row.ttft_ms_p50, 1)),
+    ("speedup", Row::speedup),
+    ("loaded", |row| row.work.tokens_loaded.to_string()),
+    ("recomputed", |row| row.work.tokens_recomputed.to_string()),
+    ("of context", |row| percent(row.work.recomputed_share)),
+    ("prefilled", |row| row.work.tokens_prefilled.to_string()),
+    ("load ms", |row| row.stage("load_ms", 1)),
+    ("wait ms", |row| row.stage("load_wait_ms", 1)),
+    ("compute ms", |row| row.stage("recompute_ms", 1)),
+    ("decode tok/s", |row| number(row.decode_tokens_per_s, 1)),
 ];
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let stages = STAGES.map(|(column, _)| column);
-        let header = [&ModeLabel::HEADER[..], &HEADER, &stages].concat();
-        let mut table = Table::new(&header);
-        self.rows.iter().for_each(|row| table.push(row.cells()));
-        write!(f, "{table}")?;
-        match self.rows.iter().map(|row| row.prefix_tokens_cached).max() {
+        write!(f, "{}", experiment::table(&self.rows, &COLUMNS))?;
+        let cached = self.rows.iter().map(|row| row.work.prefix_tokens_cached);
+        match cached.max() {
             Some(cached) if cached > 0 => write!(
                 f,
                 "\n\nthe KV of the prefix of {cached} tokens comes from the device's cache in every mode, full prefill's too"
@@ -154,7 +154,6 @@ impl fmt::Display for Report {
         }
     }
 }
-
 #[cfg(test)]
 mod tests {
     use super::*;

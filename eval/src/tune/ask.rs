@@ -16,7 +16,6 @@ const MAX_WORDS: usize = 12;
 /// One question in so many is kept back to confirm the choice.
 const CONFIRM_PART: usize = 3;
 
-/// One question.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
 pub(super) struct Ask {
     pub(super) question: String,
@@ -40,9 +39,6 @@ pub(super) struct Split {
 impl Split {
     /// At random, the same for the same seed: files are often sorted. Questions about one chunk, or of one text, stay
     /// together: what was chosen on some would confirm itself on the others. Either part holds one at least.
-    ///
-    /// # Errors
-    /// Where they cannot be parted.
     pub(super) fn new(asks: Vec<Ask>, seed: u64) -> anyhow::Result<Self> {
         let mut groups = by_source(asks);
         ensure!(
@@ -83,11 +79,8 @@ fn by_source(asks: Vec<Ask>) -> Vec<Vec<Ask>> {
     groups.into_values().collect()
 }
 
-/// Reads up to `limit` questions of a JSONL file; blank lines are skipped, and a question that stands there twice counts
+/// Reads up to `limit` questions of a JSONL file; blank lines are skipped, and a question that is there twice counts
 /// once.
-///
-/// # Errors
-/// Names the file and the line.
 pub(super) fn read(path: &Path, limit: usize) -> anyhow::Result<Vec<Ask>> {
     let bytes = fs_err::read(path).context("read --questions")?;
     let (mut asks, mut known) = (Vec::new(), HashSet::new());
@@ -113,10 +106,11 @@ fn parse(line: &[u8]) -> anyhow::Result<Ask> {
 /// The first words of a text; `None` where there are none.
 pub(super) fn opening(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().take(MAX_WORDS).collect();
-    let has_letters = words
-        .iter()
-        .any(|word| word.chars().any(char::is_alphanumeric));
-    has_letters.then(|| words.join(" "))
+    let opening = words.join(" ");
+    opening
+        .chars()
+        .any(char::is_alphanumeric)
+        .then_some(opening)
 }
 
 #[cfg(test)]

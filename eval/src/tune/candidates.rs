@@ -20,9 +20,6 @@ const POLICIES: [&str; 8] = [
 const CHECKED: [&str; 3] = ["hkvd@{}", "hkvd@{}/gradual", "hkvd@{}~mean"];
 
 /// The policies asked for, or all of them, at every ratio.
-///
-/// # Errors
-/// Names a policy that does not exist, that this model is too shallow for, or that cannot be served.
 pub(super) fn specs(
     asked: &[String],
     ratios: &[f64],
@@ -56,26 +53,18 @@ fn servable(notation: &str, n_layers: usize) -> anyhow::Result<Mode> {
 
 fn defaults(n_layers: usize) -> Vec<String> {
     // The first layers; and for `anchors` places over the depth of the model.
-    let mut checks: Vec<usize> = [1, 2, 3]
-        .into_iter()
-        .filter(|&layer| layer + 1 < n_layers)
-        .collect();
-    if checks.is_empty() {
-        checks.push(0);
-    }
+    let checks: Vec<usize> = match n_layers {
+        0..=2 => vec![0],
+        _ => (1..=3).filter(|layer| layer + 1 < n_layers).collect(),
+    };
     let mut critical: Vec<usize> = [1, 2, 3].map(|quarter| quarter * n_layers / 4).into();
     critical.push(n_layers - 1);
     critical.dedup();
-    let checked = checks
-        .iter()
-        .flat_map(|layer| CHECKED.map(|pattern| pattern.replace("{}", &layer.to_string())));
-    let anchored = critical
-        .iter()
-        .flat_map(|layer| [format!("anchors@{layer}"), format!("anchors@{layer}/max")]);
-    checked
-        .chain(POLICIES.map(str::to_owned))
-        .chain(anchored)
-        .collect()
+    let at = |layer: &usize| CHECKED.map(|pattern| pattern.replace("{}", &layer.to_string()));
+    let anchors = |layer: &usize| [format!("anchors@{layer}"), format!("anchors@{layer}/max")];
+    let plain = POLICIES.map(str::to_owned);
+    let checked = checks.iter().flat_map(at).chain(plain);
+    checked.chain(critical.iter().flat_map(anchors)).collect()
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::search::Figures;
-use crate::cli::parse_ratio;
+use super::search::{Figures, REUSE};
+use crate::flags::parse_ratio;
 use crate::mode_spec::ModeSpec;
 
 /// Modes that get another look may lose so much more than allowed: the first look is a short one.
@@ -92,21 +92,17 @@ impl Figures {
 /// The modes that may be chosen after more questions, the cheapest first; at least one.
 pub(super) fn worth_another_look(figures: &[Figures], limits: &Limits) -> Vec<ModeSpec> {
     let policies = figures.iter().filter(|figures| figures.spec != REUSE);
-    let mut left: Vec<&Figures> = policies
+    let hopeful = policies
         .clone()
-        .filter(|figures| limits.may_be_kept_by(figures))
-        .collect();
+        .filter(|figures| limits.may_be_kept_by(figures));
+    let mut left: Vec<&Figures> = hopeful.collect();
     if left.is_empty() {
         left.extend(policies.min_by(|a, b| a.kl.total_cmp(&b.kl)));
     }
     left.sort_by(|a, b| a.computed_share.total_cmp(&b.computed_share));
-    left.iter()
-        .filter_map(|figures| figures.spec.parse().ok())
-        .collect()
+    let specs = left.iter().map(|figures| figures.spec.parse().ok());
+    specs.flatten().collect()
 }
-
-/// What computes nothing again: measured beside the policies, and not chosen.
-pub(super) const REUSE: &str = "reuse";
 
 /// Whether a mode is shown to be nearer to full prefill than plain reuse on the same questions, at the worse end of the
 /// interval; what is not only computes more. Where neither loses more than rounding explains, it need not be.

@@ -39,9 +39,7 @@ impl Confirmation {
         let mut found = Self::default();
         for chosen in choices.iter().take(MAX_TRIED) {
             let spec: ModeSpec = chosen.spec.parse()?;
-            search
-                .run(&super::beside_reuse(&[spec]), asks.len())
-                .await?;
+            search.run(&[spec], asks.len()).await?;
             if found.take(chosen, &search.figures(), limits) {
                 break;
             }

@@ -4,39 +4,41 @@ use std::sync::Arc;
 
 use ragweave_engine::{ChunkKv, EngineHandle, Mode, SamplingParams};
 use ragweave_server::components::Components;
-use ragweave_server::pipeline::{Context, Passage, Pipeline, Query};
+use ragweave_server::pipeline::{Passage, Query};
 use ragweave_store::BlobReader;
 
 use super::ask::Ask;
 use super::source::{self, Chunk, Place};
 use crate::examiner::Prepared;
+use crate::query::{Asker, fitting};
 use crate::shelf::Shelf;
 
-/// A data directory to be asked.
 pub(super) struct Corpus<'a> {
-    components: &'a Components,
-    pipeline: Pipeline,
+    asker: Asker<'a>,
     max_tokens: usize,
 }
 
 impl<'a> Corpus<'a> {
-    /// Must be called within a tokio runtime, as [`Pipeline::for_evaluation`].
+    /// Must be called within a tokio runtime, as [`Asker::new`].
     pub(super) fn new(components: &'a Components, max_tokens: usize) -> Self {
         Self {
-            components,
-            pipeline: Pipeline::for_evaluation(components),
+            asker: Asker::new(components, SamplingParams::greedy(max_tokens)),
             max_tokens,
         }
     }
 
     pub(super) fn engine(&self) -> &EngineHandle {
-        &self.components.engine
+        &self.asker.components.engine
     }
 
     /// Retrieves, lays out and reads KV, as serving does; chunks at the end that do not fit the
     /// model are left out.
     pub(super) async fn prepare(&self, ask: &Ask, kept: &mut Shelf) -> anyhow::Result<Prepared> {
-        let mut segments = self.components.prompt.segments(None, &[], &ask.question)?;
+        let mut segments = self
+            .asker
+            .components
+            .prompt
+            .segments(None, &[], &ask.question)?;
         let passages = self.fitting(ask).await?;
         let first_is_exact = self.is_exact(passages.first());
         let mut kvs = Vec::new();
@@ -52,8 +54,8 @@ impl<'a> Corpus<'a> {
         })
     }
 
-    /// Where the chunk that answers a question stands in its prompt. Where not even the first chunk is exact, nothing
-    /// is: then no place is told from another.
+    /// Where the chunk that answers a question is in its prompt. Where not even the first chunk is exact, nothing
+    /// is: then all places are alike.
     pub(super) async fn place(&self, ask: &Ask) -> anyhow::Result<Place> {
         let passages = self.fitting(ask).await?;
         let chunks = passages.iter().map(|passage| Chunk {
@@ -69,27 +71,23 @@ impl<'a> Corpus<'a> {
 
     /// The passages of a question, before any is left out.
     pub(super) async fn found(&self, ask: &Ask) -> anyhow::Result<Vec<Passage>> {
-        Ok(self.pipeline.retrieve(self.query(ask)).await?)
+        Ok(self.asker.pipeline.retrieve(self.query(ask)).await?)
     }
 
     /// Tokens that the chunks of a question's prompt may have together.
     pub(super) fn room(&self, ask: &Ask) -> anyhow::Result<usize> {
-        let bare = self.components.prompt.segments(None, &[], &ask.question)?;
+        let bare = self
+            .asker
+            .components
+            .prompt
+            .segments(None, &[], &ask.question)?;
         let limit = self.engine().model().max_model_len;
         Ok(limit.saturating_sub(bare.n_tokens() + self.max_tokens))
     }
 
     async fn fitting(&self, ask: &Ask) -> anyhow::Result<Vec<Passage>> {
-        let mut room = self.room(ask)?;
-        let mut passages = self.found(ask).await?;
-        let fits = |passage: &Passage| {
-            let rest = room.checked_sub(passage.token_ids.len());
-            room = rest.unwrap_or(0);
-            rest.is_some()
-        };
-        let n_fitting = passages.iter().map(fits).take_while(|&fits| fits).count();
-        passages.truncate(n_fitting);
-        Ok(passages)
+        let (room, found) = (self.room(ask)?, self.found(ask).await?);
+        Ok(fitting(found, room, |passage| passage.token_ids.len()).collect())
     }
 
     /// Whether a chunk that comes first has the KV of full prefill.
@@ -99,17 +97,11 @@ impl<'a> Corpus<'a> {
     }
 
     fn query(&self, ask: &Ask) -> Query {
-        let max_model_len = self.engine().model().max_model_len;
-        let query = Query::new(&ask.question, &self.components.config, max_model_len);
-        let context = match ask.context_chunks.as_slice() {
-            [] => query.context.clone(),
-            ids => Context::Chunks(ids.to_vec()),
-        };
-        Query {
-            context,
-            mode: Mode::Full.into(),
-            sampling: SamplingParams::greedy(self.max_tokens),
-            ..query
+        match ask.context_chunks.as_slice() {
+            [] => self.asker.searched(&ask.question),
+            ids => self
+                .asker
+                .over_chunks(&ask.question, ids.to_vec(), Mode::Full),
         }
     }
 
@@ -118,19 +110,17 @@ impl<'a> Corpus<'a> {
         if let Some(kv) = kept.get(&passage.key.0) {
             return Ok(kv);
         }
-        let reader = self
-            .components
-            .store
-            .open_blob(&passage.key, &passage.token_ids)?;
+        let store = &self.asker.components.store;
+        let reader = store.open_blob(&passage.key, &passage.token_ids)?;
         let kv = match reader.map(|reader| read(&reader, passage)).transpose()? {
             Some(kv) => kv,
             None => {
-                let prefix = self.components.prompt.conditioning_prefix();
+                let prefix = self.asker.components.prompt.conditioning_prefix();
                 let (neighbours, ids) = (&passage.conditioning_ids, &passage.token_ids);
-                let kv = self
-                    .engine()
-                    .chunk_kv_among(prefix, neighbours.clone(), ids.clone());
-                kv.await?
+                let engine = self.engine();
+                engine
+                    .chunk_kv_among(prefix, neighbours.clone(), ids.clone())
+                    .await?
             }
         };
         Ok(kept.keep(passage.key.0, kv))

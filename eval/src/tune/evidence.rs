@@ -1,10 +1,9 @@
-//! The choice and why: on the screen, and as files of the data directory.
+//! The choice and why, and as files of the data directory.
 
 use std::path::Path;
 
 use anyhow::Context as _;
 use ragweave_engine::{Mode, Ratio, Selection};
-use ragweave_server::components::Components;
 use ragweave_server::interval::FEW;
 use serde::Serialize;
 
@@ -15,55 +14,48 @@ use super::search::Figures;
 use super::source::Places;
 use crate::run_dir::{RunModel, replace};
 
-mod outcome;
-
 /// The file that `serve` takes its default from.
-const TUNED: &str = "tuned.toml";
-/// All figures.
+pub(super) const TUNED: &str = "tuned.toml";
 const FIGURES: &str = "tuned.json";
 
-/// What was asked.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Asked {
-    questions: usize,
-    questions_with_answers: usize,
+    pub(super) questions: usize,
+    pub(super) questions_with_answers: usize,
     /// Questions the choice was made on, and others to confirm it on.
-    chosen_on: usize,
-    kept_back: usize,
-    source: Places,
+    pub(super) chosen_on: usize,
+    pub(super) kept_back: usize,
+    pub(super) source: Places,
 }
 
-/// A finished search.
 #[derive(Debug, Serialize)]
 pub(super) struct Evidence {
-    model: RunModel,
+    pub(super) model: RunModel,
     #[serde(flatten)]
-    asked: Asked,
-    limits: Limits,
+    pub(super) asked: Asked,
+    pub(super) limits: Limits,
     /// `full` where no mode keeps its quality, or none that does was confirmed.
-    chosen: String,
+    pub(super) chosen: String,
     /// Questions that confirmed the choice; absent for `full`, which nothing has to confirm.
     #[serde(skip_serializing_if = "Option::is_none")]
-    confirmed_on: Option<usize>,
-    /// The choice on those questions.
-    confirmed: Option<Figures>,
+    pub(super) confirmed_on: Option<usize>,
+    pub(super) confirmed: Option<Figures>,
     /// Modes that kept the quality where they were chosen, and not on the questions kept back.
-    refuted: Vec<Tried>,
+    pub(super) refuted: Vec<Tried>,
     /// Of the modes that got a second look, those that compute least first.
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+pub(super) struct Row {
     #[serde(flatten)]
-    figures: Figures,
+    pub(super) figures: Figures,
     /// No other row is as near to full prefill for less work.
-    on_front: bool,
+    pub(super) on_front: bool,
 }
 
-/// `tuned.toml`.
 #[derive(Debug, Serialize)]
-struct Tuned<'a> {
+pub(super) struct Tuned<'a> {
     fusion: Fusion,
     evidence: Why<'a>,
 }
@@ -100,7 +92,6 @@ struct Why<'a> {
 }
 
 impl Asked {
-    /// All questions, not split yet.
     pub(super) fn new(asks: &[Ask], source: Places) -> Self {
         Self {
             questions: asks.len(),
@@ -126,7 +117,7 @@ impl Asked {
 
 impl Evidence {
     pub(super) fn new(
-        components: &Components,
+        model: RunModel,
         asked: Asked,
         limits: &Limits,
         mut figures: Vec<Figures>,
@@ -140,7 +131,7 @@ impl Evidence {
             figures: one.clone(),
         };
         Self {
-            model: RunModel::of(components.engine.model()),
+            model,
             confirmed_on: confirmed.as_ref().map(|confirmed: &Figures| confirmed.n),
             asked,
             limits: limits.clone(),
@@ -151,24 +142,49 @@ impl Evidence {
         }
     }
 
+    /// What the choice rests on.
+    pub(super) fn basis(&self) -> String {
+        let Asked {
+            chosen_on,
+            kept_back,
+            ..
+        } = &self.asked;
+        match self.confirmed_on {
+            Some(confirmed_on) => {
+                format!("chosen on {chosen_on} questions and confirmed on {confirmed_on} others")
+            }
+            None => format!(
+                "searched on {chosen_on} questions, with {kept_back} others kept back to confirm a choice"
+            ),
+        }
+    }
+
+    /// The warning about a policy that was chosen or confirmed on few questions.
+    pub(super) fn doubt(&self) -> Option<String> {
+        let is_doubtful = self.confirmed_on.is_some() && self.asked.is_few();
+        is_doubtful.then(|| {
+            format!(
+                "fewer than {FEW} questions, to choose on or to confirm, say little: give more. `serve` warns of this \
+                 choice"
+            )
+        })
+    }
+
     /// Writes choice and figures into a data directory, each file whole or not at all.
-    ///
-    /// # Errors
-    /// Where the directory cannot be written.
     pub(super) fn write(&self, data: &Path) -> anyhow::Result<()> {
         let tuned = toml::to_string(&self.tuned()?)?;
+        let doubt = self.doubt().map(|doubt| format!("# {doubt}.\n"));
         let text = format!(
             "# Written by `ragweave-eval tune`, {}; `serve` takes [fusion] as its default. Delete it to go back.\n{}\n{tuned}",
             self.basis(),
-            self.doubt()
-                .map_or_else(String::new, |doubt| format!("# {doubt}.\n"))
+            doubt.unwrap_or_default()
         );
         let figures = serde_json::to_string_pretty(self)? + "\n";
         replace(data, FIGURES, figures.as_bytes())?;
         replace(data, TUNED, text.as_bytes()).context("write the choice into the data directory")
     }
 
-    fn tuned(&self) -> anyhow::Result<Tuned<'_>> {
+    pub(super) fn tuned(&self) -> anyhow::Result<Tuned<'_>> {
         let fusion = match self.chosen.parse::<Mode>()? {
             Mode::Full | Mode::Reuse => Fusion::Full { mode: "full" },
             // Its ratio is the floor of auto, which prefills in full where that is faster.

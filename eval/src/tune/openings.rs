@@ -1,6 +1,6 @@
 //! Questions made of the corpus itself: the first words of a chunk, asked over that chunk among those that retrieval
 //! finds for them. Retrieval would put the chunk first, where its KV is exact under every policy and nothing is lost;
-//! so it stands at a random later place.
+//! so it is put at a random later place.
 
 use anyhow::ensure;
 use ragweave_server::components::Components;
@@ -11,12 +11,10 @@ use rand_chacha::ChaCha8Rng;
 
 use super::ask::{Ask, opening};
 use super::corpus::Corpus;
-use crate::progress;
+use crate::experiment;
+use crate::query::{chunk_ids, fitting};
 
 /// Up to `limit` questions without answers, from chunks all over the corpus. The same seed asks the same.
-///
-/// # Errors
-/// Where the store cannot be read, or no prompt of two chunks can be made of it.
 pub(super) async fn from_corpus(
     components: &Components,
     corpus: &Corpus<'_>,
@@ -24,10 +22,11 @@ pub(super) async fn from_corpus(
     seed: u64,
 ) -> anyhow::Result<Vec<Ask>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let mut ids = chunk_ids(components)?;
+    let mut ids = chunk_ids(&components.store)?;
+    ids.sort_unstable();
     ids.shuffle(&mut random);
     let (mut asks, mut alone) = (Vec::new(), 0);
-    let bar = progress::bar(limit.min(ids.len()), "questions made");
+    let bar = experiment::bar(limit.min(ids.len()), "questions made");
     for id in ids {
         if asks.len() == limit {
             break;
@@ -56,16 +55,6 @@ pub(super) async fn from_corpus(
     Ok(asks)
 }
 
-fn chunk_ids(components: &Components) -> anyhow::Result<Vec<String>> {
-    let mut ids = Vec::new();
-    components.store.for_each_vector(|row| {
-        ids.push(row.chunk_id);
-        Ok(())
-    })?;
-    ids.sort_unstable();
-    Ok(ids)
-}
-
 /// `None` where no other chunk fits the prompt beside the source.
 async fn ask(
     corpus: &Corpus<'_>,
@@ -87,10 +76,8 @@ async fn ask(
     };
     let named = corpus.found(&named).await?;
     let room = corpus.room(&ask)?;
-    let Some(room) = named
-        .first()
-        .and_then(|source| room.checked_sub(source.token_ids.len()))
-    else {
+    let rest = |source: &Passage| room.checked_sub(source.token_ids.len());
+    let Some(room) = named.first().and_then(rest) else {
         return Ok(None);
     };
     let others = others(&found, source, room);
@@ -103,14 +90,10 @@ async fn ask(
 }
 
 /// What was found besides the source, as far as it fits, and one less than was found where the source was not.
-fn others(found: &[Passage], source: &str, mut room: usize) -> Vec<String> {
+fn others(found: &[Passage], source: &str, room: usize) -> Vec<String> {
     let others = found.iter().filter(|passage| passage.chunk_id != source);
     let limit = found.len().saturating_sub(1).max(1);
-    let fitting = others.take(limit).take_while(|passage| {
-        let rest = room.checked_sub(passage.token_ids.len());
-        room = rest.unwrap_or(0);
-        rest.is_some()
-    });
+    let fitting = fitting(others.take(limit), room, |passage| passage.token_ids.len());
     fitting.map(|passage| passage.chunk_id.clone()).collect()
 }
 

@@ -1,23 +1,23 @@
 //! Asking: every mode the same questions in turn, so that their figures can be paired.
 
 use anyhow::Context as _;
+use ragweave_engine::Mode;
 use ragweave_server::interval::Interval;
 use serde::Serialize;
 
 use super::ask::Ask;
-use super::choice::REUSE;
 use super::corpus::Corpus;
-use super::trial::{Trial, Tried, full_match};
-use crate::examiner::Examiner;
-use crate::metric::{mean, median, paired_difference_ci};
+use crate::examiner::{Examiner, Outcome};
+use crate::experiment;
+use crate::metric::{is_normalised_match, mean, median, paired_difference_ci};
 use crate::mode_spec::ModeSpec;
-use crate::progress;
 use crate::shelf::Shelf;
 
-/// Seed of the intervals.
 const CI_SEED: u64 = 1;
 
-/// What has been asked so far.
+/// What computes nothing again: measured beside the policies, and not chosen.
+pub(super) const REUSE: &str = "reuse";
+
 pub(super) struct Search<'a> {
     corpus: &'a Corpus<'a>,
     asks: &'a [Ask],
@@ -29,15 +29,29 @@ pub(super) struct Search<'a> {
     aside: Vec<Tried>,
 }
 
-/// What is known of one mode.
+/// A mode and its trials, in the order of the questions.
+#[derive(Debug, Clone)]
+struct Tried {
+    spec: ModeSpec,
+    trials: Vec<Trial>,
+}
+
+/// One question under one mode, in the figures that decide.
+#[derive(Debug, Clone, PartialEq)]
+struct Trial {
+    is_match: Option<bool>,
+    kl: f64,
+    top1_agreement: f64,
+    computed_share: f64,
+    ttft_ms: f64,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Figures {
     pub(super) spec: String,
-    /// Questions asked.
     pub(super) n: usize,
     /// Those of them that have a right answer.
     pub(super) n_answered: usize,
-    /// Share of right answers among those.
     pub(super) exact_match: Option<f64>,
     /// That of full prefill on the same questions.
     pub(super) full_exact_match: Option<f64>,
@@ -45,11 +59,9 @@ pub(super) struct Figures {
     pub(super) loss_ci: Option<(f64, f64)>,
     /// Mean over the tokens of full prefill's answers, in nats.
     pub(super) kl: f64,
-    /// Its 95 % interval over the questions.
     pub(super) kl_ci: (f64, f64),
     /// Divergence less that of plain reuse, paired by question: below zero is nearer to full prefill. Absent for reuse.
     pub(super) kl_vs_reuse: Option<f64>,
-    /// Its 95 % interval.
     pub(super) kl_vs_reuse_ci: Option<(f64, f64)>,
     pub(super) top1_agreement: f64,
     pub(super) top1_ci: (f64, f64),
@@ -70,11 +82,13 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Asks each of `specs` the first `n` questions, those they have answered left out. Modes that
-    /// are not named are left out of [`Search::figures`] until they are named again.
+    /// Asks each of `specs`, and plain reuse, which each of them is compared with, the first `n`
+    /// questions, except those they have answered. Modes that are not named are left out of
+    /// [`Search::figures`] until they are named again.
     pub(super) async fn run(&mut self, specs: &[ModeSpec], n: usize) -> anyhow::Result<()> {
         self.aside.append(&mut self.tried);
-        for spec in specs {
+        let reuse = ModeSpec::new(Mode::Reuse);
+        for spec in specs.iter().chain([&reuse]) {
             let known = self.aside.iter().position(|tried| tried.spec == *spec);
             self.tried.push(match known {
                 Some(place) => self.aside.swap_remove(place),
@@ -84,12 +98,11 @@ impl<'a> Search<'a> {
                 },
             });
         }
-        let bar = progress::bar(n * specs.len(), "answers");
+        let bar = experiment::bar(n * self.tried.len(), "answers");
         for number in 0..n {
-            self.question(number)
-                .await
-                .with_context(|| format!("question {}", number + 1))?;
-            bar.inc(specs.len() as u64);
+            let asked = self.question(number).await;
+            asked.with_context(|| format!("question {}", number + 1))?;
+            bar.inc(self.tried.len() as u64);
         }
         bar.finish_and_clear();
         Ok(())
@@ -100,23 +113,20 @@ impl<'a> Search<'a> {
             return Ok(());
         }
         let ask = &self.asks[number];
-        let examiner = Examiner {
-            engine: self.corpus.engine(),
-        };
+        let examiner = Examiner(self.corpus.engine());
         let n_layers = self.corpus.engine().model().config.num_hidden_layers;
         let prepared = self.corpus.prepare(ask, &mut self.kept).await?;
         let reference = examiner.full(&prepared).await?;
         if number == self.full.len() {
-            self.full.push(full_match(ask, &reference));
+            self.full.push(ask.is_right(&reference.answer));
         }
         for tried in &mut self.tried {
             if tried.trials.len() > number {
                 continue;
             }
-            let outcome = examiner
-                .examine(&prepared, &tried.spec, number, &reference)
-                .await;
-            let outcome = outcome.with_context(|| format!("under {}", tried.spec))?;
+            let spec = &tried.spec;
+            let outcome = examiner.examine(&prepared, spec, number, &reference).await;
+            let outcome = outcome.with_context(|| format!("under {spec}"))?;
             tried.trials.push(Trial::new(ask, &outcome, n_layers));
         }
         Ok(())
@@ -127,6 +137,25 @@ impl<'a> Search<'a> {
         let reuse = self.tried.iter().find(is_reuse);
         let of = |tried| Figures::new(tried, &self.full, reuse);
         self.tried.iter().map(of).collect()
+    }
+}
+
+impl Trial {
+    fn new(ask: &Ask, outcome: &Outcome, n_layers: usize) -> Self {
+        Self {
+            is_match: ask.is_right(&outcome.answer),
+            kl: outcome.kl,
+            top1_agreement: outcome.top1_agreement,
+            computed_share: outcome.report.computed_share(n_layers),
+            ttft_ms: outcome.ttft_ms,
+        }
+    }
+}
+
+impl Ask {
+    /// Whether an answer is right; `None` where no right one is known.
+    fn is_right(&self, answer: &str) -> Option<bool> {
+        (!self.answers.is_empty()).then(|| is_normalised_match(answer, &self.answers))
     }
 }
 
@@ -141,11 +170,9 @@ impl Figures {
         let vs_reuse = reuse.filter(|reuse| reuse.spec != tried.spec);
         let vs_reuse = vs_reuse.map(|reuse| interval(&differences(tried, reuse)));
         let number = |is_match: bool| f64::from(u8::from(is_match));
-        let pairs: Vec<(f64, f64)> = trials
-            .iter()
-            .zip(full)
-            .filter_map(|(trial, full)| Some((number((*full)?), number(trial.is_match?))))
-            .collect();
+        let pairs = trials.iter().zip(full);
+        let pairs = pairs.map(|(trial, full)| Some((number((*full)?), number(trial.is_match?))));
+        let pairs: Vec<(f64, f64)> = pairs.flatten().collect();
         let side = |side: fn(&(f64, f64)) -> f64| mean(&pairs.iter().map(side).collect::<Vec<_>>());
         Self {
             spec: tried.spec.to_string(),

@@ -1,5 +1,5 @@
-//! Where the chunk that answers a question stands in its prompt. Pure. The first chunk is exact under every policy: a
-//! question that it answers loses nothing under any, and says nothing of them.
+//! Where the chunk that answers a question is in its prompt. Pure. The first chunk is exact under every policy: a
+//! question that it answers loses nothing under any, and cannot tell them apart.
 
 use std::fmt;
 
@@ -8,7 +8,6 @@ use serde::Serialize;
 use super::ask::Ask;
 use crate::metric::normalise_answer;
 
-/// Where the source stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     /// Nothing else is in the prompt.
@@ -19,7 +18,6 @@ pub(super) enum Place {
     Unknown,
 }
 
-/// A chunk of a prompt.
 pub(super) struct Chunk<'a> {
     pub(super) id: &'a str,
     pub(super) text: &'a str,
@@ -31,9 +29,8 @@ pub(super) fn place(ask: &Ask, chunks: &[Chunk<'_>]) -> Place {
         return Place::Alone;
     }
     let is_gold = |chunk: &Chunk<'_>| ask.gold_chunks.iter().any(|gold| gold == chunk.id);
-    let last_gold = chunks.iter().rposition(is_gold);
     let found = match ask.gold_chunks.is_empty() {
-        false => last_gold,
+        false => chunks.iter().rposition(is_gold),
         true => chunks.iter().position(|chunk| holds_answer(ask, chunk)),
     };
     match found {
@@ -50,10 +47,10 @@ fn holds_answer(ask: &Ask, chunk: &Chunk<'_>) -> bool {
     answers.any(|answer| !answer.is_empty() && text.contains(&format!(" {answer} ")))
 }
 
-/// Where the sources of all questions stand.
+/// Where the sources of all questions are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Places {
-    /// Questions left out, because they say nothing of policies.
+    /// Questions left out, because they cannot tell policies apart.
     pub(super) alone: usize,
     pub(super) first: usize,
     pub(super) later: usize,
@@ -73,24 +70,19 @@ impl Places {
 
 impl fmt::Display for Places {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            alone,
-            first,
-            later,
-            unknown,
-        } = self;
-        let known = first + later;
+        let [alone, first, unknown] = [self.alone, self.first, self.unknown];
+        let known = first + self.later;
         write!(
             f,
-            "the source stands first, where its KV is exact, in {first} of {known} questions whose source is known"
+            "the source comes first, where its KV is exact, in {first} of {known} questions whose source is known"
         )?;
-        if *first > 0 {
+        if first > 0 {
             write!(f, ", which were left out")?;
         }
-        if *unknown > 0 {
+        if unknown > 0 {
             write!(f, "; of {unknown} it is not known")?;
         }
-        if *alone > 0 {
+        if alone > 0 {
             write!(
                 f,
                 "; {alone} with a single chunk in their prompt were left out"

@@ -54,7 +54,7 @@ fn a_store_without_kv_fills_up_and_the_run_says_so() {
         .map(|batch| batch["modes"][1]["chunks_missed"].as_u64().unwrap())
         .sum();
     assert_eq!(
-        outcome.stderr.contains("no stored KV"),
+        outcome.stderr.contains("without stored KV"),
         missed > 0,
         "{}",
         outcome.stderr

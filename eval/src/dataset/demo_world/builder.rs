@@ -3,11 +3,9 @@
 //! is another.
 
 use std::collections::HashSet;
+use std::iter::repeat_n;
 
-use super::lexicon::{
-    ALIAS_QUESTION, ALIAS_STATEMENTS, ALIASES, FIRMS, KeyClass, OBJECTS, PEOPLE, PLACES, RELATIONS,
-    Relation, ValueClass,
-};
+use super::lexicon::{KeyClass, LEXICON, Relation, ValueClass};
 use super::value::{Definition, Names, Value};
 use super::world::{Kind, Question, Reference, Sentence, World};
 use crate::random::Random;
@@ -15,8 +13,6 @@ use crate::random::Random;
 /// Documents of a world, and sentences of a document: least and most.
 const DOCUMENTS: (usize, usize) = (7, 8);
 const SENTENCES: (usize, usize) = (4, 5);
-// No statement lacks an object to be about.
-const _: () = assert!(DOCUMENTS.1 * SENTENCES.1 <= OBJECTS.len());
 
 const MAX_ALIASES: usize = 4;
 const P_ALIAS_SENTENCE: f64 = 0.16;
@@ -25,13 +21,25 @@ const P_ALIAS_FOR_KNOWN_PERSON: f64 = 0.3;
 const P_KEY_AGAIN: f64 = 0.35;
 /// A value is given by reference to an earlier document, where there is something to refer to.
 const P_REFERENCE: f64 = 0.6;
-/// The same, where its definition may also stand in this document.
+/// The same, where its definition may also be in this document.
 const P_NEAR_REFERENCE: f64 = 0.15;
 const P_NEW_PERSON: f64 = 0.7;
 const SAME_PLACE_WEIGHT: usize = 2;
 
+impl World {
+    /// Draws the world called `name`. Each fact is stated once, so that every question has one
+    /// answer.
+    pub(super) fn draw(random: &mut Random, name: &str) -> Self {
+        loop {
+            if let Some(world) = Builder::new(random, name).build() {
+                return world;
+            }
+        }
+    }
+}
+
 /// A world being written: what is already stated, and what is still free.
-pub(super) struct Builder<'a> {
+struct Builder<'a> {
     random: &'a mut Random,
     name: &'a str,
     world: World,
@@ -46,26 +54,21 @@ pub(super) struct Builder<'a> {
     stated: HashSet<(&'static str, usize)>,
     /// A very full world may run out of people, and then state a fact twice.
     ambiguous: bool,
-    /// Keys of this document's statements.
     object_keys: Vec<&'static str>,
     person_keys: Vec<&'static str>,
 }
 
 impl<'a> Builder<'a> {
-    pub(super) fn new(random: &'a mut Random, name: &'a str) -> Self {
+    fn new(random: &'a mut Random, name: &'a str) -> Self {
         Self {
             name,
-            world: World {
-                documents: Vec::new(),
-                questions: Vec::new(),
-                sentences: Vec::new(),
-            },
-            new_people: random.shuffled(PEOPLE),
+            world: World::default(),
+            new_people: random.shuffled(&LEXICON.people),
             known_people: Vec::new(),
-            objects: random.shuffled(OBJECTS),
-            aliases: random.shuffled(ALIASES),
-            places: Names::draw(random, Reference::Place, PLACES),
-            firms: Names::draw(random, Reference::Firm, FIRMS),
+            objects: random.shuffled(&LEXICON.objects),
+            aliases: random.shuffled(&LEXICON.aliases),
+            places: Names::draw(random, Reference::Place, &LEXICON.places),
+            firms: Names::draw(random, Reference::Firm, &LEXICON.firms),
             definitions: Vec::new(),
             stated: HashSet::new(),
             ambiguous: false,
@@ -76,7 +79,7 @@ impl<'a> Builder<'a> {
     }
 
     /// `None` where a fact is stated twice.
-    pub(super) fn build(mut self) -> Option<World> {
+    fn build(mut self) -> Option<World> {
         let documents = self.random.between(DOCUMENTS.0, DOCUMENTS.1);
         for document in 1..=documents {
             self.world.documents.push(format!("In {}:", self.name));
@@ -97,7 +100,7 @@ impl<'a> Builder<'a> {
     }
 
     fn alias_is_due(&mut self) -> bool {
-        let given = ALIASES.len() - self.aliases.len();
+        let given = LEXICON.aliases.len() - self.aliases.len();
         self.random.chance(P_ALIAS_SENTENCE) && given < MAX_ALIASES
     }
 
@@ -108,21 +111,22 @@ impl<'a> Builder<'a> {
             false => self.new_person(),
         };
         let alias = self.aliases.pop().expect("there are more than MAX_ALIASES");
-        let statement = self.random.pick(ALIAS_STATEMENTS);
+        let statement = self.random.pick(&LEXICON.alias_statements);
         let value = Value::stated(alias.to_owned(), person);
         self.write(statement, person, &value);
         self.define(Reference::Alias, alias, person);
-        self.ask(&ALIAS_QUESTION.replace("{k}", alias), &value);
+        self.ask(&LEXICON.alias_question.replace("{k}", alias), &value);
     }
 
     fn state_fact(&mut self) {
-        let weights: Vec<f64> = RELATIONS.iter().map(|relation| relation.weight).collect();
+        let relations = &LEXICON.relations;
+        let weights: Vec<f64> = relations.iter().map(|relation| relation.weight).collect();
         let drawn = self.random.weighted(&weights);
-        let relation = &RELATIONS[drawn];
+        let relation = &relations[drawn];
         let key = self.pick_key(drawn);
         self.ambiguous |= !self.stated.insert((key, drawn));
         let value = self.pick_value(relation, key);
-        let statement = self.random.pick(relation.statements);
+        let statement = self.random.pick(&relation.statements);
         self.write(statement, key, &value);
         if let Some((kind, word)) = value.defines {
             self.define(kind, word, value.answer);
@@ -134,7 +138,7 @@ impl<'a> Builder<'a> {
     }
 
     fn pick_key(&mut self, relation: usize) -> &'static str {
-        let class = RELATIONS[relation].key;
+        let class = LEXICON.relations[relation].key;
         let mut again = match class {
             KeyClass::Object => self.object_keys.clone(),
             KeyClass::Person => self.person_keys.clone(),
@@ -145,7 +149,10 @@ impl<'a> Builder<'a> {
         }
         match class {
             KeyClass::Object => {
-                let object = self.objects.pop().expect("as many as sentences");
+                let object = self
+                    .objects
+                    .pop()
+                    .expect("there are at least as many as sentences");
                 self.object_keys.push(object);
                 object
             }
@@ -158,8 +165,8 @@ impl<'a> Builder<'a> {
     }
 
     fn pick_value(&mut self, relation: &Relation, key: &str) -> Value {
-        if let ValueClass::Plain(words) = relation.value {
-            let word = self.random.pick(words);
+        if relation.value == ValueClass::Plain {
+            let word = self.random.pick(&relation.words);
             return Value::stated(word.to_owned(), word);
         }
         if let Some(definition) = self.pick_reference(relation.value, key) {
@@ -171,7 +178,7 @@ impl<'a> Builder<'a> {
         match relation.value {
             ValueClass::Firm => self.firms.in_full(self.random),
             ValueClass::Place | ValueClass::Home => self.places.in_full(self.random),
-            ValueClass::Person | ValueClass::Plain(_) => {
+            ValueClass::Person | ValueClass::Plain => {
                 let person = self.pick_person(key);
                 Value::stated(person.to_owned(), person)
             }
@@ -181,11 +188,10 @@ impl<'a> Builder<'a> {
     fn pick_reference(&mut self, class: ValueClass, key: &str) -> Option<Definition> {
         let options = self.references(class, key);
         let here = self.document();
-        let earlier: Vec<Definition> = options
+        let earlier = options
             .iter()
-            .filter(|definition| definition.document < here)
-            .copied()
-            .collect();
+            .filter(|definition| definition.document < here);
+        let earlier: Vec<Definition> = earlier.copied().collect();
         if !earlier.is_empty() && self.random.chance(P_REFERENCE) {
             return Some(self.random.pick(&earlier));
         }
@@ -202,10 +208,8 @@ impl<'a> Builder<'a> {
             (ValueClass::Home, Reference::Same) if definition.word != key => SAME_PLACE_WEIGHT,
             _ => 0,
         };
-        self.definitions
-            .iter()
-            .flat_map(|definition| std::iter::repeat_n(*definition, weight(definition)))
-            .collect()
+        let repeated = |definition: &Definition| repeat_n(*definition, weight(definition));
+        self.definitions.iter().flat_map(repeated).collect()
     }
 
     fn pick_person(&mut self, other_than: &str) -> &'static str {
@@ -228,13 +232,10 @@ impl<'a> Builder<'a> {
         person
     }
 
-    /// Appends a sentence to the document.
     fn write(&mut self, template: &str, key: &str, value: &Value) {
         let document = self.document();
         let sentence = template.replace("{k}", key).replace("{v}", &value.surface);
-        let text = &mut self.world.documents[document];
-        text.push(' ');
-        text.push_str(&sentence);
+        self.world.documents[document] += &format!(" {sentence}");
         self.world.sentences.push(Sentence {
             document,
             refers_to: value.reference.map(|definition| definition.sentence),
@@ -271,6 +272,11 @@ impl<'a> Builder<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_statement_lacks_an_object_to_be_about() {
+        assert!(DOCUMENTS.1 * SENTENCES.1 <= LEXICON.objects.len());
+    }
 
     #[test]
     fn a_world_that_states_a_fact_twice_is_not_built() {

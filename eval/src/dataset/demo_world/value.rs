@@ -30,7 +30,6 @@ impl Definition {
 
 /// The value of a statement about to be written.
 pub(super) struct Value {
-    /// As it is written.
     pub(super) surface: String,
     /// What it stands for.
     pub(super) answer: &'static str,
@@ -40,7 +39,7 @@ pub(super) struct Value {
 }
 
 impl Value {
-    /// A value that is no reference and defines nothing.
+    /// A value that is not a reference and defines nothing.
     pub(super) fn stated(surface: String, answer: &'static str) -> Self {
         Self {
             surface,
@@ -54,17 +53,16 @@ impl Value {
 /// The names of one class in a world: each kind has one.
 pub(super) struct Names {
     class: Reference,
-    /// (kind, name)
     all: Vec<(&'static str, &'static str)>,
     undefined: Vec<(&'static str, &'static str)>,
 }
 
 impl Names {
     pub(super) fn draw(random: &mut Random, class: Reference, kinds: &[NamedKind]) -> Self {
-        let all: Vec<_> = kinds
+        let all = kinds
             .iter()
-            .map(|(kind, names)| (*kind, random.pick(names)))
-            .collect();
+            .map(|(kind, names)| (*kind, random.pick(names)));
+        let all: Vec<_> = all.collect();
         Self {
             class,
             undefined: random.shuffled(&all),

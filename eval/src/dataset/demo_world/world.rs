@@ -5,9 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use super::builder::Builder;
-use crate::random::Random;
-
 /// How a sentence refers to something defined before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reference {
@@ -48,25 +45,15 @@ pub(super) struct Sentence {
     pub(super) refers_to: Option<usize>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct World {
-    /// In reading order: what a document refers to stands in it or in an earlier one.
+    /// In reading order: what a document refers to is in it or in an earlier one.
     pub(super) documents: Vec<String>,
     pub(super) questions: Vec<Question>,
     pub(super) sentences: Vec<Sentence>,
 }
 
 impl World {
-    /// Draws the world called `name`. Each fact is stated once, so that every question has one
-    /// answer.
-    pub(super) fn draw(random: &mut Random, name: &str) -> Self {
-        loop {
-            if let Some(world) = Builder::new(random, name).build() {
-                return world;
-            }
-        }
-    }
-
     /// The documents one must know to answer `question`: the one that states the value, and those
     /// that define what it refers to, through every step of the chain.
     pub(super) fn gold(&self, question: &Question) -> BTreeSet<usize> {

@@ -4,7 +4,7 @@
 /// markers, the paragraphs.
 ///
 /// Markers are dropped: a passage's number is its place in this prompt, and would make the same
-/// text another chunk in each of them. What stands before the first marker is a document too.
+/// text another chunk in each of them. What comes before the first marker is a document too.
 pub(super) fn split_passages(context: &str) -> Vec<String> {
     match context.lines().any(is_passage_marker) {
         true => split(context, is_passage_marker, Marker::Dropped),

@@ -2,49 +2,31 @@
 //! they are scored.
 
 use anyhow::Context as _;
+use strum::{Display, EnumString, VariantNames};
 
 use super::passages;
 use crate::dataset::Task;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Display, EnumString, VariantNames)]
+#[strum(serialize_all = "lowercase")]
 pub(super) enum Subset {
+    #[strum(serialize = "2wikimqa")]
     TwoWikiMqa,
     HotpotQa,
     Musique,
     Samsum,
+    #[strum(serialize = "multi_news")]
     MultiNews,
 }
 
 impl Subset {
-    const ALL: [Self; 5] = [
-        Self::TwoWikiMqa,
-        Self::HotpotQa,
-        Self::Musique,
-        Self::Samsum,
-        Self::MultiNews,
-    ];
-
-    /// The subset a line's field `dataset` names.
-    ///
-    /// # Errors
-    /// Lists the subsets that can be read.
+    /// The subset a line's field `dataset` names; an error lists those that can be read.
     pub(super) fn named(name: &str) -> anyhow::Result<Self> {
         let bare = name.strip_suffix("_e").unwrap_or(name);
-        let found = Self::ALL.into_iter().find(|subset| subset.name() == bare);
-        found.with_context(|| {
-            let known = Self::ALL.map(Self::name).join(", ");
+        bare.parse().ok().with_context(|| {
+            let known = Self::VARIANTS.join(", ");
             format!("field `dataset` is `{name}`; the subsets that can be read are {known}")
         })
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::TwoWikiMqa => "2wikimqa",
-            Self::HotpotQa => "hotpotqa",
-            Self::Musique => "musique",
-            Self::Samsum => "samsum",
-            Self::MultiNews => "multi_news",
-        }
     }
 
     /// SAMSum's prompt is full of examples, and a model that copies them goes on with the next
@@ -67,8 +49,7 @@ impl Subset {
     }
 
     /// From LongBench's `config/dataset2prompt.json`, whose wording this and `question` keep. What
-    /// it puts before the context stands here behind it, so that documents come first in every
-    /// prompt.
+    /// it puts before the context comes after it here, so that documents come first in every prompt.
     pub(super) fn instruction(self) -> Option<&'static str> {
         match self {
             Self::TwoWikiMqa | Self::HotpotQa | Self::Musique => {
@@ -92,7 +73,6 @@ impl Subset {
         }
     }
 
-    /// The documents of a line's `context`.
     pub(super) fn documents(self, context: &str) -> Vec<String> {
         match self {
             Self::Samsum => passages::split_dialogues(context),

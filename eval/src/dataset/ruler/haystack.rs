@@ -1,6 +1,7 @@
 //! Prose to hide needles in: sentences from small lists of words, cut into equal passages.
 
 use super::problem::MAX_SPREAD;
+use super::words::WORDS;
 use crate::random::Random;
 
 /// Tokens of a passage, where the context is long enough for the least number of them.
@@ -13,111 +14,11 @@ const MEASURED_SENTENCES: usize = 64;
 /// Corrections of a passage's length. One or two do, unless no number of sentences fits.
 const MAX_CORRECTIONS: usize = 8;
 
-const ADJECTIVES: [&str; 24] = [
-    "old", "young", "quiet", "tall", "tired", "careful", "cold", "gentle", "narrow", "heavy",
-    "early", "distant", "patient", "grey", "busy", "clever", "lonely", "broad", "small", "famous",
-    "strange", "warm", "wooden", "bright",
-];
-const PEOPLE: [&str; 24] = [
-    "farmer",
-    "teacher",
-    "sailor",
-    "merchant",
-    "painter",
-    "doctor",
-    "clerk",
-    "gardener",
-    "soldier",
-    "baker",
-    "driver",
-    "student",
-    "printer",
-    "traveller",
-    "musician",
-    "guard",
-    "builder",
-    "writer",
-    "hunter",
-    "tailor",
-    "miller",
-    "pilot",
-    "judge",
-    "porter",
-];
-const VERBS: [&str; 24] = [
-    "carried",
-    "watched",
-    "repaired",
-    "described",
-    "followed",
-    "remembered",
-    "found",
-    "sold",
-    "painted",
-    "studied",
-    "brought",
-    "moved",
-    "counted",
-    "cleaned",
-    "borrowed",
-    "collected",
-    "dropped",
-    "examined",
-    "forgot",
-    "guarded",
-    "hid",
-    "measured",
-    "opened",
-    "praised",
-];
-const THINGS: [&str; 24] = [
-    "letter", "boat", "window", "garden", "map", "coat", "table", "road", "story", "engine",
-    "wall", "book", "picture", "horse", "door", "machine", "field", "tower", "box", "stone",
-    "bridge", "cart", "clock", "fence",
-];
-const PLACES: [&str; 16] = [
-    "near the river",
-    "behind the station",
-    "in the market",
-    "on the hill",
-    "by the harbour",
-    "under the trees",
-    "at the edge of the forest",
-    "in the village",
-    "across the square",
-    "beside the mill",
-    "in front of the school",
-    "along the coast",
-    "below the castle",
-    "outside the town",
-    "in the valley",
-    "at the crossing",
-];
-const TIMES: [&str; 16] = [
-    "before sunrise",
-    "in the evening",
-    "after the rain",
-    "every morning",
-    "last winter",
-    "during the festival",
-    "on a windy day",
-    "at noon",
-    "for many years",
-    "without a word",
-    "in early spring",
-    "late at night",
-    "once again",
-    "all summer",
-    "on the way home",
-    "in great haste",
-];
-
 /// Makes passages of a fixed length together.
 pub(super) struct Haystack<'a> {
     target_tokens: usize,
     n_passages: usize,
     count_tokens: &'a dyn Fn(&str) -> usize,
-    /// On average.
     tokens_per_sentence: f64,
 }
 
@@ -186,10 +87,11 @@ fn sentences(n: usize, random: &mut Random) -> Vec<String> {
 
 /// Twelve to nineteen words.
 fn sentence(random: &mut Random) -> String {
-    let (adjective, person) = (random.pick(&ADJECTIVES), random.pick(&PEOPLE));
-    let (verb, thing) = (random.pick(&VERBS), random.pick(&THINGS));
-    let (place, time) = (random.pick(&PLACES), random.pick(&TIMES));
-    let other = random.pick(&ADJECTIVES);
+    let words = &*WORDS;
+    let (adjective, person) = (random.pick(&words.adjectives), random.pick(&words.people));
+    let (verb, thing) = (random.pick(&words.verbs), random.pick(&words.things));
+    let (place, time) = (random.pick(&words.places), random.pick(&words.times));
+    let other = random.pick(&words.adjectives);
     match random.below(3) {
         0 => format!("The {adjective} {person} {verb} the {other} {thing} {place} {time}."),
         1 => format!("Nobody {place} knew why the {adjective} {person} {verb} the {thing} {time}."),

@@ -2,37 +2,23 @@
 
 use std::collections::BTreeSet;
 
-use super::RulerTask;
+use super::task::RulerTask;
+use super::words::WORDS;
 use crate::random::Random;
 
 /// Keys of a question with several, and values of a key with several.
 const NEEDLES: usize = 4;
 const CHAINS: usize = 2;
-/// Assignments behind a chain's first.
+/// Assignments after a chain's first.
 const HOPS: usize = 4;
 const VARIABLE_LETTERS: usize = 5;
 
-/// The most needles of one question that must stand in different passages.
+/// The most needles of one question that must be in different passages.
 pub(super) const MAX_SPREAD: usize = HOPS + 1;
 
-/// Keys are an adjective and a noun. No word of the haystack is among them.
-const KEY_ADJECTIVES: [&str; 32] = [
-    "abrasive", "bashful", "cheerful", "dusty", "elated", "fabulous", "gleaming", "humdrum",
-    "icky", "jolly", "knotty", "lavish", "mellow", "nimble", "obscure", "placid", "quaint",
-    "rustic", "scarce", "tasty", "uneven", "vivid", "wistful", "zealous", "brash", "clumsy",
-    "drab", "earthy", "frantic", "giddy", "hollow", "proud",
-];
-const KEY_NOUNS: [&str; 32] = [
-    "acorn", "banjo", "cactus", "dolphin", "emerald", "falcon", "gadget", "hammock", "iguana",
-    "jigsaw", "kayak", "lobster", "magnet", "noodle", "orchid", "pancake", "quilt", "radish",
-    "satchel", "teapot", "umbrella", "violin", "walnut", "yogurt", "zipper", "anvil", "bonnet",
-    "cobweb", "dagger", "eggplant", "feather", "guitar",
-];
-
-/// One question and what must be read to answer it.
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// Groups of sentences. Those of a group stand in different passages, in this order.
+    /// Groups of sentences. Those of a group are in different passages, in this order.
     pub(super) needles: Vec<Vec<String>>,
     pub(super) question: String,
     /// All of them are asked for.
@@ -53,8 +39,8 @@ impl Problem {
 /// `n_keys` keys with `n_values` numbers each, of which `n_asked` keys are asked for.
 fn magic_numbers(random: &mut Random, n_keys: usize, n_values: usize, n_asked: usize) -> Problem {
     let keys = distinct(n_keys, || {
-        let adjective = random.pick(&KEY_ADJECTIVES);
-        format!("{adjective}-{}", random.pick(&KEY_NOUNS))
+        let adjective = random.pick(&WORDS.key_adjectives);
+        format!("{adjective}-{}", random.pick(&WORDS.key_nouns))
     });
     let numbers = distinct(n_keys * n_values, || {
         random.between(1_000_000, 9_999_999).to_string()

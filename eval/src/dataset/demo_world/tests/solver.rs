@@ -3,15 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use super::super::lexicon::{
-    ALIAS_QUESTION, ALIAS_STATEMENTS, ALIASES, FIRMS, PLACES, RELATIONS, Relation, ValueClass,
-};
+use super::super::lexicon::{LEXICON, Relation, ValueClass};
 
 /// A sentence that was understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fact {
     document: usize,
-    /// Index into [`RELATIONS`]; `None` where an alias is given.
+    /// Index into the relations; `None` where an alias is given.
     relation: Option<usize>,
     key: String,
     value: String,
@@ -48,8 +46,8 @@ impl Reader {
     /// reference has no definition before it.
     pub(super) fn solve(&self, question: &str) -> Solution {
         let (_, question) = question.split_once(": ").expect(question);
-        if let Some((alias, _)) = matches(ALIAS_QUESTION, question)
-            && ALIASES.contains(&alias.as_str())
+        if let Some((alias, _)) = matches(LEXICON.alias_question, question)
+            && LEXICON.aliases.contains(&alias.as_str())
         {
             let given = self.only(|fact| fact.relation.is_none() && fact.value == alias);
             let documents = [self.facts[given].document].into();
@@ -61,7 +59,7 @@ impl Reader {
         }
         let of_question = |relation: &Relation| matches(relation.question, question);
         let found: Vec<_> = (0..)
-            .zip(RELATIONS)
+            .zip(&LEXICON.relations)
             .filter_map(|(idx, relation)| Some((idx, of_question(relation)?.0)))
             .collect();
         let [(relation, key)] = found.as_slice() else {
@@ -98,14 +96,17 @@ impl Reader {
         let Fact {
             relation, value, ..
         } = &self.facts[fact];
-        let class = relation.map_or(ValueClass::Person, |relation| RELATIONS[relation].value);
-        if matches!(class, ValueClass::Plain(_)) {
+        let class = relation.map_or(ValueClass::Person, |relation| {
+            LEXICON.relations[relation].value
+        });
+        if class == ValueClass::Plain {
             return (value.clone(), None);
         }
         if let Some(person) = value.strip_prefix("the same place as ") {
             let lives = |fact: &Fact| {
                 fact.key == person
-                    && fact.relation.map(|idx| RELATIONS[idx].value) == Some(ValueClass::Home)
+                    && fact.relation.map(|idx| LEXICON.relations[idx].value)
+                        == Some(ValueClass::Home)
             };
             let before = self.first_before(fact, value, lives);
             steps.push(before);
@@ -119,7 +120,7 @@ impl Reader {
             ValueClass::Person => "alias",
             _ => "place",
         };
-        if how == "alias" && !ALIASES.contains(&value.as_str()) {
+        if how == "alias" && !LEXICON.aliases.contains(&value.as_str()) {
             return (value.clone(), None);
         }
         let defines = |fact: &Fact| match how {
@@ -147,20 +148,20 @@ fn name_in(value: &str) -> Option<&str> {
     let (start, name) = value.rsplit_once(' ')?;
     let kind = start.strip_prefix("the ")?;
     let kind = kind.strip_suffix(" of").unwrap_or(kind);
-    let mut kinds = PLACES.iter().chain(FIRMS);
+    let mut kinds = LEXICON.places.iter().chain(&LEXICON.firms);
     kinds
         .any(|(known, names)| *known == kind && names.contains(&name))
         .then_some(name)
 }
 
 fn read(sentence: &str, document: usize) -> Fact {
-    let of_relations = (0..).zip(RELATIONS).flat_map(|(idx, relation)| {
+    let of_relations = (0..).zip(&LEXICON.relations).flat_map(|(idx, relation)| {
         relation
             .statements
             .iter()
             .map(move |form| (Some(idx), form))
     });
-    let of_aliases = ALIAS_STATEMENTS.iter().map(|form| (None, form));
+    let of_aliases = LEXICON.alias_statements.iter().map(|form| (None, form));
     // "The lamp is {v}." would take "The lamp is kept in the port." too: the longest form is meant.
     let form = of_relations
         .chain(of_aliases)

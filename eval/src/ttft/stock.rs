@@ -13,9 +13,9 @@ use ragweave_store::{BlobGeometry, BlobKey, ChunkRecord, Document, Identity, Sto
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::progress;
+use crate::experiment;
 
-/// Id of the one document the chunks belong to.
+/// Id of the document that all chunks belong to.
 const DOCUMENT_ID: &str = "bench";
 /// Of the files that hold KV.
 const SEGMENT_EXTENSION: &str = "seg";
@@ -48,10 +48,7 @@ pub(crate) struct Stock {
 }
 
 impl Stock {
-    /// Computes the KV of each chunk behind the prompt's prefix and puts it in its place.
-    ///
-    /// # Errors
-    /// Where KV cannot be computed or written, or is to be read from a disk and is kept in memory.
+    /// Computes the KV of each chunk after the prompt's prefix and puts it in its place.
     pub(crate) async fn fill(
         place: KvPlace,
         scratch: Option<&Path>,
@@ -66,10 +63,8 @@ impl Stock {
         let chunks = compute(engine, segments).await?;
         let store = write(dir.path(), engine, &segments.prefix, &chunks)?;
         let identity = &engine.model().identity;
-        let keyed = segments.chunks.iter().map(|ids| {
-            let key = identity.chunk_key(&segments.prefix, ids);
-            (BlobKey(key), ids.clone())
-        });
+        let key = |ids: &Vec<u32>| BlobKey(identity.chunk_key(&segments.prefix, ids));
+        let keyed = segments.chunks.iter().map(|ids| (key(ids), ids.clone()));
         let in_memory = place == KvPlace::Memory;
         Ok(Self {
             store: Arc::new(store),
@@ -95,10 +90,7 @@ impl Stock {
         }
     }
 
-    /// Before a run: its reads come from where they are to come from.
-    ///
-    /// # Errors
-    /// Where a file cannot be opened, the file system does not know the call, or the KV stays in memory.
+    /// Before a run: cold reads come from the disk, or this fails.
     pub(crate) fn settle(&self) -> anyhow::Result<()> {
         match self.cold {
             true => self.drop_page_cache(),
@@ -125,10 +117,7 @@ impl Stock {
                 }
                 let left = page_cache::forget(&path)
                     .with_context(|| format!("drop {} from the page cache", path.display()))?;
-                if path
-                    .extension()
-                    .is_some_and(|extension| extension == SEGMENT_EXTENSION)
-                {
+                if path.extension().is_some_and(|end| end == SEGMENT_EXTENSION) {
                     kept = kept.and(left);
                 }
             }
@@ -137,9 +126,6 @@ impl Stock {
     }
 
     /// One source per chunk, opened anew.
-    ///
-    /// # Errors
-    /// Where the store has lost a chunk.
     pub(crate) fn sources(&self) -> anyhow::Result<Vec<Option<Box<dyn LayerSource>>>> {
         let chunks = self.chunks.iter();
         let opened = chunks.map(|(key, ids)| {
@@ -157,9 +143,6 @@ impl Stock {
 }
 
 /// `kept`: what is in memory of the KV in `dir` after it was dropped.
-///
-/// # Errors
-/// Where that is more than a cold read may find, with how much it is.
 fn expect_cold(kept: Residency, dir: &Path) -> anyhow::Result<()> {
     if kept.is_cold() {
         return Ok(());
@@ -174,10 +157,7 @@ fn expect_cold(kept: Residency, dir: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Cold reads need a disk.
-///
-/// # Errors
-/// Names the directory whose file system keeps its files in memory.
+/// Cold reads need a disk: an error where the file system of the directory keeps its files in memory.
 pub(crate) fn expect_disk(scratch: Option<&Path>) -> anyhow::Result<()> {
     let dir = scratch.map_or_else(std::env::temp_dir, Path::to_owned);
     let memory = page_cache::memory_file_system(&dir);
@@ -202,14 +182,13 @@ fn make_dir(scratch: Option<&Path>) -> anyhow::Result<TempDir> {
     dir.context("make a directory for the store; see --scratch")
 }
 
-/// KV of each chunk, alone behind the prefix.
+/// KV of each chunk, alone after the prefix.
 async fn compute(engine: &EngineHandle, segments: &PromptSegments) -> anyhow::Result<Vec<ChunkKv>> {
     let conditioning: Arc<[u32]> = segments.prefix.as_slice().into();
-    let bar = progress::bar(segments.chunks.len(), "chunks of KV computed");
+    let bar = experiment::bar(segments.chunks.len(), "chunks of KV computed");
     let mut chunks = Vec::new();
     for ids in &segments.chunks {
-        let kv = engine.chunk_kv(conditioning.clone(), ids.clone()).await?;
-        chunks.push(kv);
+        chunks.push(engine.chunk_kv(conditioning.clone(), ids.clone()).await?);
         bar.inc(1);
     }
     bar.finish_and_clear();

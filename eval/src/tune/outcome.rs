@@ -2,46 +2,36 @@
 
 use std::path::Path;
 
-use ragweave_server::interval::FEW;
-
-use super::{Asked, Evidence, Row, TUNED};
+use super::confirm::Tried;
+use super::evidence::{Evidence, Row, TUNED};
+use super::search::{Figures, REUSE};
+use crate::experiment::Column;
 use crate::table::{Table, number, percent};
-use crate::tune::choice::REUSE;
-use crate::tune::confirm::Tried;
-use crate::tune::search::Figures;
+
+const COLUMNS: [Column<Figures>; 8] = [
+    ("policy", |of| of.spec.clone()),
+    ("n", |of| of.n.to_string()),
+    ("exact match", |of| percent(of.exact_match)),
+    ("full", |of| percent(of.full_exact_match)),
+    ("KL", |of| number(Some(of.kl), 4)),
+    ("top-1", |of| percent(Some(of.top1_agreement))),
+    ("computed", |of| percent(Some(of.computed_share))),
+    ("TTFT ms p50", |of| number(Some(of.ttft_ms_p50), 2)),
+];
 
 impl Evidence {
-    /// The figures as a table, and what became of them.
-    pub(in crate::tune) fn describe(&self, is_dry: bool, data: &Path) -> String {
-        let header = [
-            "",
-            "policy",
-            "n",
-            "exact match",
-            "full",
-            "KL",
-            "top-1",
-            "computed",
-            "TTFT ms p50",
-        ];
-        let mut table = Table::new(&header);
+    /// The figures as a table, and what was chosen by them.
+    pub(super) fn describe(&self, is_dry: bool, data: &Path) -> String {
+        let names = COLUMNS.map(|(name, _)| name);
+        let mut table = Table::new(&[&[""], &names[..]].concat());
         for Row { figures, on_front } in &self.rows {
             let mark = match (figures.spec == self.chosen, on_front) {
                 (true, _) => "chosen",
                 (false, true) => "front",
                 (false, false) => "",
             };
-            table.push(vec![
-                mark.to_owned(),
-                figures.spec.clone(),
-                figures.n.to_string(),
-                percent(figures.exact_match),
-                percent(figures.full_exact_match),
-                number(Some(figures.kl), 4),
-                percent(Some(figures.top1_agreement)),
-                percent(Some(figures.computed_share)),
-                number(Some(figures.ttft_ms_p50), 2),
-            ]);
+            let cells = COLUMNS.iter().map(|(_, cell)| cell(figures));
+            table.push(std::iter::once(mark.to_owned()).chain(cells).collect());
         }
         let written = match is_dry {
             true => "not written (--dry-run)".to_owned(),
@@ -63,34 +53,6 @@ impl Evidence {
         }
         lines.extend(self.doubt());
         lines.join("\n")
-    }
-
-    /// What the choice rests on.
-    pub(super) fn basis(&self) -> String {
-        let Asked {
-            chosen_on,
-            kept_back,
-            ..
-        } = &self.asked;
-        match self.confirmed_on {
-            Some(confirmed_on) => {
-                format!("chosen on {chosen_on} questions and confirmed on {confirmed_on} others")
-            }
-            None => format!(
-                "searched on {chosen_on} questions, with {kept_back} others kept back to confirm a choice"
-            ),
-        }
-    }
-
-    /// What is said of a policy that was chosen or confirmed on few questions.
-    pub(super) fn doubt(&self) -> Option<String> {
-        let is_doubtful = self.confirmed_on.is_some() && self.asked.is_few();
-        is_doubtful.then(|| {
-            format!(
-                "fewer than {FEW} questions, to choose on or to confirm, tell little: give more. `serve` warns of this \
-                 choice"
-            )
-        })
     }
 
     fn choice(&self) -> String {
@@ -156,6 +118,7 @@ mod tests {
     use super::*;
     use crate::run_dir::RunModel;
     use crate::tune::choice::tests::{LIMITS, beside_reuse, figures};
+    use crate::tune::evidence::Asked;
     use crate::tune::source::Places;
 
     fn evidence(policy: Figures, refuted: Vec<Tried>, held: Option<Figures>) -> Evidence {

@@ -1,24 +1,20 @@
 //! The most memory this process has held, as Linux counts it; elsewhere it is not known.
 
-/// Counts anew from now on.
-///
-/// Without effect where the kernel does not count, or does not let itself be asked to.
-pub(crate) fn forget_peak() {
+/// Counts anew from now on. Without effect where the kernel does not count, or refuses to start anew.
+pub(super) fn forget_peak() {
     // What Linux does at a 5 is "reset the peak resident set size" (proc_pid_clear_refs(5)).
     let _ = fs_err::write("/proc/self/clear_refs", "5");
 }
 
 /// The largest resident set since [`forget_peak`], in bytes.
-pub(crate) fn peak() -> Option<u64> {
-    let status = fs_err::read_to_string("/proc/self/status").ok()?;
-    parse_peak(&status)
+pub(super) fn peak() -> Option<u64> {
+    parse_peak(&fs_err::read_to_string("/proc/self/status").ok()?)
 }
 
 fn parse_peak(status: &str) -> Option<u64> {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let mut lines = status.lines();
+    let size = lines.find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = size.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
 }
 

@@ -1,4 +1,4 @@
-//! Interleaved runs of one prompt under several modes.
+//! One prompt, run under several modes in turn.
 
 use std::time::{Duration, Instant};
 
@@ -10,12 +10,11 @@ use ragweave_engine::{
 
 use super::memory;
 use super::stock::Stock;
-use crate::rounds::rotated;
+use crate::experiment::rotated;
 
 /// One source per chunk; `None` where nothing is stored.
 pub(crate) type Sources = Vec<Option<Box<dyn LayerSource>>>;
 
-/// What every run does, whatever its mode.
 pub(crate) struct Workload<'a> {
     pub(crate) engine: &'a EngineHandle,
     pub(crate) segments: PromptSegments,
@@ -23,7 +22,6 @@ pub(crate) struct Workload<'a> {
     pub(crate) decode_tokens: usize,
 }
 
-/// One measured run.
 #[derive(Debug)]
 pub(crate) struct Sample {
     /// From before the stored KV is opened to the first token sampled.
@@ -35,18 +33,7 @@ pub(crate) struct Sample {
     pub(crate) peak_memory: Option<u64>,
 }
 
-/// Of all context tokens, the share that was computed again; `None` where none was loaded. Every chunk of these prompts
-/// is stored, and the exact first one is loaded and never computed again: at a ratio of 0.15 and six chunks of one
-/// length it is 0.125.
-pub(crate) fn recomputed_share(report: &FuseReport) -> Option<f64> {
-    let loaded = report.tokens_loaded;
-    (loaded > 0).then(|| report.tokens_recomputed as f64 / loaded as f64)
-}
-
-/// The plan of a mode with every chunk stored behind the prompt's own prefix.
-///
-/// # Errors
-/// As [`FusionPlan::new`].
+/// The plan of a mode with every chunk stored after the prompt's own prefix.
 pub(crate) fn plan(
     segments: &PromptSegments,
     mode: &Mode,
@@ -57,46 +44,34 @@ pub(crate) fn plan(
         exact: exact_dtype && chunk == 0,
     };
     let states = (0..segments.chunks.len()).map(state).collect();
-    Ok(FusionPlan::new(
-        segments.clone(),
-        states,
-        mode.clone(),
-        model,
-    )?)
+    let plan = FusionPlan::new(segments.clone(), states, mode.clone(), model)?;
+    Ok(plan)
 }
 
-impl Workload<'_> {
-    /// Runs every mode once a round. The first round warms up and is not among the samples, of
-    /// which there is one list per mode.
-    ///
-    /// # Errors
-    /// Where the engine fails, or had to compute KV that should have been loaded.
-    pub(crate) async fn run(
-        &self,
-        modes: &[Mode],
-        rounds: usize,
-        mut done: impl FnMut(),
-    ) -> anyhow::Result<Vec<Vec<Sample>>> {
-        let mut samples: Vec<Vec<Sample>> = modes.iter().map(|_| Vec::new()).collect();
-        for round in 0..rounds {
-            let measured = self.round(modes, round, &mut done).await?;
-            if round > 0 {
-                let lists = samples.iter_mut().zip(measured);
-                lists.for_each(|(list, sample)| list.push(sample));
-            }
+impl<'a> Workload<'a> {
+    /// The first `n_chunks` chunks of a prompt, one token each run.
+    pub(crate) fn new(
+        engine: &'a EngineHandle,
+        longest: &PromptSegments,
+        stock: &Stock,
+        n_chunks: usize,
+    ) -> Self {
+        let mut segments = longest.clone();
+        segments.chunks.truncate(n_chunks);
+        Self {
+            engine,
+            segments,
+            stock: stock.first(n_chunks),
+            decode_tokens: 1,
         }
-        Ok(samples)
     }
 
     /// Runs every mode once, in the order of this round. One sample per mode, in the modes' order.
-    ///
-    /// # Errors
-    /// As [`Workload::run`].
     pub(crate) async fn round(
         &self,
         modes: &[Mode],
         round: usize,
-        mut done: impl FnMut(),
+        done: impl Fn(),
     ) -> anyhow::Result<Vec<Sample>> {
         let mut samples: Vec<Option<Sample>> = modes.iter().map(|_| None).collect();
         for index in rotated(modes.len(), round) {
@@ -106,10 +81,6 @@ impl Workload<'_> {
         Ok(samples.into_iter().flatten().collect())
     }
 
-    /// Runs a mode once.
-    ///
-    /// # Errors
-    /// As [`Workload::run`].
     pub(crate) async fn once(&self, mode: &Mode) -> anyhow::Result<Sample> {
         self.stock.settle()?;
         memory::forget_peak();
@@ -127,10 +98,8 @@ impl Workload<'_> {
         self.segments.chunks.iter().map(|_| None).collect()
     }
 
-    /// Runs a plan; `start` is when the time to first token began.
-    ///
-    /// # Errors
-    /// As [`Workload::run`].
+    /// Runs a plan; `start` is when the time to first token began. KV that the engine had to compute
+    /// instead of loading it is an error: such a time is not that of the mode.
     pub(crate) async fn first_token(
         &self,
         start: Instant,
@@ -164,13 +133,9 @@ impl Workload<'_> {
     }
 }
 
-/// Waits for the first token.
 async fn expect_delta(generation: &mut Generation) -> anyhow::Result<()> {
-    match generation
-        .next()
-        .await
-        .context("the engine stopped before the first token")??
-    {
+    let event = generation.next().await;
+    match event.context("the engine stopped before the first token")?? {
         TokenEvent::Delta { .. } => Ok(()),
         TokenEvent::Finished(report) => bail!("no token was generated: {:?}", report.reason),
     }

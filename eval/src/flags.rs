@@ -1,0 +1,73 @@
+//! What the flags of several subcommands share: how values are read, and where and how a model runs.
+
+use std::path::Path;
+
+use clap::Args;
+use ragweave_engine::{ComputeDtype, EngineOptions, KvDtype, Ratio};
+use ragweave_server::device::Device;
+
+/// Where and in which types the model runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Engine")]
+pub(crate) struct EngineArgs {
+    /// Where the model runs: cpu, cuda:N or vulkan:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub(crate) device: Device,
+    /// Compute type: f32, f16 or bf16
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    dtype: ComputeDtype,
+    /// Stored type of chunk KV: f32, f16, bf16 or int8 [default: the compute type]
+    #[arg(long, value_name = "TYPE")]
+    kv_dtype: Option<KvDtype>,
+    /// Tokens per prefill step
+    #[arg(long, value_name = "N", default_value = "512", value_parser = parse_count)]
+    max_prefill_tokens: usize,
+}
+
+impl EngineArgs {
+    pub(crate) fn options(&self, dir: &Path) -> EngineOptions {
+        EngineOptions {
+            dtype: self.dtype,
+            kv_dtype: self.kv_dtype.unwrap_or(KvDtype::exact(self.dtype)),
+            max_prefill_tokens: self.max_prefill_tokens,
+            ..EngineOptions::new(dir)
+        }
+    }
+}
+
+pub(crate) fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse::<Ratio>();
+    ratio.map(Ratio::get).map_err(|error| error.to_string())
+}
+
+/// A token id; blanks around it are fine, so that lists can be pasted.
+pub(crate) fn parse_id(text: &str) -> Result<u32, String> {
+    let id = text.trim().parse();
+    id.map_err(|error| format!("`{text}` is not a token id: {error}"))
+}
+
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(n) => Ok(n),
+        Err(error) => Err(format!("{error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ratios_outside_their_range_are_refused() {
+        assert_eq!(parse_ratio("0.15"), Ok(0.15));
+        assert_eq!(parse_ratio("1"), Ok(1.0));
+        for text in ["NaN", "-0.1", "1.01", "inf"] {
+            assert!(
+                parse_ratio(text).unwrap_err().contains("between 0 and 1"),
+                "{text}"
+            );
+        }
+        assert!(parse_ratio("ten").is_err());
+    }
+}
