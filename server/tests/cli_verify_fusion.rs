@@ -75,7 +75,7 @@ fn the_verdict_is_kept_in_a_data_directory_that_is_one() {
     site.ingest(&[]).expect_code(0);
     let before = doctor(&site.model, Some(&data), &[]).expect_code(0);
     assert!(
-        before.stdout.contains("no verdict is kept on this model"),
+        before.stdout.contains("there is no verdict on this model"),
         "{}",
         before.stdout
     );
