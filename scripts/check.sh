@@ -14,6 +14,8 @@ mapfile -t sources < <(git ls-files '*.rs')
 for source in "${sources[@]}"; do
     # The first line states the purpose of the file.
     [[ "$(head -n 1 "$source")" == '//!'* ]] || fail "$source does not begin with a //! line"
+    # A module's file stands beside its folder.
+    [[ "$source" != */src/*mod.rs ]] || fail "$source: write name.rs beside name/ instead of name/mod.rs"
 done
 # Every test runs and states what it expects, and there is no unfinished code.
 if grep -nE '#\[(ignore|should_panic)|\b(todo|unimplemented)!\(' "${sources[@]}"; then
