@@ -16,9 +16,9 @@ use burn::tensor::{DType, Tensor};
 
 use crate::error::EngineError;
 use crate::fusion::{
-    Flight, Forward, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Halt, Lane,
-    LayerStep, Loader, NoHooks, Observer, Readers, Sources, StopCheck, advance, decode_steps,
-    prefill,
+    BatchEntry, Forward, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Halt,
+    LayerStep, LiveRows, Loader, NoHooks, Observer, PrefillRequest, Readers, Sources, StopCheck,
+    advance, decode_steps, prefill,
 };
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, PrefixCache, SpareCache};
@@ -183,8 +183,14 @@ impl<B: FusionBackend> Engine<B> {
     ) -> Result<FusedPrefill<B>, EngineError> {
         let mut failed_chunks = Vec::new();
         loop {
-            let context = &mut self.context(stop);
-            match prefill(context, &plan, loader, capacity, Forward::Last, observe) {
+            let request = PrefillRequest {
+                plan: &plan,
+                loader,
+                capacity,
+                at_end: Forward::Last,
+                stop,
+            };
+            match prefill(&mut self.context(), request, observe) {
                 Ok(mut fused) => {
                     fused.report.replans = failed_chunks.len();
                     fused.report.failed_chunks = failed_chunks;
@@ -219,13 +225,13 @@ impl<B: FusionBackend> Engine<B> {
 
     fn step_here(&mut self, sequence: &mut Sequence<B>, token: u32) -> Result<(), EngineError> {
         let (steps, positions) = (self.decode_steps.clone(), vec![sequence.n_tokens]);
-        let context = &mut self.context(&|| None);
-        let mut flight = Flight::start(context, steps, positions, &[token]);
-        while flight.step().is_some() {
-            let lane = Lane::new(&mut flight, &mut sequence.cache, NoHooks);
-            advance(context, &mut [lane]).map_err(Halt::into_error)?;
+        let context = &mut self.context();
+        let mut live = LiveRows::start(context, steps, positions, &[token]);
+        while live.step().is_some() {
+            let entry = BatchEntry::new(&mut live, &mut sequence.cache, NoHooks, &|| None);
+            advance(context, &mut [entry]).map_err(Halt::into_error)?;
         }
-        let hidden = flight.into_hidden(); // [1, hidden_size]
+        let hidden = live.into_hidden(); // [1, hidden_size]
         sequence.logits = self.read_logits(hidden)?;
         sequence.n_tokens += 1;
         Ok(())
@@ -254,7 +260,7 @@ impl<B: FusionBackend> Engine<B> {
         Loader::open(&self.readers, plan, sources, &self.info.identity)
     }
 
-    fn context<'a>(&'a mut self, stop: StopCheck<'a>) -> FusionContext<'a, B> {
+    fn context(&mut self) -> FusionContext<'_, B> {
         FusionContext {
             decoder: &self.decoder,
             rope: &mut self.rope,
@@ -262,7 +268,6 @@ impl<B: FusionBackend> Engine<B> {
             spare: &mut self.spare,
             identity: &self.info.identity,
             max_prefill_tokens: self.max_prefill_tokens,
-            stop,
         }
     }
 }

@@ -13,8 +13,9 @@
 //!    the prefill. `work` counts it.
 //! 3. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
 //! 4. `executor` runs a layer for the rows of one or more sequences; `prefill` takes a plan through its passes.
-//! 5. At each layer a pass has its say: `probe` and `deviation` observe, for `policy` to rank rows by; `mending` compares,
-//!    narrows and lets `correct` move the rows that are not recomputed.
+//! 5. Each kind of pass has hooks that the executor calls at every layer: those of `probe` and `deviation` observe, for
+//!    `policy` to rank rows by; those of the prefill itself (`hooks`) compare, narrow, and let `correct` move the rows that
+//!    are not recomputed.
 
 mod anchors;
 mod blend;
@@ -24,9 +25,10 @@ mod correct;
 mod deviation;
 mod distance;
 mod executor;
+mod hooks;
 mod interrupt;
+mod live_rows;
 mod loader;
-mod mending;
 mod notation;
 mod plan;
 mod policy;
@@ -39,6 +41,7 @@ mod rows;
 mod schedule;
 mod selection;
 mod stored;
+mod tiles;
 mod work;
 
 pub use blend::{Blend, Mode, PartialBlend};
@@ -57,12 +60,15 @@ pub(crate) use block::{Sources, shared};
 pub(crate) use context::FusionContext;
 #[cfg(test)]
 pub(crate) use executor::LayerHooks;
-pub(crate) use executor::{Flight, Halt, Lane, LayerView, NoHooks, advance};
+pub(crate) use executor::{BatchEntry, Halt, LayerView, NoHooks, advance};
+pub(crate) use hooks::Observer;
 #[cfg(test)]
 pub(crate) use interrupt::Interrupt;
 pub(crate) use interrupt::StopCheck;
+pub(crate) use live_rows::LiveRows;
 pub(crate) use loader::Loader;
-pub(crate) use mending::Observer;
-pub(crate) use prefill::{FuseError, FusedPrefill, prefill, true_deviation};
+pub(crate) use prefill::{FuseError, FusedPrefill, PrefillRequest, prefill, true_deviation};
+#[cfg(test)]
+pub(crate) use prefill::{Prefill, advance_together};
 pub(crate) use readers::Readers;
 pub(crate) use schedule::{Forward, LayerStep, decode_steps};

@@ -5,8 +5,8 @@ use burn::tensor::Tensor;
 use super::Engine;
 use crate::error::EngineError;
 use crate::fusion::{
-    AnchorFinder, Forward, FuseError, FusionPlan, LayerView, Mode, Observer, PromptSegments,
-    prefill,
+    AnchorFinder, Forward, FuseError, FusionPlan, LayerView, Mode, Observer, PrefillRequest,
+    PromptSegments, prefill,
 };
 use crate::kernel::FusionBackend;
 use crate::kv::{ChunkKv, KvSide, LayerCache, tensor_to_block};
@@ -85,16 +85,15 @@ impl<B: FusionBackend> Engine<B> {
         };
         let plan = FusionPlan::new(segments, Vec::new(), Mode::Full, &self.info)?;
         let capacity = plan.n_tokens();
-        let never = || None;
         let loader = self.open(&plan, Vec::new());
-        let fused = prefill(
-            &mut self.context(&never),
-            &plan,
+        let request = PrefillRequest {
+            plan: &plan,
             loader,
             capacity,
             at_end,
-            observe,
-        );
+            stop: &|| None,
+        };
+        let fused = prefill(&mut self.context(), request, observe);
         match fused {
             Ok(fused) => {
                 self.spare.give(fused.cache);

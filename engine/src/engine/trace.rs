@@ -114,7 +114,7 @@ impl<B: FusionBackend> Engine<B> {
         stop: StopCheck<'_>,
     ) -> Result<DeviationMap, EngineError> {
         let loader = self.open(plan, shared(sources));
-        match true_deviation(&mut self.context(stop), plan, loader) {
+        match true_deviation(&mut self.context(), plan, loader, stop) {
             Ok((rows, layers)) => Ok(DeviationMap { rows, layers }),
             Err(FuseError::Stopped(error)) => Err(error),
             Err(FuseError::BadBlock { block, .. }) => Err(EngineError::Unavailable {

@@ -1,6 +1,5 @@
 //! What the layers need of the engine.
 
-use super::interrupt::{Interrupt, StopCheck};
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, KvIdentity, PrefixCache, SpareCache};
 use crate::model::{Decoder, RopeTable};
@@ -15,18 +14,9 @@ pub(crate) struct FusionContext<'a, B: FusionBackend> {
     pub identity: &'a KvIdentity,
     /// Rows computed at once in attention and MLP: bounds activation memory.
     pub max_prefill_tokens: usize,
-    /// Asked once per layer, and while stored KV is waited for: a cancelled or expired request stops here.
-    pub stop: StopCheck<'a>,
 }
 
 impl<B: FusionBackend> FusionContext<'_, B> {
-    pub(super) fn check_stop(&self) -> Result<(), Interrupt> {
-        match (self.stop)() {
-            Some(error) => Err(Interrupt::Stopped(error)),
-            None => Ok(()),
-        }
-    }
-
     pub(super) fn n_layers(&self) -> usize {
         self.decoder.config().num_hidden_layers
     }

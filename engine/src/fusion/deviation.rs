@@ -4,7 +4,7 @@
 use super::context::FusionContext;
 use super::distance::Pair;
 use super::executor::{LayerHooks, LayerView};
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, StopCheck};
 use super::selection::Deviation;
 use super::stored::Stored;
 use crate::kernel::FusionBackend;
@@ -28,8 +28,10 @@ impl<B: FusionBackend> LayerHooks<B> for TrueDeviation<'_, B> {
         ctx: &mut FusionContext<'_, B>,
         layer_idx: usize,
         _cache: &mut KvCache<B>,
+        stop: StopCheck<'_>,
     ) -> Result<(), Interrupt> {
-        self.stored.place_up_to(ctx, self.placed_in, layer_idx)
+        self.stored
+            .place_up_to(ctx, self.placed_in, layer_idx, stop)
     }
 
     fn look(

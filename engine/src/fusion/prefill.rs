@@ -1,6 +1,7 @@
 //! One prefill: a plan's schedule, run pass by pass and layer by layer.
 //!
-//! [`Prefill::advance`] runs one layer and can be called whenever there is time for it; [`prefill`] runs them all.
+//! [`advance_together`] runs one layer of one or more of them, whenever there is time for it; [`prefill`] runs all layers
+//! of one.
 
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,11 @@ use super::blend::Mode;
 use super::block::Sources;
 use super::context::FusionContext;
 use super::deviation::TrueDeviation;
-use super::executor::{Flight, Lane, advance};
-use super::interrupt::{BadBlock, Interrupt};
+use super::executor::{BatchEntry, Halt, advance};
+use super::hooks::{Decided, Observer, PrefillHooks};
+use super::interrupt::{BadBlock, Interrupt, StopCheck};
+use super::live_rows::LiveRows;
 use super::loader::Loader;
-use super::mending::{Mended, Mending, Observer};
 use super::plan::{ChunkState, FusionPlan};
 use super::policy::{self, Member, Selector};
 use super::probe::QuestionAttention;
@@ -28,7 +30,7 @@ use crate::model::row_tensor;
 /// A prompt whose KV is complete.
 pub(crate) struct FusedPrefill<B: FusionBackend> {
     pub cache: KvCache<B>,
-    /// `[rows, hidden_size]`: the rows that [`Forward`] asked for at the last layer.
+    /// `[rows, hidden_size]`: the rows that went through the last layer; the rows at its input for [`Forward::None`].
     pub hidden: Option<Tensor<B, 2>>,
     pub report: FuseReport,
 }
@@ -37,21 +39,29 @@ pub(crate) struct FusedPrefill<B: FusionBackend> {
 pub(crate) enum FuseError {
     /// Stored KV proved bad. The sources come back for another attempt.
     BadBlock { block: BadBlock, sources: Sources },
-    /// Cancelled or expired.
+    /// Cancelled or expired, or the device failed.
     Stopped(EngineError),
 }
 
-/// Runs a plan. `capacity` tokens are reserved, prompt included; `at_end` says which rows go through the last layer;
-/// `observe` sees each layer.
+/// A plan to run, with what that needs.
+pub(crate) struct PrefillRequest<'a> {
+    pub plan: &'a FusionPlan,
+    pub loader: Loader,
+    /// Tokens to reserve, prompt included.
+    pub capacity: usize,
+    /// The rows that go through the last layer.
+    pub at_end: Forward,
+    /// Whether the prompt is still wanted.
+    pub stop: StopCheck<'a>,
+}
+
+/// Runs a plan; `observe` sees each layer.
 pub(crate) fn prefill<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
-    plan: &FusionPlan,
-    loader: Loader,
-    capacity: usize,
-    at_end: Forward,
+    request: PrefillRequest<'_>,
     observe: Observer<'_, B>,
 ) -> Result<FusedPrefill<B>, FuseError> {
-    let mut prefill = Prefill::start(ctx, plan, loader, capacity, at_end);
+    let mut prefill = Prefill::start(ctx, request);
     match prefill.run(ctx, observe) {
         Ok(()) => prefill.finish(ctx),
         Err(interrupt) => Err(prefill.give_up(ctx, interrupt)),
@@ -64,10 +74,18 @@ pub(crate) fn true_deviation<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
     plan: &FusionPlan,
     loader: Loader,
+    stop: StopCheck<'_>,
 ) -> Result<(Vec<usize>, Vec<Vec<f32>>), FuseError> {
+    loader.hasten();
     let schedule = LayerSchedule::deviation(plan, ctx.n_layers());
     let cache = ctx.take_cache(plan.n_tokens());
-    let mut prefill = Prefill::new(plan, loader, cache, schedule);
+    let mut prefill = Prefill::new(
+        plan,
+        Stored::new(loader, schedule.kept_layers()),
+        cache,
+        schedule,
+        stop,
+    );
     match prefill.run(ctx, &mut |_, _| {}) {
         Ok(()) => {
             ctx.spare.give(prefill.cache);
@@ -78,30 +96,49 @@ pub(crate) fn true_deviation<B: FusionBackend>(
     }
 }
 
-/// Whether there is more to run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    More,
-    Done,
+/// Runs one layer of each prefill: all of them are at the same one. Each is paired with what sees its layers.
+pub(crate) fn advance_together<B: FusionBackend>(
+    ctx: &mut FusionContext<'_, B>,
+    prefills: &mut [(&mut Prefill<'_, B>, Observer<'_, B>)],
+) -> Result<(), Halt> {
+    let begun = Instant::now();
+    let waited: Vec<Duration> = prefills.iter().map(|(it, _)| it.stored.waited()).collect();
+    let is_probe: Vec<bool> = prefills.iter().map(|(it, _)| it.is_probing()).collect();
+    let mut batch = Vec::with_capacity(prefills.len());
+    for (prefill, observe) in prefills.iter_mut() {
+        batch.extend(prefill.entry(ctx, &mut **observe));
+    }
+    let outcome = advance(ctx, &mut batch);
+    drop(batch);
+    let spent = begun.elapsed();
+    for (((prefill, _), waited), is_probe) in prefills.iter_mut().zip(waited).zip(is_probe) {
+        prefill.count(spent, waited, is_probe);
+    }
+    outcome?;
+    prefills
+        .iter_mut()
+        .for_each(|(prefill, _)| prefill.settle());
+    Ok(())
 }
 
 /// The state of one prefill between two layers.
-pub(crate) struct Prefill<B: FusionBackend> {
+pub(crate) struct Prefill<'a, B: FusionBackend> {
     plan: FusionPlan,
     schedule: LayerSchedule,
     prompt_ids: Vec<u32>,
     cache: KvCache<B>,
     stored: Stored<B>,
+    stop: StopCheck<'a>,
     prefix_cached: bool,
     /// Index of the pass that runs, with its rows; `None` before its first layer.
     pass: usize,
-    flight: Option<Flight<B>>,
+    live: Option<LiveRows<B>>,
     /// The cache of a full prefill beside this one, while a probe runs it.
     truth: Option<KvCache<B>>,
     /// What each probe so far has observed: `[probes][layers][candidates]`.
     observed: Vec<Vec<Vec<f32>>>,
     selector: Option<Selector>,
-    mended: Mended,
+    decided: Decided,
     hidden: Option<Tensor<B, 2>>,
     rows_forwarded: usize,
     /// Time spent here so far, waiting for reads included.
@@ -110,38 +147,42 @@ pub(crate) struct Prefill<B: FusionBackend> {
     probe: Duration,
 }
 
-impl<B: FusionBackend> Prefill<B> {
+impl<'a, B: FusionBackend> Prefill<'a, B> {
     /// Prepares a plan: no row has been computed yet.
-    pub(crate) fn start(
-        ctx: &mut FusionContext<'_, B>,
-        plan: &FusionPlan,
-        loader: Loader,
-        capacity: usize,
-        at_end: Forward,
-    ) -> Self {
+    pub(crate) fn start(ctx: &mut FusionContext<'_, B>, request: PrefillRequest<'a>) -> Self {
         let begun = Instant::now();
-        let mut cache = ctx.take_cache(capacity);
+        let (plan, n_layers) = (request.plan, ctx.n_layers());
+        request.loader.hasten(); // first, so that it reads while the rest is prepared
+        let mut cache = ctx.take_cache(request.capacity);
         let prefix_cached = place_prefix(ctx, plan, &mut cache);
-        let schedule = LayerSchedule::prefill(plan, ctx.n_layers(), prefix_cached, at_end);
-        let mut prefill = Self::new(plan, loader, cache, schedule);
+        let schedule = LayerSchedule::prefill(plan, n_layers, prefix_cached, request.at_end);
+        let stored = Stored::new(request.loader, schedule.kept_layers());
+        let mut prefill = Self::new(plan, stored, cache, schedule, request.stop);
         prefill.prefix_cached = prefix_cached;
         prefill.spent = begun.elapsed();
         prefill
     }
 
-    fn new(plan: &FusionPlan, loader: Loader, cache: KvCache<B>, schedule: LayerSchedule) -> Self {
+    fn new(
+        plan: &FusionPlan,
+        stored: Stored<B>,
+        cache: KvCache<B>,
+        schedule: LayerSchedule,
+        stop: StopCheck<'a>,
+    ) -> Self {
         Self {
-            stored: Stored::new(loader, schedule.kept_layers()),
             prompt_ids: plan.segments().token_ids(),
             plan: plan.clone(),
             cache,
+            stored,
+            stop,
             prefix_cached: false,
             pass: 0,
-            flight: None,
+            live: None,
             truth: None,
             observed: Vec::new(),
             selector: None,
-            mended: Mended::default(),
+            decided: Decided::default(),
             hidden: None,
             rows_forwarded: 0,
             spent: Duration::ZERO,
@@ -156,47 +197,31 @@ impl<B: FusionBackend> Prefill<B> {
         ctx: &mut FusionContext<'_, B>,
         observe: Observer<'_, B>,
     ) -> Result<(), Interrupt> {
-        while self.advance(ctx, observe)? == Progress::More {}
+        while !self.is_done() {
+            advance_together(ctx, &mut [(self, observe)]).map_err(|halt| halt.interrupt)?;
+        }
         Ok(())
     }
 
-    /// Runs one layer of the pass that is due.
-    pub(crate) fn advance(
-        &mut self,
-        ctx: &mut FusionContext<'_, B>,
-        observe: Observer<'_, B>,
-    ) -> Result<Progress, Interrupt> {
-        let begun = Instant::now();
-        let (waited, is_probe) = (self.stored.waited(), self.is_probing());
-        if let Some(lane) = self.lane(ctx, observe) {
-            advance(ctx, &mut [lane]).map_err(|halt| halt.interrupt)?;
-        }
-        self.settle();
-        let spent = begun.elapsed();
-        self.spent += spent;
-        if is_probe {
-            let waited = self.stored.waited() - waited;
-            self.probe += spent.saturating_sub(waited);
-        }
-        match self.pass < self.schedule.passes.len() {
-            true => Ok(Progress::More),
-            false => Ok(Progress::Done),
-        }
+    /// Whether all layers of all passes have run.
+    pub(crate) fn is_done(&self) -> bool {
+        self.pass >= self.schedule.passes.len()
     }
 
     /// The rows that are due, with what happens to them at their next layer; `None` after the last pass.
-    fn lane<'a>(
-        &'a mut self,
+    fn entry<'e>(
+        &'e mut self,
         ctx: &mut FusionContext<'_, B>,
-        observe: Observer<'a, B>,
-    ) -> Option<Lane<'a, B>> {
+        observe: Observer<'e, B>,
+    ) -> Option<BatchEntry<'e, B>> {
         let purpose = self.schedule.passes.get(self.pass)?.purpose;
-        if self.flight.is_none() {
+        if self.live.is_none() {
             self.begin_pass(ctx, purpose);
         }
         let (stored, candidates) = (&mut self.stored, &*self.schedule.candidate_rows);
-        let (cache, observed) = (&mut self.cache, self.observed.last_mut());
-        let flight = self.flight.as_mut()?;
+        let (cache, stop) = (&mut self.cache, self.stop);
+        let live = self.live.as_mut().expect("begin_pass made it");
+        let observed = self.observed.last_mut();
         Some(match purpose {
             Purpose::Question { pooling, n_asking } => {
                 let hooks = QuestionAttention {
@@ -204,9 +229,9 @@ impl<B: FusionBackend> Prefill<B> {
                     n_asking,
                     candidates,
                     stored,
-                    observed: observed?,
+                    observed: observed.expect("begin_pass made it"),
                 };
-                Lane::new(flight, cache, hooks)
+                BatchEntry::new(live, cache, hooks, stop)
             }
             Purpose::Truth(which) => {
                 let hooks = TrueDeviation {
@@ -214,21 +239,31 @@ impl<B: FusionBackend> Prefill<B> {
                     candidates,
                     stored,
                     placed_in: cache,
-                    observed: observed?,
+                    observed: observed.expect("begin_pass made it"),
                 };
-                Lane::new(flight, self.truth.as_mut()?, hooks)
+                let truth = self.truth.as_mut().expect("begin_pass made it");
+                BatchEntry::new(live, truth, hooks, stop)
             }
             Purpose::Compute => {
-                let hooks = Mending {
+                let hooks = PrefillHooks {
                     schedule: &self.schedule,
                     selector: self.selector.as_ref(),
                     stored,
-                    mended: &mut self.mended,
+                    decided: &mut self.decided,
                     observe,
                 };
-                Lane::new(flight, cache, hooks)
+                BatchEntry::new(live, cache, hooks, stop)
             }
         })
+    }
+
+    /// Adds the time of one layer. `waited`: the time waited for reads before it.
+    fn count(&mut self, spent: Duration, waited: Duration, is_probe: bool) {
+        self.spent += spent;
+        if is_probe {
+            let waited = self.stored.waited() - waited;
+            self.probe += spent.saturating_sub(waited);
+        }
     }
 
     fn begin_pass(&mut self, ctx: &mut FusionContext<'_, B>, purpose: Purpose) {
@@ -246,7 +281,7 @@ impl<B: FusionBackend> Prefill<B> {
             }
         }
         let pass = &self.schedule.passes[self.pass];
-        self.flight = Some(Flight::of_pass(ctx, pass, &chosen, &self.prompt_ids));
+        self.live = Some(LiveRows::of_pass(ctx, pass, &chosen, &self.prompt_ids));
     }
 
     /// Scores the candidates by what the probes have observed; `None` where no policy chooses.
@@ -276,12 +311,12 @@ impl<B: FusionBackend> Prefill<B> {
 
     /// Ends a pass whose last layer has run.
     fn settle(&mut self) {
-        let has_landed = |flight: &mut Flight<B>| flight.step().is_none();
-        if let Some(flight) = self.flight.take_if(has_landed) {
-            self.rows_forwarded += flight.rows_forwarded;
+        let is_through = |live: &mut LiveRows<B>| live.step().is_none();
+        if let Some(live) = self.live.take_if(is_through) {
+            self.rows_forwarded += live.rows_forwarded;
             self.truth = None;
+            self.hidden = live.into_hidden().filter(|_| !self.is_probing());
             self.pass += 1;
-            self.hidden = flight.into_hidden();
         }
     }
 
@@ -291,7 +326,10 @@ impl<B: FusionBackend> Prefill<B> {
     }
 
     /// Keeps an exact prefix, and reports, once the device has done what it was asked.
-    fn finish(mut self, ctx: &mut FusionContext<'_, B>) -> Result<FusedPrefill<B>, FuseError> {
+    pub(crate) fn finish(
+        mut self,
+        ctx: &mut FusionContext<'_, B>,
+    ) -> Result<FusedPrefill<B>, FuseError> {
         let begun = Instant::now();
         self.keep_prefix(ctx);
         if let Err(error) = B::sync(ctx.decoder.device()) {
@@ -324,7 +362,7 @@ impl<B: FusionBackend> Prefill<B> {
             prompt_tokens: self.plan.n_tokens(),
             prefix_tokens_cached: if self.prefix_cached { prefix_tokens } else { 0 },
             tokens_loaded,
-            tokens_recomputed: self.mended.recomputed.len(),
+            tokens_recomputed: self.decided.recomputed.len(),
             tokens_prefilled: self.schedule.always.len(),
             bytes_loaded: loaded.bytes_from_memory + loaded.bytes_from_disk,
             bytes_from_memory: loaded.bytes_from_memory,
@@ -333,9 +371,9 @@ impl<B: FusionBackend> Prefill<B> {
             chunks_missed: states.len() - chunks_hit,
             failed_chunks: Vec::new(),
             replans: 0,
-            recomputed_rows: self.mended.recomputed,
+            recomputed_rows: self.decided.recomputed,
             rows_forwarded: self.rows_forwarded,
-            deviation_left: self.mended.deviation_left,
+            deviation_left: self.decided.deviation_left,
             timings: FuseTimings {
                 load: loaded.load,
                 load_wait: loaded.wait,

@@ -3,7 +3,7 @@
 
 use super::context::FusionContext;
 use super::executor::{LayerHooks, LayerView};
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, StopCheck};
 use super::selection::Pooling;
 use super::stored::Stored;
 use crate::kernel::FusionBackend;
@@ -28,8 +28,9 @@ impl<B: FusionBackend> LayerHooks<B> for QuestionAttention<'_, B> {
         ctx: &mut FusionContext<'_, B>,
         layer_idx: usize,
         cache: &mut KvCache<B>,
+        stop: StopCheck<'_>,
     ) -> Result<(), Interrupt> {
-        self.stored.place_up_to(ctx, cache, layer_idx)
+        self.stored.place_up_to(ctx, cache, layer_idx, stop)
     }
 
     fn look(

@@ -1,8 +1,8 @@
 //! What runs at each layer of a prompt, as a value: the rows that are computed, the stored KV that is placed, what is
 //! read, corrected and compared, and the rows that go on.
 //!
-//! [`LayerSchedule::prefill`] computes it once from the plan. `executor` runs it and `work` counts it, so a forecast and
-//! a run cannot differ. Pure.
+//! [`LayerSchedule::prefill`] computes it once from the plan; `executor` runs it, and `work` counts the same value for
+//! forecasts. Pure.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ pub(crate) struct Pass {
 /// What a pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// Completes the KV: a prefill or a decode step.
+    /// Completes the KV.
     Compute,
     /// Reads the attention of the question's last `n_asking` tokens.
     Question { pooling: Pooling, n_asking: usize },
@@ -94,7 +94,7 @@ impl LayerStep {
     }
 
     /// Whether fresh KV is held against the stored KV placed at this layer.
-    fn holds_against_stored(&self, purpose: Purpose) -> bool {
+    fn compares_with_stored(&self, purpose: Purpose) -> bool {
         self.corrects || self.n_kept.is_some() || matches!(purpose, Purpose::Truth(_))
     }
 }
@@ -130,7 +130,7 @@ impl LayerSchedule {
         let mut kept = vec![false; self.n_layers];
         for pass in &self.passes {
             for step in pass.steps.iter() {
-                kept[step.layer_idx] |= step.holds_against_stored(pass.purpose);
+                kept[step.layer_idx] |= step.compares_with_stored(pass.purpose);
             }
         }
         kept

@@ -93,7 +93,7 @@ pub enum Budget {
     /// The best `ceil(ratio x length)` rows of each chunk.
     Length,
     /// `k` rows, of which each chunk gets its share of the sum of the policy's scores: chunks that
-    /// the context changes much are mended more. In the spirit of Cache-Craft (arXiv 2502.15734),
+    /// the context changes much are decided more. In the spirit of Cache-Craft (arXiv 2502.15734),
     /// which weighs chunks by the attention between them when they were cached. Ours were cached
     /// alone, so the scores of this prompt take its place.
     Score,
@@ -121,7 +121,7 @@ impl Selection {
     }
 
     /// The budget as applied: `first-k` means the first rows of each chunk.
-    pub(crate) fn applied_budget(&self) -> Budget {
+    pub fn applied_budget(&self) -> Budget {
         match (&self.policy, self.budget) {
             (Policy::FirstK, Budget::Prompt) => Budget::Length,
             (_, budget) => budget,

@@ -10,7 +10,7 @@ use burn::tensor::Tensor;
 
 use super::block::{LoadedBlock, Sources};
 use super::context::FusionContext;
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, StopCheck};
 use super::loader::{LoadReport, Loader};
 use crate::kernel::{FusionBackend, load_block};
 use crate::kv::{KvCache, StoredBlock};
@@ -38,9 +38,8 @@ pub(super) struct Stored<B: FusionBackend> {
 }
 
 impl<B: FusionBackend> Stored<B> {
-    /// Takes over what is being read: from here on it is this prompt's turn.
+    /// Takes over what is being read.
     pub(super) fn new(loader: Loader, kept: Vec<bool>) -> Self {
-        loader.hasten();
         Self {
             loader,
             layers: kept.iter().map(|_| None).collect(),
@@ -57,9 +56,10 @@ impl<B: FusionBackend> Stored<B> {
         ctx: &mut FusionContext<'_, B>,
         cache: &mut KvCache<B>,
         layer_idx: usize,
+        stop: StopCheck<'_>,
     ) -> Result<(), Interrupt> {
         while self.n_placed <= layer_idx {
-            self.layers[self.n_placed] = self.place(ctx, cache, self.n_placed)?;
+            self.layers[self.n_placed] = self.place(ctx, cache, self.n_placed, stop)?;
             self.n_placed += 1;
         }
         Ok(())
@@ -96,11 +96,12 @@ impl<B: FusionBackend> Stored<B> {
         ctx: &mut FusionContext<'_, B>,
         cache: &mut KvCache<B>,
         layer_idx: usize,
+        stop: StopCheck<'_>,
     ) -> Result<Option<Placed<B>>, Interrupt> {
         if !self.loader.reads(layer_idx) {
             return Ok(None);
         }
-        let blocks = self.loader.next(ctx.stop)?;
+        let blocks = self.loader.next(stop)?;
         self.n_tokens = blocks.iter().map(|block| block.rows.len()).sum();
         self.rotate_for(ctx, &blocks);
         let layer = cache.layer_mut(layer_idx);

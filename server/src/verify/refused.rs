@@ -1,6 +1,6 @@
 //! Policies that a verdict refuses, in one spelling of those that mean the same.
 
-use ragweave_engine::{Blend, Budget, Policy, Ratio, Selection};
+use ragweave_engine::{Blend, Policy, Ratio, Selection};
 
 use super::policy::Needles;
 
@@ -43,20 +43,11 @@ impl Refused {
 
 /// The blend in one spelling of those that mean the same on a model of this many layers.
 pub(super) fn canonical(blend: &Blend, n_layers: Option<usize>) -> Blend {
-    let Selection {
-        policy,
-        budget,
-        correction,
-    } = &blend.selection;
-    let budget = match (policy, *budget) {
-        // The engine gives it the first rows of each chunk either way.
-        (Policy::FirstK, Budget::Prompt) => Budget::Length,
-        (_, budget) => budget,
-    };
+    let written = &blend.selection;
     let selection = Selection {
-        policy: canonical_policy(policy, n_layers),
-        budget,
-        correction: *correction,
+        policy: canonical_policy(&written.policy, n_layers),
+        budget: written.applied_budget(),
+        correction: written.correction,
     };
     Blend::new(selection, blend.ratio)
 }

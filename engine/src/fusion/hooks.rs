@@ -4,7 +4,7 @@ use super::context::FusionContext;
 use super::correct::correct;
 use super::distance::Pair;
 use super::executor::{LayerHooks, LayerView};
-use super::interrupt::Interrupt;
+use super::interrupt::{Interrupt, StopCheck};
 use super::policy::Selector;
 use super::rows::common;
 use super::schedule::LayerSchedule;
@@ -17,7 +17,7 @@ pub(crate) type Observer<'a, B> = &'a mut dyn FnMut(&LayerView<'_, B>, &LayerCac
 
 /// What the policy decided on the way.
 #[derive(Default)]
-pub(super) struct Mended {
+pub(super) struct Decided {
     /// Candidates computed again at the last layer, ascending.
     pub recomputed: Vec<usize>,
     /// Of the deviation compared last, the share of rows not recomputed.
@@ -25,22 +25,23 @@ pub(super) struct Mended {
 }
 
 /// The hooks of the pass that completes the KV.
-pub(super) struct Mending<'a, 'o, B: FusionBackend> {
+pub(super) struct PrefillHooks<'a, 'o, B: FusionBackend> {
     pub schedule: &'a LayerSchedule,
     pub selector: Option<&'a Selector>,
     pub stored: &'a mut Stored<B>,
-    pub mended: &'a mut Mended,
+    pub decided: &'a mut Decided,
     pub observe: &'a mut (dyn FnMut(&LayerView<'_, B>, &LayerCache<B>) + 'o),
 }
 
-impl<B: FusionBackend> LayerHooks<B> for Mending<'_, '_, B> {
+impl<B: FusionBackend> LayerHooks<B> for PrefillHooks<'_, '_, B> {
     fn place(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
         layer_idx: usize,
         cache: &mut KvCache<B>,
+        stop: StopCheck<'_>,
     ) -> Result<(), Interrupt> {
-        self.stored.place_up_to(ctx, cache, layer_idx)
+        self.stored.place_up_to(ctx, cache, layer_idx, stop)
     }
 
     fn look(
@@ -63,7 +64,7 @@ impl<B: FusionBackend> LayerHooks<B> for Mending<'_, '_, B> {
                 kept = self.compare(view, &placed, &alive);
             }
         }
-        self.mended.recomputed = match &kept {
+        self.decided.recomputed = match &kept {
             Some(kept) => common(kept, &self.schedule.candidate_rows),
             None => alive,
         };
@@ -71,7 +72,7 @@ impl<B: FusionBackend> LayerHooks<B> for Mending<'_, '_, B> {
     }
 }
 
-impl<B: FusionBackend> Mending<'_, '_, B> {
+impl<B: FusionBackend> PrefillHooks<'_, '_, B> {
     /// The rows alive after fresh and stored KV of the candidates `alive` were compared, ascending.
     fn compare(
         &mut self,
@@ -85,7 +86,7 @@ impl<B: FusionBackend> Mending<'_, '_, B> {
         let pair = Pair::of(alive, &view.rows.positions, view.fresh, placed);
         let deviation = pair.distance(wanted);
         let chosen = selector.keep(layer_idx, alive, &deviation);
-        self.mended.deviation_left = Some(share_left(alive, &deviation, &chosen));
+        self.decided.deviation_left = Some(share_left(alive, &deviation, &chosen));
         let mut kept = [&*self.schedule.always, &chosen].concat();
         kept.sort_unstable();
         Some(kept)
