@@ -7,14 +7,14 @@
 //! [p2, p3)  chunk 3     cached; K rotated to its positions; the policy picks rows to recompute
 //! [p3, end) question    always computed
 //! ```
-//! 1. `plan` fixes token ids, positions and the state of each chunk; `blend` and `selection` say how KV is made, and
-//!    `notation` how that is written.
-//! 2. `schedule` says, as a value, what runs at each layer: first the passes in which policies look at the prompt, then
-//!    the prefill. `work` counts it.
+//! 1. `plan` fixes token ids, positions and the state of each chunk; `blend` and `selection` define how KV is made, and
+//!    `notation` is their text form.
+//! 2. `schedule` lists, as plain data, what runs at each layer: first the passes in which policies inspect the prompt,
+//!    then the prefill. `work` counts the operations.
 //! 3. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
 //! 4. `executor` runs a layer for the rows of one or more sequences; `prefill` takes a plan through its passes.
-//! 5. At each layer a pass has its say: `probe` and `deviation` observe, for `policy` to rank rows by; `mending` compares,
-//!    narrows and lets `correct` move the rows that are not recomputed.
+//! 5. At each layer the hooks of the pass run: `probe` and `deviation` observe what `policy` ranks rows by; `mending`
+//!    compares, narrows the rows, and lets `correct` adjust those that are not recomputed.
 
 mod anchors;
 mod blend;

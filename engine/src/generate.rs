@@ -133,7 +133,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Takes one sampled token and emits what became final; `Some` where it ends the answer.
+    /// Takes one sampled token and emits what became final; `Some` if it ends the answer.
     fn take(
         &mut self,
         sampled: Sampled,

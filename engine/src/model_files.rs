@@ -42,7 +42,7 @@ impl ModelFiles {
         ModelConfig::from_files(&self.source)
     }
 
-    /// The tokenizer, where there is one: random weights need none. It is checked to give no id
+    /// The tokenizer, if there is one: random weights need none. It is checked to give no id
     /// that the model has no row for.
     pub(crate) fn tokenizer(&self, config: &ModelConfig) -> Result<Option<TextCodec>, EngineError> {
         if !self.source.has_tokenizer() {
@@ -53,7 +53,7 @@ impl ModelFiles {
         Ok(Some(codec))
     }
 
-    /// The chat template, where there is one.
+    /// The chat template, if there is one.
     pub(crate) fn template(&self, codec: &TextCodec) -> Result<Option<ChatTemplate>, EngineError> {
         ChatTemplate::from_files(&self.source, codec)
     }

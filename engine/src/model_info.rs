@@ -27,7 +27,7 @@ pub struct ModelInfo {
     /// Limit on prompt plus answer, in tokens.
     pub max_model_len: usize,
     pub dir: PathBuf,
-    /// The weight files that were hashed; none where weights are random.
+    /// The weight files that were hashed; none if weights are random.
     pub(crate) weights: WeightStamp,
 }
 

@@ -28,7 +28,7 @@ use crate::model_info::ModelInfo;
 use crate::options::EngineOptions;
 use crate::sampling::SamplingParams;
 
-/// Events of an answer beside one per token: held-back text, and `Finished` or an error.
+/// Events of an answer besides one per token: held-back text, and `Finished` or an error.
 const EXTRA_EVENTS: usize = 3;
 
 /// One prompt to answer.
@@ -208,7 +208,7 @@ impl EngineHandle {
     /// request waits.
     ///
     /// # Errors
-    /// `QueueFull`, and `Unavailable` where stored KV cannot be read.
+    /// `QueueFull`, and `Unavailable` if stored KV cannot be read.
     pub async fn deviation(
         &self,
         plan: FusionPlan,

@@ -106,7 +106,7 @@ impl<B: FusionBackend> Engine<B> {
     /// How far the stored KV of a plan's chunks is from a real full prefill.
     ///
     /// # Errors
-    /// `Unavailable` where stored KV cannot be read; this measures it, so it is not replaced.
+    /// `Unavailable` if stored KV cannot be read; this measures it, so it is not replaced.
     pub(crate) fn deviation(
         &mut self,
         plan: &FusionPlan,

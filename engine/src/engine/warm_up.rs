@@ -44,7 +44,7 @@ impl<B: FusionBackend> Engine<B> {
     /// that only the first start on a machine takes long.
     ///
     /// # Errors
-    /// As [`Engine::load`]; `DeviceMemory` where the model leaves no room to work in.
+    /// As [`Engine::load`]; `DeviceMemory` if the model leaves no room to work in.
     pub(super) fn warm_up(&mut self) -> Result<(), EngineError> {
         let start = Instant::now();
         // A prompt leaves room for one token of the answer.
@@ -92,7 +92,7 @@ impl<B: FusionBackend> Engine<B> {
     /// Weights were, and stay.
     ///
     /// # Errors
-    /// `Device` where the device does not work any more.
+    /// `Device` if the device does not work any more.
     pub(crate) fn forget(&mut self) -> Result<(), EngineError> {
         let device = self.decoder.device().clone();
         self.prefixes.clear();

@@ -1,8 +1,8 @@
 //! The one executor of layers: full prefill, chunk prefill, reuse, every policy, probes, deviation maps and decode steps
-//! are rows that go through it (CacheBlend section 4.2, under the exact mask).
+//! all run their rows through it (CacheBlend section 4.2, under the exact mask).
 //!
 //! [`advance`] runs one layer for the rows of several sequences at once: norms, projections and MLP over all of them,
-//! attention of each over its own cache. It can stop after any layer and go on later.
+//! attention of each over its own cache. A caller can stop after any layer and continue later.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,9 +26,9 @@ pub(crate) struct Flight<B: FusionBackend> {
     pub rows: Rows<B>,
     /// `[rows, hidden_size]`; absent only while a layer runs.
     hidden: Option<Tensor<B, 2>>,
-    /// The positions that the rows see on the way, and the same as a tensor; all before them where absent.
+    /// The positions that the rows may attend to, and the same as a tensor; if absent, all before them.
     sees: Option<(Arc<[usize]>, Tensor<B, 1, Int>)>,
-    /// Rows through attention and MLP so far, over all layers.
+    /// Rows that have gone through attention and MLP so far, summed over layers.
     pub rows_forwarded: usize,
 }
 
@@ -95,7 +95,7 @@ impl<B: FusionBackend> Flight<B> {
     }
 }
 
-/// Both lists in one; both ascending and without a common element.
+/// Merges two ascending lists without common elements.
 fn merged(fixed: &[usize], chosen: &[usize]) -> Vec<usize> {
     let mut rows = [fixed, chosen].concat();
     rows.sort_unstable();
@@ -129,9 +129,10 @@ impl<B: FusionBackend> LayerView<'_, B> {
     }
 }
 
-/// What a pass does at a layer beside computing its rows.
+/// What a pass does at a layer besides computing its rows.
 pub(crate) trait LayerHooks<B: FusionBackend> {
-    /// Places the stored KV of the layer. Called again after an interrupt of another sequence, it places nothing twice.
+    /// Places the stored KV of the layer. When called again after another sequence was interrupted, it places nothing
+    /// twice.
     fn place(
         &mut self,
         _ctx: &mut FusionContext<'_, B>,
@@ -141,7 +142,7 @@ pub(crate) trait LayerHooks<B: FusionBackend> {
         Ok(())
     }
 
-    /// Looks at the rows before attention. The rows that go on, ascending, where not all of them do.
+    /// Looks at the rows before attention. Returns the rows that go on, ascending, or `None` if all do.
     fn look(
         &mut self,
         _ctx: &mut FusionContext<'_, B>,
@@ -152,7 +153,7 @@ pub(crate) trait LayerHooks<B: FusionBackend> {
     }
 }
 
-/// Computes, and nothing else: a decode step.
+/// No hooks: the pass only computes, as in a decode step.
 pub(crate) struct NoHooks;
 
 impl<B: FusionBackend> LayerHooks<B> for NoHooks {}
@@ -165,18 +166,18 @@ pub(crate) struct Lane<'a, B: FusionBackend> {
     hooks: Box<dyn LayerHooks<B> + 'a>,
 }
 
-/// A sequence that cannot go on. No row of any sequence has been computed at the layer: without this one, the others
-/// can be advanced again.
+/// A sequence that cannot go on. No row of any sequence has been computed at this layer, so the others can be
+/// advanced again without it.
 #[derive(Debug)]
 pub(crate) struct Halt {
-    /// Its place in the list.
+    /// Its index in the list of lanes.
     #[cfg_attr(not(test), expect(dead_code, reason = "for callers with several"))]
     pub lane: usize,
     pub interrupt: Interrupt,
 }
 
 impl Halt {
-    /// What a sequence that reads no stored KV can be stopped by.
+    /// The error of a sequence that reads no stored KV.
     pub(crate) fn into_error(self) -> EngineError {
         match self.interrupt {
             Interrupt::Stopped(error) => error,
@@ -187,7 +188,7 @@ impl Halt {
     }
 }
 
-/// Runs the next layer of each lane: all of them stand before the same one.
+/// Runs the next layer of each lane; all lanes must be at the same layer.
 pub(crate) fn advance<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
     lanes: &mut [Lane<'_, B>],
@@ -202,13 +203,13 @@ pub(crate) fn advance<B: FusionBackend>(
         let placed = sequence.place(ctx, layer_idx);
         placed.map_err(|interrupt| Halt { lane, interrupt })?;
     }
-    // 2. K and V of the rows alive, of all lanes at once.
+    // 2. K and V of the rows still alive, for all lanes at once.
     let n_rows: Vec<usize> = lanes.iter().map(Lane::n_rows).collect();
     let hidden = lanes.iter().filter_map(|lane| lane.flight.hidden.clone());
     let normed = layer.pre_attention(joined(hidden.collect())); // [all rows, hidden_size]
     let (k, v) = layer.keys_values(normed.clone()); // [all rows, kv_heads, head_dim]
     let fresh = split(k, &n_rows).into_iter().zip(split(v, &n_rows));
-    // 3. Each lane writes its own, looks at them, and says which rows go on.
+    // 3. Each lane writes its own rows, lets its hooks look at them, and decides which go on.
     let mut onward = Vec::with_capacity(lanes.len());
     for ((lane, normed), fresh) in lanes.iter_mut().zip(split(normed, &n_rows)).zip(fresh) {
         onward.push(lane.look(ctx, layer, &fresh, normed));
@@ -247,7 +248,7 @@ impl<'a, B: FusionBackend> Lane<'a, B> {
         self.hooks.place(ctx, layer_idx, self.cache)
     }
 
-    /// Writes K and V of the rows, and narrows them to those that go on; their normed input, if any do.
+    /// Writes K and V of the rows and narrows the rows to those that go on. Returns their normed input, if any go on.
     fn look(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
@@ -282,7 +283,7 @@ impl<'a, B: FusionBackend> Lane<'a, B> {
         }
     }
 
-    /// The layer's cache as the rows see it, where that is not all of it.
+    /// The layer's cache restricted to what the rows see; `None` if they see all of it.
     fn packed(&self) -> Option<LayerCache<B>> {
         let (held, index) = self.flight.sees.as_ref()?;
         let layer = self.cache.layer(self.layer_idx()?);
@@ -290,7 +291,7 @@ impl<'a, B: FusionBackend> Lane<'a, B> {
     }
 }
 
-/// Attention and MLP of the rows that go on: of each lane with a normed input, all its rows.
+/// Attention and MLP of the rows that go on: all rows of each lane that has a normed input.
 fn forward<B: FusionBackend>(
     ctx: &FusionContext<'_, B>,
     layer: &DecoderLayer<B>,
@@ -330,7 +331,7 @@ fn forward<B: FusionBackend>(
     }
 }
 
-/// Attention and MLP in tiles of at most `max_prefill_tokens` rows; as they are where one holds all.
+/// Attention and MLP in tiles of at most `max_prefill_tokens` rows; without a split if one tile holds all rows.
 fn forward_tiled<B: FusionBackend>(
     ctx: &FusionContext<'_, B>,
     layer: &DecoderLayer<B>,
@@ -370,7 +371,7 @@ impl<B: FusionBackend> Part<'_, B> {
     }
 }
 
-/// What is in a tile of the rows of `sequences`, which follow one another.
+/// The parts of `sequences`, whose rows follow one another, that lie in a tile.
 fn within<'a, B: FusionBackend>(
     tile: &Range<usize>,
     sequences: &[SequenceRows<'a, B>],
@@ -396,7 +397,7 @@ fn within<'a, B: FusionBackend>(
     parts
 }
 
-/// One list of rows after the other. One alone stays as it is: no copy.
+/// Concatenates lists of rows. A single list is returned without a copy.
 fn joined<B: FusionBackend>(mut lists: Vec<Tensor<B, 2>>) -> Tensor<B, 2> {
     match lists.len() {
         1 => lists.remove(0),
@@ -404,7 +405,7 @@ fn joined<B: FusionBackend>(mut lists: Vec<Tensor<B, 2>>) -> Tensor<B, 2> {
     }
 }
 
-/// Lists of `n_rows` rows each. One alone stays as it is: no copy.
+/// Splits into lists of `n_rows` rows each. A single list is returned without a copy.
 fn split<B: FusionBackend, const D: usize>(
     all: Tensor<B, D>,
     n_rows: &[usize],

@@ -1,6 +1,6 @@
 //! One prefill: a plan's schedule, run pass by pass and layer by layer.
 //!
-//! [`Prefill::advance`] runs one layer and can be called whenever there is time for it; [`prefill`] runs them all.
+//! [`Prefill::advance`] runs one layer and may be called at any time; [`prefill`] runs all layers.
 
 use std::time::{Duration, Instant};
 
@@ -35,14 +35,14 @@ pub(crate) struct FusedPrefill<B: FusionBackend> {
 
 /// Why a fused prefill did not finish.
 pub(crate) enum FuseError {
-    /// Stored KV proved bad. The sources come back for another attempt.
+    /// Stored KV proved bad. The sources are returned for another attempt.
     BadBlock { block: BadBlock, sources: Sources },
     /// Cancelled or expired.
     Stopped(EngineError),
 }
 
-/// Runs a plan. `capacity` tokens are reserved, prompt included; `at_end` says which rows go through the last layer;
-/// `observe` sees each layer.
+/// Runs a plan. `capacity` is the number of tokens to reserve, prompt included; `at_end` says which rows go through the
+/// last layer; `observe` sees each layer.
 pub(crate) fn prefill<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
     plan: &FusionPlan,
@@ -93,12 +93,12 @@ pub(crate) struct Prefill<B: FusionBackend> {
     cache: KvCache<B>,
     stored: Stored<B>,
     prefix_cached: bool,
-    /// Index of the pass that runs, with its rows; `None` before its first layer.
+    /// Index of the current pass, with its rows; `None` before its first layer.
     pass: usize,
     flight: Option<Flight<B>>,
-    /// The cache of a full prefill beside this one, while a probe runs it.
+    /// The separate cache of a full prefill, while a probe runs it.
     truth: Option<KvCache<B>>,
-    /// What each probe so far has observed: `[probes][layers][candidates]`.
+    /// What each probe has observed so far: `[probes][layers][candidates]`.
     observed: Vec<Vec<Vec<f32>>>,
     selector: Option<Selector>,
     mended: Mended,
@@ -106,12 +106,12 @@ pub(crate) struct Prefill<B: FusionBackend> {
     rows_forwarded: usize,
     /// Time spent here so far, waiting for reads included.
     spent: Duration,
-    /// The part of it that went into probes, waiting for reads not included.
+    /// The part of `spent` that went into probes, not counting time spent waiting for reads.
     probe: Duration,
 }
 
 impl<B: FusionBackend> Prefill<B> {
-    /// Prepares a plan: no row has been computed yet.
+    /// Prepares a plan without computing any row.
     pub(crate) fn start(
         ctx: &mut FusionContext<'_, B>,
         plan: &FusionPlan,
@@ -160,7 +160,7 @@ impl<B: FusionBackend> Prefill<B> {
         Ok(())
     }
 
-    /// Runs one layer of the pass that is due.
+    /// Runs one layer of the current pass.
     pub(crate) fn advance(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
@@ -184,7 +184,7 @@ impl<B: FusionBackend> Prefill<B> {
         }
     }
 
-    /// The rows that are due, with what happens to them at their next layer; `None` after the last pass.
+    /// The rows of the current pass, with the hooks for their next layer; `None` after the last pass.
     fn lane<'a>(
         &'a mut self,
         ctx: &mut FusionContext<'_, B>,
@@ -249,7 +249,7 @@ impl<B: FusionBackend> Prefill<B> {
         self.flight = Some(Flight::of_pass(ctx, pass, &chosen, &self.prompt_ids));
     }
 
-    /// Scores the candidates by what the probes have observed; `None` where no policy chooses.
+    /// Scores the candidates from what the probes have observed; `None` if no policy chooses.
     fn select(&self) -> Option<Selector> {
         let blend = self
             .plan
@@ -274,7 +274,7 @@ impl<B: FusionBackend> Prefill<B> {
         Some(Selector::new(candidates, scores, check))
     }
 
-    /// Ends a pass whose last layer has run.
+    /// Completes a pass whose last layer has run.
     fn settle(&mut self) {
         let has_landed = |flight: &mut Flight<B>| flight.step().is_none();
         if let Some(flight) = self.flight.take_if(has_landed) {
@@ -290,7 +290,7 @@ impl<B: FusionBackend> Prefill<B> {
         pass.is_some_and(|pass| pass.purpose != Purpose::Compute)
     }
 
-    /// Keeps an exact prefix, and reports, once the device has done what it was asked.
+    /// Keeps an exact prefix, and reports once the device has finished its work.
     fn finish(mut self, ctx: &mut FusionContext<'_, B>) -> Result<FusedPrefill<B>, FuseError> {
         let begun = Instant::now();
         self.keep_prefix(ctx);
@@ -351,7 +351,7 @@ impl<B: FusionBackend> Prefill<B> {
         }
     }
 
-    /// Ends a prefill that was interrupted: its buffers are for the next one.
+    /// Ends an interrupted prefill and keeps its buffers for the next one.
     fn give_up(self, ctx: &mut FusionContext<'_, B>, interrupt: Interrupt) -> FuseError {
         ctx.spare.give(self.cache);
         match interrupt {
@@ -364,7 +364,7 @@ impl<B: FusionBackend> Prefill<B> {
     }
 }
 
-/// Copies a cached prefix into the cache; whether there was one.
+/// Copies a cached prefix into the cache. Returns whether there was one.
 fn place_prefix<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
     plan: &FusionPlan,

@@ -57,7 +57,7 @@ pub(super) fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
     }
 }
 
-/// The values of a tensor as f32, in its own memory where nobody else holds it.
+/// The values of a tensor as f32, in its own memory if nobody else holds it.
 pub(super) fn into_floats(tensor: FlexTensor) -> Vec<f32> {
     let tensor = whole(tensor);
     match tensor.dtype() {

@@ -158,7 +158,7 @@ impl<B: FusionBackend> SpareCache<B> {
         Self { kept: None }
     }
 
-    /// The kept cache where it has room for `capacity` tokens. One that is too small is dropped and its memory given back:
+    /// The kept cache if it has room for `capacity` tokens. One that is too small is dropped and its memory given back:
     /// kept beside its larger successor, it would raise the peak by its own size.
     pub(crate) fn take(&mut self, capacity: usize, device: &B::Device) -> Option<KvCache<B>> {
         let kept = self.kept.take()?;

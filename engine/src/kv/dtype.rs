@@ -48,7 +48,7 @@ impl KvDtype {
         }
     }
 
-    /// The Burn dtype of a tensor of such KV: f32 where no tensor can hold it as it is stored.
+    /// The Burn dtype of a tensor of such KV: f32 if no tensor can hold it as it is stored.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 | Self::Int8 => DType::F32,

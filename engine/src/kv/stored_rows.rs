@@ -157,7 +157,7 @@ impl<'a> StoredRows<'a> {
     }
 }
 
-/// Passes bytes on as values: in place where they are aligned, as blocks are, else as a copy.
+/// Passes bytes on as values: in place if they are aligned, as blocks are, else as a copy.
 fn with_values<E: Pod>(bytes: &[u8], work: impl FnOnce(&[E])) {
     match bytemuck::try_cast_slice(bytes) {
         Ok(values) => work(values),

@@ -82,7 +82,7 @@ impl ModelDirectory {
         JsonFile::read_if_present(self.dir.join(SPECIAL_TOKENS_FILE))
     }
 
-    /// The contents of the map of special tokens, to be hashed; empty where there is none.
+    /// The contents of the map of special tokens, to be hashed; empty if there is none.
     pub(crate) fn special_tokens_bytes(&self) -> Result<Vec<u8>, EngineError> {
         let path = self.dir.join(SPECIAL_TOKENS_FILE);
         if !path.exists() {
@@ -91,7 +91,7 @@ impl ModelDirectory {
         fs_err::read(&path).map_err(|error| EngineError::model_file(&path, error.to_string()))
     }
 
-    /// The path and the text of `chat_template.jinja`, where there is one.
+    /// The path and the text of `chat_template.jinja`, if there is one.
     pub(crate) fn chat_template(&self) -> Result<Option<(PathBuf, String)>, EngineError> {
         let path = self.dir.join(TEMPLATE_FILE);
         if !path.exists() {

@@ -12,7 +12,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 pub(crate) struct Random(SplitMix64);
 
 impl Random {
-    /// The stream of `seed`, or a new one each time where there is none.
+    /// The stream of `seed`, or a new one each time if there is none.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         // The standard library keys its hashers randomly for each process and differently for
         // each of them.

@@ -86,7 +86,7 @@ impl ByteSpelling {
         })
     }
 
-    /// The bytes of a token; `None` where it is whole text.
+    /// The bytes of a token; `None` if it is whole text.
     fn bytes(self, token: &str) -> Option<Vec<u8>> {
         match self {
             Self::None => None,

@@ -47,7 +47,7 @@ enum Kernel {
 }
 
 impl Kernel {
-    /// `None` where no kernel fits the device.
+    /// `None` if no kernel fits the device.
     fn choose<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
         let head_dim = q.meta.shape()[2];
         let most = q.client.properties().hardware.max_shared_memory_size;
@@ -101,7 +101,7 @@ pub(super) struct Attention<'a> {
 }
 
 impl<'a> Attention<'a> {
-    /// `None` where the kernels do not fit the device or the types differ.
+    /// `None` if the kernels do not fit the device or the types differ.
     pub(super) fn new<R: CubeRuntime>(
         q: &CubeTensor<R>,
         k: &CubeTensor<R>,

@@ -91,7 +91,7 @@ impl<R: CubeRuntime, const N: usize> Launch<R, N> {
     }
 }
 
-/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros where there is nothing, swizzled as `wgmma`
+/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros if there is nothing, swizzled as `wgmma`
 /// reads them.
 pub(super) fn tensor_map<R: CubeRuntime>(
     matrix: &CubeTensor<R>,

@@ -14,7 +14,7 @@ use cubecl::server::{ComputeServer, CubeCountSelection, Handle};
 
 /// Units of a cube that reduces one row.
 pub(super) const ROW_UNITS: usize = 256;
-/// Multiprocessors assumed where the runtime does not report them.
+/// Multiprocessors assumed if the runtime does not report them.
 const GUESSED_PROCESSORS: usize = 16;
 
 /// A tensor as an argument of a kernel: its values as one array. Sizes are arguments of their own where a kernel needs them.
@@ -88,7 +88,7 @@ pub(super) fn vector_size(width: usize, dtype: DType) -> usize {
     sizes.find(|&n| width.is_multiple_of(n)).unwrap_or(1)
 }
 
-/// Multiprocessors of the device; a guess where the runtime does not report them.
+/// Multiprocessors of the device; a guess if the runtime does not report them.
 pub(super) fn processors<R: CubeRuntime>(client: &ComputeClient<R>) -> usize {
     let told = client.properties().hardware.num_streaming_multiprocessors;
     told.map_or(GUESSED_PROCESSORS, |n| n as usize)

@@ -16,7 +16,7 @@ pub(super) struct Pinned<R: CubeRuntime> {
 const FIRST_BYTES: usize = 4 << 20;
 
 impl<R: CubeRuntime> Pinned<R> {
-    /// `None` where the runtime has no such memory.
+    /// `None` if the runtime has no such memory.
     pub(super) fn new(client: ComputeClient<R>) -> Option<Self> {
         let stream = StreamId::current();
         let pinned = Self { client, stream };

@@ -39,7 +39,7 @@ pub(super) struct Cut {
 }
 
 impl Warpgroups {
-    /// `None` where the device, the type or the width of a head does not fit, or there are too few lines.
+    /// `None` if the device, the type or the width of a head does not fit, or there are too few lines.
     pub(super) fn new<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
         let head_dim = q.meta.shape()[2];
         let fits = hopper::is_here(&q.client)

@@ -110,7 +110,7 @@ struct Work<'a, R: CubeRuntime> {
     residual: Option<&'a CubeTensor<R>>,
 }
 
-/// `[m, k]` times the transpose of each weight, `[n, k]`: `[weights, m, n]`, in the dtype of `x`. `None` where the
+/// `[m, k]` times the transpose of each weight, `[n, k]`: `[weights, m, n]`, in the dtype of `x`. `None` if the
 /// kernel does not fit.
 fn products<R: CubeRuntime>(work: Work<'_, R>) -> Option<CubeTensor<R>> {
     if !work.weights.iter().all(|weight| fits(work.x, weight)) {
@@ -134,7 +134,7 @@ fn products<R: CubeRuntime>(work: Work<'_, R>) -> Option<CubeTensor<R>> {
     Some(merge(sums, work.residual.cloned(), out))
 }
 
-/// `x W^T`, and `residual` where there is one: `[m, n]`. `None` where the kernel does not fit.
+/// `x W^T`, and `residual` if there is one: `[m, n]`. `None` if the kernel does not fit.
 pub(in crate::kernel::gpu) fn project<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weight: &CubeTensor<R>,
@@ -150,7 +150,7 @@ pub(in crate::kernel::gpu) fn project<R: CubeRuntime>(
     Some(reshape(product, Shape::from(shape)))
 }
 
-/// `x W^T` of two weights of the same sizes: `[m, n]` each. `None` where the kernel does not fit.
+/// `x W^T` of two weights of the same sizes: `[m, n]` each. `None` if the kernel does not fit.
 pub(in crate::kernel::gpu) fn project_pair<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weights: [&CubeTensor<R>; 2],
@@ -165,7 +165,7 @@ pub(in crate::kernel::gpu) fn project_pair<R: CubeRuntime>(
     Some(halves(reshape(pair, Shape::from(shape))))
 }
 
-/// `silu(x gate^T) * (x up^T)`, in the dtype of `x`; `None` where the kernel does not fit, or two products and one pass
+/// `silu(x gate^T) * (x up^T)`, in the dtype of `x`; `None` if the kernel does not fit, or two products and one pass
 /// over both are faster.
 pub(in crate::kernel::gpu) fn project_gated<R: CubeRuntime>(
     x: &CubeTensor<R>,

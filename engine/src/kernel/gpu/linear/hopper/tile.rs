@@ -81,7 +81,7 @@ impl Plan {
         fastest(plans.filter(enough))
     }
 
-    /// The fastest for two products of that shape, one gating the other; `None` where they are faster apart.
+    /// The fastest for two products of that shape, one gating the other; `None` if they are faster apart.
     pub(super) fn of_gated([m, k, n]: [usize; 3], processors: usize) -> Option<Self> {
         let plans = TILES.iter().map(|tile| {
             let columns = n.div_ceil(tile.columns / 2);

@@ -48,7 +48,7 @@ fn new_stages<F: Float>(#[comptime] tile: ProductTile) -> Stages<F> {
     Stages::<F> { x, weight, full }
 }
 
-/// Begins to copy `[n_rows, STAGE_OCTETS]` from row `first_row` and octet `first_octet`; zeros where there
+/// Begins to copy `[n_rows, STAGE_OCTETS]` from row `first_row` and octet `first_octet`; zeros if there
 /// is nothing.
 #[cube]
 fn copy_rows<F: Float>(
