@@ -1,5 +1,5 @@
-//! Device memory of a sequence outlives it, whatever the sequence was for and however it ended; weights that were hashed
-//! are those that are loaded.
+//! The device memory of a sequence is kept for the next one, whatever the sequence was for and however it ended. The
+//! weights that are loaded are those that were hashed.
 
 mod several;
 
@@ -37,7 +37,7 @@ fn plan(engine: &Engine<Flex>) -> FusionPlan {
     FusionPlan::new(segments, states, Mode::Full, &engine.info).unwrap()
 }
 
-/// The buffers have been used by `work` and are there again.
+/// Asserts that the engine has its spare buffers again after `work`.
 fn assert_kept(what: &str, work: impl FnOnce(&mut Engine<Flex>)) {
     let mut engine = engine();
     assert_eq!(engine.spare.capacity(), CAPACITY);
@@ -108,7 +108,7 @@ fn weights_that_change_between_hash_and_load_are_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     fs_err::write(&newer, bytes).unwrap();
     fs_err::rename(&newer, &weights).unwrap();
-    let error = load().err().expect("the weights are others").to_string();
+    let error = load().err().expect("the weights have changed").to_string();
     assert!(
         error.contains("model.safetensors") && error.contains("has changed"),
         "{error}"
