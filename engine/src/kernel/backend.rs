@@ -22,9 +22,9 @@ pub trait FusionBackend: Backend {
     /// A weight matrix as this backend multiplies with it.
     type Weight: Clone + Send + Sync + 'static;
 
-    /// Runs work made of many small operations where they start fastest. On the CPU that is on one of
-    /// the threads that share the operations' work. From any other thread, each operation would wake
-    /// them and wait to be woken, which costs a decode step more than its arithmetic.
+    /// Runs work made of many small operations on the thread where they start fastest. On the CPU that is one of
+    /// the pool threads that execute the operations. From any other thread, each operation would have to wake
+    /// the pool and wait for it, which costs a decode step more than its arithmetic.
     fn close_by<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
     }
@@ -223,7 +223,7 @@ pub trait FusionBackend: Backend {
         Self::swiglu(gate, up)
     }
 
-    /// On a device that compiles while it runs, compiles the kernels whose choice depends on the number of rows
-    /// and keys: a warm-up meets only some of these numbers.
+    /// On a device that compiles at run time, compiles the kernels whose choice depends on the number of rows
+    /// and keys, because a warm-up covers only some of these numbers.
     fn compile_by_size(_device: &Self::Device, _dtype: DType, _head_dim: usize) {}
 }

@@ -96,7 +96,7 @@ fn narrowed<E: Stored>(values: &[f32]) -> Vec<E> {
     narrow
 }
 
-/// Does `work` on two rows of the same length, part by part on all threads; at once where they are short.
+/// Applies `work` to two rows of the same length, in parts on all threads, or in one call if they are short.
 pub(super) fn in_tasks<T: Send, U: Sync>(
     to: &mut [T],
     from: &[U],

@@ -49,11 +49,12 @@ pub(super) fn multiplies(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
 }
 
-/// A kernel's source and what it needs. One value makes one kernel, so it holds all that the source depends on.
+/// A kernel's source and what it needs. Each distinct value is one kernel, so it must hold all that the source depends
+/// on.
 pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     const NAME: &'static str;
 
-    /// Of the matrices that are multiplied: f16 or bf16.
+    /// The dtype of the matrices that are multiplied: f16 or bf16.
     fn dtype(&self) -> DType;
 
     /// Warpgroups that multiply; one more copies.
@@ -71,7 +72,8 @@ pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
 /// One launch. The kernel's arguments are the maps, the buffers they are of, the other buffers and the sizes.
 pub(super) struct Launch<R: CubeRuntime, const N: usize> {
     pub cubes: [usize; 3],
-    /// Of memory that this thread's stream made: CubeCL orders only the other buffers after what made them.
+    /// Maps of memory that this thread's stream wrote: CubeCL orders the launch only after the writers of the other
+    /// buffers.
     pub maps: Vec<TensorMapBinding>,
     pub buffers: Vec<CubeTensor<R>>,
     pub sizes: [usize; N],
@@ -91,7 +93,7 @@ impl<R: CubeRuntime, const N: usize> Launch<R, N> {
     }
 }
 
-/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros if there is nothing, swizzled as `wgmma`
+/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros outside the matrix, swizzled as `wgmma`
 /// reads them.
 pub(super) fn tensor_map<R: CubeRuntime>(
     matrix: &CubeTensor<R>,
@@ -136,7 +138,7 @@ impl<S: Source> Task<S> {
         CubeDim::new_1d(units as u32)
     }
 
-    /// What `setmaxnreg` leaves for each thread that multiplies, of 65,536 in all.
+    /// The registers that `setmaxnreg` leaves for each multiplying thread, of 65,536 in all.
     fn registers(&self) -> usize {
         match self.0.groups() {
             1 | 2 => 240,

@@ -1,4 +1,4 @@
-//! Products of f32 that stay f32. Burn's own use tensor cores if there are any, and those round
+//! Products of f32 that stay f32. Burn's own products use tensor cores if there are any, and those round
 //! f32 to 10 bits of mantissa (TF32) first.
 
 use burn::tensor::DType;

@@ -17,7 +17,7 @@ use crate::kernel::gpu::hopper::{
 };
 use crate::kernel::gpu::launch::{empty, halves, processors};
 
-/// More stages than this gain nothing.
+/// More stages than this bring no gain.
 const MAX_STAGES: usize = 8;
 /// Columns of the result that are written together.
 const COLUMNS_TOGETHER: usize = 16;
@@ -45,7 +45,7 @@ impl Kernel {
         (self.tile.rows() + self.tile.columns) * SPAN * self.dtype.size()
     }
 
-    /// As many as shared memory holds.
+    /// As many stages as shared memory holds.
     fn stages(&self) -> usize {
         ((SHARED_BYTES - MARGIN_BYTES) / self.stage_bytes()).min(MAX_STAGES)
     }
@@ -186,7 +186,7 @@ pub(in crate::kernel::gpu) fn project_gated<R: CubeRuntime>(
     Some(out)
 }
 
-/// Compiles every kernel for matrices of this dtype: which of them a product takes depends on its rows.
+/// Compiles every kernel for matrices of this dtype: which one a product uses depends on its number of rows.
 pub(in crate::kernel::gpu) fn compile_all<R: CubeRuntime>(device: &R::Device, dtype: DType) {
     let client = R::client(device);
     let matrix = |rows| {

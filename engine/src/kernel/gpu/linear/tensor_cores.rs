@@ -26,7 +26,7 @@ const CUBES_PER_PROCESSOR: usize = 2;
 /// The fewest stages of a part: with fewer, merging would cost more than it gains.
 const MIN_STAGES_PER_PART: usize = 8;
 
-/// One launch: sizes and the work's split.
+/// One launch: the sizes and how the work is split.
 pub(in crate::kernel::gpu) struct Product {
     tile: ProductTile,
     m: usize,
@@ -142,7 +142,7 @@ pub(super) fn merge<R: CubeRuntime>(
 }
 
 /// Products of a single 16-bit row with two weights of the same sizes; `None` if the device, the types or the
-/// sizes are others.
+/// sizes do not fit.
 pub(in crate::kernel::gpu) fn pair_of_row<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weights: [&CubeTensor<R>; 2],
