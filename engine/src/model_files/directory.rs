@@ -7,7 +7,7 @@ use crate::error::EngineError;
 
 /// The largest `tokenizer.json` that is read, bytes. Vocabularies of 256k entries take 35 MB.
 const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
-/// The largest `chat_template.jinja` that is looked at, bytes.
+/// The largest `chat_template.jinja` that is read, bytes.
 const MAX_TEMPLATE_BYTES: u64 = 16 << 20;
 
 const CONFIG_FILE: &str = "config.json";
@@ -19,7 +19,7 @@ pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 pub(crate) const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// A model directory. Nothing is read before it is asked for.
+/// A model directory. Files are read on demand.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelDirectory {
     dir: PathBuf,

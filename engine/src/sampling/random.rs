@@ -1,5 +1,5 @@
-//! The random numbers of sampling and of the policy `random`: SplitMix64, so that a seed keeps its
-//! meaning on every machine.
+//! The random numbers of sampling and of the policy `random`: SplitMix64, so that a seed gives
+//! the same numbers on every machine.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;

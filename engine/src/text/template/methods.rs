@@ -1,5 +1,5 @@
-//! Methods of strings, lists and mappings as Python has them, where `minijinja-contrib` lacks them or
-//! takes other arguments.
+//! Methods of strings, lists and mappings as in Python, for those that `minijinja-contrib` lacks or
+//! implements with other arguments.
 
 use std::collections::HashSet;
 
