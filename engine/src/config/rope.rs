@@ -171,7 +171,7 @@ fn yarn_frequencies(rope: &RopeConfig, head_dim: usize) -> Vec<f32> {
 impl RopeConfig {
     /// Reads `rope_scaling` + `rope_theta` (transformers 4) or `rope_parameters` (5).
     ///
-    /// As in transformers a non-empty `rope_scaling` wins over `rope_parameters`, and a
+    /// As in transformers, a non-empty `rope_scaling` takes precedence over `rope_parameters`, and a
     /// `rope_theta` inside the object over one beside it.
     pub(super) fn from_fields(
         config: Fields<'_>,

@@ -45,8 +45,8 @@ impl<B: FusionBackend> Engine<B> {
         let kv_dtype = self.info.identity.kv_dtype;
         let start = prefix.len() + neighbours.len();
         let ids = [neighbours, chunk_ids].concat();
-        // Attention over a few rows sums in another order than over many, and so do products on GPUs. Caching the prefix
-        // before the first chunk keeps a chunk's bytes independent of what was computed earlier.
+        // Attention over a few rows sums in another order than over many, and so do products on GPUs. Caching the
+        // prefix before the first chunk keeps a chunk's bytes independent of what was computed earlier.
         if self.prefixes.is_missing(prefix) {
             self.run_alone(prefix, &ids, Forward::None, &mut |_, _| {})?;
         }

@@ -1,5 +1,5 @@
-//! The one executor of layers: full prefill, chunk prefill, reuse, every policy, probes, deviation maps and decode steps
-//! all run their rows through it (CacheBlend section 4.2, under the exact mask).
+//! The one executor of layers: full prefill, chunk prefill, reuse, every policy, probes, deviation maps and decode
+//! steps all run their rows through it (CacheBlend section 4.2, under the exact mask).
 //!
 //! [`advance`] runs one layer for the rows of several sequences at once: norms, projections and MLP over all of them,
 //! attention of each over its own cache. A caller can stop after any layer and continue later.

@@ -1,5 +1,5 @@
-//! The prefill's own pass: shows each layer to the observer, corrects stored rows, compares KV, and lets the policy narrow
-//! the rows.
+//! The prefill's own pass: shows each layer to the observer, corrects stored rows, compares KV, and lets the policy
+//! narrow the rows.
 
 use super::context::FusionContext;
 use super::correct::correct;

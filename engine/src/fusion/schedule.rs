@@ -1,8 +1,8 @@
-//! What runs at each layer of a prompt, as plain data: the rows that are computed, the stored KV that is placed, what is
-//! read, corrected and compared, and the rows that go on.
+//! What runs at each layer of a prompt, as plain data: the rows that are computed, the stored KV that is placed, what
+//! is read, corrected and compared, and the rows that go on.
 //!
-//! [`LayerSchedule::prefill`] computes it once from the plan. `executor` runs it and `work` counts it, so a forecast and
-//! a run cannot differ. Free of side effects.
+//! [`LayerSchedule::prefill`] computes it once from the plan. `executor` runs it and `work` counts it, so a forecast
+//! and a run cannot differ. Free of side effects.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The work of a plan, counted before it runs: the input of a cost model that predicts its time. Free of side effects.
 //!
-//! It counts the same [`LayerSchedule`] that the executor runs; a test compares its rows and bytes with what runs report.
+//! It counts the same [`LayerSchedule`] that the executor runs; a test compares its rows and bytes with what runs
+//! report.
 
 use super::plan::FusionPlan;
 use super::schedule::{Forward, LayerSchedule, LayerStep, Pass, Purpose};

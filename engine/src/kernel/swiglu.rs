@@ -55,7 +55,8 @@ impl Kernel for Gate<'_> {
     }
 }
 
-/// `exp` takes only values that are not positive: `silu(x) = x e^-|x| / (1 + e^-|x|)` for negative `x`, else `x / (1 + e^-|x|)`.
+/// `exp` takes only values that are not positive: `silu(x) = x e^-|x| / (1 + e^-|x|)` for negative `x`, else
+/// `x / (1 + e^-|x|)`.
 #[inline(always)]
 unsafe fn silu_of<L: Lanes>(x: L::V) -> L::V {
     // SAFETY: guaranteed by the caller.

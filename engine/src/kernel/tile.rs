@@ -171,8 +171,8 @@ pub(super) fn packed_len<L: Lanes>(m: usize, k: usize) -> usize {
     m.next_multiple_of(L::TILE_ROWS) * k
 }
 
-/// Lays rows `[m][k]`, `stride` floats apart, as [`Interleaved`]. Places in the last group that belong to no row keep what `to`
-/// held.
+/// Lays rows `[m][k]`, `stride` floats apart, as [`Interleaved`]. Places in the last group that belong to no row keep
+/// what `to` held.
 pub(super) fn pack_rows<L: Lanes>(rows: &[f32], [m, k]: [usize; 2], stride: usize, to: &mut [f32]) {
     for (group, to) in to.chunks_exact_mut(L::TILE_ROWS * k).enumerate() {
         let first = group * L::TILE_ROWS;

@@ -114,8 +114,8 @@ impl<E: Stored> Input<'_, E> {
 /// Adds weighted V to sums: `[lines][k] x [k][padded]` onto `[lines][padded]`, `lines` as many as `sums` holds.
 ///
 /// # Safety
-/// The processor must have the instruction set; `weights` holds `k` values per line in its layout, `v` `k` rows of `padded`
-/// values, so far apart, and `padded` is a whole number of panels.
+/// The processor must have the instruction set; `weights` holds `k` values per line in its layout, `v` `k` rows of
+/// `padded` values, so far apart, and `padded` is a whole number of panels.
 #[inline(always)]
 pub(super) unsafe fn add_weighted<L: Lanes, E: Stored>(
     weights: (&[f32], impl Layout),

@@ -1,9 +1,9 @@
 //! Kernels for the warpgroups of Hopper (H100, H200), whose `wgmma` multiplies straight from shared memory, twice as
 //! fast as planes do.
 //!
-//! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention in
-//! `attend/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like its
-//! own.
+//! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention
+//! in `attend/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like
+//! its own.
 
 mod instructions;
 

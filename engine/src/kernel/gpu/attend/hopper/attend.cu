@@ -1,8 +1,8 @@
 // Attention of rows over ranges of keys, after FlashAttention-3 (arXiv 2407.08608): a line is a row and one of the
 // query heads that share a KV head.
 //
-// One warpgroup copies tiles of K and V; each of the others keeps 64 lines in registers: queries, softmax and sums. While
-// it weighs the scores of one tile, the tensor cores add the weighted values of the previous tile.
+// One warpgroup copies tiles of K and V; each of the others keeps 64 lines in registers: queries, softmax and sums.
+// While it weighs the scores of one tile, the tensor cores add the weighted values of the previous tile.
 //
 // Defined for each kernel:
 //   NAME

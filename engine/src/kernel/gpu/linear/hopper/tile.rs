@@ -113,8 +113,8 @@ impl Plan {
         }
     }
 
-    /// The plan with the time it takes, while `bytes` go through memory. Computing and copying overlap, but not fully, so
-    /// the shorter of the two counts in part.
+    /// The plan with the time it takes, while `bytes` go through memory. Computing and copying overlap, but not fully,
+    /// so the shorter of the two counts in part.
     fn timed(mut self, tile_ns: usize, processors: usize, bytes: usize) -> Self {
         let tile_ns = self.part * self.tile.stage_ns + tile_ns;
         let compute_ns = self.tiles.div_ceil(processors) * tile_ns;
