@@ -1,4 +1,4 @@
-//! The KV of one chunk, and the full prefill of tokens without stored KV that makes it.
+//! The KV of one chunk, and the full prefill, without stored KV, that computes it.
 
 use burn::tensor::Tensor;
 

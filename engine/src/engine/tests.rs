@@ -75,7 +75,7 @@ fn buffers_are_kept_by_everything_that_uses_them() {
     assert_kept("a trace that is given up", |engine| {
         let n_asked = std::cell::Cell::new(0);
         let n_layers = engine.info.config.num_hidden_layers;
-        // After the prefill, which asks once per layer.
+        // After the prefill, which calls `stop` once per layer.
         let stop =
             || (n_asked.replace(n_asked.get() + 1) >= n_layers).then_some(EngineError::Cancelled);
         let request = TraceRequest {

@@ -16,7 +16,7 @@ pub(super) struct TrueDeviation<'a, B: FusionBackend> {
     /// Rows to compare, ascending.
     pub candidates: &'a [usize],
     pub stored: &'a mut Stored<B>,
-    /// Where stored KV is placed: the full prefill writes to a cache of its own.
+    /// Where stored KV is placed: the full prefill writes to a separate cache.
     pub placed_in: &'a mut KvCache<B>,
     /// Per layer so far, the relative deviation of each candidate; empty if no stored KV is read.
     pub observed: &'a mut Vec<Vec<f32>>,

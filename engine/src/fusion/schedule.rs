@@ -47,7 +47,7 @@ pub(crate) enum Purpose {
     Compute,
     /// Reads the attention of the question's last `n_asking` tokens.
     Question { pooling: Pooling, n_asking: usize },
-    /// Reads the deviation of stored KV from a full prefill, computed in a cache of its own.
+    /// Reads the deviation of stored KV from a full prefill, computed in a separate cache.
     Truth(Deviation),
 }
 

@@ -206,7 +206,7 @@ impl Schedule {
     }
 }
 
-/// Policies of one union: each may cost a probe of its own.
+/// The most policies of one union: each may cost a separate probe.
 const MAX_UNION: usize = 4;
 
 fn validate_union(policies: &[Policy], n_layers: usize) -> Result<(), EngineError> {

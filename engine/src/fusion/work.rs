@@ -53,7 +53,7 @@ impl StepWork {
 }
 
 impl PlanWork {
-    /// As [`super::FuseReport::rows_forwarded`] will say.
+    /// The value that [`super::FuseReport::rows_forwarded`] will have.
     pub fn rows_forwarded(&self) -> usize {
         self.steps.iter().map(|step| step.rows_forwarded).sum()
     }

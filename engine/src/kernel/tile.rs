@@ -82,7 +82,7 @@ pub(super) struct Product<A, B> {
 
 impl<A: Layout, B: Stored> Product<A, B> {
     /// # Safety
-    /// The pointers hold what their shapes say; the processor has the instruction set.
+    /// The pointers must be valid for their shapes, and the processor must have the instruction set.
     #[inline(always)]
     pub(super) unsafe fn run<L: Lanes>(mut self) {
         // SAFETY: guaranteed by the caller; each step leaves the rows that are still to do.

@@ -137,7 +137,7 @@ impl<B: FusionBackend> KvCache<B> {
     pub fn rows(&self, rows: Range<usize>) -> Vec<(Tensor<B, 3>, Tensor<B, 3>)> {
         let cut = |buffer: Tensor<B, 3>| {
             let [_, heads, head_dim] = buffer.dims();
-            // Multiplying makes a tensor of its own: a slice would keep the whole buffer alive.
+            // Multiplying makes a separate tensor: a slice would keep the whole buffer alive.
             buffer
                 .slice([rows.clone(), 0..heads, 0..head_dim])
                 .mul_scalar(1.0)

@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// Stores were made under fingerprints of exactly these fields.
+    /// Existing stores have fingerprints over exactly these fields.
     #[test]
     fn the_fingerprint_of_a_model_does_not_change() {
         let config = json!({"model_type": "qwen2", "vocab_size": 9, "hidden_size": 8,

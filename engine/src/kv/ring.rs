@@ -31,7 +31,7 @@ impl BufferRing {
         let _ = self.memory.set(memory);
     }
 
-    /// A buffer for `span` that nobody else holds: the smallest idle one that is large enough, or a
+    /// A buffer for `span` with no other owner: the smallest idle one that is large enough, or a
     /// new one.
     pub(crate) fn take(&self, span: BlockSpan) -> Arc<HostBuffer> {
         let idle = self.take_idle(span.bytes());
@@ -51,7 +51,7 @@ impl BufferRing {
         Some(idle.remove(smallest))
     }
 
-    /// Takes a buffer back, unless somebody else still holds it. Over the limit, buffers that have
+    /// Takes a buffer back, unless it still has another owner. Over the limit, buffers that have
     /// been idle longest are dropped.
     pub(crate) fn give(&self, mut buffer: Arc<HostBuffer>) {
         if Arc::get_mut(&mut buffer).is_none() {

@@ -33,7 +33,7 @@ impl<'a> StoredBlock<'a> {
         }
     }
 
-    /// A block in one buffer, laid out as [`BlockSpan`] says.
+    /// A block in one buffer, laid out as [`BlockSpan`] describes.
     ///
     /// # Panics
     /// If the length of the buffer does not fit the shape. Blocks are checked when they are read.

@@ -145,7 +145,7 @@ impl TextCodec {
         self.named_token("bos_token")
     }
 
-    /// The token that ends a sequence, as text, where the files name one.
+    /// The token that ends a sequence, as text, if the files name one.
     #[must_use]
     pub fn eos_token(&self) -> Option<&str> {
         self.named_token("eos_token")
@@ -258,7 +258,7 @@ impl TextCodec {
     }
 }
 
-/// The character border after the first character of `span`, if it lies inside the span.
+/// The character boundary after the first character of `span`, if it lies inside the span.
 fn cut_inside(text: &str, (start, end): (usize, usize)) -> Option<usize> {
     let first = text.get(start..end)?.chars().next()?;
     let cut = start + first.len_utf8();

@@ -190,7 +190,7 @@ fn answer<B: FusionBackend>(
         let _ = send(events, Err(error));
     }
     if !out_of_memory {
-        engine.end(sequence); // after running out of memory, its buffers may never have been written
+        engine.end(sequence); // otherwise its buffers may never have been written
     }
 }
 

@@ -81,7 +81,7 @@ pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device)
     }
 }
 
-/// Query heads, KV heads, head_dim: groups of 1, 3, 4 and 8, heads that are no multiple of 8 wide.
+/// Query heads, KV heads, head_dim: groups of 1, 3, 4 and 8, head widths that are not a multiple of 8.
 const HEADS: [(usize, usize, usize); 6] = [
     (2, 2, 8),
     (6, 2, 20),

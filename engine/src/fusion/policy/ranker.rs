@@ -37,7 +37,7 @@ impl Candidates {
 
 /// Scores candidate rows.
 pub(crate) trait Ranker {
-    /// What must be seen of the prompt before rows can be scored. The probe makes up the policy's cost.
+    /// What must be observed of the prompt before rows can be scored. The probe makes up the policy's cost.
     fn probe(&self) -> Option<Probe> {
         None
     }

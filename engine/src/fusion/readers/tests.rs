@@ -83,7 +83,7 @@ fn blocks(layer: usize, n_chunks: usize) -> Vec<BlockRead> {
     (0..n_chunks).map(block).collect()
 }
 
-/// A prompt of so many chunks, all read at each layer, without sources.
+/// A prompt of `n_chunks` chunks, all read at each layer, without sources.
 fn prompt(id: u64, n_chunks: usize) -> Prompt {
     let layers = (0..N_LAYERS).map(|layer| blocks(layer, n_chunks));
     Prompt::new(id, layers.collect(), Vec::new())

@@ -173,7 +173,7 @@ impl<E: Stored> Task<'_, E> {
                 let scores = &mut scores[kv_head * of_head..][..of_head];
                 let lines = q.chunks(LINES * dim);
                 for (q, scores) in lines.zip(scores.chunks_mut(LINES * KEY_TILE)) {
-                    // SAFETY: `q` holds so many lines, `scores` a tile for each; the caller guarantees the rest.
+                    // SAFETY: `q` holds that many lines, and `scores` a tile for each; the caller guarantees the rest.
                     unsafe {
                         match q.len() / dim {
                             4 => dots::<L, E, 4>(q, k, &mut scores[i..]),

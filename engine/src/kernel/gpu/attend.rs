@@ -6,8 +6,8 @@
 //! lines to fill the device, as in decoding, the keys are split over cubes too (Flash-Decoding) and a
 //! second kernel merges the parts.
 //!
-//! `kernel`, with `walk`, runs on every device; `tensor_cores`, with `tiles`, is for 16-bit rows where the
-//! device multiplies fragments of them, and `hopper` for many of those on a Hopper.
+//! `kernel`, with `walk`, runs on every device; `tensor_cores`, with `tiles`, is for 16-bit rows on
+//! devices that multiply fragments of them, and `hopper` for many of those on a Hopper.
 
 mod hopper;
 mod kernel;

@@ -26,7 +26,7 @@ pub(super) use self::instructions::{Left, Right, multiply};
 const WARPGROUP: &str = include_str!("hopper/warpgroup.cu");
 /// The most shared memory that a block may have.
 pub(super) const SHARED_BYTES: usize = 227 << 10;
-/// Shared memory beside the tiles: barriers, and the padding that aligns the first tile to 1,024 bytes.
+/// Shared memory in addition to the tiles: barriers, and the padding that aligns the first tile to 1,024 bytes.
 pub(super) const MARGIN_BYTES: usize = 2048;
 /// Values of a tile's row in shared memory: the 128 bytes of the swizzle.
 pub(super) const SPAN: usize = 64;
@@ -117,7 +117,7 @@ pub(super) fn tensor_map<R: CubeRuntime>(
     }
 }
 
-/// 32-bit values as they lie in a struct of the kernel.
+/// 32-bit values in the layout of a struct of the kernel.
 fn packed<const N: usize>(values: [usize; N]) -> MetadataBindingInfo {
     let pairs = values.chunks(2).map(|pair| {
         let second = pair.get(1).copied().unwrap_or_default();
@@ -179,7 +179,7 @@ fn reserve(#[comptime] n: usize) {
     shared[UNIT_POS as usize] = 0;
 }
 
-/// What CubeCL takes from a kernel of its own: units, and bytes of shared memory.
+/// What CubeCL reads from its own kernels: units, and bytes of shared memory.
 impl<S: Source> CubeKernel for Task<S> {
     fn define(&self) -> KernelDefinition {
         let mut builder = KernelBuilder::default();

@@ -45,7 +45,7 @@ pub(in crate::kernel) trait Kernel {
     unsafe fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// A number that vectors of `f32` are made from.
+/// An element type that vectors of `f32` are loaded from.
 pub(in crate::kernel) trait Stored: Copy + Send + Sync + bytemuck::Pod {
     /// Whether this is `f32` itself.
     const IS_F32: bool = false;

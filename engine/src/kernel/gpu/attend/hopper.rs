@@ -53,7 +53,7 @@ impl Warpgroups {
         })
     }
 
-    /// Compiles both kernels for heads of this width, where they fit the device and the type.
+    /// Compiles both kernels for heads of this width, if they fit the device and the type.
     pub(super) fn compile<R: CubeRuntime>(device: &R::Device, dtype: DType, head_dim: usize) {
         let (client, n_lines) = (R::client(device), GROUP_ROWS + 1);
         let shape = Shape::from([n_lines, 1, head_dim]);

@@ -51,7 +51,7 @@ pub(in crate::kernel) fn multiply(
         }
     };
     let (right_operand, add) = (n + n_left, n + n_left + 1);
-    // Signs of both sides, then how each that is in shared memory lies.
+    // Signs of both sides, then the layout of each side that is in shared memory.
     let layouts = match (left, right) {
         (Left::Shared, Right::Transposed) => "1, 1, 0, 0",
         (Left::Shared, Right::AsItIs) => "1, 1, 0, 1",

@@ -26,7 +26,7 @@ pub(super) struct WarpgroupTile {
     stage_ns: usize,
 }
 
-/// Smaller ones first: of two that cost the same, the smaller wins.
+/// Smaller ones first: of two with equal cost, the smaller is taken.
 const TILES: [WarpgroupTile; 7] = [
     WarpgroupTile::new(1, 128, 225),
     WarpgroupTile::new(1, 256, 366),
