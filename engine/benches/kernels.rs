@@ -1,4 +1,4 @@
-//! The CPU kernels one by one, each beside what bounds it.
+//! The CPU kernels one by one, each compared with its bound.
 //!
 //!     cargo bench -p ragweave-engine --bench kernels
 //!
@@ -84,7 +84,7 @@ fn products(gemm: f64, read: f64) {
                 });
             }
         }
-        // As many outputs as a vocabulary: the weight comes from memory, as all do in decoding.
+        // As many outputs as a vocabulary: the weight is read from memory, as all weights are in decoding.
         let head = weight::<Flex>(random([49152, HIDDEN]).cast(dtype));
         let x = random([1, HIDDEN]).cast(dtype);
         let size = (49152 * HIDDEN * dtype.size()) as f64;

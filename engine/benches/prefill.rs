@@ -3,7 +3,7 @@
 //!     cargo bench -p ragweave-engine --bench prefill -- --config eval/configs/smollm2-135m.json
 //!
 //! Weights are random: time depends on shapes. The modes take turns; medians are printed. Each
-//! time stands beside its bound: the multiply-adds of the mode at the rate that one large matrix
+//! time is printed with its bound: the multiply-adds of the mode at the rate that one large matrix
 //! product reaches in the same run.
 
 mod bound;
@@ -154,7 +154,7 @@ fn segments(args: &Args, vocab: usize) -> PromptSegments {
             .collect()
     };
     PromptSegments {
-        // A prefix would come from the device's cache, and full prefill would not compute the whole prompt.
+        // With a prefix, it would come from the device's cache and full prefill would not compute the whole prompt.
         prefix: Vec::new(),
         chunks: (0..args.chunks)
             .map(|i| ids(args.chunk_tokens, i + 1))

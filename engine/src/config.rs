@@ -1,6 +1,6 @@
 //! `config.json` of a Hugging Face directory as a checked [`ModelConfig`]. Both layouts are read:
 //! transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`,
-//! `layer_types`). A config that the engine cannot run exactly is refused, naming the field.
+//! `layer_types`). A config that the engine cannot run exactly is refused with an error that names the field.
 
 mod architecture;
 pub(crate) mod fields;
@@ -63,7 +63,7 @@ impl ModelConfig {
         Self::from_files(&ModelDirectory::new(dir))
     }
 
-    /// [`ModelConfig::from_dir`], from an opened model directory.
+    /// As [`ModelConfig::from_dir`], from an opened model directory.
     pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
         let file = files.config()?;
         Self::from_json(&file.value, &file.path)
@@ -134,8 +134,8 @@ impl ModelConfig {
             tie_word_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),
             ropes: vec![RopeConfig::from_fields(fields, max_position_embeddings)?],
             layers: layer_specs(fields, architecture, num_hidden_layers)?,
-            // For information only, as the dtype is: the tokenizer's files decide, so no value refuses
-            // a model (-1 for "none" is one that exists).
+            // For information only, like the dtype: the tokenizer's files decide, so no value makes the engine
+            // refuse a model (some files have -1 for "none").
             bos_token_id: match fields.has_key("bos_token_id") {
                 true => fields.token_id("bos_token_id").unwrap_or_default(),
                 false => defaults.bos_token_id,

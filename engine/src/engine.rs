@@ -69,7 +69,7 @@ impl<B: FusionBackend> Engine<B> {
         Self::load_with(options, info, readers, device)
     }
 
-    /// [`Engine::load`], with reader threads that are there already.
+    /// [`Engine::load`], with reader threads that are already running.
     pub(crate) fn load_with(
         options: &EngineOptions,
         info: Arc<ModelInfo>,
@@ -109,7 +109,7 @@ impl<B: FusionBackend> Engine<B> {
         })
     }
 
-    /// [`Engine::load`], ready for requests: nothing is compiled or timed in the first of them.
+    /// [`Engine::load`], warmed up: the first request compiles and times nothing.
     ///
     /// # Errors
     /// As [`Engine::load`].
@@ -130,10 +130,10 @@ impl<B: FusionBackend> Engine<B> {
         &self.info
     }
 
-    /// Makes the plan's KV and the logits of its last position.
+    /// Computes the plan's KV and the logits of its last position.
     ///
-    /// A chunk whose stored KV proves bad is planned again as missed; at a second bad chunk the
-    /// prompt is fully prefilled. No error comes from bad KV.
+    /// A chunk whose stored KV proves bad is planned again as missed; after a second bad chunk the
+    /// prompt is fully prefilled. Bad KV never causes an error.
     pub(crate) fn fuse(
         &mut self,
         plan: FusionPlan,
@@ -199,7 +199,7 @@ impl<B: FusionBackend> Engine<B> {
                 Err(FuseError::Stopped(error)) => return Err(error),
                 Err(FuseError::BadBlock { block, sources }) => {
                     let (chunk, layer) = (block.chunk, block.layer);
-                    tracing::warn!(chunk, layer, error = %block.error, "stored KV is bad: replan");
+                    tracing::warn!(chunk, layer, error = %block.error, "stored KV is bad; planning the prompt again");
                     failed_chunks.push(chunk);
                     plan = plan.with_miss(chunk);
                     if failed_chunks.len() > 1 {
@@ -255,7 +255,7 @@ impl<B: FusionBackend> Engine<B> {
         (sequence.logits, sequence.report)
     }
 
-    /// Begins to read what a plan needs.
+    /// Starts reading the stored KV that a plan needs.
     fn open(&self, plan: &FusionPlan, sources: Sources) -> Loader {
         Loader::open(&self.readers, plan, sources, &self.info.identity)
     }
@@ -275,12 +275,12 @@ impl<B: FusionBackend> Engine<B> {
 /// Threads that read stored KV.
 pub(crate) fn start_readers(read_timeout: Duration) -> Result<Arc<Readers>, EngineError> {
     let readers = Readers::start(read_timeout).map_err(|error| EngineError::Device {
-        message: format!("threads to read stored KV: {error}"),
+        message: format!("could not start the threads that read stored KV: {error}"),
     })?;
     Ok(Arc::new(readers))
 }
 
-/// Refuses a dtype before the device does, which it does by panicking.
+/// Refuses an unsupported dtype here, because the device would panic.
 fn check_dtype<B: FusionBackend>(
     field: &'static str,
     dtype: DType,

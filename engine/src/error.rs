@@ -1,5 +1,5 @@
-//! The engine's one error type. Each variant is named by what a caller can do about it and each
-//! text is a lowercase sentence that names the file or field at fault.
+//! The engine's one error type. Each variant is named after what a caller can do about it, and each
+//! message is a lowercase sentence that names the file or field at fault.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use thiserror::Error;
 
 /// Why the engine could not load a model or answer a request.
 ///
-/// It is `Clone` because one failure of the engine thread may have to be told to several waiters.
+/// It is `Clone` because one failure of the engine thread may have to be reported to several callers.
 #[derive(Debug, Clone, PartialEq, Error)]
 pub enum EngineError {
     /// The prompt and the tokens to generate do not fit: shorten the prompt or raise the limit.
@@ -32,7 +32,7 @@ pub enum EngineError {
         message: String,
     },
 
-    /// All places of the bounded queue are taken: retry later.
+    /// The bounded queue is full: retry later.
     #[error("the engine queue is full ({limit} requests waiting); retry later")]
     QueueFull { limit: usize },
 
@@ -40,7 +40,7 @@ pub enum EngineError {
     #[error("the engine is unavailable: {message}")]
     Unavailable { message: String },
 
-    /// The request's deadline passed before its result existed.
+    /// The request's deadline passed before its result was ready.
     #[error("the deadline passed after {waited:?} in the engine; allow more time")]
     DeadlineExceeded { waited: Duration },
 
@@ -68,11 +68,11 @@ pub enum EngineError {
     #[error("chat template {}: {message}", path.display())]
     Template { path: PathBuf, message: String },
 
-    /// The network produced logits that cannot be sampled.
+    /// The model produced logits that cannot be sampled.
     #[error("the model produced {what} logits; the compute type may overflow, try another --dtype")]
     BadLogits { what: &'static str },
 
-    /// The device has no memory left for this request: make it smaller. The engine goes on.
+    /// The device has too little memory for this request: make it smaller. The engine continues to serve.
     #[error(
         "out of device memory; use fewer or shorter chunks or a smaller max_tokens, or give the model less: a smaller \
          --dtype, a smaller limits.max_prefill_tokens"

@@ -7,10 +7,10 @@
 //! [p2, p3)  chunk 3     cached; K rotated to its positions; the policy picks rows to recompute
 //! [p3, end) question    always computed
 //! ```
-//! 1. `plan` fixes token ids, positions and the state of each chunk; `blend` and `selection` say how KV is made, and
-//!    `notation` how that is written.
-//! 2. `schedule` says, as a value, what runs at each layer: first the passes in which policies look at the prompt, then
-//!    the prefill. `work` counts it.
+//! 1. `plan` fixes token ids, positions and the state of each chunk; `blend` and `selection` define how KV is made, and
+//!    `notation` is their text form.
+//! 2. `schedule` lists, as plain data, what runs at each layer: first the passes in which policies inspect the prompt,
+//!    then the prefill. `work` counts the operations.
 //! 3. `readers` read ahead, layer by layer, for `loader`; `stored` places what was read.
 //! 4. `executor` runs a layer for the rows of one or more sequences; `prefill` takes a plan through its passes.
 //! 5. Each kind of pass has hooks that the executor calls at every layer: those of `probe` and `deviation` observe, for

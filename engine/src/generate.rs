@@ -13,7 +13,7 @@ use crate::text::Detokenizer;
 /// One piece of an answer.
 #[derive(Debug, Clone)]
 pub enum TokenEvent {
-    /// Text that is final, with the tokens it came from. Text may be empty while a character or a
+    /// Final text and the tokens it came from. The text may be empty while a character or a
     /// possible stop string is incomplete.
     Delta {
         text: String,
@@ -51,7 +51,7 @@ pub struct FinishReport {
 /// The receiving side is gone.
 pub(crate) struct Closed;
 
-/// Takes events as they come; an error ends the answer.
+/// Receives events as they occur; an error ends the answer.
 pub(crate) type Emit<'a> = &'a mut dyn FnMut(TokenEvent) -> Result<(), Closed>;
 
 /// Decodes until something ends the answer, then emits `Finished`.
@@ -91,7 +91,7 @@ pub(crate) fn generate<B: FusionBackend>(
             token_ids: Vec::new(),
             logprobs: Vec::new(),
         };
-        let _ = emit(delta); // a caller that is gone misses nothing
+        let _ = emit(delta); // an error means that the caller is gone
     }
     let _ = emit(TokenEvent::Finished(report));
     Ok(())
@@ -133,7 +133,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Takes one sampled token and emits what became final; `Some` where it ends the answer.
+    /// Takes one sampled token and emits the text that became final; `Some` if it ends the answer.
     fn take(
         &mut self,
         sampled: Sampled,
@@ -168,7 +168,7 @@ impl<'a> Answer<'a> {
             || sequence.n_tokens >= engine.info().max_model_len
     }
 
-    /// Text held back for a character or stop string that did not come.
+    /// Text that was held back for a character or stop string that was never completed.
     fn flush(&mut self, reason: FinishReason) -> Result<String, EngineError> {
         if reason == FinishReason::StopString {
             return Ok(String::new());

@@ -1,6 +1,6 @@
 //! The tokens that end an answer, from the three files that may name them. Nothing else is read from
 //! `generation_config.json`: the request sets the sampling and the default is greedy decoding, so
-//! the settings that a model's makers recommend cannot make the model unusable.
+//! the settings that a model's authors recommend cannot make the model unusable.
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;

@@ -1,7 +1,7 @@
 //! The custom tensor operations: one trait over Burn's `Backend`, one file per operation.
 //!
 //! Every operation has a body in plain tensor code, which is its reference. A backend overrides it
-//! where a profile or a missing Burn operation asks for that. Only this folder names backends.
+//! when a profile or a missing Burn operation calls for it. Only this folder refers to concrete backends.
 //!
 //! On the CPU (`flex`) everything between the embedding and the logits is an operation of ours,
 //! except for biases and the choice of rows: `simd` holds the vectors, `tile` the register tile,

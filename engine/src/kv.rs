@@ -1,4 +1,4 @@
-//! Keys and values: on the device (`cache`), as a chunk's bytes (`chunk`) in host memory (`buffer`,
+//! Keys and values: on the device (`cache`), as the bytes of a chunk (`chunk`) in host memory (`buffer`,
 //! `host_memory`, `ring`), their layout in storage (`span`, `stored_rows`, `codec`), their identity
 //! (`identity`), and the exact KV of prompt prefixes (`prefix`).
 

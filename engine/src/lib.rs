@@ -1,8 +1,8 @@
 //! The engine: model, KV, fusion, kernels and decoding, on Burn.
 //!
-//! A prompt comes in as token ids cut into prefix, chunks and question ([`PromptSegments`]), with a
-//! [`LayerSource`] per cached chunk; a KV cache that is valid for decoding comes out, with the
-//! logits of the first token. The engine knows no store, no index and no wire format.
+//! The input is a prompt as token ids, cut into prefix, chunks and question ([`PromptSegments`]), with a
+//! [`LayerSource`] per cached chunk. The output is a KV cache that is valid for decoding, and the logits
+//! of the first token. The engine does not depend on any store, index or wire format.
 
 pub mod config;
 mod engine;

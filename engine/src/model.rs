@@ -1,5 +1,5 @@
 //! The network: a decoder-only transformer with grouped heads, as layers that take rows at
-//! arbitrary positions. What runs when (prefill, fusion, decode) is decided in `fusion`.
+//! arbitrary positions. `fusion` decides the order of the work (prefill, fusion, decode).
 
 mod attention;
 mod decoder;

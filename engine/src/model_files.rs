@@ -15,7 +15,7 @@ use crate::generation_config::GenerationDefaults;
 use crate::text::{ChatTemplate, TextCodec};
 use crate::weights::WeightFiles;
 
-/// The files of one model. Each is read when it is asked for, and errors name it.
+/// The files of one model. Each is read on demand, and errors name it.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelFiles {
     source: ModelDirectory,
@@ -42,8 +42,8 @@ impl ModelFiles {
         ModelConfig::from_files(&self.source)
     }
 
-    /// The tokenizer, where there is one: random weights need none. It is checked to give no id
-    /// that the model has no row for.
+    /// The tokenizer, if there is one: random weights need none. It is checked not to produce any
+    /// id that the model has no row for.
     pub(crate) fn tokenizer(&self, config: &ModelConfig) -> Result<Option<TextCodec>, EngineError> {
         if !self.source.has_tokenizer() {
             return Ok(None);
@@ -53,7 +53,7 @@ impl ModelFiles {
         Ok(Some(codec))
     }
 
-    /// The chat template, where there is one.
+    /// The chat template, if there is one.
     pub(crate) fn template(&self, codec: &TextCodec) -> Result<Option<ChatTemplate>, EngineError> {
         ChatTemplate::from_files(&self.source, codec)
     }

@@ -1,4 +1,4 @@
-//! What is known of a model before its weights are loaded.
+//! What is known about a model before its weights are loaded.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,14 @@ use crate::options::EngineOptions;
 use crate::text::{ChatTemplate, TextCodec};
 use crate::weights::WeightStamp;
 
-/// What is known of a model without touching its weights on the device.
+/// What is known about a model without loading its weights onto the device.
 #[derive(Debug)]
 pub struct ModelInfo {
     pub config: ModelConfig,
     pub identity: KvIdentity,
-    /// Absent where the directory has no tokenizer (random weights, `--tokens`).
+    /// Absent if the directory has no tokenizer (random weights, `--tokens`).
     pub tokenizer: Option<TextCodec>,
-    /// Absent where the directory has none. A template that does not compile is not an error until it is
+    /// Absent if the directory has none. A template that does not compile is not an error until it is
     /// used: a prompt format made of strings does not need it.
     pub template: Result<Option<ChatTemplate>, EngineError>,
     pub generation: GenerationDefaults,
@@ -27,7 +27,7 @@ pub struct ModelInfo {
     /// Limit on prompt plus answer, in tokens.
     pub max_model_len: usize,
     pub dir: PathBuf,
-    /// The weight files that were hashed; none where weights are random.
+    /// The weight files that were hashed; none if weights are random.
     pub(crate) weights: WeightStamp,
 }
 

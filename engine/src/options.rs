@@ -14,15 +14,15 @@ pub struct EngineOptions {
     pub kv_dtype: KvDtype,
     /// Rows computed at once in prefill.
     pub max_prefill_tokens: usize,
-    /// Limit on prompt plus answer; the model's own limit where absent.
+    /// Limit on prompt plus answer; the model's own limit if absent.
     pub max_model_len: Option<usize>,
-    /// Requests that may wait.
+    /// The most requests that may wait.
     pub max_queue: usize,
     /// Prompt prefixes whose exact KV is kept on the device.
     pub prefix_cache_entries: usize,
-    /// Stored KV whose read takes longer is computed instead.
+    /// If reading stored KV takes longer than this, the KV is computed instead.
     pub read_timeout: Duration,
-    /// Random weights of this seed instead of weight files: only config.json is needed.
+    /// Random weights from this seed instead of weight files: only config.json is needed.
     pub random_weights: Option<u64>,
 }
 

@@ -1,4 +1,4 @@
-//! Text in, token ids through, text out: the tokenizer, the chat template and the incremental
+//! Between text and token ids: the tokenizer, the chat template and the incremental
 //! detokeniser of a model directory.
 
 mod bytes;

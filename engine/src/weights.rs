@@ -1,6 +1,6 @@
 //! Model weights from `model.safetensors` or its shards. Files are opened and checked once: a
 //! truncated or foreign file is an error when it is opened, not in the middle of loading. Tensors
-//! are then read one at a time, so memory holds one tensor beside the model.
+//! are then read one at a time, so memory holds one tensor in addition to the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -45,7 +45,7 @@ struct Shard {
     len_bytes: u64,
 }
 
-/// Shows that a file has changed, without reading it.
+/// Detects that a file has changed, without reading it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
     device: u64,
@@ -54,7 +54,7 @@ struct FileStamp {
     changed_ns: i128,
 }
 
-/// Which weight files were hashed, and as of when.
+/// Which weight files were hashed, and their state at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct WeightStamp {
     shards: Vec<FileStamp>,
@@ -141,7 +141,7 @@ impl WeightFiles {
         })
     }
 
-    /// Checks that the files have not changed since the stamp. KV made with other weights would be stored under the
+    /// Checks that the files have not changed since the stamp. KV computed with other weights would be stored under the
     /// fingerprint of these.
     ///
     /// # Errors
@@ -162,7 +162,7 @@ impl WeightFiles {
     }
 
     /// A hash over the contents of all files and the file each tensor is taken from. The names of
-    /// the files do not enter, except through their order.
+    /// the files are not hashed and matter only through their order.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] when a file cannot be read or has changed its length.
@@ -313,7 +313,7 @@ fn read_header(file: &File, file_bytes: u64) -> Result<Header, String> {
     let mut json = vec![0; header_bytes as usize];
     file.read_exact_at(&mut json, LENGTH_BYTES)
         .map_err(|error| error.to_string())?;
-    // Checks, too, that the tensors follow each other without gaps and fit their shapes.
+    // This also checks that the tensors follow each other without gaps and fit their shapes.
     let metadata: Metadata = serde_json::from_slice(&json)
         .map_err(|error| format!("the safetensors header is corrupt: {error}"))?;
     let n_tensors = metadata.tensors().len();

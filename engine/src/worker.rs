@@ -1,8 +1,8 @@
 //! The engine thread and its handle: the only thread that touches the model's device.
 //!
-//! Requests wait in a bounded queue and run one at a time; chunk KV is made only while no request
-//! waits. After a panic the model is reloaded once; after a second one the engine is dead. A request
-//! that does not fit into the device's memory fails alone.
+//! Requests wait in a bounded queue and run one at a time; chunk KV is computed only while no request
+//! waits. After a panic the model is reloaded once; after a second panic the engine is dead. If a request
+//! does not fit into device memory, only that request fails.
 
 mod job;
 mod memory;
@@ -28,7 +28,7 @@ use crate::model_info::ModelInfo;
 use crate::options::EngineOptions;
 use crate::sampling::SamplingParams;
 
-/// Events of an answer beside one per token: held-back text, and `Finished` or an error.
+/// Events of an answer in addition to one per token: held-back text, and `Finished` or an error.
 const EXTRA_EVENTS: usize = 3;
 
 /// One prompt to answer.
@@ -64,7 +64,7 @@ pub struct EngineHandle {
     _closer: Arc<Closer>,
 }
 
-/// Closes the queue with the last handle.
+/// Closes the queue when the last handle is dropped.
 struct Closer(Arc<JobQueue>);
 
 impl Drop for Closer {
@@ -74,7 +74,7 @@ impl Drop for Closer {
 }
 
 impl EngineHandle {
-    /// Loads the model on a thread of its own and waits until it is loaded.
+    /// Loads the model on a new thread and waits until it is loaded.
     ///
     /// # Errors
     /// As [`crate::Engine::load`]; a device that cannot be opened is `Device`.
@@ -86,7 +86,7 @@ impl EngineHandle {
         let queue = Arc::new(JobQueue::new(options.max_queue));
         let readers = start_readers(options.read_timeout)?;
         let (health_sender, health) = watch::channel(EngineHealth::Serving);
-        // Not a tokio channel: callers may be on a runtime's thread, where those refuse to block.
+        // Not a tokio channel: callers may be on a runtime's thread, where tokio channels refuse to block.
         let (loaded_sender, loaded) = std::sync::mpsc::sync_channel(1);
         let thread = Thread::<B> {
             options,
@@ -116,7 +116,7 @@ impl EngineHandle {
         })
     }
 
-    /// What is known of the loaded model.
+    /// What is known about the loaded model.
     pub fn model(&self) -> &Arc<ModelInfo> {
         &self.info
     }
@@ -126,12 +126,12 @@ impl EngineHandle {
         self.health.clone()
     }
 
-    /// Requests waiting, without the one running.
+    /// Number of waiting requests, not counting the running one.
     pub fn queue_depth(&self) -> usize {
         self.queue.n_requests()
     }
 
-    /// Background work waiting: chunk KV for the store, comparisons.
+    /// Number of waiting background jobs: chunk KV for the store, and comparisons.
     pub fn background_depth(&self) -> usize {
         self.queue.n_background()
     }
@@ -143,7 +143,7 @@ impl EngineHandle {
     pub async fn fuse(&self, request: FuseRequest) -> Result<Generation, EngineError> {
         request.sampling.validate()?;
         let (started, report) = oneshot::channel();
-        // Room for every event there can be: the engine never waits for a caller that reads slowly.
+        // Room for every possible event, so that the engine never waits for a slow reader.
         let n_events = request.sampling.max_tokens.min(self.info.max_model_len) + EXTRA_EVENTS;
         let (sender, events) = mpsc::channel(n_events);
         let (submitted, deadline) = (Instant::now(), request.deadline);
@@ -180,7 +180,7 @@ impl EngineHandle {
         result.await.map_err(|_| engine_failed())?
     }
 
-    /// Runs a prefill while no request waits, and reports what it took: nothing is answered.
+    /// Runs a prefill while no request waits and returns its report; no answer is generated.
     ///
     /// # Errors
     /// As [`EngineHandle::chunk_kv`].
@@ -197,7 +197,7 @@ impl EngineHandle {
     /// Logits along a given answer, for comparing modes on the same tokens; while no request waits.
     ///
     /// # Errors
-    /// As [`EngineHandle::chunk_kv`]; a forced answer that is too long or not of the vocabulary.
+    /// As [`EngineHandle::chunk_kv`]; a forced answer that is too long or has ids outside the vocabulary.
     pub async fn trace(&self, request: TraceRequest) -> Result<Trace, EngineError> {
         let (reply, result) = oneshot::channel();
         self.queue.push_background(Job::Trace { request, reply })?;
@@ -208,7 +208,7 @@ impl EngineHandle {
     /// request waits.
     ///
     /// # Errors
-    /// `QueueFull`, and `Unavailable` where stored KV cannot be read.
+    /// `QueueFull`, and `Unavailable` if stored KV cannot be read.
     pub async fn deviation(
         &self,
         plan: FusionPlan,
@@ -256,7 +256,7 @@ impl EngineHandle {
         result.await.map_err(|_| engine_failed())?
     }
 
-    /// Begins to read what the request needs, before the engine thread has time for it.
+    /// Starts reading what the request needs before the engine thread gets to it.
     fn queued(&self, request: FuseRequest, submitted: Instant) -> Queued {
         let FuseRequest {
             plan,
@@ -274,10 +274,10 @@ impl EngineHandle {
         }
     }
 
-    /// Makes the engine thread panic with these words, for tests of the recovery.
+    /// Makes the engine thread panic with this message, to test recovery.
     ///
     /// # Errors
-    /// What a request would get.
+    /// The error that a request would get.
     #[cfg(feature = "testing")]
     pub async fn panic_for_test(&self, message: &'static str) -> Result<(), EngineError> {
         let (reply, result) = oneshot::channel();

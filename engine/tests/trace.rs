@@ -1,4 +1,4 @@
-//! What the engine tells for evaluation: logits along a given answer, attention outputs, deviations.
+//! What the engine reports for evaluation: logits along a given answer, attention outputs, deviations.
 
 #[path = "suite/fixtures.rs"]
 #[expect(dead_code, reason = "the suite's other users need the rest of it")]

@@ -1,4 +1,4 @@
-//! The engine suite on Vulkan: a GPU, or Mesa's lavapipe where there is none.
+//! The engine suite on Vulkan: a GPU, or Mesa's lavapipe if there is none.
 #![cfg(feature = "vulkan")]
 
 mod suite;

@@ -1,4 +1,4 @@
-//! What a plan is counted to do is what its run reports, for every mode and policy.
+//! The work counted for a plan equals what its run reports, for every mode and policy.
 
 #[path = "suite/fixtures.rs"]
 #[expect(dead_code, reason = "the suite's other users need the rest of it")]

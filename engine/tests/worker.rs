@@ -66,7 +66,7 @@ async fn collect(mut generation: Generation) -> (Vec<u32>, FinishReason) {
     panic!("the answer ended without `Finished`");
 }
 
-/// A chunk whose layers come when the test says so: until then the engine is busy.
+/// A chunk whose layers arrive when the test releases them; until then the engine is busy.
 struct Gate {
     reached: Mutex<Option<oneshot::Sender<()>>>,
     open: Mutex<Receiver<()>>,
@@ -131,7 +131,7 @@ fn spawn_fuse(
     tokio::spawn(async move { engine.fuse(request).await })
 }
 
-/// Waits until so many requests stand in the queue.
+/// Waits until `n` requests are in the queue.
 async fn queued(engine: &EngineHandle, n: usize) {
     while engine.queue_depth() != n {
         tokio::task::yield_now().await;
@@ -160,7 +160,7 @@ async fn a_deadline_holds_while_stored_kv_is_waited_for() {
     let (_gate, running) = occupy_until(&engine, Some(soon)).await;
     let late = running.await.unwrap().err().unwrap();
     assert!(matches!(late, EngineError::DeadlineExceeded { .. }));
-    // The engine has given it up too, although its KV never comes.
+    // The engine has given it up too, although its KV never arrives.
     let next = engine.fuse(request(&engine, &[9, 23], 2)).await.unwrap();
     assert_eq!(collect(next).await.0.len(), 2);
 }
@@ -236,7 +236,7 @@ async fn a_cancelled_request_gives_its_place_up() {
     waiting
         .await
         .unwrap()
-        .expect("the cancelled one is not in its way");
+        .expect("the cancelled request does not block it");
 }
 
 #[tokio::test]
@@ -295,7 +295,7 @@ async fn dropping_an_answer_frees_the_engine() {
     let (engine, _dir) = spawn_slow();
     let generation = engine.fuse(request(&engine, &[5, 6], 1000)).await.unwrap();
     drop(generation);
-    // The rest of that answer would outlast this deadline many times over.
+    // The rest of that answer would take many times longer than this deadline.
     let mut next = request(&engine, &[5], 1);
     next.deadline = Some(Instant::now() + Duration::from_secs(5));
     engine.fuse(next).await.expect("the engine is free");

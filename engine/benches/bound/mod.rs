@@ -1,4 +1,4 @@
-//! What the machine can do in this very run: the rate of one large matrix product, and of reading memory.
+//! The machine's limits, measured in the same run: the rate of one large matrix product, and of reading memory.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ const GEMM_SIZE: usize = 2048;
 const READ_BYTES: usize = 256 << 20;
 const REPEATS: usize = 5;
 
-/// The best of a few runs, in seconds: what the machine can do when nothing else wants it.
+/// The best of a few runs, in seconds: the machine's speed when nothing else uses it.
 pub fn best(mut work: impl FnMut()) -> f64 {
     let time = |_| {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The network families the engine implements, and what tells them apart in `config.json`.
+//! The network families the engine implements, and how `config.json` distinguishes them.
 
 use super::fields::Fields;
 use crate::error::EngineError;
@@ -10,7 +10,7 @@ pub enum Architecture {
     Llama,
     /// `MistralForCausalLM`: Llama without biases, all layers under one sliding window or none.
     Mistral,
-    /// `Qwen2ForCausalLM`, Qwen2.5 too: Llama with biases on the projections to Q, K and V alone.
+    /// `Qwen2ForCausalLM`, also Qwen2.5: Llama with biases on the projections to Q, K and V alone.
     Qwen2,
     /// `Qwen3ForCausalLM`: like Llama with an RMS norm on each head of Q and K.
     Qwen3,

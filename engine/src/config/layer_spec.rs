@@ -1,11 +1,11 @@
-//! What one decoder layer computes, as data: `model/layer.rs` follows it.
+//! What one decoder layer computes, as plain data that `model/layer.rs` follows.
 //!
-//! A family is a list of these and a map of tensor names (`model/tensor_names.rs`). Only what a
-//! supported family has is a field. What other families need is to be added here and read in
+//! A family is a list of these and a map of tensor names (`model/tensor_names.rs`). Only features of
+//! supported families are fields. What other families need must be added here and read in
 //! `model/layer.rs`: norms after attention and the MLP, a QK-norm over all heads, GELU-tanh, another
 //! attention scale than `1 / sqrt(head_dim)`, a soft cap on scores, residual multipliers, layers
 //! without RoPE. What a family has once (an embedding multiplier, a soft cap on logits) belongs in
-//! [`super::ModelConfig`] and is read in `model/decoder.rs`. The size of a head is there too: KV
+//! [`super::ModelConfig`] and is read in `model/decoder.rs`. The head size is there too, because KV
 //! blocks of all layers have one shape.
 
 use super::architecture::Architecture;
@@ -30,7 +30,7 @@ pub struct LayerSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum QkNorm {
     None,
-    /// Each head by itself, all with one weight of `head_dim`.
+    /// Each head on its own, all with one weight of `head_dim`.
     PerHead,
 }
 
@@ -44,11 +44,11 @@ pub enum Activation {
 /// Which projections have a bias.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Biases {
-    /// Those to Q, K and V.
+    /// The projections to Q, K and V.
     pub qkv: bool,
-    /// That of attention's output.
+    /// The output projection of attention.
     pub attention_output: bool,
-    /// All three of the MLP.
+    /// All three projections of the MLP.
     pub mlp: bool,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn layer_specs(
     architecture: Architecture,
     num_hidden_layers: usize,
 ) -> Result<Vec<LayerSpec>, EngineError> {
-    // Before anything is allocated for each layer.
+    // Check before anything is allocated per layer.
     check_size(fields, "num_hidden_layers", num_hidden_layers, MAX_LAYERS)?;
     let activation = activation(fields)?;
     let biases = biases(fields, architecture)?;
@@ -84,7 +84,7 @@ fn activation(fields: Fields<'_>) -> Result<Activation, EngineError> {
     }
 }
 
-/// The fields that a family does not have are ignored there, as in transformers.
+/// Fields that a family does not have are ignored, as in transformers.
 fn biases(fields: Fields<'_>, architecture: Architecture) -> Result<Biases, EngineError> {
     let flag = |name| Ok::<bool, EngineError>(fields.bool(name)?.unwrap_or(false));
     let qkv = match architecture {

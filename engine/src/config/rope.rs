@@ -7,7 +7,7 @@ use std::f64::consts::PI;
 use super::fields::Fields;
 use crate::error::EngineError;
 
-/// The base of the rotary frequencies where a config names none.
+/// The base of the rotary frequencies if a config gives none.
 const DEFAULT_THETA: f64 = 10_000.0;
 
 /// Rotary position embedding of a model.
@@ -66,7 +66,7 @@ pub fn inv_freq(rope: &RopeConfig, head_dim: usize) -> Vec<f32> {
     }
 }
 
-/// What cos and sin are multiplied with: 1 for every type but YaRN.
+/// The factor on cos and sin: 1 for every type except YaRN.
 #[must_use]
 pub fn attention_factor(rope: &RopeConfig) -> f32 {
     let RopeScaling::Yarn {
@@ -155,7 +155,7 @@ fn yarn_frequencies(rope: &RopeConfig, head_dim: usize) -> Vec<f32> {
     }
     (low, high) = (low.max(0.0), high.min(dim - 1.0));
     if low == high {
-        high += 0.001; // no division by zero below
+        high += 0.001; // avoids a division by zero below
     }
     (0..head_dim / 2)
         .map(|pair| {
@@ -171,7 +171,7 @@ fn yarn_frequencies(rope: &RopeConfig, head_dim: usize) -> Vec<f32> {
 impl RopeConfig {
     /// Reads `rope_scaling` + `rope_theta` (transformers 4) or `rope_parameters` (5).
     ///
-    /// As in transformers a non-empty `rope_scaling` wins over `rope_parameters`, and a
+    /// As in transformers, a non-empty `rope_scaling` takes precedence over `rope_parameters`, and a
     /// `rope_theta` inside the object over one beside it.
     pub(super) fn from_fields(
         config: Fields<'_>,
@@ -328,8 +328,8 @@ impl RopeFields<'_> {
         Ok(factor)
     }
 
-    /// The length the model was pretrained for. A value beside the RoPE object wins over one in
-    /// it, and the model's own maximum stands in where neither exists, as in transformers.
+    /// The length the model was pretrained for. A value beside the RoPE object takes precedence over one
+    /// in it, and the model's own maximum is used if neither exists, as in transformers.
     fn original_length(&self, max_position_embeddings: usize) -> Result<usize, EngineError> {
         const NAME: &str = "original_max_position_embeddings";
         let length = match self.config.usize(NAME)? {

@@ -1,4 +1,4 @@
-//! What `config.json` files are accepted, with which defaults, and which are refused by name.
+//! Which `config.json` files are accepted, with which defaults, and which are refused, by field.
 
 use serde_json::json;
 
@@ -70,7 +70,7 @@ fn windows_of(config: &ModelConfig) -> Vec<Option<usize>> {
     layers.map(|layer| layer.sliding_window).collect()
 }
 
-/// Those of all layers, which are the same.
+/// The biases of all layers, which are the same.
 fn biases_of(config: &ModelConfig) -> Biases {
     let biases = config.layers[0].biases;
     assert!(config.layers.iter().all(|layer| layer.biases == biases));

@@ -4,11 +4,11 @@ use super::architecture::Architecture;
 use super::fields::Fields;
 use crate::error::EngineError;
 
-/// The window where `config.json` has no `sliding_window`, in all families that have one.
+/// The window if `config.json` has no `sliding_window`, in all families with windows.
 const DEFAULT_WINDOW: usize = 4096;
 
 /// The attention window of each layer. Llama has none, Mistral one for all layers; Qwen2 and Qwen3
-/// have one only where `use_sliding_window` is set, in the layers that `layer_types` names or,
+/// have one only if `use_sliding_window` is set, in the layers that `layer_types` names or,
 /// without that list, from `max_window_layers` on.
 pub(super) fn sliding_windows(
     fields: Fields<'_>,

@@ -1,4 +1,4 @@
-//! The KV of one chunk, and the full prefill of tokens without stored KV that makes it.
+//! The KV of one chunk, and the full prefill, without stored KV, that computes it.
 
 use burn::tensor::Tensor;
 
@@ -26,7 +26,7 @@ impl<B: FusionBackend> Engine<B> {
     }
 
     /// [`Engine::chunk_kv`], with other chunks between the prefix and the chunk, to which it attends
-    /// (FusionRAG, arXiv 2601.12904). The prefix alone is kept; what follows is different each time.
+    /// (FusionRAG, arXiv 2601.12904). Only the prefix is kept in the cache, because what follows it differs each time.
     ///
     /// # Errors
     /// As [`Engine::chunk_kv`], over all the ids.
@@ -45,8 +45,8 @@ impl<B: FusionBackend> Engine<B> {
         let kv_dtype = self.info.identity.kv_dtype;
         let start = prefix.len() + neighbours.len();
         let ids = [neighbours, chunk_ids].concat();
-        // Attention of a few rows sums in another order than that of many, and so do products on
-        // GPUs: with the prefix cached before the first chunk, a chunk's bytes do not depend on what was computed before it.
+        // Attention over a few rows sums in another order than over many, and so do products on GPUs. Caching the
+        // prefix before the first chunk keeps a chunk's bytes independent of what was computed earlier.
         if self.prefixes.is_missing(prefix) {
             self.run_alone(prefix, &ids, Forward::None, &mut |_, _| {})?;
         }

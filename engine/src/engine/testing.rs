@@ -1,4 +1,4 @@
-//! What tests ask of an engine and serving does not: behind the feature `testing`.
+//! Methods for tests only, under the feature `testing`.
 
 use burn::tensor::Tensor;
 
@@ -13,7 +13,7 @@ use crate::kv::{LayerCache, LayerSource};
 pub struct ForwardTrace {
     /// `[n_tokens, vocab_size]`
     pub logits: Vec<Vec<f32>>,
-    /// Per layer K before RoPE and V, `[n_tokens, kv_heads, head_dim]` row-major.
+    /// Per layer, K before RoPE and V, `[n_tokens, kv_heads, head_dim]` row-major.
     pub layers: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
@@ -43,7 +43,7 @@ impl<B: FusionBackend> Engine<B> {
     /// Logits of a plan's last position, with the report of its prefill.
     ///
     /// # Errors
-    /// None from bad KV, which is computed instead; a device failure otherwise.
+    /// A device failure. Bad KV is computed instead and causes no error.
     pub fn plan_logits(
         &mut self,
         plan: FusionPlan,

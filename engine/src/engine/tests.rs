@@ -1,5 +1,5 @@
-//! Device memory of a sequence outlives it, whatever the sequence was for and however it ended; weights that were hashed
-//! are those that are loaded.
+//! The device memory of a sequence is kept for the next one, whatever the sequence was for and however it ended. The
+//! weights that are loaded are those that were hashed.
 
 mod several;
 
@@ -37,7 +37,7 @@ fn plan(engine: &Engine<Flex>) -> FusionPlan {
     FusionPlan::new(segments, states, Mode::Full, &engine.info).unwrap()
 }
 
-/// The buffers have been used by `work` and are there again.
+/// Asserts that the engine has its spare buffers again after `work`.
 fn assert_kept(what: &str, work: impl FnOnce(&mut Engine<Flex>)) {
     let mut engine = engine();
     assert_eq!(engine.spare.capacity(), CAPACITY);
@@ -75,7 +75,7 @@ fn buffers_are_kept_by_everything_that_uses_them() {
     assert_kept("a trace that is given up", |engine| {
         let n_asked = std::cell::Cell::new(0);
         let n_layers = engine.info.config.num_hidden_layers;
-        // After the prefill, which asks once per layer.
+        // After the prefill, which calls `stop` once per layer.
         let stop =
             || (n_asked.replace(n_asked.get() + 1) >= n_layers).then_some(EngineError::Cancelled);
         let request = TraceRequest {
@@ -108,7 +108,7 @@ fn weights_that_change_between_hash_and_load_are_refused() {
     *bytes.last_mut().unwrap() ^= 1;
     fs_err::write(&newer, bytes).unwrap();
     fs_err::rename(&newer, &weights).unwrap();
-    let error = load().err().expect("the weights are others").to_string();
+    let error = load().err().expect("the weights have changed").to_string();
     assert!(
         error.contains("model.safetensors") && error.contains("has changed"),
         "{error}"

@@ -1,4 +1,4 @@
-//! What evaluation asks of an engine: logits along a given answer, and how far stored KV is from a full prefill.
+//! Methods for evaluation: logits along a given answer, and how far stored KV is from a full prefill.
 
 use super::{Engine, Sequence};
 use crate::error::EngineError;
@@ -8,7 +8,7 @@ use crate::fusion::{
 use crate::kernel::FusionBackend;
 use crate::kv::{LayerCache, LayerSource};
 
-/// A prompt and the answer its logits are wanted along.
+/// A prompt and the answer to compute logits along.
 pub struct TraceRequest {
     pub plan: FusionPlan,
     /// One per chunk; `None` for a miss.
@@ -106,7 +106,7 @@ impl<B: FusionBackend> Engine<B> {
     /// How far the stored KV of a plan's chunks is from a real full prefill.
     ///
     /// # Errors
-    /// `Unavailable` where stored KV cannot be read; this measures it, so it is not replaced.
+    /// `Unavailable` if stored KV cannot be read; since this measures stored KV, it is not computed instead.
     pub(crate) fn deviation(
         &mut self,
         plan: &FusionPlan,

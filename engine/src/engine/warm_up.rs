@@ -1,5 +1,5 @@
-//! What an engine does on a device that compiles kernels while it runs: tries it, makes it ready before
-//! the first request, and gets back to a known state after it ran out of memory.
+//! What an engine does on a device that compiles kernels at run time: it tests the device, warms it up before
+//! the first request, and returns it to a known state after it ran out of memory.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -15,14 +15,14 @@ use crate::model::RopeTable;
 
 /// Tokens of the chunk that is stored and fused.
 const CHUNK_TOKENS: usize = 16;
-/// Rows that fill three halves of a large tile (`kernel/gpu/linear/tensor_cores/tile.rs`).
+/// Rows that fill one and a half large tiles (`kernel/gpu/linear/tensor_cores/tile.rs`).
 const BETWEEN: usize = 192;
-/// Modes whose kernels are not all those of a full prefill: placed KV, and its deviation.
+/// Modes that need kernels beyond those of a full prefill: for placing KV, and for its deviation.
 const FUSED_MODES: [&str; 2] = ["reuse", "hkvd:0.5"];
 
 impl<B: FusionBackend> Engine<B> {
     /// Computes a sum whose result is known. A kernel that cannot be compiled or launched leaves
-    /// its result as it was, and the device says so on standard error only.
+    /// its result unchanged, and the device reports this only on standard error.
     pub(super) fn try_device(device: &B::Device) -> Result<(), EngineError> {
         let sum = Tensor::<B, 1>::ones([3], (device, DType::F32)) * 2.0 + 1.0;
         let sum = sum.try_into_data().map_err(|error| EngineError::Device {
@@ -32,19 +32,19 @@ impl<B: FusionBackend> Engine<B> {
             true => Ok(()),
             false => Err(EngineError::Device {
                 message: format!(
-                    "{device:?} does not run kernels; see standard error for its reason. CUDA needs NVRTC and the \
+                    "{device:?} does not run kernels; see standard error for the reason. CUDA needs NVRTC and the \
                      CUDA headers (CUDA_PATH, else /usr/local/cuda)"
                 ),
             }),
         }
     }
 
-    /// Runs work of every shape once: kernels are compiled, and products timed, for each power of two
-    /// of rows, and for a number between that takes a kernel of its own. What was found is kept on disk, so
-    /// that only the first start on a machine takes long.
+    /// Runs work of every shape once. Kernels are compiled and products timed for each power-of-two number of
+    /// rows, and for a number in between that uses a separate kernel. The results are kept on disk, so only the
+    /// first start on a machine takes long.
     ///
     /// # Errors
-    /// As [`Engine::load`]; `DeviceMemory` where the model leaves no room to work in.
+    /// As [`Engine::load`]; `DeviceMemory` if the model leaves no room to work in.
     pub(super) fn warm_up(&mut self) -> Result<(), EngineError> {
         let start = Instant::now();
         // A prompt leaves room for one token of the answer.
@@ -88,11 +88,11 @@ impl<B: FusionBackend> Engine<B> {
         Ok(())
     }
 
-    /// Drops what may have been computed by work that failed: its tensors may never have been written.
-    /// Weights were, and stay.
+    /// Drops everything that failed work may have computed, since its tensors may never have been written.
+    /// The weights were written, and stay.
     ///
     /// # Errors
-    /// `Device` where the device does not work any more.
+    /// `Device` if the device no longer works.
     pub(crate) fn forget(&mut self) -> Result<(), EngineError> {
         let device = self.decoder.device().clone();
         self.prefixes.clear();

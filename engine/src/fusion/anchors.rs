@@ -1,4 +1,4 @@
-//! A chunk's anchor tokens, found while its KV is made: those its own later tokens attend to most
+//! A chunk's anchor tokens, found while its KV is computed: those that its own later tokens attend to most
 //! (after QCFuse, arXiv 2606.05875, which keeps a compact stand-in per chunk).
 
 use super::executor::LayerView;
@@ -23,7 +23,7 @@ impl AnchorFinder {
         }
     }
 
-    /// Takes in one layer of the chunk's own prefill.
+    /// Adds one layer of the chunk's own prefill.
     pub(crate) fn add<B: FusionBackend>(&mut self, view: &LayerView<'_, B>, cache: &LayerCache<B>) {
         let (positions, n) = (&view.rows.positions, self.received.len());
         let first = positions.partition_point(|&position| position < self.start);
@@ -42,7 +42,7 @@ impl AnchorFinder {
         add_received(&mut self.received, weights.chunks_exact(n));
     }
 
-    /// Offsets of the `ceil(n / 8)` best, ascending; ties to the lower one.
+    /// Offsets of the `ceil(n / 8)` best tokens, ascending; the lower one wins a tie.
     pub(crate) fn finish(self) -> Vec<u32> {
         let mut order: Vec<usize> = (0..self.received.len()).collect();
         order.sort_by(|&a, &b| self.received[b].total_cmp(&self.received[a]));
@@ -52,9 +52,9 @@ impl AnchorFinder {
     }
 }
 
-/// Adds to each token the mean attention that the tokens after it pay to it; one layer's rows in order. The
-/// mean, because early tokens have more tokens after them; without its own, because the last
-/// tokens would win by attending to themselves.
+/// Adds to each token the mean attention that the tokens after it pay to it; one layer's rows in order. It is
+/// the mean because early tokens have more tokens after them. A token's attention to itself is left out, or the
+/// last tokens would win by attending to themselves.
 fn add_received<'a>(received: &mut [f64], rows: impl Iterator<Item = &'a [f32]>) {
     let n = received.len();
     for (row, weights) in rows.enumerate() {

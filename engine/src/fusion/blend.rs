@@ -1,5 +1,5 @@
-//! How a prompt's KV is made: in full, from stored KV as it is, or from stored KV of which a share
-//! is recomputed.
+//! How a prompt's KV is made: in full, from stored KV as it is, or from stored KV with a share of the
+//! rows recomputed.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +14,11 @@ use crate::error::EngineError;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Mode {
-    /// Every token is computed.
+    /// Computes every token.
     Full,
-    /// Stored KV is used as it is; only the question and missing chunks are computed.
+    /// Uses stored KV as it is and computes only the question and missing chunks.
     Reuse,
-    /// Stored KV is used, and a share of its tokens is recomputed.
+    /// Uses stored KV and recomputes a share of its tokens.
     Blend(Blend),
 }
 
@@ -30,7 +30,7 @@ pub struct Blend {
     pub ratio: Ratio,
 }
 
-/// A blend whose ratio may be left to a setting of its own: `hkvd@2/v:0.1` or `hkvd@2/v`, as flags
+/// A blend whose ratio may come from a separate setting: `hkvd@2/v:0.1` or `hkvd@2/v`, as flags
 /// and requests write it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PartialBlend {
@@ -48,7 +48,7 @@ impl Blend {
 }
 
 impl PartialBlend {
-    /// The blend, at `ratio` where the text named none.
+    /// The blend, with `ratio` if the text gave none.
     pub fn or_ratio(self, ratio: Ratio) -> Blend {
         Blend::new(self.selection, self.ratio.unwrap_or(ratio))
     }
@@ -59,7 +59,7 @@ impl Mode {
         Self::Blend(Blend::new(selection, ratio))
     }
 
-    /// The selection of rows and its ratio, where there is one.
+    /// The selection of rows and its ratio, if there is one.
     pub fn as_blend(&self) -> Option<&Blend> {
         match self {
             Self::Blend(blend) => Some(blend),
@@ -71,7 +71,7 @@ impl Mode {
     /// (design invariant 7). `all` keeps the fused path it exists to test.
     ///
     /// # Errors
-    /// Names the field: a layer the model does not have, a union that cannot be.
+    /// Names the field: a layer the model does not have, an invalid union.
     pub fn normalised(self, n_layers: usize) -> Result<Self, EngineError> {
         let Self::Blend(blend) = self else {
             return Ok(self);

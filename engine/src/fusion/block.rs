@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::interrupt::BadBlock;
 use crate::kv::{BlockSpan, BufferRing, HostBuffer, LayerSource, Lent, SourceError, Tier};
 
-/// One source per chunk of the prompt; `None` where the chunk is missed.
+/// One source per chunk of the prompt; `None` if the chunk is missed.
 pub(crate) type Sources = Vec<Option<Arc<dyn LayerSource>>>;
 
-/// Sources as callers give them.
+/// Converts the sources that callers pass in.
 pub(crate) fn shared(sources: Vec<Option<Box<dyn LayerSource>>>) -> Sources {
     sources
         .into_iter()
@@ -27,7 +27,7 @@ pub(super) struct BlockRead {
     pub span: BlockSpan,
 }
 
-/// The stored KV of one layer of one chunk. Its memory is used again once this is dropped.
+/// The stored KV of one layer of one chunk. Its memory is reused once this is dropped.
 pub(crate) struct LoadedBlock {
     /// The chunk's positions in the prompt.
     pub rows: Range<usize>,
@@ -46,7 +46,7 @@ impl LoadedBlock {
         self.block.v()
     }
 
-    /// Both, each with its padding, for a device that copies them later.
+    /// Both blocks, each with its padding, for a device that copies them later.
     pub(crate) fn share(&self) -> bytes::Bytes {
         Lent::share(&self.block)
     }
@@ -57,7 +57,7 @@ impl LoadedBlock {
 }
 
 impl BlockRead {
-    /// Gets the blocks: from memory where the source has them there, else read into a buffer of the
+    /// Gets the blocks: from memory if the source has them there, otherwise read into a buffer of the
     /// ring.
     pub(super) fn run(
         &self,

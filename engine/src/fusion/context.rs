@@ -1,4 +1,4 @@
-//! What the layers need of the engine.
+//! What the layers need from the engine.
 
 use crate::kernel::FusionBackend;
 use crate::kv::{KvCache, KvIdentity, PrefixCache, SpareCache};
@@ -9,10 +9,10 @@ pub(crate) struct FusionContext<'a, B: FusionBackend> {
     pub decoder: &'a Decoder<B>,
     pub rope: &'a mut RopeTable<B>,
     pub prefixes: &'a mut PrefixCache<B>,
-    /// Buffers to write over, where they are large enough. A prefill that stops gives its own back.
+    /// Buffers to write over, if they are large enough. A prefill that stops returns its own here.
     pub spare: &'a mut SpareCache<B>,
     pub identity: &'a KvIdentity,
-    /// Rows computed at once in attention and MLP: bounds activation memory.
+    /// Rows computed at once in attention and MLP; this bounds activation memory.
     pub max_prefill_tokens: usize,
 }
 
@@ -32,7 +32,7 @@ impl<B: FusionBackend> FusionContext<'_, B> {
         )
     }
 
-    /// A cache for `capacity` tokens: the spare one where it is large enough.
+    /// A cache for `capacity` tokens: the spare one if it is large enough.
     pub(super) fn take_cache(&mut self, capacity: usize) -> KvCache<B> {
         let spare = self.spare.take(capacity, self.decoder.device());
         spare.unwrap_or_else(|| self.new_cache(capacity))

@@ -1,4 +1,4 @@
-//! The mean correction: what recomputing changed in a chunk's rows, on average, is added to the
+//! The mean correction: the average change of a chunk's recomputed rows is added to the
 //! rows that were not recomputed (after AgentKVShift, arXiv 2607.21604).
 
 use std::ops::Range;
@@ -15,7 +15,7 @@ use crate::kernel::FusionBackend;
 use crate::kv::KvCache;
 use crate::model::row_tensor;
 
-/// Moves the stored rows of one layer in the cache. Chunks without one of the `recomputed` rows (ascending) stay.
+/// Corrects the stored rows of one layer in the cache. Chunks without any of the `recomputed` rows (ascending) stay.
 pub(super) fn correct<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
     view: &LayerView<'_, B>,
@@ -51,11 +51,11 @@ pub(super) fn correct<B: FusionBackend>(
 
 /// Which rows are corrected, and from which chunk's recomputed rows.
 struct Groups {
-    /// Per chunk the range of its rows among the recomputed ones.
+    /// Per chunk, the range of its rows among the recomputed ones.
     recomputed: Vec<Range<usize>>,
-    /// Candidates that were not recomputed, of chunks that have a recomputed row; ascending.
+    /// Candidates that were not recomputed, in chunks that have a recomputed row; ascending.
     others: Vec<usize>,
-    /// The chunk of each of them.
+    /// The chunk of each of `others`.
     chunk_of: Vec<usize>,
 }
 
@@ -81,8 +81,8 @@ impl Groups {
         }
     }
 
-    /// The mean over the recomputed rows of each chunk; zeros where it has none. Not as a product: tensor cores would
-    /// round what it reads.
+    /// The mean over the recomputed rows of each chunk; zeros if it has none. Not computed as a matrix product:
+    /// tensor cores would round its inputs.
     ///
     /// # Shapes
     /// - rows: `[recomputed, width]`, result: `[chunks, width]`

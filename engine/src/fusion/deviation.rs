@@ -1,4 +1,4 @@
-//! The true deviation of stored KV: at every layer against a real full prefill, for the policy `oracle` and for
+//! The true deviation of stored KV from a real full prefill, at every layer, for the policy `oracle` and for
 //! evaluation.
 
 use super::context::FusionContext;
@@ -16,9 +16,9 @@ pub(super) struct TrueDeviation<'a, B: FusionBackend> {
     /// Rows to compare, ascending.
     pub candidates: &'a [usize],
     pub stored: &'a mut Stored<B>,
-    /// Where stored KV is placed: the full prefill writes to a cache of its own.
+    /// Where stored KV is placed: the full prefill writes to a separate cache.
     pub placed_in: &'a mut KvCache<B>,
-    /// Per layer so far, the relative deviation of each candidate; empty where no stored KV is read.
+    /// Per layer so far, the relative deviation of each candidate; empty if no stored KV is read.
     pub observed: &'a mut Vec<Vec<f32>>,
 }
 

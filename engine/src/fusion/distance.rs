@@ -47,7 +47,7 @@ impl<B: FusionBackend> Pair<B> {
     }
 
     /// [`Pair::distance`] with K and V each divided by the mean squared norm of the fresh rows, so
-    /// that layers, and K and V, can be compared: 1 is a row as far off as rows are long.
+    /// that layers, and K and V, can be compared: 1 means a deviation as large as a typical row.
     pub(super) fn relative_distance(self, which: Deviation) -> Vec<f32> {
         let (k, v) = self.sides(|fresh, stored| {
             let norm = row_distance(fresh.clone(), fresh.zeros_like()).mean();

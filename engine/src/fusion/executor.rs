@@ -1,8 +1,8 @@
-//! The one executor of layers: full prefill, chunk prefill, reuse, every policy, probes, deviation maps and decode steps
-//! are rows that go through it (CacheBlend section 4.2, under the exact mask).
+//! The one executor of layers: full prefill, chunk prefill, reuse, every policy, probes, deviation maps and decode
+//! steps all run their rows through it (CacheBlend section 4.2, under the exact mask).
 //!
 //! [`advance`] runs one layer for the rows of several sequences at once: norms, projections and MLP over all of them,
-//! attention of each over its own cache. It can stop after any layer and go on later.
+//! attention of each over its own cache. A caller can stop after any layer and continue later.
 
 use burn::tensor::Tensor;
 
@@ -43,7 +43,7 @@ impl<B: FusionBackend> LayerView<'_, B> {
     }
 }
 
-/// What a pass does at a layer beside computing its rows.
+/// What a pass does at a layer besides computing its rows.
 pub(crate) trait LayerHooks<B: FusionBackend> {
     /// Places the stored KV of the layer, and waits for it as long as `stop` lets it. Called a second time for a layer,
     /// it places nothing twice.
@@ -57,7 +57,7 @@ pub(crate) trait LayerHooks<B: FusionBackend> {
         Ok(())
     }
 
-    /// Looks at the rows before attention. The rows that go on, ascending, where not all of them do.
+    /// Looks at the rows before attention. Returns the rows that go on, ascending, or `None` if all do.
     fn look(
         &mut self,
         _ctx: &mut FusionContext<'_, B>,
@@ -68,7 +68,7 @@ pub(crate) trait LayerHooks<B: FusionBackend> {
     }
 }
 
-/// Computes, and nothing else: a decode step.
+/// No hooks: the pass only computes, as in a decode step.
 pub(crate) struct NoHooks;
 
 impl<B: FusionBackend> LayerHooks<B> for NoHooks {}
@@ -94,7 +94,7 @@ pub(crate) struct Halt {
 }
 
 impl Halt {
-    /// What a sequence that reads no stored KV can be stopped by.
+    /// The error of a sequence that reads no stored KV.
     pub(crate) fn into_error(self) -> EngineError {
         match self.interrupt {
             Interrupt::Stopped(error) => error,
@@ -127,7 +127,7 @@ pub(crate) fn advance<B: FusionBackend>(
         let placed = entry.place(ctx, layer_idx);
         placed.map_err(|interrupt| Halt { index, interrupt })?;
     }
-    // 2. K and V of the rows alive, of all sequences at once.
+    // 2. K and V of the rows still alive, for all sequences at once.
     let n_rows: Vec<usize> = batch.iter().map(BatchEntry::n_rows).collect();
     let hidden = batch.iter().filter_map(|entry| entry.live.hidden.clone());
     let normed = layer.pre_attention(joined(hidden.collect())); // [all rows, hidden_size]
@@ -176,7 +176,7 @@ impl<'a, B: FusionBackend> BatchEntry<'a, B> {
         }
     }
 
-    /// Writes K and V of the rows, and narrows them to those that go on; returns their normed input, if any do.
+    /// Writes K and V of the rows, and narrows the rows to those that go on. Returns their normed input, if any go on.
     fn write_and_narrow(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
@@ -211,7 +211,7 @@ impl<'a, B: FusionBackend> BatchEntry<'a, B> {
         }
     }
 
-    /// The layer's cache as the rows see it, where that is not all of it.
+    /// The layer's cache restricted to what the rows see; `None` if they see all of it.
     fn packed(&self) -> Option<LayerCache<B>> {
         let (held, index) = self.live.sees.as_ref()?;
         let layer = self.cache.layer(self.layer_idx()?);
@@ -219,7 +219,7 @@ impl<'a, B: FusionBackend> BatchEntry<'a, B> {
     }
 }
 
-/// Attention and MLP of the rows that go on: of each entry with a normed input, all its rows.
+/// Attention and MLP of the rows that go on: all rows of each sequence that has a normed input.
 fn forward<B: FusionBackend>(
     ctx: &FusionContext<'_, B>,
     layer: &DecoderLayer<B>,

@@ -1,4 +1,5 @@
-//! The prefill's own pass: shows each layer, corrects stored rows, compares, and lets the policy narrow the rows.
+//! The prefill's own pass: shows each layer to the observer, corrects stored rows, compares KV, and lets the policy
+//! narrow the rows.
 
 use super::context::FusionContext;
 use super::correct::correct;
@@ -15,7 +16,7 @@ use crate::kv::{KvCache, LayerCache};
 /// Sees each layer of a prefill once its rows are in the cache.
 pub(crate) type Observer<'a, B> = &'a mut dyn FnMut(&LayerView<'_, B>, &LayerCache<B>);
 
-/// What the policy decided on the way.
+/// What the policy decided during the pass.
 #[derive(Default)]
 pub(super) struct Decided {
     /// Candidates computed again at the last layer, ascending.
@@ -55,11 +56,11 @@ impl<B: FusionBackend> LayerHooks<B> for PrefillHooks<'_, '_, B> {
         let alive = common(&view.rows.positions, &self.schedule.candidate_rows);
         let mut kept = None;
         if let Some(placed) = self.stored.take_placed(step.layer_idx) {
-            // The other rows follow their chunk's recomputed ones.
+            // Apply the mean change of each chunk's recomputed rows to its other rows.
             if step.corrects {
                 correct(ctx, view, cache, &placed, &self.schedule.candidates, &alive);
             }
-            // The policy chooses which rows go on.
+            // Let the policy choose which rows go on.
             if step.n_kept.is_some() {
                 kept = self.compare(view, &placed, &alive);
             }
@@ -93,7 +94,7 @@ impl<B: FusionBackend> PrefillHooks<'_, '_, B> {
     }
 }
 
-/// Of the deviation of `rows`, the share of those that are not in `kept`; both ascending. 0 where
+/// The share of the deviation of `rows` that belongs to rows not in `kept`; both ascending. 0 if
 /// nothing deviates. Deviations that are not finite are left out.
 fn share_left(rows: &[usize], deviation: &[f32], kept: &[usize]) -> f64 {
     let (mut left, mut total) = (0.0, 0.0);

@@ -1,9 +1,9 @@
-//! What stops a prefill on its way.
+//! What stops a prefill before its end.
 
 use crate::error::EngineError;
 use crate::kv::SourceError;
 
-/// A check asked between steps: `Some` stops the work with that error.
+/// A check called between steps: `Some` stops the work with that error.
 pub(crate) type StopCheck<'a> = &'a dyn Fn() -> Option<EngineError>;
 
 /// A block of stored KV that could not be read.
@@ -17,7 +17,7 @@ pub(crate) struct BadBlock {
 /// Why a prefill does not go on.
 #[derive(Debug)]
 pub(crate) enum Interrupt {
-    /// Stored KV proved bad: the prompt is planned again without it.
+    /// Stored KV proved bad; the prompt is planned again without it.
     BadBlock(BadBlock),
     /// Cancelled or expired.
     Stopped(EngineError),

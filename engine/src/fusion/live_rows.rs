@@ -18,9 +18,9 @@ pub(crate) struct LiveRows<B: FusionBackend> {
     pub rows: Rows<B>,
     /// `[rows, hidden_size]`; absent only while a layer runs.
     pub(super) hidden: Option<Tensor<B, 2>>,
-    /// The positions that the rows see on the way, and the same as a tensor; all before them where absent.
+    /// The positions that the rows may attend to, and the same as a tensor; if absent, all before them.
     pub(super) sees: Option<(Arc<[usize]>, Tensor<B, 1, Int>)>,
-    /// Rows through attention and MLP so far, over all layers.
+    /// Rows that have gone through attention and MLP so far, summed over layers.
     pub rows_forwarded: usize,
 }
 
@@ -87,7 +87,7 @@ impl<B: FusionBackend> LiveRows<B> {
     }
 }
 
-/// Both lists in one; both ascending and without a common element.
+/// Merges two ascending lists without common elements.
 fn merged(fixed: &[usize], chosen: &[usize]) -> Vec<usize> {
     let mut rows = [fixed, chosen].concat();
     rows.sort_unstable();

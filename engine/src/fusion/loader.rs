@@ -1,5 +1,5 @@
 //! One prompt's stored KV on its way to the engine thread: which blocks, in which order, and
-//! what came of them. The reading itself is done by the engine's [`Readers`].
+//! the result of each read. The reading itself is done by the engine's [`Readers`].
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -22,19 +22,19 @@ pub(crate) struct LoadReport {
     pub bytes_from_disk: u64,
 }
 
-/// The stored KV of one prompt, being read. Dropping it ends the reading with the blocks that are
-/// just being read.
+/// The stored KV of one prompt, being read. Dropping it stops the reading after the blocks that
+/// are being read now.
 pub(crate) struct Loader {
     sources: Sources,
-    /// Ascending: the layers of which something is read.
+    /// The layers of which something is read, ascending.
     layers: Vec<usize>,
-    /// `None` where nothing is read.
+    /// `None` if nothing is read.
     ticket: Option<Ticket>,
     report: LoadReport,
 }
 
 impl Loader {
-    /// Lets the readers begin with what a plan needs, after the prompts that came before.
+    /// Queues the reads that a plan needs, after those of earlier prompts.
     pub(crate) fn open(
         readers: &Readers,
         plan: &FusionPlan,
@@ -74,7 +74,7 @@ impl Loader {
         }
     }
 
-    /// Takes precedence over all other prompts: this one runs now.
+    /// Puts this prompt's reads before all others, because it runs now.
     pub(crate) fn hasten(&self) {
         if let Some(ticket) = &self.ticket {
             ticket.hasten();
@@ -89,7 +89,8 @@ impl Loader {
     /// The blocks of the next layer of the list, in prompt order; none after the last one.
     ///
     /// # Errors
-    /// The first block that could not be had, or did not come in time; nothing more comes after it. What `stop` says.
+    /// The first block that could not be read or did not arrive in time, after which no more blocks follow; or the
+    /// error that `stop` returns.
     pub(super) fn next(&mut self, stop: StopCheck<'_>) -> Result<Vec<LoadedBlock>, Interrupt> {
         let Some(ticket) = &self.ticket else {
             return Ok(Vec::new());

@@ -13,7 +13,7 @@
 //! modifier  = "length" | "score" | "mean"
 //! ```
 //!
-//! What is left out has its default. Printing leaves defaults out again.
+//! What is left out takes its default. Printing leaves defaults out again.
 
 use std::fmt;
 use std::str::FromStr;
@@ -35,7 +35,7 @@ pub struct BadNotation {
     problem: String,
 }
 
-/// `FromStr` by the function that reads the text.
+/// Implements `FromStr` with the function that reads the text.
 macro_rules! read_by {
     ($type:ty, $read:ident) => {
         impl FromStr for $type {
@@ -72,7 +72,7 @@ fn read_mode(text: &str) -> Result<Mode, String> {
     }
 }
 
-/// A selection, with its ratio or without.
+/// A selection with or without its ratio.
 fn read_partial_blend(text: &str) -> Result<PartialBlend, String> {
     if matches!(text, "full" | "reuse") {
         return Err(format!("selects no tokens; write it as mode `{text}`"));
@@ -237,7 +237,7 @@ const POOLINGS: [(&str, Pooling); 3] = [
     ("final", Pooling::Final),
 ];
 
-/// Sets the value of this name; `false` where there is none.
+/// Sets `value` to the one called `name`; `false` if there is none.
 fn set<T: Copy>(value: &mut T, names: &Names<T>, name: &str) -> bool {
     let found = names.iter().find(|(known, _)| *known == name);
     if let Some((_, named)) = found {

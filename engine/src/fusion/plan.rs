@@ -1,4 +1,4 @@
-//! The plan of one prompt: token ids, positions, and what is known of each chunk. Pure.
+//! The plan of one prompt: token ids, positions, and the state of each chunk. Free of side effects.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,12 +34,12 @@ impl PromptSegments {
 /// A chunk of `n` tokens has `ceil(n / 8)` anchors.
 pub(crate) const TOKENS_PER_ANCHOR: usize = 8;
 
-/// What is known of a chunk's KV.
+/// The state of a chunk's KV.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChunkState {
     /// No usable KV: every row is computed.
     Miss,
-    /// There is stored KV. `exact`: its conditioning ids are the prompt's ids before the chunk and
+    /// There is stored KV. It is `exact` if its conditioning ids are the prompt's ids before the chunk and
     /// its stored dtype is the compute dtype, so it equals what full prefill computes.
     Hit { exact: bool },
 }
@@ -51,7 +51,7 @@ pub enum ChunkState {
 pub struct FusionPlan {
     segments: Arc<PromptSegments>,
     chunks: Vec<ChunkState>,
-    /// Per chunk, offsets of its anchor tokens, ascending; empty where none are known.
+    /// Per chunk, offsets of its anchor tokens, ascending; empty if none are known.
     anchors: Arc<[Vec<usize>]>,
     mode: Mode,
 }

@@ -1,6 +1,6 @@
 //! Which rows of loaded chunks are recomputed: one file per policy, behind one trait.
 //!
-//! A policy gives each candidate row a score; `select` spends the budget on the best. To add one,
+//! A policy gives each candidate row a score; `select` spends the budget on the best rows. To add a policy,
 //! write its file, add it to [`Policy`], to [`member`] and to the notation (`fusion/notation.rs`).
 
 mod anchors;
@@ -24,7 +24,7 @@ pub(crate) enum Member {
 }
 
 /// The members of a policy, in the order in which a union lists them. None for `all`, which does
-/// not choose.
+/// not choose rows.
 pub(crate) fn members(policy: &Policy, n_layers: usize) -> Vec<Member> {
     match policy {
         Policy::Union(policies) => policies
@@ -35,8 +35,8 @@ pub(crate) fn members(policy: &Policy, n_layers: usize) -> Vec<Member> {
     }
 }
 
-/// The first layer at which stored KV that is not exact is needed: with a comparison its layer,
-/// unless a probe needs all of it before.
+/// The first layer at which stored KV that is not exact is needed: the layer of the comparison, if there is one,
+/// unless a probe needs all layers before that.
 pub(crate) fn first_loaded_layer(policy: &Policy, n_layers: usize) -> usize {
     let is_probed = |member: &Member| match member {
         Member::Ranked(ranker) => ranker.probe().is_some(),

@@ -37,7 +37,7 @@ pub(crate) struct FusedPrefill<B: FusionBackend> {
 
 /// Why a fused prefill did not finish.
 pub(crate) enum FuseError {
-    /// Stored KV proved bad. The sources come back for another attempt.
+    /// Stored KV proved bad. The sources are returned for another attempt.
     BadBlock { block: BadBlock, sources: Sources },
     /// Cancelled or expired, or the device failed.
     Stopped(EngineError),
@@ -130,12 +130,12 @@ pub(crate) struct Prefill<'a, B: FusionBackend> {
     stored: Stored<B>,
     stop: StopCheck<'a>,
     prefix_cached: bool,
-    /// Index of the pass that runs, with its rows; `None` before its first layer.
+    /// Index of the current pass, with its rows; `None` before its first layer.
     pass: usize,
     live: Option<LiveRows<B>>,
     /// The cache of a full prefill beside this one, while a probe runs it.
     truth: Option<KvCache<B>>,
-    /// What each probe so far has observed: `[probes][layers][candidates]`.
+    /// What each probe has observed so far: `[probes][layers][candidates]`.
     observed: Vec<Vec<Vec<f32>>>,
     selector: Option<Selector>,
     decided: Decided,
@@ -143,7 +143,7 @@ pub(crate) struct Prefill<'a, B: FusionBackend> {
     rows_forwarded: usize,
     /// Time spent here so far, waiting for reads included.
     spent: Duration,
-    /// The part of it that went into probes, waiting for reads not included.
+    /// The part of `spent` that went into probes, not counting time spent waiting for reads.
     probe: Duration,
 }
 
@@ -284,7 +284,7 @@ impl<'a, B: FusionBackend> Prefill<'a, B> {
         self.live = Some(LiveRows::of_pass(ctx, pass, &chosen, &self.prompt_ids));
     }
 
-    /// Scores the candidates by what the probes have observed; `None` where no policy chooses.
+    /// Scores the candidates from what the probes have observed; `None` if no policy chooses.
     fn select(&self) -> Option<Selector> {
         let blend = self
             .plan
@@ -309,7 +309,7 @@ impl<'a, B: FusionBackend> Prefill<'a, B> {
         Some(Selector::new(candidates, scores, check))
     }
 
-    /// Ends a pass whose last layer has run.
+    /// Completes a pass whose last layer has run.
     fn settle(&mut self) {
         let is_through = |live: &mut LiveRows<B>| live.step().is_none();
         if let Some(live) = self.live.take_if(is_through) {
@@ -331,11 +331,11 @@ impl<'a, B: FusionBackend> Prefill<'a, B> {
         ctx: &mut FusionContext<'_, B>,
     ) -> Result<FusedPrefill<B>, FuseError> {
         let begun = Instant::now();
-        self.keep_prefix(ctx);
         if let Err(error) = B::sync(ctx.decoder.device()) {
             let message = format!("{error:?}");
             return Err(FuseError::Stopped(EngineError::Device { message }));
         }
+        self.keep_prefix(ctx); // only now: what failed must not be kept as exact
         self.spent += begun.elapsed();
         Ok(self.into_fused())
     }
@@ -389,7 +389,7 @@ impl<'a, B: FusionBackend> Prefill<'a, B> {
         }
     }
 
-    /// Ends a prefill that was interrupted: its buffers are for the next one.
+    /// Ends an interrupted prefill and keeps its buffers for the next one.
     fn give_up(self, ctx: &mut FusionContext<'_, B>, interrupt: Interrupt) -> FuseError {
         ctx.spare.give(self.cache);
         match interrupt {
@@ -402,7 +402,7 @@ impl<'a, B: FusionBackend> Prefill<'a, B> {
     }
 }
 
-/// Copies a cached prefix into the cache; whether there was one.
+/// Copies a cached prefix into the cache. Returns whether there was one.
 fn place_prefix<B: FusionBackend>(
     ctx: &mut FusionContext<'_, B>,
     plan: &FusionPlan,

@@ -1,5 +1,5 @@
-//! The question's attention over stored KV, read before rows are chosen: what the policies `query`
-//! and `anchors` rank by.
+//! The question's attention over stored KV, read before rows are chosen: the policies `query`
+//! and `anchors` rank by it.
 
 use super::context::FusionContext;
 use super::executor::{LayerHooks, LayerView};
@@ -13,7 +13,7 @@ use crate::model::{SequenceRows, row_tensor};
 /// Reads, at the probed layers, the attention of the question's tokens to each candidate.
 pub(super) struct QuestionAttention<'a, B: FusionBackend> {
     pub pooling: Pooling,
-    /// The question's tokens that are read: the last rows of the prompt.
+    /// How many of the question's tokens are read: the last rows of the prompt.
     pub n_asking: usize,
     /// Rows whose attention is wanted, ascending.
     pub candidates: &'a [usize],

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A finite number in `0..=1`. What has this type needs no range check.
+/// A finite number in `0..=1`. A value of this type needs no range check.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Ratio(f64);
@@ -24,7 +24,7 @@ impl Ratio {
     pub const ONE: Self = Self(1.0);
 
     /// # Errors
-    /// Where the number is not in `0..=1`.
+    /// If the number is not in `0..=1`.
     pub fn new(ratio: f64) -> Result<Self, BadRatio> {
         match (0.0..=1.0).contains(&ratio) {
             true => Ok(Self(ratio)),
@@ -32,7 +32,7 @@ impl Ratio {
         }
     }
 
-    /// The ratio of so many percent; above 100 it is 1.
+    /// The ratio for `percent`; above 100 it is 1.
     pub const fn of_percent(percent: u8) -> Self {
         match percent {
             0..100 => Self(percent as f64 / 100.0),
@@ -44,7 +44,7 @@ impl Ratio {
         self.0
     }
 
-    /// Whether it is neither 0 nor 1.
+    /// Whether the ratio is neither 0 nor 1.
     pub fn is_partial(self) -> bool {
         self != Self::ZERO && self != Self::ONE
     }

@@ -1,7 +1,7 @@
-//! The engine's reader threads. They read ahead of the prompt that runs and of the one behind it,
-//! layer by layer, every chunk of a layer before the next layer.
+//! The engine's reader threads. They read ahead for the running prompt and for the one after it,
+//! layer by layer: every chunk of a layer before the next layer.
 //!
-//! All there is to decide is under one lock and takes no time; blocks are read outside of it.
+//! All decisions are made under one lock, which is held only briefly; blocks are read outside it.
 
 use std::collections::VecDeque;
 use std::io;
@@ -14,23 +14,23 @@ use super::block::{BlockRead, LoadedBlock, Sources};
 use super::interrupt::{BadBlock, Interrupt, StopCheck};
 use crate::kv::{BufferRing, HostMemory, LayerSource, SourceError};
 
-/// Threads that read, at least. Two keep a disk busy while one of them verifies what it has read.
+/// The fewest reader threads. Two keep a disk busy while one of them verifies what it has read.
 const MIN_READER_THREADS: usize = 2;
-/// At most: more add nothing to what memory gives.
+/// The most reader threads: more do not add to memory bandwidth.
 const MAX_READER_THREADS: usize = 4;
-/// At most, with those that have been inside one read for too long: others are started in their place.
+/// The most threads including stuck ones: a thread that has been inside one read for too long is replaced.
 const MAX_THREADS_WITH_STUCK: usize = 16;
-/// Cores for each of them: the others compute.
+/// Cores per reader thread; the other cores compute.
 const CORES_PER_READER: usize = 4;
-/// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt's
-/// buffers are bounded to one more; a GPU holds those of the last 64 to 128 copies for longer.
+/// Layers of one prompt that may be read and not yet taken. With the layer in use, a prompt
+/// holds at most one layer more than this; a GPU keeps the buffers of the last 64 to 128 copies for longer.
 pub const READ_AHEAD_LAYERS: usize = 4;
-/// Prompts that are read for at a time: the one that runs, and the next in the queue.
+/// Prompts whose KV is read at a time: the running one and the next in the queue.
 const MAX_READING: usize = 2;
 
 /// Most bytes of buffers kept for later prompts.
 const MAX_IDLE_BYTES: usize = 256 << 20;
-/// How often a wait for a block asks whether the request is still wanted and the read is not overdue.
+/// How often a wait for a block checks that the request is still wanted and the read is not overdue.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The reader threads of one engine. They end when this is dropped.
@@ -40,26 +40,26 @@ pub(crate) struct Readers {
 
 struct Shared {
     state: Mutex<State>,
-    /// There may be something to read.
+    /// Signalled when there may be something to read.
     work: Condvar,
-    /// A block has come.
+    /// Signalled when a block has arrived.
     ready: Condvar,
     ring: Arc<BufferRing>,
-    /// A read that takes longer is given up: the device may never answer.
+    /// A read that takes longer is abandoned: the device may never answer.
     read_timeout: Duration,
 }
 
 #[derive(Default)]
 struct State {
-    /// The prompt that runs, then the others in the order in which they came.
+    /// The running prompt, then the others in order of arrival.
     prompts: VecDeque<Prompt>,
     next_id: u64,
-    /// Per thread, since when it has been inside one read.
+    /// Per thread, when its current read began.
     busy: Vec<Option<Instant>>,
     is_closed: bool,
 }
 
-/// One prompt's reads and how far they are.
+/// One prompt's reads and their progress.
 struct Prompt {
     id: u64,
     sources: Sources,
@@ -68,11 +68,11 @@ struct Prompt {
     layers: Vec<Range<usize>>,
     /// Blocks below this are being read or have been.
     n_begun: usize,
-    /// Per block below that, since when.
+    /// When each block below `n_begun` was begun.
     begun: Vec<Instant>,
     /// Layers below this have been taken.
     n_taken: usize,
-    /// Per block, what came of it; `None` before that, and once it is taken.
+    /// Per block, the result of its read; `None` before the read ends and after the result is taken.
     read: Vec<Option<Result<LoadedBlock, BadBlock>>>,
     load: Duration,
 }
@@ -90,7 +90,7 @@ impl Readers {
     /// Starts the threads.
     ///
     /// # Errors
-    /// Where the system refuses a thread.
+    /// If the system refuses a thread.
     pub(crate) fn start(read_timeout: Duration) -> io::Result<Self> {
         let n_threads = reader_threads();
         let readers = Self::idle(n_threads, read_timeout);
@@ -100,7 +100,7 @@ impl Readers {
         Ok(readers)
     }
 
-    /// Without the threads.
+    /// The state, without starting threads.
     fn idle(n_threads: usize, read_timeout: Duration) -> Self {
         let state = State {
             busy: vec![None; n_threads],
@@ -118,7 +118,7 @@ impl Readers {
         }
     }
 
-    /// Has blocks read into such memory from here on. The first call counts.
+    /// Reads blocks into memory from this allocator from now on. Only the first call has an effect.
     pub(crate) fn read_into(&self, memory: Arc<dyn HostMemory>) {
         self.shared.ring.allocate_in(memory);
     }
@@ -149,7 +149,7 @@ fn is_stuck(since: Option<Instant>, timeout: Duration) -> bool {
     since.is_some_and(|since| since.elapsed() >= timeout)
 }
 
-/// As many as this machine has use for.
+/// The number of threads that suits this machine.
 fn reader_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     (cores / CORES_PER_READER).clamp(MIN_READER_THREADS, MAX_READER_THREADS)
@@ -158,7 +158,7 @@ fn reader_threads() -> usize {
 impl Drop for Readers {
     fn drop(&mut self) {
         self.shared.lock().is_closed = true;
-        // A thread inside a source ends when that returns; nobody waits for it.
+        // A thread inside a source ends when the source returns; this does not wait for it.
         self.shared.work.notify_all();
     }
 }
@@ -182,10 +182,10 @@ impl Ticket {
         self.shared.work.notify_all();
     }
 
-    /// Waits for the next layer, at most as long as one read may take, and only while `stop` says nothing.
+    /// Waits for the next layer, at most as long as one read may take, and only while `stop` returns `None`.
     ///
     /// # Errors
-    /// The first of its blocks that could not be had, or did not come in time; what `stop` says.
+    /// The first of its blocks that could not be read or did not arrive in time, or the error that `stop` returns.
     pub(super) fn next_layer(&self, stop: StopCheck<'_>) -> Result<Vec<LoadedBlock>, Interrupt> {
         let shared = &self.shared;
         let mut state = shared.lock();
@@ -219,11 +219,11 @@ impl Ticket {
         let timeout = self.shared.read_timeout;
         let stuck = state.busy.iter().filter(|since| is_stuck(**since, timeout));
         let n_stuck = stuck.count();
-        tracing::warn!(n_stuck, "reads of stored KV do not come back");
+        tracing::warn!(n_stuck, "reads of stored KV have not returned in time");
         let wanted = (reader_threads() + n_stuck).min(MAX_THREADS_WITH_STUCK);
         while state.busy.len() < wanted {
             if let Err(error) = start_thread(&self.shared, state.busy.len()) {
-                tracing::warn!(%error, "no thread could be started in place of one that is stuck");
+                tracing::warn!(%error, "could not start a thread to replace a stuck one");
                 return;
             }
             state.busy.push(None);
@@ -250,7 +250,7 @@ impl Drop for Ticket {
 }
 
 impl Shared {
-    /// A reader thread's life.
+    /// The loop of a reader thread.
     fn work(&self, thread: usize) {
         while let Some(task) = self.next_task(thread) {
             let source = task.source.as_deref();
@@ -291,7 +291,7 @@ impl Shared {
         let mut state = self.lock();
         state.busy[thread] = None;
         let Some(prompt) = state.prompt(task.prompt_id) else {
-            drop(state); // the prompt was given up: its buffer goes round
+            drop(state); // the prompt was given up: its buffer is reused
             return;
         };
         if read.is_err() {
@@ -303,7 +303,7 @@ impl Shared {
         self.ready.notify_all();
     }
 
-    /// Every change of the state is whole, so a poisoned lock is sound.
+    /// Each change to the state is atomic under the lock, so it is safe to ignore poisoning.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -317,7 +317,7 @@ impl State {
     }
 
     /// The block that a prompt's next layer waits for and its source, if its read has taken longer than `timeout`, or
-    /// cannot begin because every thread's has.
+    /// cannot begin because the reads of all threads have.
     fn overdue(
         &mut self,
         id: u64,
@@ -336,7 +336,7 @@ impl State {
         let bad = block.bad(SourceError {
             message: format!("stored KV did not come within {timeout:?}"),
         });
-        // A block that was not begun says nothing of its source.
+        // A block that was not begun says nothing about its source.
         let source = begun.and_then(|_| prompt.sources.get(block.chunk)?.clone());
         Some((bad, source))
     }
@@ -392,19 +392,19 @@ impl Prompt {
         })
     }
 
-    /// Begins no more reads.
+    /// Stops beginning reads.
     fn give_up(&mut self) {
         self.n_begun = self.blocks.len();
     }
 
-    /// The first block of the next layer that has not come.
+    /// The first block of the next layer that has not arrived.
     fn missing(&self) -> Option<usize> {
         let mut layer = self.layers.get(self.n_taken)?.clone();
         layer.find(|&index| self.read[index].is_none())
     }
 
-    /// The next layer once all of it is there, or its first bad block once all before that are.
-    /// Blocks are begun in order, so that each in front of a bad one does come. A layer with a bad
+    /// The next layer once all of it is there, or its first bad block once all blocks before that one are.
+    /// Blocks are begun in order, so each block before a bad one does arrive. A layer with a bad
     /// block is not taken.
     fn take_layer(&mut self) -> Option<Result<Vec<LoadedBlock>, BadBlock>> {
         let Some(layer) = self.layers.get(self.n_taken).cloned() else {

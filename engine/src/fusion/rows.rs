@@ -28,7 +28,7 @@ impl<B: FusionBackend> Rows<B> {
     }
 }
 
-/// Where each of `rows` stands in `all`; both ascending, `rows` a part of `all`.
+/// The index of each of `rows` in `all`; both ascending, `rows` a subset of `all`.
 pub(super) fn indices(rows: &[usize], all: &[usize]) -> Vec<usize> {
     let found = rows.iter().filter_map(|row| all.binary_search(row).ok());
     found.collect()

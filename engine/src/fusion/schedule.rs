@@ -1,5 +1,5 @@
-//! What runs at each layer of a prompt, as a value: the rows that are computed, the stored KV that is placed, what is
-//! read, corrected and compared, and the rows that go on.
+//! What runs at each layer of a prompt, as plain data: the rows that are computed, the stored KV that is placed, what
+//! is read, corrected and compared, and the rows that go on.
 //!
 //! [`LayerSchedule::prefill`] computes it once from the plan; `executor` runs it, and `work` counts the same value for
 //! forecasts. Pure.
@@ -17,25 +17,25 @@ pub(crate) struct LayerSchedule {
     pub n_layers: usize,
     /// Rows that no policy decides about, computed at every layer; ascending.
     pub always: Arc<[usize]>,
-    /// What the policies choose from.
+    /// The rows that policies choose from, by chunk.
     pub candidates: Candidates,
-    /// Their rows, ascending.
+    /// The rows of all candidates, ascending.
     pub candidate_rows: Arc<[usize]>,
-    /// Whether a policy chooses from them.
+    /// Whether a policy chooses among the candidates.
     pub chooses: bool,
-    /// The policies' looks at the prompt, then the prefill.
+    /// The policies' probes of the prompt, then the prefill.
     pub passes: Vec<Pass>,
-    /// Per chunk the first layer that is read of its stored KV; `None` where none is.
+    /// Per chunk the first layer that is read of its stored KV; `None` if none is.
     pub first_reads: Vec<Option<usize>>,
 }
 
-/// Rows on their way through the layers.
+/// One pass of rows through the layers.
 #[derive(Clone)]
 pub(crate) struct Pass {
     pub purpose: Purpose,
-    /// Rows computed at each of its layers, whatever a policy chooses; ascending.
+    /// Rows computed at each layer of the pass, whatever a policy chooses; ascending.
     pub fixed: Arc<[usize]>,
-    /// The positions its rows see on the way; `None` where they see all before them.
+    /// The positions that the rows of the pass may attend to; `None` if they see all before them.
     pub sees: Option<Arc<[usize]>>,
     pub steps: Arc<[LayerStep]>,
 }
@@ -47,7 +47,7 @@ pub(crate) enum Purpose {
     Compute,
     /// Reads the attention of the question's last `n_asking` tokens.
     Question { pooling: Pooling, n_asking: usize },
-    /// Reads the deviation of stored KV from a full prefill, computed in a cache of its own.
+    /// Reads the deviation of stored KV from a full prefill, computed in a separate cache.
     Truth(Deviation),
 }
 
@@ -55,15 +55,15 @@ pub(crate) enum Purpose {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct LayerStep {
     pub layer_idx: usize,
-    /// Stored rows placed before the rows of this step are computed; 0 where an earlier pass has placed them.
+    /// Stored rows placed before the rows of this step are computed; 0 if an earlier pass has placed them.
     pub rows_placed: usize,
-    /// Candidates whose K and V are computed, beside the fixed rows.
+    /// Candidates whose K and V are computed, besides the fixed rows.
     pub n_candidates: usize,
-    /// Whether the pass reads what it is for: see [`Purpose`].
+    /// Whether this step reads the values that the pass exists for: see [`Purpose`].
     pub reads: bool,
-    /// Whether the stored rows that are not recomputed follow those that are ([`Correction::Mean`]).
+    /// Whether stored rows that are not recomputed are corrected by those that are ([`Correction::Mean`]).
     pub corrects: bool,
-    /// Candidates that go on after fresh and stored KV were compared; `None` where nothing is compared.
+    /// Candidates that go on after fresh and stored KV were compared; `None` if nothing is compared.
     pub n_kept: Option<usize>,
     pub forward: Forward,
 }
@@ -71,16 +71,16 @@ pub(crate) struct LayerStep {
 /// The rows that go through a layer's attention and MLP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Forward {
-    /// Those alive.
+    /// All rows still alive.
     Alive,
-    /// The last one: the next token's logits.
+    /// The last row, for the next token's logits.
     Last,
-    /// None: only K and V are wanted.
+    /// No row: only K and V are needed.
     None,
 }
 
 impl LayerStep {
-    /// Computes its rows and sends them on, and nothing else.
+    /// A step that computes its rows and does nothing else.
     fn plain(layer_idx: usize) -> Self {
         Self {
             layer_idx,
@@ -118,14 +118,14 @@ impl LayerSchedule {
         building.schedule
     }
 
-    /// What a map of deviations runs: a full prefill beside the stored KV.
+    /// What a map of deviations runs: a full prefill, compared with the stored KV.
     pub(crate) fn deviation(plan: &FusionPlan, n_layers: usize) -> Self {
         let mut building = Building::new(plan, n_layers, false);
         building.truth(Deviation::Kv);
         building.schedule
     }
 
-    /// Per layer, whether the stored KV placed there is wanted again: to compare with, or to correct.
+    /// Per layer, whether the stored KV placed there is needed again, for comparison or correction.
     pub(crate) fn kept_layers(&self) -> Vec<bool> {
         let mut kept = vec![false; self.n_layers];
         for pass in &self.passes {
@@ -166,12 +166,12 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// The selection, where it chooses rows.
+    /// The selection, if it chooses rows.
     fn choosing(&self) -> Option<&'a Selection> {
         selection(self.plan).filter(|_| self.schedule.chooses)
     }
 
-    /// The policies' looks at the prompt, in the order in which a union lists them.
+    /// The policies' probes of the prompt, in the order in which a union lists them.
     fn probes(&mut self) {
         let Some(selection) = self.choosing() else {
             return;
@@ -189,7 +189,7 @@ impl<'a> Building<'a> {
         }
     }
 
-    /// Question and missed chunks over stored KV, up to the deepest of `layers` (ascending).
+    /// A pass of the question and missed chunks over stored KV, up to the deepest of `layers` (ascending).
     fn question(&mut self, layers: &[usize], keys: ProbeKeys, pooling: Pooling) {
         let n_asking = match pooling {
             Pooling::Final => 1,
@@ -216,7 +216,7 @@ impl<'a> Building<'a> {
         self.schedule.passes.push(pass);
     }
 
-    /// A full prefill in a cache of its own.
+    /// A full prefill in a separate cache.
     fn truth(&mut self, deviation: Deviation) {
         let steps = (0..self.schedule.n_layers).map(|layer_idx| LayerStep {
             rows_placed: self.place(layer_idx),
@@ -301,7 +301,7 @@ impl<'a> Building<'a> {
     }
 }
 
-/// The selection of a plan's mode, where it has one.
+/// The selection of a plan's mode, if it has one.
 fn selection(plan: &FusionPlan) -> Option<&Selection> {
     plan.mode().as_blend().map(|blend| &blend.selection)
 }
@@ -315,7 +315,7 @@ fn check(policy: &Policy, n_layers: usize) -> Option<Check> {
     })
 }
 
-/// What a policy must see of the prompt before it can choose.
+/// What a policy must observe before it can choose rows.
 fn probe(member: &Member) -> Option<Probe> {
     match member {
         Member::Ranked(ranker) => ranker.probe(),
@@ -354,8 +354,8 @@ pub(super) fn candidates(plan: &FusionPlan, n_layers: usize) -> Candidates {
     }
 }
 
-/// What a question sees on its way over anchors: the prefix, anchors in place of each stored chunk, missed chunks and
-/// itself. Ascending.
+/// The rows that a question may attend to when it runs over anchors: the prefix, anchors in place of each stored chunk,
+/// missed chunks and the question itself. Ascending.
 fn anchored_rows(plan: &FusionPlan, always: &[usize]) -> Arc<[usize]> {
     let states = plan.chunk_states();
     let hits = (0..states.len()).filter(|&i| states[i] != ChunkState::Miss);
@@ -390,7 +390,7 @@ pub(super) fn layer_reads(plan: &FusionPlan, n_layers: usize) -> Vec<LayerReads>
     reads.filter(|read| !read.chunks.is_empty()).collect()
 }
 
-/// Per chunk the first layer that is read of its stored KV; `None` where none is. Exact chunks are read from layer 0,
+/// Per chunk the first layer that is read of its stored KV; `None` if none is. Exact chunks are read from layer 0,
 /// the others from the first layer the policy needs them at.
 fn first_reads(plan: &FusionPlan, n_layers: usize) -> Vec<Option<usize>> {
     let loads = *plan.mode() != Mode::Full;

@@ -1,5 +1,5 @@
 //! What a blend recomputes: the policies that choose rows, how the rows are spread over the chunks,
-//! and what becomes of the rows that stay as stored.
+//! and what happens to the rows that stay as stored.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,9 +39,9 @@ pub enum Policy {
         layers: Vec<usize>,
         pooling: Pooling,
     },
-    /// Uniformly random rows: the baseline any policy has to beat.
+    /// Uniformly random rows: the baseline that any policy has to beat.
     Random { seed: u64 },
-    /// The true deviation, from a real full prefill: what selection by deviation can reach at best.
+    /// The true deviation, from a real full prefill: the upper bound for selection by deviation.
     /// For evaluation; it costs more than it saves.
     Oracle { deviation: Deviation },
     /// Several policies under one budget, each naming its best remaining row in turn.
@@ -99,19 +99,19 @@ pub enum Budget {
     Score,
 }
 
-/// What becomes of stored rows that are not recomputed.
+/// What happens to stored rows that are not recomputed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Correction {
     /// They stay as they were stored.
     None,
     /// At each layer, the mean change of a chunk's recomputed rows is added to its other rows: K
-    /// before RoPE, and V (after AgentKVShift, arXiv 2607.21604). Costs no forward pass, and a
+    /// before RoPE, and V (after AgentKVShift, arXiv 2607.21604). It costs no forward pass but a
     /// second write of the stored rows. Needs nothing at ingest.
     Mean,
 }
 
 impl Selection {
-    /// The policy's rows wherever they are, the others as stored.
+    /// A selection with the default budget and correction: the policy's rows wherever they are, the others as stored.
     pub fn new(policy: Policy) -> Self {
         Self {
             policy,
@@ -168,7 +168,7 @@ impl Policy {
         }
     }
 
-    /// The layer at which fresh and stored KV are compared; `None` where nothing is.
+    /// The layer at which fresh and stored KV are compared; `None` if nothing is.
     pub fn check_layer(&self) -> Option<usize> {
         match self {
             Self::Hkvd { check_layer, .. } => Some(*check_layer),
@@ -178,8 +178,8 @@ impl Policy {
     }
 
     /// # Errors
-    /// Of the field `selection`: a layer that a model of so many layers does not have, or a union
-    /// that cannot be.
+    /// For the field `selection`: a layer that a model of `n_layers` layers does not have, or an invalid
+    /// union.
     pub(crate) fn validate(&self, n_layers: usize) -> Result<(), EngineError> {
         let deepest = match self {
             Self::Hkvd { check_layer, .. } => Some(*check_layer),
@@ -206,7 +206,7 @@ impl Schedule {
     }
 }
 
-/// Policies of one union: each may cost a probe of its own.
+/// The most policies of one union: each may cost a separate probe.
 const MAX_UNION: usize = 4;
 
 fn validate_union(policies: &[Policy], n_layers: usize) -> Result<(), EngineError> {

@@ -1,6 +1,6 @@
-//! Stored KV on its way into the cache: layer by layer, each placed once, by the first pass that asks.
+//! Places stored KV in the cache, layer by layer. Each layer is placed once, by the first pass that needs it.
 //!
-//! A probe may run ahead of the fused prefill; what it placed and has to be compared later is kept
+//! A probe may run ahead of the fused prefill; what it placed and is compared later is kept
 //! until the prefill takes it.
 
 use std::ops::Range;
@@ -28,9 +28,9 @@ pub(super) struct Stored<B: FusionBackend> {
     loader: Loader,
     /// Layers below this have been placed.
     n_placed: usize,
-    /// Per layer, whether what was placed is wanted again: to compare with, or to correct.
+    /// Per layer, whether what was placed is needed again, for comparison or correction.
     kept: Vec<bool>,
-    /// Per layer kept and not yet taken.
+    /// Per layer, what is kept and not yet taken.
     layers: Vec<Option<Placed<B>>>,
     /// The rotations of the chunks placed last.
     rotations: Vec<(Range<usize>, RopeRows<B>)>,
@@ -50,7 +50,7 @@ impl<B: FusionBackend> Stored<B> {
         }
     }
 
-    /// Places this layer and those below it, as far as they are not yet.
+    /// Places this layer and those below it that are not placed yet.
     pub(super) fn place_up_to(
         &mut self,
         ctx: &mut FusionContext<'_, B>,
@@ -65,17 +65,17 @@ impl<B: FusionBackend> Stored<B> {
         Ok(())
     }
 
-    /// What was placed at a layer, where it is kept.
+    /// What was placed at a layer, if it is kept.
     pub(super) fn placed(&self, layer_idx: usize) -> Option<&Placed<B>> {
         self.layers[layer_idx].as_ref()
     }
 
-    /// [`Stored::placed`], given away.
+    /// As [`Stored::placed`], but hands over ownership.
     pub(super) fn take_placed(&mut self, layer_idx: usize) -> Option<Placed<B>> {
         self.layers[layer_idx].take()
     }
 
-    /// Tokens of the layer placed last: the last one holds all that were loaded.
+    /// Tokens of the layer placed last; the last layer holds all loaded tokens.
     pub(super) fn n_tokens(&self) -> usize {
         self.n_tokens
     }
@@ -129,7 +129,7 @@ impl<B: FusionBackend> Stored<B> {
     }
 }
 
-/// A block of so many tokens, as the kernels read it.
+/// A block of `n_tokens` as the kernels read it.
 fn stored_block<'a, B: FusionBackend>(
     ctx: &FusionContext<'_, B>,
     bytes: &'a bytes::Bytes,
@@ -140,7 +140,7 @@ fn stored_block<'a, B: FusionBackend>(
     StoredBlock::in_buffer(bytes, identity.kv_dtype, shape)
 }
 
-/// What was loaded of a layer, as tensors in the compute dtype.
+/// What was loaded for a layer, as tensors in the compute dtype.
 fn placed<B: FusionBackend>(ctx: &FusionContext<'_, B>, blocks: &[LoadedBlock]) -> Placed<B> {
     let device = ctx.decoder.device();
     let bytes: Vec<bytes::Bytes> = blocks.iter().map(LoadedBlock::share).collect();

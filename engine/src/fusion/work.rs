@@ -1,6 +1,7 @@
-//! The work of a plan, counted before it runs: what a cost model needs to foresee its time. Pure.
+//! The work of a plan, counted before it runs: the input of a cost model that predicts its time. Free of side effects.
 //!
-//! It counts the same [`LayerSchedule`] that the executor runs; a test holds its rows and bytes against what runs report.
+//! It counts the same [`LayerSchedule`] that the executor runs; a test compares its rows and bytes with what runs
+//! report.
 
 use super::plan::FusionPlan;
 use super::schedule::{Forward, LayerSchedule, LayerStep, Pass, Purpose};
@@ -12,7 +13,7 @@ use crate::model_info::ModelInfo;
 pub struct PlanWork {
     /// Layers of the policies' probes, then the layers of the prefill.
     pub steps: Vec<StepWork>,
-    /// Per chunk the first layer that is read of its stored KV; `None` where none is.
+    /// Per chunk the first layer that is read of its stored KV; `None` if none is.
     pub first_reads: Vec<Option<usize>>,
     /// Rows of each chunk.
     pub chunk_rows: Vec<usize>,
@@ -28,8 +29,8 @@ pub struct StepWork {
     pub rows_projected: usize,
     /// Of these, rows that go through attention and MLP.
     pub rows_forwarded: usize,
-    /// Row and visible key, over all rows that attend. Rows that a policy will choose count as the
-    /// mean of those it chooses from.
+    /// Pairs of a row and a key visible to it, over all rows that attend. Rows that a policy will choose count
+    /// as the mean of those it chooses from.
     pub attention_pairs: f64,
 }
 
@@ -52,12 +53,12 @@ impl StepWork {
 }
 
 impl PlanWork {
-    /// As [`super::FuseReport::rows_forwarded`] will say.
+    /// The value that [`super::FuseReport::rows_forwarded`] will have.
     pub fn rows_forwarded(&self) -> usize {
         self.steps.iter().map(|step| step.rows_forwarded).sum()
     }
 
-    /// Stored bytes of a layer of each chunk that is read at it.
+    /// Stored bytes of one layer of each chunk that is read at that layer.
     pub fn layer_bytes<'a>(
         &'a self,
         layer_idx: usize,
@@ -97,7 +98,7 @@ impl FusionPlan {
     }
 }
 
-/// What counts the steps of one pass.
+/// Counts the work of the steps of one pass.
 struct PassCount<'a> {
     pass: &'a Pass,
     config: &'a ModelConfig,
@@ -152,7 +153,7 @@ impl<'a> PassCount<'a> {
         }
     }
 
-    /// Keys that the question's rows look at where their attention is read.
+    /// Keys that the question's rows attend to when their attention is read.
     fn pairs_read(&self, step: &LayerStep) -> f64 {
         match self.pass.purpose {
             Purpose::Question { n_asking, .. } if step.reads => (n_asking * self.n_tokens) as f64,

@@ -8,10 +8,10 @@ use burn_flex::FlexTensor;
 use super::flex_tensor::{in_tasks, whole, with_stored_type};
 use super::simd::Stored;
 
-/// Values in f32 at a time: they stay in the L1 cache.
+/// Values converted to f32 at a time; they stay in the L1 cache.
 const STRIP: usize = 512;
 
-/// Plain tensor code.
+/// The reference, in plain tensor code.
 pub(super) fn reference<B: Backend>(x: FloatTensor<B>, y: FloatTensor<B>) -> FloatTensor<B> {
     let tensor = |x| Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(x));
     (tensor(x) + tensor(y)).into_primitive().tensor()

@@ -16,7 +16,7 @@ use super::flex_tensor::{dims, floats, from_floats, whole, with_stored_type};
 use super::masked_softmax;
 use super::simd::{Isa, Stored};
 
-/// Plain tensor code, in f32: scores, masked softmax, weighted values, of the keys that any row sees.
+/// Plain tensor code, in f32: scores, masked softmax and weighted values, over the keys that any row sees.
 pub(super) fn reference<B: Backend>(
     q: FloatTensor<B>,
     k: FloatTensor<B>,

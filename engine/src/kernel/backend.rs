@@ -22,14 +22,14 @@ pub trait FusionBackend: Backend {
     /// A weight matrix as this backend multiplies with it.
     type Weight: Clone + Send + Sync + 'static;
 
-    /// Runs work made of many small operations where they start fastest. On the CPU that is on one of
-    /// the threads that share the operations' work. From any other thread, each operation would wake
-    /// them and wait to be woken, which costs a decode step more than its arithmetic.
+    /// Runs work made of many small operations on the thread where they start fastest. On the CPU that is one of
+    /// the pool threads that execute the operations. From any other thread, each operation would have to wake
+    /// the pool and wait for it, which costs a decode step more than its arithmetic.
     fn close_by<R: Send>(work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 
-    /// The memory that stored KV is read into before it goes to the device; `None` where any memory will do.
+    /// The memory that stored KV is read into before it goes to the device; `None` if any memory will do.
     fn host_memory(_device: &Self::Device) -> Option<Arc<dyn HostMemory>> {
         None
     }
@@ -75,7 +75,7 @@ pub trait FusionBackend: Backend {
     /// - result: `[n, in_features]`, in the dtype of the weight
     fn embed(weight: &Self::Weight, ids: &[u32]) -> FloatTensor<Self>;
 
-    /// Replaces rows of `buffer` by `values`, in place where the buffer is not shared.
+    /// Replaces rows of `buffer` by `values`, in place if the buffer is not shared.
     ///
     /// In Burn 0.21 float `select_assign` and `scatter` only add, and assigning `scatter_nd`
     /// copies the whole tensor on Flex, so this is an operation of ours.
@@ -112,7 +112,7 @@ pub trait FusionBackend: Backend {
         ]
     }
 
-    /// Puts a stored block into the buffers of K and V from row `start` on, in place where they are not shared. Values are
+    /// Puts a stored block into the buffers of K and V from row `start` on, in place if they are not shared. Values are
     /// converted to the buffers' dtype, and K is rotated to its positions in f32.
     ///
     /// # Shapes
@@ -152,7 +152,7 @@ pub trait FusionBackend: Backend {
     }
 
     /// Attention of rows, each over one contiguous range of the KV buffer's rows: causal, and inside
-    /// a sliding window where there is one. Query head `h` reads KV head `h / (heads / kv_heads)`.
+    /// a sliding window if there is one. Query head `h` reads KV head `h / (heads / kv_heads)`.
     ///
     /// # Shapes
     /// - q: `[m, heads, head_dim]`, rotated
@@ -196,7 +196,7 @@ pub trait FusionBackend: Backend {
         rms_norm::reference::<Self>(x, weight, eps)
     }
 
-    /// `x + y`, rounded once; on the CPU in place where `x` is not shared.
+    /// `x + y`, rounded once; on the CPU in place if `x` is not shared.
     ///
     /// # Shapes
     /// - x, y, result: `[m, width]`
@@ -223,7 +223,7 @@ pub trait FusionBackend: Backend {
         Self::swiglu(gate, up)
     }
 
-    /// On a device that compiles while it runs, compiles the kernels whose choice depends on the number of rows
-    /// and keys: a warm-up meets only some of these numbers.
+    /// On a device that compiles at run time, compiles the kernels whose choice depends on the number of rows
+    /// and keys, because a warm-up covers only some of these numbers.
     fn compile_by_size(_device: &Self::Device, _dtype: DType, _head_dim: usize) {}
 }

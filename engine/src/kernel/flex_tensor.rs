@@ -57,7 +57,7 @@ pub(super) fn floats(tensor: &FlexTensor) -> Cow<'_, [f32]> {
     }
 }
 
-/// The values of a tensor as f32, in its own memory where nobody else holds it.
+/// The values of a tensor as f32, in its own memory if nobody else holds it.
 pub(super) fn into_floats(tensor: FlexTensor) -> Vec<f32> {
     let tensor = whole(tensor);
     match tensor.dtype() {
@@ -96,7 +96,7 @@ fn narrowed<E: Stored>(values: &[f32]) -> Vec<E> {
     narrow
 }
 
-/// Does `work` on two rows of the same length, part by part on all threads; at once where they are short.
+/// Applies `work` to two rows of the same length, in parts on all threads, or in one call if they are short.
 pub(super) fn in_tasks<T: Send, U: Sync>(
     to: &mut [T],
     from: &[U],

@@ -1,5 +1,5 @@
-//! The operations on CubeCL backends, CUDA and Vulkan: `backend` chooses, one file per operation
-//! launches, and `launch` holds what the launchers share. The references are one folder up.
+//! The operations on CubeCL backends, CUDA and Vulkan: `backend` chooses kernels, one file per operation
+//! launches them, and `launch` holds what the launchers share. The references are one folder up.
 
 mod add;
 mod attend;

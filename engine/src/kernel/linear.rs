@@ -14,7 +14,7 @@ use super::simd::Isa;
 #[derive(Clone)]
 pub struct FlexWeight(Matrix);
 
-/// In its own dtype.
+/// A packed matrix in its own dtype.
 #[derive(Clone)]
 enum Matrix {
     F32(Arc<Packed<f32>>),

@@ -13,7 +13,7 @@ use super::flex_tensor::{whole, with_stored_type};
 use super::simd::{Isa, Stored};
 use super::softmax::normalise;
 
-/// Plain tensor code: an additive mask of 0 and `-inf`, then softmax.
+/// The reference, in plain tensor code: an additive mask of 0 and `-inf`, then softmax.
 pub(super) fn reference<B: Backend>(
     scores: FloatTensor<B>,
     visible: &[Range<usize>],

@@ -8,7 +8,7 @@ use half::{bf16, f16};
 
 use super::flex_tensor::whole;
 
-/// Plain tensor code: clear the rows, then add the values scattered into zeros.
+/// The reference, in plain tensor code: clear the rows, then add the values scattered into zeros.
 pub(super) fn reference<B: Backend>(
     buffer: FloatTensor<B>,
     rows: IntTensor<B>,

@@ -17,14 +17,14 @@ const MAX_K: usize = 512;
 const BLOCK_FLOATS: usize = 48 * 1024;
 /// Rows of a task are a multiple of every tile's height.
 const BLOCK_ROWS: usize = 12;
-/// Multiply-adds below which another thread is not worth waking.
+/// The fewest multiply-adds for which another thread is worth waking.
 const MIN_TASK_WORK: usize = 1 << 17;
 /// The same for one row, in bytes of weights. One thread reads about half as fast as all threads do; these bytes take
 /// about as long to read as another thread takes to wake.
 const MIN_ROW_TASK_BYTES: usize = 256 << 10;
 /// Tasks per thread, so that none waits long for the last one.
 const TASKS_PER_THREAD: usize = 4;
-/// Panels one row goes through at a time: as many chains as hide the latency of an addition.
+/// Panels that one row is multiplied with at a time: enough independent chains to hide the latency of an addition.
 const ROW_PANELS: usize = 4;
 /// Floats of a panel's row on the widest instruction set.
 const MAX_WIDTH: usize = 32;
@@ -148,7 +148,7 @@ impl<E: Stored> Kernel for Multiply<'_, E> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: the instruction set is the caller's.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe {
             match self.task.rows.len() {
                 1 => self.one_row::<L>(),
@@ -238,7 +238,7 @@ impl<E: Stored> Multiply<'_, E> {
             let count = ROW_PANELS.min(self.task.panels.end - first);
             let panels = &self.w.data[first * k * width..(first + count) * k * width];
             let mut sums = [0.0; ROW_PANELS * MAX_WIDTH];
-            // SAFETY: `count` panels are there, and `sums` has room for them.
+            // SAFETY: `count` panels exist, and `sums` has room for them.
             unsafe {
                 match count {
                     4 => row_times_panels::<L, E, 4>(x, panels, &mut sums),
@@ -262,7 +262,7 @@ unsafe fn row_times_panels<L: Lanes, E: Stored, const P: usize>(
     out: &mut [f32],
 ) {
     let width = L::N * PANEL_VECTORS;
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let mut sums = [[L::splat(0.0); PANEL_VECTORS]; P];
         let mut places: [*const E; P] =

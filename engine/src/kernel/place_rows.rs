@@ -15,7 +15,7 @@ use crate::kv::StoredRows;
 /// Tokens a thread takes at a time.
 const ROWS_PER_TASK: usize = 64;
 
-/// Plain tensor code: a tensor of the stored rows, rotated, assigned to a slice.
+/// The reference, in plain tensor code: a tensor of the stored rows, rotated, assigned to a slice.
 pub(super) fn reference<B: Backend>(
     buffer: FloatTensor<B>,
     start: usize,

@@ -13,7 +13,7 @@ use super::simd::{Isa, Kernel, Lanes};
 /// Floats a thread takes at a time.
 const TASK_FLOATS: usize = 32 * 1024;
 
-/// Plain tensor code.
+/// The reference, in plain tensor code.
 pub(super) fn reference<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,

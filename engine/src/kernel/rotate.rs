@@ -17,7 +17,7 @@ pub struct Rotation<B: Backend> {
     pub sin: FloatTensor<B>,
 }
 
-/// Plain tensor code.
+/// The reference, in plain tensor code.
 pub(super) fn reference<B: Backend>(x: FloatTensor<B>, rotation: &Rotation<B>) -> FloatTensor<B> {
     let tensor = |x| Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(x));
     let x = tensor(x);

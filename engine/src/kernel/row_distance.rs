@@ -11,7 +11,7 @@ use super::flex_tensor::{dims, floats, from_floats, whole};
 /// Partial sums per row: independent chains that vectorise.
 const CHAINS: usize = 16;
 
-/// Plain tensor code.
+/// The reference, in plain tensor code.
 pub(super) fn reference<B: Backend>(a: FloatTensor<B>, b: FloatTensor<B>) -> FloatTensor<B> {
     let tensor = |x| Tensor::<B, 3>::from_primitive(TensorPrimitive::Float(x)).cast(DType::F32);
     let (a, b) = (tensor(a), tensor(b));

@@ -19,10 +19,10 @@ impl Running {
     };
 
     /// Turns the scores of one run of keys into weights under the new maximum, 0 outside `seen`; returns the factor
-    /// for what was added up under the old one. NaN stays NaN.
+    /// for sums under the old maximum. NaN stays NaN.
     ///
     /// # Safety
-    /// The processor has the instruction set; `scores` is a whole number of vectors long.
+    /// The processor must have the instruction set; `scores` is a whole number of vectors long.
     #[inline(always)]
     pub(super) unsafe fn absorb<L: Lanes>(
         &mut self,
@@ -32,7 +32,7 @@ impl Running {
         let n = scores.len();
         scores[..seen.start].fill(f32::NEG_INFINITY);
         scores[seen.end..].fill(f32::NEG_INFINITY);
-        // SAFETY: chunks of a vector's length; the rest is the caller's.
+        // SAFETY: chunks of a vector's length; the caller guarantees the rest.
         unsafe {
             let mut highest = L::splat(self.max);
             for lanes in scores.chunks_exact(L::N) {
@@ -76,7 +76,7 @@ impl Running {
 /// Multiplies a row, a whole number of vectors long.
 ///
 /// # Safety
-/// The processor has the instruction set.
+/// The processor must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn scale_row<L: Lanes>(row: &mut [f32], factor: f32) {
     for lanes in row.chunks_exact_mut(L::N) {
@@ -106,7 +106,7 @@ impl Kernel for Normalise<'_> {
     unsafe fn run<L: Lanes>(self) {
         let Self(row, n) = self;
         let mut softmax = Running::EMPTY;
-        // SAFETY: whole vectors; the instruction set is the caller's.
+        // SAFETY: whole vectors; the caller guarantees the instruction set.
         unsafe {
             softmax.absorb::<L>(row, 0..n);
             scale_row::<L>(row, 1.0 / softmax.sum);

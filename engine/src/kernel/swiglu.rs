@@ -10,7 +10,7 @@ use burn_flex::FlexTensor;
 use super::flex_tensor::{dims, floats, from_floats, in_tasks, into_floats, whole};
 use super::simd::{Isa, Kernel, Lanes, exp};
 
-/// Plain tensor code.
+/// The reference, in plain tensor code.
 pub(super) fn reference<B: Backend>(gate: FloatTensor<B>, up: FloatTensor<B>) -> FloatTensor<B> {
     let tensor = |x| Tensor::<B, 2>::from_primitive(TensorPrimitive::Float(x));
     (silu(tensor(gate)) * tensor(up)).into_primitive().tensor()
@@ -55,10 +55,11 @@ impl Kernel for Gate<'_> {
     }
 }
 
-/// `exp` takes what is not positive: `silu(x) = x e^-|x| / (1 + e^-|x|)` for negative `x`, else `x / (1 + e^-|x|)`.
+/// `exp` takes only values that are not positive: `silu(x) = x e^-|x| / (1 + e^-|x|)` for negative `x`, else
+/// `x / (1 + e^-|x|)`.
 #[inline(always)]
 unsafe fn silu_of<L: Lanes>(x: L::V) -> L::V {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let zero = L::splat(0.0);
         let negative_part = L::sub(zero, L::max(zero, L::sub(zero, x))); // min(x, 0)

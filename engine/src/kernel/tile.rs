@@ -11,7 +11,7 @@ pub(super) const PANEL_VECTORS: usize = 2;
 /// Steps of `k` between two jumps.
 const UNROLL: usize = 4;
 
-/// How the rows of the left side lie.
+/// The layout of the rows of the left side.
 pub(super) trait Layout: Copy {
     /// Floats from one row to the next inside a tile.
     fn row_stride<L: Lanes>(self) -> usize;
@@ -82,10 +82,10 @@ pub(super) struct Product<A, B> {
 
 impl<A: Layout, B: Stored> Product<A, B> {
     /// # Safety
-    /// The pointers hold what their shapes say; the processor has the instruction set.
+    /// The pointers must be valid for their shapes, and the processor must have the instruction set.
     #[inline(always)]
     pub(super) unsafe fn run<L: Lanes>(mut self) {
-        // SAFETY: the caller's; each step leaves the rows that are still to do.
+        // SAFETY: guaranteed by the caller; each step leaves the rows that are still to do.
         unsafe {
             while self.m >= L::TILE_ROWS {
                 match L::TILE_ROWS {
@@ -109,10 +109,10 @@ impl<A: Layout, B: Stored> Product<A, B> {
         }
     }
 
-    /// The first `M` rows; afterwards they are no longer part of the product.
+    /// Multiplies the first `M` rows and removes them from the product.
     #[inline(always)]
     unsafe fn tile<L: Lanes, const M: usize>(&mut self) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let mut sums = [[L::splat(0.0); PANEL_VECTORS]; M];
             if self.accumulate {
@@ -142,7 +142,7 @@ impl<A: Layout, B: Stored> Product<A, B> {
         }
     }
 
-    /// One `k`; returns where the next one lies.
+    /// One step of `k`; returns the position of the next one.
     #[inline(always)]
     unsafe fn step<L: Lanes, const M: usize>(
         &self,
@@ -150,7 +150,7 @@ impl<A: Layout, B: Stored> Product<A, B> {
         a: *const f32,
         b: *const B,
     ) -> (*const f32, *const B) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let panel: [L::V; PANEL_VECTORS] =
                 std::array::from_fn(|j| B::load::<L>(b.wrapping_add(j * L::N)));
@@ -171,8 +171,8 @@ pub(super) fn packed_len<L: Lanes>(m: usize, k: usize) -> usize {
     m.next_multiple_of(L::TILE_ROWS) * k
 }
 
-/// Lays rows `[m][k]`, `stride` floats apart, as [`Interleaved`]. What is not a row of the last group keeps what `to`
-/// held.
+/// Lays rows `[m][k]`, `stride` floats apart, as [`Interleaved`]. Places in the last group that belong to no row keep
+/// what `to` held.
 pub(super) fn pack_rows<L: Lanes>(rows: &[f32], [m, k]: [usize; 2], stride: usize, to: &mut [f32]) {
     for (group, to) in to.chunks_exact_mut(L::TILE_ROWS * k).enumerate() {
         let first = group * L::TILE_ROWS;
@@ -187,7 +187,7 @@ pub(super) fn pack_rows<L: Lanes>(rows: &[f32], [m, k]: [usize; 2], stride: usiz
 /// Widens `from` into the front of `to`, which is as long.
 ///
 /// # Safety
-/// The processor has the instruction set.
+/// The processor must have the instruction set.
 #[inline(always)]
 pub(super) unsafe fn widen<L: Lanes, E: Stored>(from: &[E], to: &mut [f32]) {
     let to = &mut to[..from.len()];

@@ -4,8 +4,8 @@
 use super::host_memory::{HostMemory, PageMemory};
 use super::span::BlockSpan;
 
-/// Page-aligned memory for one [`BlockSpan`]. It is used again for spans that fit, and then still
-/// holds older bytes: whoever fills it fills both blocks.
+/// Page-aligned memory for one [`BlockSpan`]. It is reused for spans that fit, and then still
+/// holds old bytes, so a reader must fill both blocks.
 pub struct HostBuffer {
     memory: PageMemory,
     span: BlockSpan,
@@ -17,13 +17,13 @@ impl HostBuffer {
         Self::new_in(span, None)
     }
 
-    /// The same in `memory`, if that has room.
+    /// As [`HostBuffer::new`], in `memory` if that has room.
     pub(crate) fn new_in(span: BlockSpan, memory: Option<&dyn HostMemory>) -> Self {
         let memory = PageMemory::new(span.bytes(), memory);
         Self { memory, span }
     }
 
-    /// Takes the buffer for another span; `false`, and no change, where it is too small.
+    /// Assigns the buffer to another span. Returns `false` and changes nothing if it is too small.
     pub(crate) fn reuse(&mut self, span: BlockSpan) -> bool {
         let fits = span.bytes() <= self.capacity();
         if fits {
@@ -36,7 +36,7 @@ impl HostBuffer {
         self.span
     }
 
-    /// Bytes of memory held, whatever the span needs.
+    /// Bytes of memory held; the span may need fewer.
     pub fn capacity(&self) -> usize {
         self.memory.len()
     }
@@ -49,7 +49,7 @@ impl HostBuffer {
         &self.memory.bytes()[self.span.v()]
     }
 
-    /// The K and the V block, to be filled one by one.
+    /// The K and the V block, to be filled separately.
     pub fn blocks_mut(&mut self) -> (&mut [u8], &mut [u8]) {
         let (k, v) = (self.span.k(), self.span.v());
         let (head, tail) = self.memory.bytes_mut().split_at_mut(v.start);

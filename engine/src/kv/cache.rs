@@ -1,6 +1,6 @@
 //! The device KV cache of one sequence, preallocated and written in place.
 //!
-//! Row `p` holds the token at prompt position `p`. K is rotated, at that position. Which rows are
+//! Row `p` holds the token at prompt position `p`. K is rotated to that position. Which rows are
 //! valid at which layer is decided by `fusion`; attention never looks past a row's position.
 
 use std::ops::Range;
@@ -14,10 +14,10 @@ use crate::kernel::{FusionBackend, Rotation, overwrite_rows, place_block, write_
 
 /// K and V of one layer.
 pub struct LayerCache<B: FusionBackend> {
-    // `None` only inside `rewrite`, so that the backend sees the one reference and writes in place.
+    // `None` only inside `rewrite`, so that the backend holds the only reference and writes in place.
     k: Option<Tensor<B, 3>>, // [capacity, kv_heads, head_dim]
     v: Option<Tensor<B, 3>>,
-    /// The position each row holds, ascending; row `p` holds position `p` where absent.
+    /// The position each row holds, ascending; if absent, row `p` holds position `p`.
     held: Option<Arc<[usize]>>,
 }
 
@@ -30,7 +30,7 @@ impl<B: FusionBackend> LayerCache<B> {
         }
     }
 
-    /// A copy that holds these positions only; `rows` are the same as a tensor.
+    /// A copy that holds only these positions; `rows` is the same list as a tensor.
     pub(crate) fn packed(&self, positions: &Arc<[usize]>, rows: &Tensor<B, 1, Int>) -> Self {
         let (k, v) = self.tensors();
         Self {
@@ -137,7 +137,7 @@ impl<B: FusionBackend> KvCache<B> {
     pub fn rows(&self, rows: Range<usize>) -> Vec<(Tensor<B, 3>, Tensor<B, 3>)> {
         let cut = |buffer: Tensor<B, 3>| {
             let [_, heads, head_dim] = buffer.dims();
-            // Multiplying makes a tensor of its own: a slice would keep the whole buffer alive.
+            // Multiplying makes a separate tensor: a slice would keep the whole buffer alive.
             buffer
                 .slice([rows.clone(), 0..heads, 0..head_dim])
                 .mul_scalar(1.0)
@@ -147,8 +147,8 @@ impl<B: FusionBackend> KvCache<B> {
     }
 }
 
-/// The buffers of a sequence that has ended, for the next one to write over: fresh device memory costs a page fault for
-/// every few tokens. At most one is kept, the largest.
+/// The buffers of a finished sequence, which the next one overwrites: fresh device memory costs a page fault for every
+/// few tokens. At most one cache is kept, the largest.
 pub(crate) struct SpareCache<B: FusionBackend> {
     kept: Option<KvCache<B>>,
 }
@@ -158,7 +158,7 @@ impl<B: FusionBackend> SpareCache<B> {
         Self { kept: None }
     }
 
-    /// The kept cache where it has room for `capacity` tokens. One that is too small is dropped and its memory given back:
+    /// The kept cache if it has room for `capacity` tokens. One that is too small is dropped and its memory given back:
     /// kept beside its larger successor, it would raise the peak by its own size.
     pub(crate) fn take(&mut self, capacity: usize, device: &B::Device) -> Option<KvCache<B>> {
         let kept = self.kept.take()?;
@@ -170,7 +170,7 @@ impl<B: FusionBackend> SpareCache<B> {
         None
     }
 
-    /// Takes buffers back, however the sequence ended.
+    /// Takes buffers back after a sequence has ended, for any reason.
     pub(crate) fn give(&mut self, cache: KvCache<B>) {
         let is_larger = |kept: &KvCache<B>| kept.capacity() > cache.capacity();
         if !self.kept.as_ref().is_some_and(is_larger) {
@@ -236,7 +236,7 @@ mod tests {
         );
         spare.give(of_capacity(8));
         assert!(spare.take(9, &FlexDevice).is_none());
-        assert_eq!(spare.capacity(), 0, "nothing lies beside the larger one");
+        assert_eq!(spare.capacity(), 0, "nothing is kept beside the larger one");
     }
 
     #[test]

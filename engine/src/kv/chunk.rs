@@ -11,14 +11,14 @@ pub struct ChunkKv {
     /// Per layer the K block (before RoPE) and the V block: `[n_tokens, kv_heads, head_dim]`,
     /// little-endian, in the stored dtype.
     pub layers: Vec<(Vec<u8>, Vec<u8>)>,
-    /// Offsets of the chunk's anchor tokens, ascending, for the policy `anchors`.
+    /// Offsets of the chunk's anchor tokens, ascending, for the `anchors` policy.
     pub anchors: Vec<u32>,
 }
 
-/// Gives single layers of one chunk's KV.
+/// A source of one chunk's KV, layer by layer.
 ///
 /// The engine's reader threads call this, for layers in ascending order but several at once, from
-/// the time the request is queued; and again from a lower layer when a prompt is replanned.
+/// the time the request is queued, and again from a lower layer when a prompt is replanned.
 pub trait LayerSource: Send + Sync {
     /// Fills both blocks of `into`, whose span is that of the chunk's layers, with verified bytes of
     /// `layer`.
@@ -36,7 +36,7 @@ pub trait LayerSource: Send + Sync {
     /// for later requests; they are not written to again.
     fn keep(&self, _layer: usize, _block: &Arc<HostBuffer>) {}
 
-    /// Says that a read took too long and was given up, though it may still be running.
+    /// Called when a read took too long and was abandoned, though it may still be running.
     fn overdue(&self) {}
 
     /// Where [`LayerSource::read_layer`] reads from, for the statistics.

@@ -48,7 +48,7 @@ impl KvDtype {
         }
     }
 
-    /// The Burn dtype of a tensor of such KV: f32 where no tensor can hold it as it is stored.
+    /// The Burn dtype of a tensor of such KV: f32 if no tensor type matches the stored form.
     pub fn dtype(self) -> DType {
         match self {
             Self::F32 | Self::Int8 => DType::F32,
@@ -104,7 +104,7 @@ impl FromStr for KvDtype {
     }
 }
 
-/// The one of `all` that is written `name`.
+/// The value of `all` that is displayed as `name`.
 fn named<T: Copy + fmt::Display>(
     field: &'static str,
     name: &str,

@@ -1,11 +1,11 @@
-//! The memory of host buffers: ordinary, or pinned so that a device copies from it without the CPU's help.
+//! The memory of host buffers: ordinary, or pinned so that a device can copy from it without the CPU.
 
 use aligned_vec::{AVec, ConstAlign};
 use burn::tensor::Bytes;
 
 use super::span::BLOCK_ALIGN;
 
-/// Gives memory that a device copies from without the CPU's help: pinned memory.
+/// Allocates pinned memory, which a device can copy from without the CPU.
 pub trait HostMemory: Send + Sync {
     /// Zeroed memory; `None` if there is none left.
     fn allocate(&self, len: usize) -> Option<Bytes>;

@@ -131,7 +131,7 @@ fn model_fingerprint(config: &ModelConfig, weights_hash: [u8; 32]) -> [u8; 32] {
     let layers = &config.layers;
     let windows: Vec<Option<usize>> = layers.iter().map(|layer| layer.sliding_window).collect();
     field(&mut hasher, format!("{windows:?}").as_bytes());
-    // The architecture says the rest of a layer, but for these, which are the same in all layers.
+    // The architecture determines the rest of a layer, except for these, which are the same in all layers.
     let has = |bias: fn(&Biases) -> bool| layers.iter().any(|layer| bias(&layer.biases));
     let biases = [has(|biases| biases.qkv), has(|biases| biases.mlp)];
     field(&mut hasher, &biases.map(u8::from));
@@ -161,7 +161,7 @@ mod tests {
 
     use super::*;
 
-    /// Stores were made under fingerprints of exactly these fields.
+    /// Existing stores have fingerprints over exactly these fields.
     #[test]
     fn the_fingerprint_of_a_model_does_not_change() {
         let config = json!({"model_type": "qwen2", "vocab_size": 9, "hidden_size": 8,

@@ -24,7 +24,7 @@ pub(super) fn encode(values: &[f32], side: KvSide, shape: [usize; 3]) -> Vec<u8>
     let mut scales = vec![0.0_f32; n_scales(side, shape)];
     for (i, value) in values.iter().enumerate() {
         let scale = &mut scales[scale_of(i, side, shape)];
-        // NaN counts as the largest value, so that it is not lost.
+        // NaN counts as the largest value, so that it shows in the scale.
         if value.is_nan() || *scale < value.abs() {
             *scale = value.abs();
         }

@@ -7,7 +7,7 @@ use super::buffer::HostBuffer;
 use super::host_memory::HostMemory;
 use super::span::BlockSpan;
 
-/// Idle buffers, in the order in which they came back.
+/// Idle buffers, in the order in which they were returned.
 pub(crate) struct BufferRing {
     idle: Mutex<Vec<Arc<HostBuffer>>>,
     max_idle_bytes: usize,
@@ -31,7 +31,7 @@ impl BufferRing {
         let _ = self.memory.set(memory);
     }
 
-    /// A buffer for `span` that nobody else holds: the smallest idle one that is large enough, or a
+    /// A buffer for `span` with no other owner: the smallest idle one that is large enough, or a
     /// new one.
     pub(crate) fn take(&self, span: BlockSpan) -> Arc<HostBuffer> {
         let idle = self.take_idle(span.bytes());
@@ -51,8 +51,8 @@ impl BufferRing {
         Some(idle.remove(smallest))
     }
 
-    /// Takes a buffer back, unless somebody else still holds it. Over the limit, those that have
-    /// been idle longest go.
+    /// Takes a buffer back, unless it still has another owner. Over the limit, buffers that have
+    /// been idle longest are dropped.
     pub(crate) fn give(&self, mut buffer: Arc<HostBuffer>) {
         if Arc::get_mut(&mut buffer).is_none() {
             return;
@@ -81,7 +81,7 @@ impl BufferRing {
     }
 }
 
-/// A buffer that goes back to its ring with its last holder.
+/// A buffer that returns to its ring when its last holder drops it.
 pub(crate) struct Lent {
     /// `None` only while it is being dropped.
     block: Option<Arc<HostBuffer>>,

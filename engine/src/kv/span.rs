@@ -5,7 +5,7 @@ use std::ops::Range;
 /// Alignment of buffers and of the blocks in them: the page of the store and of direct IO.
 pub const BLOCK_ALIGN: usize = 4096;
 
-/// Where K and V block of one chunk's layer lie in a buffer: K at its start, V at the next page
+/// Where the K and V blocks of one chunk's layer lie in a buffer: K at its start, V at the next page
 /// border. The two may differ in length.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BlockSpan {

@@ -21,7 +21,7 @@ pub struct StoredBlock<'a> {
 }
 
 impl<'a> StoredBlock<'a> {
-    /// A block of these K and V bytes.
+    /// A block made of these K and V bytes.
     ///
     /// # Panics
     /// As [`StoredRows::new`].
@@ -33,7 +33,7 @@ impl<'a> StoredBlock<'a> {
         }
     }
 
-    /// A block in one buffer, laid out as [`BlockSpan`] says.
+    /// A block in one buffer, laid out as [`BlockSpan`] describes.
     ///
     /// # Panics
     /// If the length of the buffer does not fit the shape. Blocks are checked when they are read.
@@ -157,7 +157,7 @@ impl<'a> StoredRows<'a> {
     }
 }
 
-/// Passes bytes on as values: in place where they are aligned, as blocks are, else as a copy.
+/// Passes bytes to `work` as values: in place if they are aligned, as blocks are, otherwise as a copy.
 fn with_values<E: Pod>(bytes: &[u8], work: impl FnOnce(&[E])) {
     match bytemuck::try_cast_slice(bytes) {
         Ok(values) => work(values),

@@ -1,8 +1,8 @@
 //! Attention weights as selection policies read them. Attention itself is one operation of the
 //! backend ([`crate::kernel::FusionBackend::attend_rows`]), which keeps no weights.
 //!
-//! A row at position `p` sees keys `0..=p`, and of them only the last `window` where the layer has a
-//! sliding window: exactly what full prefill allows it (design invariant 4).
+//! A row at position `p` sees keys `0..=p`, and only the last `window` of them if the layer has a
+//! sliding window: exactly what full prefill allows it to see (design invariant 4).
 //! [`LayerCache::visible`] says which rows those are.
 
 use std::ops::Range;

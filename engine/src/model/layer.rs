@@ -1,4 +1,4 @@
-//! One decoder layer, cut where fusion needs it: K/V of rows, Q of rows, attention, the rest.
+//! One decoder layer, split into the steps that fusion needs: K/V of rows, Q of rows, attention, the rest.
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ pub struct SequenceRows<'a, B: FusionBackend> {
     pub cache: &'a LayerCache<B>,
 }
 
-/// One transformer block: attention and a gated MLP, each after a norm, as its [`LayerSpec`] says.
+/// One transformer block: attention and a gated MLP, each after a norm, as its [`LayerSpec`] describes.
 pub struct DecoderLayer<B: FusionBackend> {
     pub(super) spec: LayerSpec,
     pub(super) input_layernorm: RmsNorm<B>,
@@ -52,7 +52,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
         self.input_layernorm.forward(hidden)
     }
 
-    /// K after bias and k_norm, before RoPE, and V: what is stored of a chunk.
+    /// K after bias and k_norm but before RoPE, and V: what is stored for a chunk.
     ///
     /// # Shapes
     /// - normed: `[m, hidden_size]`

@@ -1,4 +1,4 @@
-//! A linear projection, with its weight in the form of the backend.
+//! A linear projection, with its weight in the backend's form.
 
 use burn::tensor::Tensor;
 

@@ -1,5 +1,5 @@
 //! Builds a [`Decoder`] from Hugging Face weight files, or from a seed for benchmarks.
-//! What a layer has is in its [`LayerSpec`], what its tensors are called in [`TensorNames`].
+//! [`LayerSpec`] describes the parts of a layer, [`TensorNames`] the names of its tensors.
 
 use burn::tensor::{DType, Distribution, Tensor, TensorData};
 
@@ -17,7 +17,7 @@ use crate::weights::WeightFiles;
 pub enum WeightSource<'a> {
     /// The safetensors files of a model directory.
     Files(&'a WeightFiles),
-    /// Random values of this seed: any shape without weights, for benchmarks.
+    /// Random values from this seed, to benchmark any shape without weights.
     Random { seed: u64 },
 }
 

@@ -96,7 +96,7 @@ pub struct RopeRows<B: FusionBackend> {
 }
 
 impl<B: FusionBackend> RopeRows<B> {
-    /// The tables of a layer, as kernels take them.
+    /// The tables of a layer in the form kernels take.
     pub(super) fn rotation(&self, layer: &LayerSpec) -> Rotation<B> {
         let [cos, sin] = &self.settings[layer.rope];
         Rotation::new(cos, sin)

@@ -6,7 +6,7 @@
 //! | `final_norm` and both norms of a layer | `[hidden_size]` |
 //! | `q_proj`, `k_proj`, `v_proj` | `[heads * head_dim, hidden_size]` |
 //! | `o_proj` | `[hidden_size, heads * head_dim]` |
-//! | `q_norm`, `k_norm` (where [`QkNorm::PerHead`](crate::config::QkNorm)) | `[head_dim]` |
+//! | `q_norm`, `k_norm` (with [`QkNorm::PerHead`](crate::config::QkNorm)) | `[head_dim]` |
 //! | `gate_proj`, `up_proj` | `[intermediate_size, hidden_size]` |
 //! | `down_proj` | `[hidden_size, intermediate_size]` |
 //!
@@ -37,7 +37,7 @@ pub(super) struct LayerNames<S> {
     pub(super) down_proj: S,
 }
 
-/// Llama's names in Hugging Face files, which the other families have taken over.
+/// Llama's names in Hugging Face files, which the other families also use.
 const LLAMA: TensorNames = TensorNames {
     embed_tokens: "model.embed_tokens",
     final_norm: "model.norm",

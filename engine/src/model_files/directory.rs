@@ -7,7 +7,7 @@ use crate::error::EngineError;
 
 /// The largest `tokenizer.json` that is read, bytes. Vocabularies of 256k entries take 35 MB.
 const MAX_TOKENIZER_BYTES: u64 = 128 << 20;
-/// The largest `chat_template.jinja` that is looked at, bytes.
+/// The largest `chat_template.jinja` that is read, bytes.
 const MAX_TEMPLATE_BYTES: u64 = 16 << 20;
 
 const CONFIG_FILE: &str = "config.json";
@@ -19,7 +19,7 @@ pub(crate) const TEMPLATE_FILE: &str = "chat_template.jinja";
 pub(crate) const WEIGHTS_FILE: &str = "model.safetensors";
 pub(crate) const WEIGHTS_INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// A model directory. Nothing is read before it is asked for.
+/// A model directory. Files are read on demand.
 #[derive(Debug, Clone)]
 pub(crate) struct ModelDirectory {
     dir: PathBuf,
@@ -82,7 +82,7 @@ impl ModelDirectory {
         JsonFile::read_if_present(self.dir.join(SPECIAL_TOKENS_FILE))
     }
 
-    /// The contents of the map of special tokens, to be hashed; empty where there is none.
+    /// The contents of the map of special tokens, to be hashed; empty if there is none.
     pub(crate) fn special_tokens_bytes(&self) -> Result<Vec<u8>, EngineError> {
         let path = self.dir.join(SPECIAL_TOKENS_FILE);
         if !path.exists() {
@@ -91,7 +91,7 @@ impl ModelDirectory {
         fs_err::read(&path).map_err(|error| EngineError::model_file(&path, error.to_string()))
     }
 
-    /// The path and the text of `chat_template.jinja`, where there is one.
+    /// The path and the text of `chat_template.jinja`, if there is one.
     pub(crate) fn chat_template(&self) -> Result<Option<(PathBuf, String)>, EngineError> {
         let path = self.dir.join(TEMPLATE_FILE);
         if !path.exists() {

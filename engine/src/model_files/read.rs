@@ -1,4 +1,4 @@
-//! Reads one file of a model: none beyond its limit, and none that only stands for the real one.
+//! Reads one file of a model. Files beyond their size limit and Git LFS pointers are refused.
 
 use std::path::{Path, PathBuf};
 
@@ -11,8 +11,8 @@ use crate::error::EngineError;
 /// `tokenizer_config.json` with many added tokens reaches about one megabyte.
 const MAX_JSON_BYTES: u64 = 16 << 20;
 
-/// What Git stores, and a clone without the large files has, in the place of a file kept by Git LFS
-/// (or by Xet, which uses the same text).
+/// The start of the text that replaces a file kept by Git LFS (or by Xet, which uses the same text) in Git, and in
+/// a clone without the large files.
 const POINTER: &[u8] = b"version https://git-lfs.github.com/spec/";
 
 /// The contents of `path`, of at most `max_bytes`.
@@ -37,7 +37,7 @@ pub(crate) fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, EngineError> 
     }
 }
 
-/// What to say of a file for which [`is_pointer`] holds.
+/// The error message for a file for which [`is_pointer`] holds.
 pub(crate) const POINTER_MESSAGE: &str = "is a Git LFS pointer, which only names the real file; run `git lfs pull` in the model's \
      directory, or download this file";
 

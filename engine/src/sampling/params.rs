@@ -18,7 +18,7 @@ const MAX_LOGPROBS: u32 = 20;
 pub struct SamplingParams {
     /// Divides the logits; 0 takes the most likely token (greedy).
     pub temperature: f32,
-    /// Only the `top_k` most likely tokens; 0 is off, more than the vocabulary is all of it.
+    /// Only the `top_k` most likely tokens; 0 is off, and a number above the vocabulary size keeps all.
     pub top_k: u32,
     /// Only the most likely tokens whose probabilities reach this sum; 1 is off.
     pub top_p: f32,
@@ -30,15 +30,15 @@ pub struct SamplingParams {
     pub presence_penalty: f32,
     /// Subtracted from a token's logit once for each time it is in the answer.
     pub frequency_penalty: f32,
-    /// Makes sampling repeatable; a fresh random seed where absent.
+    /// Makes sampling repeatable; a fresh random seed if absent.
     pub seed: Option<u64>,
     /// The answer ends before the first of these texts.
     pub stop: Vec<String>,
-    /// Tokens that end the answer, beside the model's end-of-sequence tokens.
+    /// Tokens that end the answer, besides the model's end-of-sequence tokens.
     pub stop_token_ids: Vec<u32>,
     /// The longest answer, in tokens.
     pub max_tokens: usize,
-    /// Report each token's log probability and those of this many most likely ones.
+    /// Report the log probability of each token, and those of this many most likely tokens.
     pub logprobs: Option<u32>,
     /// Generate past the model's end-of-sequence tokens.
     pub ignore_eos: bool,

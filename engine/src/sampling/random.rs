@@ -1,5 +1,5 @@
-//! The random numbers of sampling and of the policy `random`: SplitMix64, so that a seed keeps its
-//! meaning on every machine.
+//! The random numbers of sampling and of the policy `random`: SplitMix64, so that a seed gives
+//! the same numbers on every machine.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
@@ -12,7 +12,7 @@ use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 pub(crate) struct Random(SplitMix64);
 
 impl Random {
-    /// The stream of `seed`, or a new one each time where there is none.
+    /// The stream of `seed`, or a new one each time if there is none.
     pub(crate) fn new(seed: Option<u64>) -> Self {
         // The standard library keys its hashers randomly for each process and differently for
         // each of them.

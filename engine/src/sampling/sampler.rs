@@ -12,7 +12,7 @@ use super::params::SamplingParams;
 use super::random::Random;
 use crate::error::EngineError;
 
-/// Candidates sorted first when `top_p` is looked for; most distributions are covered by them.
+/// Candidates sorted first when `top_p` is applied; these are enough for most distributions.
 const FIRST_CANDIDATES: usize = 256;
 
 /// The tokens of a sequence so far, as penalties see them.
@@ -182,7 +182,7 @@ impl Sampler {
                 return candidate.token;
             }
         }
-        // Only rounding of the sum leads here.
+        // Reached only through rounding of the sum.
         candidates
             .last()
             .map_or_else(|| most_likely(&self.scores), |candidate| candidate.token)
@@ -227,8 +227,8 @@ impl Sampler {
     }
 }
 
-/// Probability relative to the most likely token. Taking the maximum away first keeps the
-/// smallest temperatures finite.
+/// Probability relative to the most likely token. Subtracting the maximum first keeps the
+/// result finite at the smallest temperatures.
 fn weight(score: f32, max: f32, temperature: f32) -> f64 {
     ((f64::from(score) - f64::from(max)) / f64::from(temperature)).exp()
 }

@@ -1,10 +1,10 @@
 //! Stop strings in a text that arrives in pieces. Text is held back exactly as long as it could
-//! still become a stop string, so nothing of one is ever given out, wherever tokens end.
+//! still become a stop string, so no part of one is ever emitted, wherever tokens end.
 
-/// What became final with one piece of text.
+/// The text that became final with one piece.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StopStep {
-    /// Text to give out. It never contains a stop string or what follows one.
+    /// Text to emit. It never contains a stop string or what follows one.
     pub(crate) emit: String,
     /// Whether a stop string was found; the answer ends here.
     pub(crate) hit: bool,

@@ -10,7 +10,7 @@ const MAX_OPEN_BYTES: usize = 3;
 /// How a tokenizer spells bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ByteSpelling {
-    /// Every token is whole text.
+    /// Every token is complete text.
     None,
     /// Every token is a run of bytes, written as one printable character each.
     Level,
@@ -23,7 +23,7 @@ pub(super) enum ByteSpelling {
 pub(super) struct OpenEnd {
     /// Tokens that hold bytes of the character.
     pub(super) n_tokens: usize,
-    /// U+FFFD that decoding gives for these bytes.
+    /// Number of U+FFFD that decoding gives for these bytes.
     pub(super) n_replacements: usize,
 }
 
@@ -86,7 +86,7 @@ impl ByteSpelling {
         })
     }
 
-    /// The bytes of a token; `None` where it is whole text.
+    /// The bytes of a token; `None` if it is complete text.
     fn bytes(self, token: &str) -> Option<Vec<u8>> {
         match self {
             Self::None => None,

@@ -1,6 +1,6 @@
 //! Text to token ids and back with the model's `tokenizer.json`. There are two instances of the
-//! tokenizer, and keeping them apart is a matter of safety: text from documents and questions
-//! goes through the plain one, which never produces an added token, whatever the text says.
+//! tokenizer, kept apart for safety: text from documents and questions
+//! goes through the plain one, which never produces an added token, whatever the text is.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -24,9 +24,9 @@ pub struct TextCodec {
 
 #[derive(Debug)]
 struct Inner {
-    /// Knows the added tokens: template text and decoding.
+    /// Has the added tokens; used for template text and decoding.
     template: TokenDecoder,
-    /// Has no added tokens: text from outside.
+    /// Has no added tokens; used for text from outside.
     plain: Tokenizer,
     /// Added tokens by id that must not come out of the plain instance.
     forbidden: HashMap<u32, String>,
@@ -57,7 +57,7 @@ impl TextCodec {
         let forbidden = added
             .iter()
             .filter(|(_, token)| token.special || token.content.chars().count() > 1)
-            // It does not control anything, it means "no token for this", so text cannot abuse it.
+            // It controls nothing and only means "no token for this", so text cannot abuse it.
             .filter(|(_, token)| Some(token.content.as_str()) != unknown)
             .map(|(id, token)| (*id, token.content.clone()))
             .collect();
@@ -75,7 +75,7 @@ impl TextCodec {
         })
     }
 
-    /// Encodes text from a document or a question. No added or special token comes out, even if
+    /// Encodes text from a document or a question. The result has no added or special token, even if
     /// the text spells one; such a spelling becomes the ordinary tokens of its characters.
     ///
     /// # Errors
@@ -139,28 +139,28 @@ impl TextCodec {
         self.inner.hash
     }
 
-    /// The token that opens a sequence, as text, where the files name one.
+    /// The token that opens a sequence, as text, if the files name one.
     #[must_use]
     pub fn bos_token(&self) -> Option<&str> {
         self.named_token("bos_token")
     }
 
-    /// The token that ends a sequence, as text, where the files name one.
+    /// The token that ends a sequence, as text, if the files name one.
     #[must_use]
     pub fn eos_token(&self) -> Option<&str> {
         self.named_token("eos_token")
     }
 
     /// The special tokens that transformers puts before a text that is not a chat, as text: BOS
-    /// where `add_bos_token` in `tokenizer_config.json` says so, and without that key what the
-    /// post-processor of `tokenizer.json` adds. Tokens after the text (`add_eos_token`) are not
-    /// for a text that is to be continued.
+    /// if `add_bos_token` in `tokenizer_config.json` says so; without that key, what the
+    /// post-processor of `tokenizer.json` adds. Tokens after the text (`add_eos_token`) are left
+    /// out, because the text is to be continued.
     #[must_use]
     pub fn opening(&self) -> &str {
         &self.inner.opening
     }
 
-    /// The id of the token that ends a sequence, where the files name one that exists.
+    /// The id of the token that ends a sequence, if the files name one that exists.
     pub(crate) fn eos_id(&self) -> Option<u32> {
         self.inner
             .template
@@ -194,7 +194,7 @@ impl TextCodec {
         }
     }
 
-    /// The plain instance, to size chunks with: it knows no added token.
+    /// The plain instance, to size chunks with: it has no added tokens.
     #[must_use]
     pub fn plain_tokenizer(&self) -> &Tokenizer {
         &self.inner.plain
@@ -221,7 +221,7 @@ impl TextCodec {
     }
 
     /// For vocabularies that hold the spelling of an added token as an ordinary entry: cuts the
-    /// text inside each such spelling and encodes the pieces, until none comes out.
+    /// text inside each such spelling and encodes the pieces, until no added token comes out.
     fn encode_in_pieces(&self, text: &str) -> Result<Vec<u32>, EngineError> {
         let mut ids = Vec::new();
         let mut pieces = vec![text]; // a stack, with the first piece of the text on top
@@ -258,7 +258,7 @@ impl TextCodec {
     }
 }
 
-/// The character border after the first character of `span`, if it lies inside the span.
+/// The character boundary after the first character of `span`, if it lies inside the span.
 fn cut_inside(text: &str, (start, end): (usize, usize)) -> Option<usize> {
     let first = text.get(start..end)?.chars().next()?;
     let cut = start + first.len_utf8();
@@ -295,7 +295,7 @@ fn instance(definition: &Value, path: &Path) -> Result<Tokenizer, EngineError> {
         .map_err(|error: tokenizers::Error| EngineError::tokenizer(path, error.to_string()))
 }
 
-/// Each file enters with its length, so that no two sets of files give the same bytes.
+/// Each file is hashed with its length, so that no two sets of files give the same bytes.
 fn hash(tokenizer: &[u8], special_tokens: &[u8]) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     for bytes in [tokenizer, special_tokens] {

@@ -1,4 +1,4 @@
-//! Token ids to text while they are generated. Text is given out as soon as its characters are
+//! Token ids to text while they are generated. Text is emitted as soon as its characters are
 //! complete, so a multi-byte character never comes out in parts; bytes that are not UTF-8 come out
 //! as U+FFFD. The pieces put together are the text of all ids.
 
@@ -6,20 +6,20 @@ use super::bytes::OpenEnd;
 use super::token_decoder::TokenDecoder;
 use crate::error::EngineError;
 
-/// Stands for all tokens before the window: decoders treat the first token of a sequence in
-/// a special way (its leading space, for one), and no token of the window is the first any more.
+/// Stands for all tokens before the window: decoders treat the first token of a sequence specially
+/// (its leading space, for example), and no token of the window is the first token.
 const BEFORE_WINDOW: &str = "x";
 
 /// The incremental detokeniser of one answer.
 ///
-/// It decodes a window of a few tokens: a stand-in for all before them, the last token given out, because
-/// some decoders write what is between two tokens with the second, and the tokens of a character
+/// It decodes a window of a few tokens: a stand-in for all tokens before them, the last token emitted, because
+/// some decoders write what is between two tokens with the second one, and the tokens of a character
 /// that is not complete yet, of which there are at most three.
 #[derive(Debug)]
 pub struct Detokenizer {
     decoder: TokenDecoder,
     window: Vec<String>,
-    /// The beginning of the window's text, which was given out before.
+    /// The beginning of the window's text, which was emitted before.
     given: String,
 }
 
@@ -73,7 +73,7 @@ impl Detokenizer {
         Ok(text)
     }
 
-    /// Leaves the last token given out and those of an open character.
+    /// Drops all tokens except the last one emitted and those of an open character.
     fn shrink(&mut self, open: Option<OpenEnd>) -> Result<(), EngineError> {
         let n_kept = 1 + open.map_or(0, |open| open.n_tokens);
         if self.window.len() <= n_kept {
@@ -86,8 +86,8 @@ impl Detokenizer {
     }
 }
 
-/// What `text` has beyond `given`. A decoder may change text that was given out, by a later token;
-/// what comes after the change is kept.
+/// What `text` has beyond `given`. With a later token, a decoder may change text that was already
+/// emitted; what comes after the change is kept.
 fn beyond<'t>(text: &'t str, given: &str) -> &'t str {
     let same = text.chars().zip(given.chars()).take_while(|(a, b)| a == b);
     let n_bytes = same.map(|(a, _)| a.len_utf8()).sum();

@@ -21,7 +21,7 @@ const NAMED_TOKENS: [&str; 7] = [
     "mask_token",
 ];
 
-/// Reads which tokens are BOS, EOS and so on. `tokenizer_config.json` wins over the older map.
+/// Reads which tokens are BOS, EOS and so on. `tokenizer_config.json` takes precedence over the older map.
 pub(super) fn named_tokens(
     files: &ModelDirectory,
 ) -> Result<BTreeMap<&'static str, String>, EngineError> {

@@ -1,6 +1,6 @@
 //! The model's chat template, rendered as transformers does: Jinja with Python's string methods.
-//! A template comes with the model and is not trusted: it gets a fixed amount of work and output,
-//! no loader, no clock, and nothing but the messages.
+//! A template comes with the model and is not trusted: its work and output are limited,
+//! and it has no loader, no clock and no data but the messages.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -109,15 +109,15 @@ impl ChatTemplate {
         })
     }
 
-    /// Renders `messages`. `date` (`2024-07-26` or `26 Jul 2024`) is what the template gets for
-    /// today, in the format it asks for.
+    /// Renders `messages`. `date` (`2024-07-26` or `26 Jul 2024`) is what the template gets as
+    /// today's date, in the format it asks for.
     ///
     /// The result contains the template's own special tokens as text, BOS included, so it must be
     /// encoded without adding any.
     ///
     /// # Errors
     /// [`EngineError::Template`] when the template refuses the messages, fails, runs too long or
-    /// writes too much, and for a date in any other form.
+    /// writes too much, or when the date has another form.
     pub fn render(
         &self,
         messages: &[ChatMessage],
@@ -168,7 +168,7 @@ impl ChatTemplate {
 }
 
 /// The template's text and the file it is from. (`chat_template.json` belongs to the processors of
-/// other modalities, and `additional_chat_templates` to tools: neither is for this chat.)
+/// other modalities, and `additional_chat_templates` to tools: neither is used for this chat.)
 fn find_source(files: &ModelDirectory) -> Result<Option<(PathBuf, String)>, EngineError> {
     if let Some(template) = files.chat_template()? {
         return Ok(Some(template));
@@ -229,7 +229,7 @@ fn strftime_now(state: &State, date: Date, args: Arguments) -> Result<String, Er
     date::strftime(date, &format).map_err(|error| refuse(error.to_string()))
 }
 
-/// One line: what went wrong, where, and for the two limits what they are.
+/// One line that says what went wrong and where, with the value of a limit that was exceeded.
 fn describe(error: &Error) -> String {
     let limit = output_limit_of(error);
     let what = match (error.kind(), error.detail()) {

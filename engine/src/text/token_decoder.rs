@@ -22,7 +22,7 @@ struct Inner {
 }
 
 impl TokenDecoder {
-    /// Of a tokenizer with its added tokens; `path` is only named in errors.
+    /// The decoder of a tokenizer with its added tokens; `path` is only named in errors.
     pub(super) fn new(tokenizer: Tokenizer, path: &Path) -> Self {
         let inner = Inner {
             path: path.to_owned(),
@@ -54,7 +54,7 @@ impl TokenDecoder {
             .filter(|token| !added.is_special_token(token))
     }
 
-    /// The text of tokens; several decoders fail on none.
+    /// The text of tokens; several decoders fail on an empty list, so that case is handled here.
     ///
     /// # Errors
     /// [`EngineError::Tokenizer`] when the tokenizer's decoder fails.

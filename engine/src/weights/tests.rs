@@ -1,4 +1,4 @@
-//! Weight files good and bad: every refusal names the file, and the tensor where there is one.
+//! Valid and invalid weight files: every error names the file, and the tensor if there is one.
 
 use half::{bf16, f16};
 use safetensors::tensor::TensorView;

@@ -1,4 +1,4 @@
-//! What the engine thread is asked to do.
+//! The jobs of the engine thread.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use crate::generate::TokenEvent;
 use crate::kv::{ChunkKv, LayerSource};
 use crate::sampling::SamplingParams;
 
-/// A request in the queue. Its stored KV is being read, if it is next.
+/// A request in the queue. If it is next, its stored KV is already being read.
 pub(super) struct Queued {
     pub plan: FusionPlan,
     pub loader: Loader,
@@ -47,7 +47,7 @@ pub(super) enum Job {
         chunk_ids: Vec<u32>,
         reply: oneshot::Sender<Result<ChunkKv, EngineError>>,
     },
-    /// Panics on the engine thread with these words.
+    /// Panics on the engine thread with this message.
     #[cfg(feature = "testing")]
     Panic {
         message: &'static str,
@@ -56,7 +56,7 @@ pub(super) enum Job {
 }
 
 impl Job {
-    /// Whether somebody still waits for it.
+    /// Whether a caller still waits for the result.
     pub(super) fn is_wanted(&self) -> bool {
         match self {
             Self::Generate { started, .. } => !started.is_closed(),

@@ -1,8 +1,8 @@
-//! Running out of device memory costs the request its answer, not the engine its life.
+//! Running out of device memory fails the request, not the engine.
 //!
 //! CubeCL reports it in several ways, always as text: as a failed read, as a failed synchronisation,
-//! or as a panic of the code that needed the values. On Vulkan there may be nothing left to go on with: wgpu gives
-//! a device up, and the worker ends as after any other panic.
+//! or as a panic of the code that needed the values. On Vulkan the engine may be unable to continue: wgpu gives
+//! up the device, and the worker handles that as any other panic.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -11,8 +11,8 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::kernel::FusionBackend;
 
-/// How CubeCL 0.10 and the drivers below it say that memory could not be had. The last one is what a
-/// kernel meets whose tensor could not be allocated.
+/// How CubeCL 0.10 and the drivers below it report that memory could not be allocated. The last one appears
+/// when a kernel runs on a tensor that could not be allocated.
 const SIGNS: [&str; 5] = [
     "can't allocate buffer of size",
     "OUT_OF_MEMORY",
@@ -21,11 +21,11 @@ const SIGNS: [&str; 5] = [
     "Reserved memory isn't initialized",
 ];
 
-/// Runs one job's work on the engine. Out of device memory, also where it shows as a panic, is the job's
-/// error; all other panics go on.
+/// Runs one job's work on the engine. Running out of device memory, even if it appears as a panic, becomes the
+/// job's error; all other panics propagate.
 ///
 /// # Panics
-/// Also where the device does not work any more after it ran out of memory.
+/// Also if the device no longer works after it ran out of memory.
 pub(super) fn within_memory<B: FusionBackend, T>(
     engine: &mut Engine<B>,
     work: impl FnOnce(&mut Engine<B>) -> Result<T, EngineError>,
@@ -46,7 +46,7 @@ pub(super) fn within_memory<B: FusionBackend, T>(
     Err(EngineError::DeviceMemory)
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(super) fn panic_message(panic: &(dyn Any + Send)) -> Option<&str> {
     let owned = panic.downcast_ref::<String>().map(String::as_str);
     owned.or_else(|| panic.downcast_ref::<&str>().copied())

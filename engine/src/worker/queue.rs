@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use super::job::Job;
 use crate::error::EngineError;
 
-/// Background jobs that may wait; ingest and after-miss work bound themselves below this.
+/// The most background jobs that may wait. Ingest and after-miss work have lower limits of their own.
 const MAX_BACKGROUND: usize = 64;
 
 pub(super) struct JobQueue {
@@ -31,12 +31,12 @@ impl JobQueue {
         }
     }
 
-    /// Adds a request, or says at once that there is no room.
+    /// Adds a request, or fails at once if there is no room.
     pub(super) fn push_request(&self, job: Job) -> Result<(), EngineError> {
         self.push(job, |state| &mut state.requests, self.max_requests)
     }
 
-    /// Adds background work, or says at once that there is no room.
+    /// Adds background work, or fails at once if there is no room.
     pub(super) fn push_background(&self, job: Job) -> Result<(), EngineError> {
         self.push(job, |state| &mut state.background, MAX_BACKGROUND)
     }
@@ -54,7 +54,7 @@ impl JobQueue {
             });
         }
         if lane(&mut state).len() >= limit {
-            // Only then is it worth looking for places that nobody waits in any more.
+            // Only when the queue is full is it worth removing jobs whose callers are gone.
             lane(&mut state).retain(Job::is_wanted);
         }
         if lane(&mut state).len() >= limit {
@@ -67,7 +67,7 @@ impl JobQueue {
     }
 
     /// Waits for the next job; `None` once closed. Jobs still waiting then are dropped, which
-    /// tells their callers.
+    /// notifies their callers.
     pub(super) fn pop(&self) -> Option<Job> {
         let mut state = self.lock();
         loop {
@@ -106,7 +106,7 @@ impl JobQueue {
         self.lock().background.len()
     }
 
-    /// Every change of the state is a single push, pop or replace, so a poisoned lock is sound.
+    /// Every change to the state is a single push, pop or replace, so it is safe to ignore poisoning.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -18,7 +18,7 @@ use crate::kernel::FusionBackend;
 use crate::model_info::ModelInfo;
 use crate::options::EngineOptions;
 
-/// What the engine thread is doing about its model.
+/// The state of the engine thread and its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineHealth {
     Serving,
@@ -53,16 +53,19 @@ impl<B: FusionBackend> Thread<B> {
         if self.work(&mut engine) {
             return;
         }
-        // A panic: the engine's state cannot be trusted. Load the model again, once.
+        // After a panic the engine's state cannot be trusted. Load the model again, once.
         self.health.send_replace(EngineHealth::Reloading);
         drop(engine);
-        if let Ok(mut engine) = self.load() {
-            self.health.send_replace(EngineHealth::Serving);
-            if self.work(&mut engine) {
-                return;
+        match self.load() {
+            Ok(mut engine) => {
+                self.health.send_replace(EngineHealth::Serving);
+                if self.work(&mut engine) {
+                    return;
+                }
+                tracing::error!("the engine failed twice; giving up");
             }
+            Err(error) => tracing::error!(%error, "the model could not be loaded again; giving up"),
         }
-        tracing::error!("the engine failed twice; giving up");
     }
 
     fn load(&self) -> Result<Engine<B>, EngineError> {
@@ -91,7 +94,7 @@ impl<B: FusionBackend> Thread<B> {
     }
 }
 
-/// However the thread ends, by a panic of the device while loading too, nobody waits for it.
+/// However the thread ends, even by a panic while loading, callers must not wait for it.
 impl<B: FusionBackend> Drop for Thread<B> {
     fn drop(&mut self) {
         self.queue.close();
@@ -165,7 +168,7 @@ fn answer<B: FusionBackend>(
     let mut sequence = match prefilled {
         Ok(sequence) => sequence,
         Err(error) => {
-            let _ = started.send(Err(error)); // nobody is left to tell
+            let _ = started.send(Err(error)); // an error means that the caller is gone
             return;
         }
     };
@@ -190,7 +193,7 @@ fn answer<B: FusionBackend>(
         let _ = send(events, Err(error));
     }
     if !out_of_memory {
-        engine.end(sequence); // else its buffers may never have been written
+        engine.end(sequence); // otherwise its buffers may never have been written
     }
 }
 
@@ -228,7 +231,7 @@ fn stop_reason(
     })
 }
 
-/// Hands an event over; the channel has room for all of an answer's events.
+/// Sends an event without blocking; the channel has room for all of an answer's events.
 fn send(
     events: &mpsc::Sender<Result<TokenEvent, EngineError>>,
     event: Result<TokenEvent, EngineError>,

@@ -9,7 +9,7 @@ use ragweave_engine::{
 };
 use safetensors::{SafeTensors, tensor::TensorView};
 
-/// The fixture directory: of the checkout, or below the working directory on another machine.
+/// The fixture directory in the checkout, or below the working directory on another machine.
 pub fn fixtures_dir() -> PathBuf {
     let of_checkout = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     match of_checkout.is_dir() {
@@ -81,7 +81,7 @@ impl Expected {
     }
 }
 
-/// Fails with the worst index where two slices differ by more than `tolerance`.
+/// Fails at the index of the largest difference if two slices differ by more than `tolerance`.
 pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32) {
     assert_eq!(actual.len(), expected.len(), "{what}: length");
     let worst = (0..actual.len())
@@ -96,7 +96,7 @@ pub fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: f32
     );
 }
 
-/// A prompt with its chunks' KV, made behind `conditioning`.
+/// A prompt with its chunks' KV, computed after `conditioning`.
 pub struct Prompt {
     pub segments: PromptSegments,
     pub kv: Vec<Arc<ChunkKv>>,
@@ -104,13 +104,13 @@ pub struct Prompt {
 }
 
 impl Prompt {
-    /// Makes the chunks' KV alone behind the prompt's own prefix.
+    /// Computes each chunk's KV alone after the prompt's own prefix.
     pub fn new<B: FusionBackend>(engine: &mut Engine<B>, segments: PromptSegments) -> Self {
         let conditioning = segments.prefix.clone();
         Self::behind(engine, segments, conditioning)
     }
 
-    /// Makes the chunks' KV alone behind another prefix.
+    /// Computes each chunk's KV alone after another prefix.
     pub fn behind<B: FusionBackend>(
         engine: &mut Engine<B>,
         segments: PromptSegments,

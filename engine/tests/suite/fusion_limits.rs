@@ -1,4 +1,4 @@
-//! The limits fusion must meet on every model and backend (design invariants 3 to 7).
+//! The limiting cases that fusion must satisfy on every model and backend (design invariants 3 to 7).
 #![expect(
     clippy::unwrap_used,
     reason = "a fixture of another shape fails its test"
@@ -102,7 +102,7 @@ pub fn all_chunks_missed_equals_full_prefill<B: FusionBackend>(variant: &str, de
 }
 
 /// Every policy, with a budget that holds all candidates and with the mean correction, which then
-/// has nothing left to move.
+/// has nothing left to correct.
 const POLICIES: [&str; 10] = [
     "hkvd@1",
     "first-k~length",
@@ -160,7 +160,7 @@ pub fn without_candidates_no_policy_recomputes<B: FusionBackend>(
     }
 }
 
-/// A correction that moves rows must change the answer, or nothing above tests it.
+/// A correction that changes rows must change the answer; otherwise the tests above do not cover it.
 pub fn the_mean_correction_moves_the_other_rows<B: FusionBackend>(
     variant: &str,
     device: &B::Device,
@@ -202,7 +202,7 @@ pub fn layer_zero_of_a_chunk_does_not_depend_on_its_place<B: FusionBackend>(
     let (full_k, full_v) = &trace.layers[0];
     assert_close("K of layer 0", &stored(k), &full_k[rows.clone()], 1e-4);
     assert_close("V of layer 0", &stored(v), &full_v[rows.clone()], 1e-4);
-    // Deeper layers do depend on the context, or there would be nothing to fuse.
+    // Deeper layers do depend on the context; otherwise there would be nothing to fuse.
     let (deep_k, _) = &kv.layers[2];
     assert!(distance(&stored(deep_k), &trace.layers[2].0[rows]) > 1e-3);
 }
@@ -251,7 +251,7 @@ pub fn a_bad_block_costs_time_and_not_the_answer<B: FusionBackend>(
         });
         engine
             .plan_logits(plan.unwrap(), sources.collect())
-            .expect("bad KV is no error")
+            .expect("bad KV is not an error")
     };
 
     let (one_bad, report) = run(&[1]);

@@ -31,7 +31,7 @@ pub fn equals_the_reference<B: FusionBackend>(variant: &str, device: &B::Device)
     }
 }
 
-/// All cases of these sections. Each has to be there: an empty one would test nothing.
+/// All cases of these sections. None may be empty: an empty section would test nothing.
 fn sections<'a, const N: usize>(
     fixture: &'a Value,
     names: [&'static str; N],
@@ -43,7 +43,7 @@ fn sections<'a, const N: usize>(
     })
 }
 
-/// Logits, the rows recomputed, and what was left of the deviation.
+/// Compares logits, the recomputed rows, and the remaining deviation.
 fn compare_case<B: FusionBackend>(
     variant: &str,
     segments: &PromptSegments,
@@ -74,7 +74,7 @@ fn compare_case<B: FusionBackend>(
     }
 }
 
-/// The anchors found while chunk KV is made. Null stands for a chunk in which rounding decides.
+/// Compares the anchors found while chunk KV is computed. Null stands for a chunk in which rounding decides.
 fn compare_anchors<B: FusionBackend>(
     variant: &str,
     segments: &PromptSegments,
@@ -87,13 +87,13 @@ fn compare_anchors<B: FusionBackend>(
     assert_eq!(prompt.kv.len(), expected.len());
     for (i, (kv, expected)) in prompt.kv.iter().zip(expected).enumerate() {
         if !expected.is_null() {
-            let name = format!("{variant}, chunk {i} behind {}", case["conditioning"]);
+            let name = format!("{variant}, chunk {i} after {}", case["conditioning"]);
             assert_eq!(kv.anchors, id_list(expected), "{name}: anchors");
         }
     }
 }
 
-/// The distance of stored KV from full prefill, through the engine thread, which alone gives it out.
+/// The distance of stored KV from full prefill, through the engine thread, the only way to obtain it.
 fn compare_deviation<B: FusionBackend>(
     variant: &str,
     segments: &PromptSegments,
@@ -103,7 +103,7 @@ fn compare_deviation<B: FusionBackend>(
     let mut engine = load_with_kv::<B>(variant, kv_dtype(case), device);
     let prompt = prompt(&mut engine, segments, case);
     let plan = plan(&engine, &prompt, Mode::Reuse, case);
-    // A handle warms up for as many rows as it may be asked for; on a software driver that takes long.
+    // A handle warms up for the largest number of rows it may be asked for, which takes long on a software driver.
     let options = EngineOptions {
         kv_dtype: kv_dtype(case),
         max_prefill_tokens: 8,
@@ -126,7 +126,7 @@ fn compare_deviation<B: FusionBackend>(
     }
 }
 
-/// The prompt with its chunks' KV, made behind what the case says.
+/// The prompt with its chunks' KV, computed after the case's conditioning prefix.
 fn prompt<B: FusionBackend>(
     engine: &mut Engine<B>,
     segments: &PromptSegments,
@@ -167,7 +167,7 @@ fn tolerance(case: &Value) -> f32 {
     case["tolerance"].as_f64().unwrap() as f32
 }
 
-/// Newer cases say it in the engine's own notation, those of before it by field.
+/// Newer cases give the mode in the engine's notation, older ones by field.
 fn mode(case: &Value) -> Mode {
     if let Some(spec) = case["spec"].as_str() {
         return spec.parse().unwrap();

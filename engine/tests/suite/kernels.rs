@@ -1,8 +1,8 @@
 //! Each custom operation equals its plain-tensor reference, in every dtype the device computes in.
 //!
-//! References run in f32 on the same, already rounded, inputs: in 16 bit they would round more often
-//! than what they are to judge. They run on the CPU, so that a kernel that never ran, and left its
-//! result as the memory was, cannot be handed the reference's own numbers.
+//! References run in f32 on the same, already rounded, inputs: in 16 bits they would round more often
+//! than the operations they check. They run on the CPU, so that a kernel that never ran, and returned
+//! uninitialized memory, cannot return the reference's own numbers by chance.
 
 use std::ops::Range;
 
@@ -81,7 +81,7 @@ pub fn masked_softmax_equals_its_reference<B: FusionBackend>(device: &B::Device)
     }
 }
 
-/// Query heads, KV heads, head_dim: groups of 1, 3, 4 and 8, heads that are no multiple of 8 wide.
+/// Query heads, KV heads, head_dim: groups of 1, 3, 4 and 8, head widths that are not a multiple of 8.
 const HEADS: [(usize, usize, usize); 6] = [
     (2, 2, 8),
     (6, 2, 20),
@@ -253,7 +253,7 @@ pub fn row_distance_equals_its_reference<B: FusionBackend>(device: &B::Device) {
                 random(shape, dtype, device),
             );
             let expected = floats(row_distance_reference(wide(&a), wide(&b)));
-            // The result is f32; squares below 4 are summed in another order.
+            // The result is f32; the order of summing squares below 4 differs.
             let tolerance = 4e-7 * (shape[1] * shape[2]) as f32;
             let actual = floats(row_distance(a, b));
             assert_close(
@@ -453,7 +453,7 @@ pub fn write_rows_leaves_shared_buffers_alone<B: FusionBackend>(device: &B::Devi
     }
 }
 
-/// As a layer does: the second product lies behind the first in one piece of memory.
+/// As a layer does it: the second product follows the first in one allocation.
 pub fn what_project_pair_gives_is_written_as_it_is<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 17);
     for m in [1, 70] {
@@ -516,7 +516,7 @@ fn product<B: FusionBackend>(x: &Tensor<B, 2>, matrix: &Tensor<B, 2>) -> Vec<f32
         .collect()
 }
 
-/// What the device computes in, each with the rounding of a result below 1.
+/// The dtypes the device computes in, each with the rounding of a result below 1.
 fn dtypes<B: FusionBackend>(device: &B::Device) -> Vec<(DType, f32)> {
     let all = [
         (DType::F32, 1e-6), // exp, sqrt and order of operations, not only the last rounding
@@ -557,7 +557,7 @@ fn rotation<B: FusionBackend>(m: usize, head_dim: usize, device: &B::Device) -> 
     Rotation::new(&table(f32::cos), &table(f32::sin))
 }
 
-/// What KV may be stored in for the device: what it computes in, and 8 bits.
+/// The dtypes KV may be stored in for the device: those it computes in, and 8 bits.
 fn stored_dtypes<B: FusionBackend>(device: &B::Device) -> Vec<KvDtype> {
     let of = |(dtype, _): &(DType, f32)| match dtype {
         DType::F16 => KvDtype::F16,

@@ -1,4 +1,4 @@
-//! Rows of several sequences go through the layers together as they do alone, and a sequence can wait between layers.
+//! Rows of several sequences give the same results together as alone, and a sequence can wait between layers.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ fn floats(live: LiveRows<Flex>) -> Vec<f32> {
     hidden.iter::<f32>().collect()
 }
 
-/// The rows of each of the two after all layers, computed by itself.
+/// The rows of each of the two sequences after all layers, computed alone.
 fn alone() -> [Vec<f32>; 2] {
     let mut engine = engine();
     two(&mut engine).map(|mut waiting| {
@@ -66,7 +66,7 @@ fn alone() -> [Vec<f32>; 2] {
     })
 }
 
-/// f32 rounds differently where a product has another number of rows.
+/// f32 results round differently when a product has a different number of rows.
 fn assert_same(actual: &[f32], expected: &[f32]) {
     assert_eq!(actual.len(), expected.len());
     for (i, (actual, expected)) in actual.iter().zip(expected).enumerate() {
@@ -113,7 +113,7 @@ fn a_sequence_can_wait_between_layers() {
     assert_same(&floats(of_b), &expected_b);
 }
 
-/// A sequence whose stored KV cannot be had.
+/// A sequence whose stored KV cannot be read.
 struct Refuses;
 
 impl LayerHooks<Flex> for Refuses {

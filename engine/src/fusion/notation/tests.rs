@@ -1,4 +1,4 @@
-//! What is read, what is printed, and what is refused.
+//! What is parsed, what is printed and what is refused.
 
 use super::*;
 

@@ -2,7 +2,7 @@
 //! compact stand-in for the context: a few anchor tokens per chunk (QCFuse, arXiv 2606.05875).
 //!
 //! Cost: the question runs over the anchors up to the deepest critical layer, and only the layers
-//! up to it must have been loaded before the fused prefill begins. Anchors are found at ingest;
+//! up to that one must be loaded before the fused prefill begins. Anchors are found at ingest;
 //! evenly spaced tokens stand in for chunks that have none. QCFuse profiles the critical layers;
 //! here they are a setting, which `ragweave-eval tune` searches.
 

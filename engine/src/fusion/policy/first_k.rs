@@ -1,7 +1,7 @@
 //! `first-k`: the first tokens of each chunk, where a chunk computed alone puts the attention sink
 //! it would not have inside a prompt (EPIC, arXiv 2410.15332).
 //!
-//! Cost: rows are known before layer 0, so nothing waits for the cache. Needs nothing at ingest.
+//! Cost: rows are known before layer 0, so nothing waits for stored KV. Needs nothing at ingest.
 
 use super::ranker::{Candidates, Ranker};
 

@@ -5,7 +5,7 @@
 
 use crate::fusion::selection::{Deviation, Schedule};
 
-/// The comparison of fresh with stored KV: at one layer, or from it on.
+/// The comparison of fresh with stored KV: at one layer, or at every layer from that one on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Check {
     pub(super) layer: usize,
@@ -21,8 +21,8 @@ impl Check {
             .then_some(self.deviation)
     }
 
-    /// What the budget is multiplied by at this layer: 1, or linear from 1.5 at the check layer to
-    /// 0.5 at the last.
+    /// The factor on the budget at this layer: 1, or falling linearly from 1.5 at the check layer to
+    /// 0.5 at the last layer.
     pub(crate) fn factor(&self, layer: usize, n_layers: usize) -> f64 {
         let span = n_layers - 1 - self.layer;
         match self.schedule {

@@ -1,5 +1,5 @@
 //! `oracle`: the rows whose stored KV deviates most from that of a real full prefill, over all
-//! layers. What selection by deviation could reach if it knew the outcome.
+//! layers. The upper bound for selection by deviation.
 //!
 //! Cost: a full prefill before the fused one. For evaluation. Needs nothing at ingest.
 
@@ -15,7 +15,7 @@ impl Ranker for Oracle {
         Some(Probe::Truth(self.deviation))
     }
 
-    /// Deviations are relative to the layer's mean squared norm, so that layers count alike.
+    /// Deviations are relative to the layer's mean squared norm, so that all layers have equal weight.
     fn scores(&self, candidates: &Candidates, observed: &[Vec<f32>]) -> Vec<f32> {
         mean_over_layers(observed, candidates.rows().len())
     }

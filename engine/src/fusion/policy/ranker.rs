@@ -1,4 +1,4 @@
-//! What a policy is: candidates come in, with what a probe observed of the prompt; scores go out.
+//! The interface of a policy: it takes candidates and what a probe observed of the prompt, and returns scores.
 
 use std::ops::Range;
 
@@ -19,13 +19,13 @@ impl Candidates {
         self.chunks.iter().cloned().flatten().collect()
     }
 
-    /// The budget of `n` of them: `factor` times `ceil(ratio x n)`.
+    /// The budget for `n` of the candidates: `factor` times `ceil(ratio x n)`.
     pub fn quota(&self, n: usize, factor: f64) -> usize {
         let share = ((self.ratio * n as f64).ceil() as usize).min(n);
         (share as f64 * factor).ceil() as usize
     }
 
-    /// Candidates that `factor` times the budget keeps, however they are ranked.
+    /// How many candidates `factor` times the budget keeps, however they are ranked.
     pub fn n_kept(&self, factor: f64) -> usize {
         let kept = |n: usize| self.quota(n, factor).min(n);
         match self.budget {
@@ -37,18 +37,18 @@ impl Candidates {
 
 /// Scores candidate rows.
 pub(crate) trait Ranker {
-    /// What must be seen of the prompt before rows can be scored. The probe is the policy's cost.
+    /// What must be observed of the prompt before rows can be scored. The probe makes up the policy's cost.
     fn probe(&self) -> Option<Probe> {
         None
     }
 
-    /// A score per candidate row, none negative; larger is recomputed first.
+    /// A non-negative score per candidate row; rows with larger scores are recomputed first.
     ///
     /// `observed` has one row of values per probed layer, each as long as the candidates.
     fn scores(&self, candidates: &Candidates, observed: &[Vec<f32>]) -> Vec<f32>;
 }
 
-/// A look at the prompt before the fused prefill.
+/// An observation of the prompt before the fused prefill.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Probe {
     /// The question runs over stored KV up to the deepest of `layers`; its attention to the
@@ -62,7 +62,7 @@ pub(crate) enum Probe {
     Truth(Deviation),
 }
 
-/// What the question sees on its way to the layers that are read.
+/// What the question attends to below the layers that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ProbeKeys {
     All,

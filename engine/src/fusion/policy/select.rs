@@ -10,13 +10,13 @@ use crate::fusion::selection::{Budget, Deviation};
 /// Decides which candidate rows are alive at each layer.
 pub(crate) struct Selector {
     candidates: Candidates,
-    /// In the order of the union; `None` is the place of the policy that compares at a layer.
+    /// In the order of the union; `None` marks the policy that compares at a layer.
     scores: Vec<Option<Vec<f32>>>,
     check: Option<Check>,
 }
 
 impl Selector {
-    /// `scores` hold a value per candidate for each policy that has ranked them.
+    /// `scores` holds one value per candidate for each policy that has ranked them.
     pub(crate) fn new(
         candidates: Candidates,
         scores: Vec<Option<Vec<f32>>>,
@@ -37,12 +37,12 @@ impl Selector {
         }
     }
 
-    /// The comparison wanted at this layer, of the candidates alive at its input.
+    /// The comparison to make at this layer between the candidates alive at its input.
     pub(crate) fn deviation_at(&self, layer: usize) -> Option<Deviation> {
         self.check.and_then(|check| check.at(layer))
     }
 
-    /// Of `rows` (ascending, with their deviation) those that go on through this layer, ascending.
+    /// Those of `rows` (ascending, with their deviation) that go on through this layer, ascending.
     pub(crate) fn keep(&self, layer: usize, rows: &[usize], deviation: &[f32]) -> Vec<usize> {
         let n_layers = self.candidates.n_layers;
         let factor = self
@@ -97,7 +97,7 @@ impl Selector {
     }
 }
 
-/// A comparison that gave NaN (an overflow in f16) recomputes the row: it is not trusted.
+/// Makes rows with a NaN score (an overflow in f16) rank first, so that they are recomputed.
 fn trusted(mut scores: Vec<f32>) -> Vec<f32> {
     let bad = scores.iter_mut().filter(|score| score.is_nan());
     bad.for_each(|score| *score = f32::INFINITY);
@@ -125,8 +125,8 @@ fn mass_within(chunk: &Range<usize>, rows: &[usize], scores: &[Vec<f32>]) -> f64
     scores.iter().map(part).sum()
 }
 
-/// Divides `k` by the claims' weights, no part larger than its room: one at a time to the largest
-/// outstanding claim, ties to the first.
+/// Divides `k` in proportion to the claims' weights, no part larger than its room: units go one at a time to the
+/// largest outstanding claim, and the first claim wins a tie.
 fn divide(k: usize, claims: &[(f64, usize)]) -> Vec<usize> {
     let total: f64 = claims.iter().map(|(weight, _)| weight).sum();
     let weight = |i: usize| match total > 0.0 {
@@ -166,14 +166,14 @@ fn best_rows(rows: &[usize], scores: &[Vec<f32>], quotas: &[(Range<usize>, usize
     kept
 }
 
-/// Indices by falling score; a stable sort leaves ties in ascending position.
+/// Indices by descending score; a stable sort leaves ties in ascending position.
 fn ranking(within: Range<usize>, scores: &[f32]) -> Vec<usize> {
     let mut order: Vec<usize> = within.collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
     order
 }
 
-/// The first of the first ranking, the first of the second that is new, and so on, `n` in all.
+/// Takes the first of the first ranking, then the first of the second not taken yet, and so on, `n` in all.
 fn take_in_turn(rankings: &[Vec<usize>], n: usize) -> HashSet<usize> {
     let mut taken = HashSet::new();
     let mut next: Vec<_> = rankings.iter().map(|ranking| ranking.iter()).collect();

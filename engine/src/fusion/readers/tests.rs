@@ -1,4 +1,4 @@
-//! Order, bounds and failures of reading ahead, with sources that say what they are asked.
+//! Order, bounds and failures of reading ahead, with sources that record what they are asked for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -83,13 +83,13 @@ fn blocks(layer: usize, n_chunks: usize) -> Vec<BlockRead> {
     (0..n_chunks).map(block).collect()
 }
 
-/// A prompt of so many chunks, all read at each layer, without sources.
+/// A prompt of `n_chunks` chunks, all read at each layer, without sources.
 fn prompt(id: u64, n_chunks: usize) -> Prompt {
     let layers = (0..N_LAYERS).map(|layer| blocks(layer, n_chunks));
     Prompt::new(id, layers.collect(), Vec::new())
 }
 
-/// What can be begun now: prompt, layer, chunk.
+/// The reads that can begin now: prompt, layer, chunk.
 fn begun(state: &mut State) -> Vec<(u64, usize, usize)> {
     std::iter::from_fn(|| state.begin())
         .map(|task| (task.prompt_id, task.block.layer, task.block.chunk))
@@ -240,7 +240,7 @@ fn an_error_comes_when_its_layer_is_asked_for() {
         }
         assert_eq!(loader.finish().0.len(), 2, "the sources come back");
     }
-    // A chunk without a source is an error too, and the threads have survived all that.
+    // A chunk without a source is an error too, and the threads have survived all of it.
     let sources = vec![Some(numbered(0)), None];
     let mut loader = Loader::start(&readers, &reads(), sources, &identity());
     loader.next(GO_ON).unwrap();
@@ -272,7 +272,7 @@ impl Drop for Stuck {
     }
 }
 
-/// A source that is stuck until the second value is dropped, and how to know that a thread is in it.
+/// A source that is stuck until the second value is dropped, and a receiver that reports when a thread is in it.
 fn stuck(dropped: &Arc<AtomicBool>) -> (Arc<dyn LayerSource>, Sender<()>, Receiver<()>) {
     let ((reached, is_reached), (gate, open)) = (channel(), channel());
     let source = Stuck {
@@ -327,7 +327,7 @@ fn a_read_that_hangs_is_a_bad_block_and_others_are_read_all_the_same() {
     assert_eq!((bad.chunk, bad.layer), (1, 1));
     assert!(bad.error.message.contains("400ms"), "{}", bad.error);
     drop(loader);
-    // Reading ahead may have taken every thread into the source that hangs; others have come for them.
+    // Reading ahead may have led every thread into the source that hangs; other threads have replaced them.
     let mut loader = Loader::start(&readers, &reads(), numbered_two(), &identity());
     for _ in 0..N_LAYERS {
         loader.next(GO_ON).unwrap();

@@ -1,4 +1,4 @@
-//! What modes run, layer by layer.
+//! What each mode runs, layer by layer.
 
 use std::path::Path;
 
@@ -33,7 +33,7 @@ fn schedule(mode: &str) -> LayerSchedule {
     LayerSchedule::prefill(&plan(mode), N_LAYERS, true, Forward::Last)
 }
 
-/// Of each step: rows placed, candidates computed, candidates that go on.
+/// For each step: rows placed, candidates computed, candidates that go on.
 fn steps(pass: &Pass) -> Vec<(usize, usize, Option<usize>)> {
     let of = |step: &LayerStep| (step.rows_placed, step.n_candidates, step.n_kept);
     pass.steps.iter().map(of).collect()

@@ -1,5 +1,5 @@
-//! Attention of a row or two, as in decoding: K is read once, as it lies; threads share out the keys and their
-//! results are joined (Flash-Decoding).
+//! Attention of a row or two, as in decoding: K is read once, in its stored layout. Threads divide the keys among
+//! themselves and their results are joined (Flash-Decoding).
 #![expect(unsafe_code, reason = "register tiles over raw pointers")]
 
 use std::ops::Range;
@@ -11,10 +11,10 @@ use super::super::softmax::{Running, scale_row};
 use super::super::tile::{PANEL_VECTORS, Strided};
 use super::shape::{Input, KEY_TILE, Shape, Target, add_weighted};
 
-/// Keys below which another thread is not worth waking.
+/// The fewest keys for which another thread is worth waking.
 const MIN_KEYS: usize = 8 * KEY_TILE;
 
-/// Lines that one vector of a key is multiplied with before the next.
+/// Lines that one vector of a key is multiplied with before the next vector is loaded.
 const LINES: usize = 4;
 
 /// Lines up to which this is faster than `rows`.
@@ -60,7 +60,7 @@ fn join(parts: &[Part], shape: Shape, m: usize, out: Target) {
     for index in 0..shape.kv_heads * lines {
         let (kv_head, line) = (index / lines, index % lines);
         let head = kv_head * group + line % group;
-        // SAFETY: all parts are done, nobody else writes.
+        // SAFETY: all parts are done, and no other thread writes.
         let sums = unsafe { out.line(line / group, head, shape) };
         let mut softmax = Running::EMPTY;
         for part in parts {
@@ -109,7 +109,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
             .collect();
         for start in self.keys.clone().step_by(KEY_TILE) {
             let keys = start..(start + KEY_TILE).min(self.keys.end);
-            // SAFETY: the buffers hold one tile of keys; the instruction set is the caller's.
+            // SAFETY: the buffers hold one tile of keys; the caller guarantees the instruction set.
             unsafe { self.scores::<L>(&heads, &keys, &mut scratch.scores) }
             let scores = scratch.scores.chunks_exact_mut(lines * KEY_TILE);
             for (kv_head, scores) in scores.enumerate() {
@@ -135,7 +135,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
 }
 
 impl<E: Stored> Task<'_, E> {
-    /// Turns one head's scores of some keys into weights; what was summed up is scaled to their maximum.
+    /// Turns one head's scores of some keys into weights; the sums so far are scaled to the new maximum.
     #[inline(always)]
     unsafe fn weights<L: Lanes>(
         &self,
@@ -154,7 +154,7 @@ impl<E: Stored> Task<'_, E> {
                 scores.fill(0.0);
                 continue;
             }
-            // SAFETY: whole tiles and rows; the instruction set is the caller's.
+            // SAFETY: whole tiles and rows; the caller guarantees the instruction set.
             unsafe {
                 let factor = softmax.absorb::<L>(scores, start..end);
                 scale_row::<L>(sums, factor);
@@ -162,7 +162,7 @@ impl<E: Stored> Task<'_, E> {
         }
     }
 
-    /// Scores of all lines with some keys: K is read once, as it lies.
+    /// Scores of all lines with some keys; K is read once, in its stored layout.
     #[inline(always)]
     unsafe fn scores<L: Lanes>(&self, heads: &[Vec<f32>], keys: &Range<usize>, scores: &mut [f32]) {
         let dim = self.input.shape.head_dim;
@@ -173,7 +173,7 @@ impl<E: Stored> Task<'_, E> {
                 let scores = &mut scores[kv_head * of_head..][..of_head];
                 let lines = q.chunks(LINES * dim);
                 for (q, scores) in lines.zip(scores.chunks_mut(LINES * KEY_TILE)) {
-                    // SAFETY: `q` holds so many lines, `scores` a tile for each; the rest is the caller's.
+                    // SAFETY: `q` holds that many lines, and `scores` a tile for each; the caller guarantees the rest.
                     unsafe {
                         match q.len() / dim {
                             4 => dots::<L, E, 4>(q, k, &mut scores[i..]),
@@ -191,7 +191,7 @@ impl<E: Stored> Task<'_, E> {
 /// Products of `M` lines `[M][dim]` with one key `[dim]`, written [`KEY_TILE`] apart.
 ///
 /// # Safety
-/// The processor has the instruction set; `scores` reaches to the last line's.
+/// The processor must have the instruction set; `scores` must reach to the last line's entry.
 #[inline(always)]
 unsafe fn dots<L: Lanes, E: Stored, const M: usize>(q: &[f32], k: &[E], scores: &mut [f32]) {
     let dim = k.len();

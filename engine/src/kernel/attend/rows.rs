@@ -61,7 +61,7 @@ impl<E: Stored> Kernel for Widen<'_, E> {
 
     #[inline(always)]
     unsafe fn run<L: Lanes>(self) {
-        // SAFETY: the instruction set is the caller's.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { widen::<L, E>(self.0, self.1) }
     }
 }
@@ -74,7 +74,7 @@ pub(super) fn run<E: Stored>(input: &Input<'_, E>, out: Target) {
         .min((m * shape.kv_heads).div_ceil(2 * rayon::current_num_threads()))
         .max(1);
     let tiles = (0..m.div_ceil(rows)).map(|tile| tile * rows..((tile + 1) * rows).min(m));
-    // The last rows see most keys. They begin first, so that they do not finish alone.
+    // The last rows see most keys. They start first, so that they do not run alone at the end.
     let tasks: Vec<_> = tiles
         .rev()
         .flat_map(|rows| (0..shape.kv_heads).map(move |kv_head| (rows.clone(), kv_head)))
@@ -126,7 +126,7 @@ impl<E: Stored> Kernel for Task<'_, E> {
             let from = visible.partition_point(|range| range.end <= tile);
             let to = visible.partition_point(|range| range.start < tile + KEY_TILE);
             if from < to {
-                // SAFETY: the instruction set is the caller's.
+                // SAFETY: the caller guarantees the instruction set.
                 unsafe { self.key_tile::<L>(&mut scratch, tile, from..to) }
             }
         }
@@ -215,11 +215,11 @@ impl<E: Stored> Task<'_, E> {
     /// V of the keys from `tile` on, zeros after the last one.
     #[inline(always)]
     unsafe fn load_v<L: Lanes>(&self, to: &mut [f32], padded: usize, tile: usize) {
-        // After the last key there may be anything, even from an earlier sequence.
+        // After the last key the buffer may hold anything, even rows of an earlier sequence.
         let end = self.input.visible[self.rows.end - 1].end;
         let keys = tile..end.min(tile + KEY_TILE);
         to[keys.len() * padded..].fill(0.0);
-        // SAFETY: the instruction set is the caller's.
+        // SAFETY: the caller guarantees the instruction set.
         unsafe { self.input.widen_v::<L>(self.kv_head, keys, to, padded) }
     }
 

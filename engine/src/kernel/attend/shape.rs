@@ -26,12 +26,12 @@ impl Shape {
         self.heads / self.kv_heads
     }
 
-    /// Floats from one token's K or V to the next one's.
+    /// Floats from one token's K or V to the next token's.
     pub(super) fn kv_width(self) -> usize {
         self.kv_heads * self.head_dim
     }
 
-    /// Where a token's K or V of a head begins.
+    /// Offset at which a token's K or V of a head begins.
     #[inline]
     fn kv_start(self, token: usize, kv_head: usize) -> usize {
         token * self.kv_width() + kv_head * self.head_dim
@@ -59,7 +59,7 @@ pub(super) struct Input<'a, E> {
 
 impl<E: Stored> Input<'_, E> {
     /// The keys any of these rows sees, in whole tiles at the front: tiles begin at multiples of their length
-    /// wherever the first key is, so that rows group their keys alike in any prompt.
+    /// wherever the first key is, so that rows group their keys the same way in any prompt.
     pub(super) fn keys(&self, rows: Range<usize>) -> Range<usize> {
         let visible = &self.visible[rows];
         let first = visible.first().map_or(0, |range| range.start);
@@ -93,7 +93,7 @@ impl<E: Stored> Input<'_, E> {
     /// This head's V of some tokens, rows `padded` apart.
     ///
     /// # Safety
-    /// The processor has the instruction set.
+    /// The processor must have the instruction set.
     #[inline(always)]
     pub(super) unsafe fn widen_v<L: Lanes>(
         &self,
@@ -105,7 +105,7 @@ impl<E: Stored> Input<'_, E> {
         let dim = self.shape.head_dim;
         for (key, to) in keys.zip(to.chunks_exact_mut(padded)) {
             let v = &self.v[self.shape.kv_start(key, kv_head)..][..dim];
-            // SAFETY: the caller's.
+            // SAFETY: guaranteed by the caller.
             unsafe { widen::<L, E>(v, &mut to[..dim]) }
         }
     }
@@ -114,8 +114,8 @@ impl<E: Stored> Input<'_, E> {
 /// Adds weighted V to sums: `[lines][k] x [k][padded]` onto `[lines][padded]`, `lines` as many as `sums` holds.
 ///
 /// # Safety
-/// The processor has the instruction set; `weights` holds `k` values per line in its layout, `v` `k` rows of `padded`
-/// values, so far apart, and `padded` is a whole number of panels.
+/// The processor must have the instruction set; `weights` holds `k` values per line in its layout, `v` `k` rows of
+/// `padded` values, so far apart, and `padded` is a whole number of panels.
 #[inline(always)]
 pub(super) unsafe fn add_weighted<L: Lanes, E: Stored>(
     weights: (&[f32], impl Layout),
@@ -125,7 +125,7 @@ pub(super) unsafe fn add_weighted<L: Lanes, E: Stored>(
     padded: usize,
 ) {
     for panel in (0..padded).step_by(L::N * PANEL_VECTORS) {
-        // SAFETY: the caller's.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             let product = Product {
                 m: sums.len() / padded,
@@ -156,9 +156,9 @@ impl Target {
     /// One row of one query head, `head_dim` long.
     ///
     /// # Safety
-    /// The output has that row and head, and nobody else writes it now.
+    /// The output must have that row and head, and no other thread may write to it at the same time.
     pub(super) unsafe fn line<'a>(self, row: usize, head: usize, shape: Shape) -> &'a mut [f32] {
-        // SAFETY: inside the output, which outlives the tasks; the rest is the caller's.
+        // SAFETY: inside the output, which outlives the tasks; the caller guarantees the rest.
         unsafe {
             let start = self.0.add(row * shape.q_width() + head * shape.head_dim);
             std::slice::from_raw_parts_mut(start, shape.head_dim)

@@ -2,12 +2,12 @@
 //!
 //! A cube takes a tile of lines, a line being one query head of one row; all lines of a cube read the
 //! same KV head, so K and V of a group of heads are loaded once. It walks over tiles of the keys between
-//! the first and the last one that its lines see, and keeps the softmax running in f32. Where there are too few
+//! the first and the last one that its lines see, and keeps the softmax running in f32. If there are too few
 //! lines to fill the device, as in decoding, the keys are split over cubes too (Flash-Decoding) and a
 //! second kernel merges the parts.
 //!
-//! `kernel`, with `walk`, runs on every device; `tensor_cores`, with `tiles`, is for 16-bit rows where the
-//! device multiplies fragments of them, and `hopper` for many of those on a Hopper.
+//! `kernel`, with `walk`, runs on every device; `tensor_cores`, with `tiles`, is for 16-bit rows on
+//! devices that multiply fragments of them, and `hopper` for many of those on a Hopper.
 
 mod hopper;
 mod kernel;
@@ -38,7 +38,7 @@ const CUBES_PER_PROCESSOR: usize = 4;
 /// The fewest keys of a part: with fewer, merging would cost more than it gains.
 const MIN_KEYS_PER_PART: usize = 128;
 
-/// Which kernel, and how it cuts the work.
+/// Which kernel is used, and how it divides the work.
 #[derive(Debug, Clone, Copy)]
 enum Kernel {
     Units(LineTile),
@@ -47,7 +47,7 @@ enum Kernel {
 }
 
 impl Kernel {
-    /// `None` where no kernel fits the device.
+    /// `None` if no kernel fits the device.
     fn choose<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
         let head_dim = q.meta.shape()[2];
         let most = q.client.properties().hardware.max_shared_memory_size;
@@ -74,7 +74,7 @@ impl Kernel {
     fn wanted(&self, processors: usize) -> usize {
         match self {
             Self::Units(_) | Self::TensorCores(_) => processors * CUBES_PER_PROCESSOR,
-            // One at a time, and half as many again to make up for those that see few keys.
+            // One per processor at a time, and half as many again to balance cubes that see few keys.
             Self::Warpgroups(_) => processors * 3 / 2,
         }
     }
@@ -89,7 +89,7 @@ impl Kernel {
     }
 }
 
-/// One launch: sizes and the work's split.
+/// One launch: the sizes and how the work is split.
 pub(super) struct Attention<'a> {
     visible: &'a [Range<usize>],
     kernel: Kernel,
@@ -101,7 +101,7 @@ pub(super) struct Attention<'a> {
 }
 
 impl<'a> Attention<'a> {
-    /// `None` where the kernels do not fit the device or the types differ.
+    /// `None` if the kernels do not fit the device or the types differ.
     pub(super) fn new<R: CubeRuntime>(
         q: &CubeTensor<R>,
         k: &CubeTensor<R>,

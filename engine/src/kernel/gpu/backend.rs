@@ -4,9 +4,8 @@
 //! ties to the lower position, the same on every device. The rows are then gathered by Burn's `select`
 //! and scattered by [`FusionBackend::write_rows`].
 //!
-//! Products of 16-bit rows are ours where the device has tensor cores for them, and those of f32 stay f32
-//! there. All others are Burn's, which times its kernels for a shape when it
-//! first meets it.
+//! On devices with tensor cores, products of 16-bit rows use our kernels, and products of f32 use a kernel that
+//! stays in f32. All others are Burn's, which times its kernels when it first meets a shape.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -43,7 +42,7 @@ where
         pinned.map(|pinned| Arc::new(pinned) as _)
     }
 
-    /// CUDA pads rows to 512 bytes; the kernels take whole matrices, so the padding goes once, here.
+    /// CUDA pads rows to 512 bytes; the kernels take dense matrices, so the padding is removed once, here.
     fn weight(matrix: CubeTensor<R>) -> CubeTensor<R> {
         into_contiguous(matrix)
     }

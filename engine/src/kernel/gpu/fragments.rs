@@ -118,7 +118,7 @@ pub(super) fn load_left<F: Float>(
     load_four(shared, at, false)
 }
 
-/// Adds two right fragments to `fragments`: the columns lie as the 16 rows from `row`, so that the product
+/// Adds two right fragments to `fragments`: the columns are stored as the 16 rows from `row`, so that the product
 /// is with the transpose of what is stored.
 #[cube]
 pub(super) fn load_right_transposed<F: Float>(

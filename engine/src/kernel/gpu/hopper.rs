@@ -1,9 +1,9 @@
 //! Kernels for the warpgroups of Hopper (H100, H200), whose `wgmma` multiplies straight from shared memory, twice as
 //! fast as planes do.
 //!
-//! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention in
-//! `attend/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like its
-//! own.
+//! CubeCL 0.10 has no `wgmma`, so these kernels are written in CUDA: products in `linear/hopper/product.cu`, attention
+//! in `attend/hopper/attend.cu`, and what both need in `hopper/warpgroup.cu`. CubeCL compiles and launches them like
+//! its own.
 
 mod instructions;
 
@@ -26,7 +26,7 @@ pub(super) use self::instructions::{Left, Right, multiply};
 const WARPGROUP: &str = include_str!("hopper/warpgroup.cu");
 /// The most shared memory that a block may have.
 pub(super) const SHARED_BYTES: usize = 227 << 10;
-/// Shared memory beside the tiles: barriers, and the padding that aligns the first tile to 1,024 bytes.
+/// Shared memory in addition to the tiles: barriers, and the padding that aligns the first tile to 1,024 bytes.
 pub(super) const MARGIN_BYTES: usize = 2048;
 /// Values of a tile's row in shared memory: the 128 bytes of the swizzle.
 pub(super) const SPAN: usize = 64;
@@ -49,11 +49,12 @@ pub(super) fn multiplies(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16)
 }
 
-/// A kernel's source and what it needs. One value makes one kernel, so it holds all that the source depends on.
+/// A kernel's source and what it needs. Each distinct value is one kernel, so it must hold all that the source depends
+/// on.
 pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
     const NAME: &'static str;
 
-    /// Of the matrices that are multiplied: f16 or bf16.
+    /// The dtype of the matrices that are multiplied: f16 or bf16.
     fn dtype(&self) -> DType;
 
     /// Warpgroups that multiply; one more copies.
@@ -71,7 +72,8 @@ pub(super) trait Source: Copy + Debug + Eq + Hash + Send + Sync + 'static {
 /// One launch. The kernel's arguments are the maps, the buffers they are of, the other buffers and the sizes.
 pub(super) struct Launch<R: CubeRuntime, const N: usize> {
     pub cubes: [usize; 3],
-    /// Of memory that this thread's stream made: CubeCL orders only the other buffers after what made them.
+    /// Maps of memory that this thread's stream wrote: CubeCL orders the launch only after the writers of the other
+    /// buffers.
     pub maps: Vec<TensorMapBinding>,
     pub buffers: Vec<CubeTensor<R>>,
     pub sizes: [usize; N],
@@ -91,7 +93,7 @@ impl<R: CubeRuntime, const N: usize> Launch<R, N> {
     }
 }
 
-/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros where there is nothing, swizzled as `wgmma`
+/// How tiles of `[rows, SPAN]` of a matrix `[n, width]` are copied: zeros outside the matrix, swizzled as `wgmma`
 /// reads them.
 pub(super) fn tensor_map<R: CubeRuntime>(
     matrix: &CubeTensor<R>,
@@ -115,7 +117,7 @@ pub(super) fn tensor_map<R: CubeRuntime>(
     }
 }
 
-/// 32-bit values as they lie in a struct of the kernel.
+/// 32-bit values in the layout of a struct of the kernel.
 fn packed<const N: usize>(values: [usize; N]) -> MetadataBindingInfo {
     let pairs = values.chunks(2).map(|pair| {
         let second = pair.get(1).copied().unwrap_or_default();
@@ -136,7 +138,7 @@ impl<S: Source> Task<S> {
         CubeDim::new_1d(units as u32)
     }
 
-    /// What `setmaxnreg` leaves for each thread that multiplies, of 65,536 in all.
+    /// The registers that `setmaxnreg` leaves for each multiplying thread, of 65,536 in all.
     fn registers(&self) -> usize {
         match self.0.groups() {
             1 | 2 => 240,
@@ -177,7 +179,7 @@ fn reserve(#[comptime] n: usize) {
     shared[UNIT_POS as usize] = 0;
 }
 
-/// What CubeCL takes from a kernel of its own: units, and bytes of shared memory.
+/// What CubeCL reads from its own kernels: units, and bytes of shared memory.
 impl<S: Source> CubeKernel for Task<S> {
     fn define(&self) -> KernelDefinition {
         let mut builder = KernelBuilder::default();

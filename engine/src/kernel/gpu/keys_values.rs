@@ -39,7 +39,7 @@ pub(super) fn keys_values<E: Float, N: Size, R: CubeRuntime>(
     KeysValuesLaunch::new(k, v)
 }
 
-/// Copies K and V to the device as they are stored: in one copy where they are in one buffer.
+/// Copies K and V to the device as they are stored: in one copy if they share a buffer.
 pub(super) fn upload_sides<R: CubeRuntime>(
     block: &StoredBlock<'_>,
     client: &ComputeClient<R>,

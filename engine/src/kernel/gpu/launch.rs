@@ -14,16 +14,16 @@ use cubecl::server::{ComputeServer, CubeCountSelection, Handle};
 
 /// Units of a cube that reduces one row.
 pub(super) const ROW_UNITS: usize = 256;
-/// Multiprocessors assumed where the runtime does not report them.
+/// Multiprocessors assumed if the runtime does not report them.
 const GUESSED_PROCESSORS: usize = 16;
 
-/// A tensor as an argument of a kernel: its values as one array. Sizes are arguments of their own where a kernel needs them.
+/// A tensor as an argument of a kernel: its values as one array. Sizes are separate arguments if a kernel needs them.
 /// Those of a `Tensor` would be copied to the device at every launch.
 pub(super) fn array<R: CubeRuntime>(tensor: CubeTensor<R>) -> ArrayArg<R> {
     into_contiguous(tensor).into_array_arg()
 }
 
-/// A contiguous tensor beside `like`, its values not set.
+/// A contiguous, uninitialized tensor on the device of `like`.
 pub(super) fn empty<R: CubeRuntime, const D: usize>(
     like: &CubeTensor<R>,
     shape: [usize; D],
@@ -33,7 +33,7 @@ pub(super) fn empty<R: CubeRuntime, const D: usize>(
     empty_device_contiguous_dtype(client, device, Shape::from(shape), dtype)
 }
 
-/// A contiguous tensor of what `handle` holds.
+/// A contiguous tensor over the memory of `handle`.
 pub(super) fn on_device<R: CubeRuntime>(
     handle: Handle,
     shape: Shape,
@@ -44,10 +44,10 @@ pub(super) fn on_device<R: CubeRuntime>(
     CubeTensor::new_contiguous(client.clone(), device.clone(), shape, handle, dtype)
 }
 
-/// `bytes` on the device, copied from where they are once earlier work is done. They are held
-/// until the device is known to have copied them, which CubeCL asks after every 64 of them, or 64 MiB.
+/// `bytes` on the device, copied directly once earlier work is done. They are held
+/// until the device is known to have copied them, which CubeCL checks after every 64 of them, or 64 MiB.
 /// `ComputeClient::create` of CubeCL 0.10 copies them into fresh pageable memory first, which is three times
-/// slower than what follows.
+/// slower than the method used here.
 pub(super) fn upload<R: CubeRuntime>(
     bytes: Bytes,
     client: &ComputeClient<R>,
@@ -72,7 +72,7 @@ pub(super) fn halves<R: CubeRuntime>(rows: CubeTensor<R>) -> [CubeTensor<R>; 2] 
     halves.map(|half| on_device(half, shape.clone(), rows.dtype, &rows.client, &rows.device))
 }
 
-/// A tensor to be written in place: contiguous and with one owner, so copied if it is not.
+/// A tensor to be written in place: contiguous and with one owner. Copied otherwise.
 pub(super) fn writable<R: CubeRuntime>(tensor: CubeTensor<R>) -> CubeTensor<R> {
     let tensor = into_contiguous(tensor);
     match tensor.can_mut() {
@@ -88,7 +88,7 @@ pub(super) fn vector_size(width: usize, dtype: DType) -> usize {
     sizes.find(|&n| width.is_multiple_of(n)).unwrap_or(1)
 }
 
-/// Multiprocessors of the device; a guess where the runtime does not report them.
+/// Multiprocessors of the device; a guess if the runtime does not report them.
 pub(super) fn processors<R: CubeRuntime>(client: &ComputeClient<R>) -> usize {
     let told = client.properties().hardware.num_streaming_multiprocessors;
     told.map_or(GUESSED_PROCESSORS, |n| n as usize)

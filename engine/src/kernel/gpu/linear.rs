@@ -1,4 +1,4 @@
-//! Projections on GPUs. Which of these takes a product is decided in `gpu/backend.rs`.
+//! Projections on GPUs. `gpu/backend.rs` decides which of these computes a product.
 
 pub(super) mod exact;
 pub(super) mod hopper;

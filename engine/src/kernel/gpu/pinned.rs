@@ -8,15 +8,15 @@ use crate::kv::HostMemory;
 
 pub(super) struct Pinned<R: CubeRuntime> {
     client: ComputeClient<R>,
-    /// Of the thread that made this: CubeCL has a pool of pinned memory for each, and one is enough.
+    /// The stream of the thread that created this: CubeCL has a pool of pinned memory per stream, and one is enough.
     stream: StreamId,
 }
 
-/// Asked for at the start, so that the pool's first page is pinned then: a block of most models fits.
+/// Allocated at the start so that the pool's first page is already pinned: a block of most models fits.
 const FIRST_BYTES: usize = 4 << 20;
 
 impl<R: CubeRuntime> Pinned<R> {
-    /// `None` where the runtime has no such memory.
+    /// `None` if the runtime has no such memory.
     pub(super) fn new(client: ComputeClient<R>) -> Option<Self> {
         let stream = StreamId::current();
         let pinned = Self { client, stream };

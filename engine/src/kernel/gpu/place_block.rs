@@ -1,5 +1,5 @@
-//! Puts a stored block into the KV buffers. Its bytes are copied to the device as they are, from where they were
-//! read to, and in one copy where K and V are in one buffer. One kernel converts both, rotates K and writes
+//! Puts a stored block into the KV buffers. Its bytes are copied to the device unchanged, directly from the buffer
+//! they were read into, and in one copy if K and V share a buffer. One kernel converts both, rotates K and writes
 //! them to their rows.
 
 use burn::tensor::{Bytes, Shape};
@@ -81,7 +81,7 @@ pub(super) fn load<R: CubeRuntime>(
     device: &R::Device,
 ) -> [CubeTensor<R>; 2] {
     let handles = match block.dtype() {
-        // Widened: no tensor holds what is stored.
+        // Widened, because no tensor type matches the stored form.
         KvDtype::Int8 => [block.k(), block.v()]
             .map(|side| upload(Bytes::from_elems(side.widen()), client, device)),
         KvDtype::F32 | KvDtype::F16 | KvDtype::Bf16 => upload_sides(block, client, device),

@@ -57,7 +57,7 @@ fn four_of_v(rows: &Int8Rows, index: usize, head_fours: usize) -> Four {
     four(rows, index) * Four::new(rows.scales[index / head_fours])
 }
 
-/// One unit per pair of fours of K that turn together, and for those of V in the same place.
+/// One unit per pair of four-value groups of K that turn together, and for those of V in the same place.
 #[cube(launch)]
 fn place_int8_kernel<F: Float>(
     buffers: &mut KeysValues<F, Const<4>>, // [n_rows, heads, 2 * half]

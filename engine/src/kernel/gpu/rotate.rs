@@ -18,7 +18,7 @@ pub(super) struct Turn<N: Size> {
     pub(super) half: usize,
 }
 
-/// A rotation of rows with so many heads, in vectors of `n`.
+/// A rotation of rows with `heads` heads, in vectors of `n`.
 pub(super) fn turn<R: CubeRuntime, B, N: Size>(
     rotation: &Rotation<B>,
     heads: usize,

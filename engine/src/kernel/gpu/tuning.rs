@@ -1,4 +1,4 @@
-//! Where CubeCL keeps what it learns about a device: compiled kernels, and which is fastest for a shape.
+//! Where CubeCL stores what it measures on a device: compiled kernels, and which is fastest for a shape.
 
 use std::io;
 use std::path::Path;
@@ -11,11 +11,11 @@ use cubecl::config::{CubeClRuntimeConfig, RuntimeConfig};
 const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Where NVIDIA's driver describes each GPU.
 const NVIDIA_GPUS: &str = "/proc/driver/nvidia/gpus";
-/// Where it gives its version.
+/// Where NVIDIA's driver gives its version.
 const NVIDIA_DRIVER: &str = "/proc/driver/nvidia/version";
 
-/// Makes CubeCL keep in `dir`, which is created if needed, what it learns about a device: which kernels are fastest, and
-/// the compiled kernels. Call it before a device is first used; later calls change nothing.
+/// Makes CubeCL store tuning results and compiled kernels for a device in `dir`, which is created if
+/// needed. Call it before a device is first used; later calls change nothing.
 ///
 /// CubeCL 0.10 finds compiled kernels by name and not by content, so they have a folder for each
 /// build of this program, machine and `device`.

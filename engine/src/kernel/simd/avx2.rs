@@ -10,14 +10,14 @@ use super::lanes::{Kernel, Lanes};
 pub(in crate::kernel) struct Avx2;
 
 /// # Safety
-/// The processor has AVX2, FMA and F16C.
+/// The processor must have AVX2, FMA and F16C.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { kernel.run::<Avx2>() }
 }
 
-// SAFETY of every block below: the caller's, as `Lanes` says.
+// SAFETY of every block below: guaranteed by the caller, as `Lanes` requires.
 impl Lanes for Avx2 {
     type V = __m256;
     const N: usize = 8;

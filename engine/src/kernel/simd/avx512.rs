@@ -10,14 +10,14 @@ use super::lanes::{Kernel, Lanes};
 pub(in crate::kernel) struct Avx512;
 
 /// # Safety
-/// The processor has AVX-512 F and BW.
+/// The processor must have AVX-512 F and BW.
 #[target_feature(enable = "avx512f,avx512bw,fma")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe { kernel.run::<Avx512>() }
 }
 
-// SAFETY of every block below: the caller's, as `Lanes` says.
+// SAFETY of every block below: guaranteed by the caller, as `Lanes` requires.
 impl Lanes for Avx512 {
     type V = __m512;
     const N: usize = 16;

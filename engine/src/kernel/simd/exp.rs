@@ -7,7 +7,7 @@ use super::lanes::Lanes;
 /// Range reduction to `|r| <= ln(2) / 2` and the polynomial of Cephes `expf` (Moshier).
 ///
 /// # Safety
-/// The processor has the instruction set.
+/// The processor must have the instruction set.
 #[inline(always)]
 pub(in crate::kernel) unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
     /// Adding and subtracting `1.5 * 2^23` rounds to the nearest integer.
@@ -24,7 +24,7 @@ pub(in crate::kernel) unsafe fn exp<L: Lanes>(x: L::V) -> L::V {
         1.666_666_5e-1,
         0.5,
     ];
-    // SAFETY: the caller's.
+    // SAFETY: guaranteed by the caller.
     unsafe {
         let x = L::max(L::splat(LOWEST), x); // in this order NaN stays NaN
         let shifted = L::fma(x, L::splat(std::f32::consts::LOG2_E), L::splat(ROUND));

@@ -26,7 +26,7 @@ pub(in crate::kernel) trait Lanes: Copy + Send + Sync + 'static {
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
-    /// The larger; `b` where one is NaN.
+    /// The larger of the two; `b` if either is NaN.
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
@@ -41,11 +41,11 @@ pub(in crate::kernel) trait Kernel {
     type Output;
 
     /// # Safety
-    /// The processor has the instruction set of `L`. Must be `#[inline(always)]`, or it is compiled without it.
+    /// The processor must have the instruction set of `L`. Must be `#[inline(always)]`, or it is compiled without it.
     unsafe fn run<L: Lanes>(self) -> Self::Output;
 }
 
-/// A number that vectors of `f32` are made from.
+/// An element type that vectors of `f32` are loaded from.
 pub(in crate::kernel) trait Stored: Copy + Send + Sync + bytemuck::Pod {
     /// Whether this is `f32` itself.
     const IS_F32: bool = false;
@@ -68,7 +68,7 @@ macro_rules! stored {
 
             #[inline(always)]
             unsafe fn load<L: Lanes>(from: *const Self) -> L::V {
-                // SAFETY: the caller's.
+                // SAFETY: guaranteed by the caller.
                 unsafe { L::$load(from) }
             }
 

@@ -1,4 +1,4 @@
-//! Plain arrays, for processors without an instruction set of ours: the compiler vectorises them where it can.
+//! Plain arrays, for processors without a supported instruction set: the compiler vectorises them where it can.
 
 use half::{bf16, f16};
 
@@ -14,7 +14,7 @@ fn each(f: impl Fn(usize) -> f32) -> [f32; N] {
     std::array::from_fn(f)
 }
 
-// SAFETY of every block below: the caller's, as `Lanes` says.
+// SAFETY of every block below: guaranteed by the caller, as `Lanes` requires.
 impl Lanes for Portable {
     type V = [f32; N];
     const N: usize = N;
@@ -70,7 +70,7 @@ impl Lanes for Portable {
         each(|i| if a[i] > b[i] { a[i] } else { b[i] })
     }
 
-    // Rounded twice: without the instruction, rounding once takes a library call.
+    // Rounded twice: without the FMA instruction, rounding once takes a library call.
     #[inline(always)]
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         each(|i| a[i] * b[i] + c[i])

@@ -1,4 +1,4 @@
-//! The border between text and control: nothing that a document says becomes a control token.
+//! The boundary between text and control: no text in a document becomes a control token.
 
 use serde_json::json;
 use tempfile::TempDir;

@@ -1,4 +1,4 @@
-//! Pieces put together are the whole text, with every kind of tokenizer; no piece ends inside a
+//! The pieces join to the whole text, with every kind of tokenizer; no piece ends inside a
 //! character, and none waits longer than its characters need.
 
 use std::path::Path;

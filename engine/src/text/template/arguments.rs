@@ -42,7 +42,7 @@ pub(super) fn keywords<const N: usize>(args: Arguments, names: [&str; N]) -> Res
         .collect())
 }
 
-/// An argument that must be there.
+/// An argument that is required.
 pub(super) fn required(value: Option<Value>, name: &str) -> Result<Value, Error> {
     value.ok_or_else(|| Error::new(ErrorKind::MissingArgument, format!("argument {name}")))
 }
@@ -58,13 +58,13 @@ pub(super) fn string(value: Option<Value>) -> Result<Option<String>, Error> {
     }
 }
 
-/// A whole number as argument; `none` counts as not given.
+/// An integer argument; `none` counts as not given.
 pub(super) fn integer(value: Option<Value>) -> Result<Option<i64>, Error> {
     let value = value.filter(|value| !value.is_none());
     value.map(i64::try_from).transpose()
 }
 
-/// A truth value as argument.
+/// A boolean argument.
 pub(super) fn flag(value: Option<Value>) -> bool {
     value.is_some_and(|value| value.is_true())
 }

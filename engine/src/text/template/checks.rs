@@ -49,7 +49,7 @@ fn is_sequence(value: &Value) -> bool {
     }
 }
 
-/// Functions and macros. Calling an undefined value fails only when the call is made.
+/// Functions and macros. Calling an undefined value fails only at the call.
 fn is_callable(value: &Value) -> bool {
     matches!(value.kind(), ValueKind::Undefined | ValueKind::Plain)
 }

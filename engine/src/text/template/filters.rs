@@ -1,4 +1,4 @@
-//! Filters as Jinja2 has them, where MiniJinja's own take other arguments, or values that Python
+//! Filters as in Jinja2, for those where MiniJinja's own take other arguments or accept values that Python
 //! refuses.
 
 use minijinja::value::{ValueKind, from_args};
@@ -11,7 +11,7 @@ use super::json::Style;
 use super::source::ITERABLE_FILTER;
 use super::{json, methods, size, text};
 
-/// What items are compared by, as `unique`, `min` and `max` take it.
+/// The arguments of `unique`, `min` and `max` that say how items are compared.
 const BY: [&str; 2] = ["case_sensitive", "attribute"];
 
 pub(super) fn add(environment: &mut Environment<'_>) {
@@ -95,7 +95,7 @@ fn tojson(state: &State, value: &Value, args: Arguments) -> Result<String, Error
     json::to_json(state, value, &style)
 }
 
-/// Python's `int()`, or the default for what that cannot read.
+/// Python's `int()`, or the default for what it cannot parse.
 fn int(value: &Value, args: Arguments) -> Result<Value, Error> {
     defined(value)?;
     let [default, base] = named(&args.into_values(), ["default", "base"])?;
@@ -137,7 +137,7 @@ fn truncated(number: f64) -> Option<Value> {
     whole(number).map(Value::from)
 }
 
-/// Python's `float()`, or the default for what that cannot read.
+/// Python's `float()`, or the default for what it cannot parse.
 fn float(value: &Value, args: Arguments) -> Result<Value, Error> {
     defined(value)?;
     let [default] = named(&args.into_values(), ["default"])?;

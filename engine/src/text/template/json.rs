@@ -12,14 +12,14 @@ use super::text;
 
 /// The deepest nesting that is written. Without a limit a template could overflow the stack.
 const MAX_DEPTH: usize = 64;
-/// The widest indention of one level.
+/// The widest indentation of one level.
 const MAX_INDENT: usize = 16;
 
 /// The arguments of `json.dumps`.
 #[derive(Debug)]
 pub(super) struct Style {
     ensure_ascii: bool,
-    /// What one level is indented by.
+    /// The indentation of one level.
     indent: Option<String>,
     item_separator: String,
     key_separator: String,

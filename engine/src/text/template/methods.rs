@@ -1,5 +1,5 @@
-//! Methods of strings, lists and mappings as Python has them, where `minijinja-contrib` lacks them or
-//! takes other arguments.
+//! Methods of strings, lists and mappings as in Python, for those that `minijinja-contrib` lacks or
+//! implements with other arguments.
 
 use std::collections::HashSet;
 
@@ -99,7 +99,7 @@ fn is_space(c: char) -> bool {
     c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
 }
 
-/// Removes white space, or any of `chars`, from the ends asked for.
+/// Removes white space, or any of `chars`, from the requested ends.
 pub(super) fn strip<'t>(text: &'t str, chars: Option<&str>, start: bool, end: bool) -> &'t str {
     let chars = chars.map(|chars| chars.chars().collect::<HashSet<char>>());
     let is_removed = |c: char| match &chars {

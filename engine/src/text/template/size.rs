@@ -1,5 +1,5 @@
-//! How much our own filters and methods may write. MiniJinja charges fuel for a result once it is
-//! there; a result that may be much larger than its input is charged before it is made.
+//! How much our own filters and methods may write. MiniJinja charges fuel for a result after it exists;
+//! a result that may be much larger than its input is charged before it is built.
 
 use std::fmt;
 
@@ -36,7 +36,7 @@ fn too_long() -> Error {
     Error::from(ErrorKind::WriteFailure).with_source(source)
 }
 
-/// A string that cannot grow beyond [`MAX_OUTPUT_BYTES`]. A value of few parts may print as a
+/// A string that cannot grow beyond [`MAX_OUTPUT_BYTES`]. A value with few parts may print as a
 /// string of any length, because a list can hold the same list twice.
 #[derive(Debug, Default)]
 pub(super) struct Capped(String);

@@ -6,7 +6,7 @@ pub(super) const ITERABLE_FILTER: &str = "iterable";
 
 /// The source rewritten for MiniJinja. What does not parse is left as it is.
 pub(super) fn prepare(source: &str) -> String {
-    // Jinja2 turns all line ends into one, in text and in string literals alike.
+    // Jinja2 normalises all line ends, in text and in string literals alike.
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
     let mut result = String::with_capacity(source.len());
     let mut rest = source.as_str();

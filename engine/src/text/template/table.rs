@@ -1,6 +1,6 @@
 //! A table of constructs, and the templates of the common model families, against transformers.
 //! `expected.json` is written by `scripts/fixtures/make_templates.py`. Known differences are in
-//! `differences.json`; a new difference fails, and so does one that is gone.
+//! `differences.json`; the test fails for a new difference and for one that no longer exists.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 //! Templates of the supported families against transformers, and templates that must not be able
-//! to hurt. The expected texts are from transformers 5 with the same template, messages and date:
+//! to do harm. The expected texts are from transformers 5 with the same template, messages and date:
 //! `render_jinja_template(conversations=[messages], chat_template=open(FILE).read(),
 //! add_generation_prompt=True, bos_token="<s>", eos_token="</s>")`.
 

@@ -53,7 +53,7 @@ pub(super) fn float(number: f64) -> String {
     }
 }
 
-/// The value as a float, where it is one and not an integer.
+/// The value as a float, if it is a float and not an integer.
 pub(super) fn as_float(value: &Value) -> Option<f64> {
     match value.kind() == ValueKind::Number && !value.is_integer() {
         true => f64::try_from(value.clone()).ok(),

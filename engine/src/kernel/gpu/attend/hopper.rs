@@ -39,7 +39,7 @@ pub(super) struct Cut {
 }
 
 impl Warpgroups {
-    /// `None` where the device, the type or the width of a head does not fit, or there are too few lines.
+    /// `None` if the device, the type or the width of a head does not fit, or there are too few lines.
     pub(super) fn new<R: CubeRuntime>(q: &CubeTensor<R>, n_lines: usize) -> Option<Self> {
         let head_dim = q.meta.shape()[2];
         let fits = hopper::is_here(&q.client)
@@ -53,7 +53,7 @@ impl Warpgroups {
         })
     }
 
-    /// Compiles both kernels for heads of this width, where they fit the device and the type.
+    /// Compiles both kernels for heads of this width, if they fit the device and the type.
     pub(super) fn compile<R: CubeRuntime>(device: &R::Device, dtype: DType, head_dim: usize) {
         let (client, n_lines) = (R::client(device), GROUP_ROWS + 1);
         let shape = Shape::from([n_lines, 1, head_dim]);

@@ -8,7 +8,7 @@ use super::load::{
 use super::tile::{LANES, LINES_PER_UNIT, LineTile};
 use super::walk::{Running, new_running, walk, whole_totals};
 
-/// Writes what the lane summed for its line `r` to the head that begins at `first`.
+/// Writes the lane's sums for its line `r` to the head that begins at `first`.
 #[cube]
 fn write_sums<F: Float>(
     running: &Running,

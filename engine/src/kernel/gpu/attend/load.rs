@@ -1,5 +1,5 @@
-//! Where a cube works, what its units share, and how rows get there. Dimensions go in fours: shared
-//! memory gives four words as fast as one.
+//! Where a cube works, what its units share, and how rows are loaded. Dimensions are handled in fours, because
+//! shared memory delivers four words as fast as one.
 
 use cubecl::prelude::*;
 

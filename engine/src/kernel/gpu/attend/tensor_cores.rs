@@ -1,7 +1,7 @@
-//! The kernel for rows of 16 bits on tensor cores, after FlashAttention-2 (arXiv 2307.08691).
+//! The kernel for 16-bit rows on tensor cores, after FlashAttention-2 (arXiv 2307.08691).
 //!
-//! A plane takes 16 lines and keeps their queries, sums and softmax in registers: a lane those of two
-//! lines, eight apart. The planes of a cube share tiles of K and V.
+//! A plane takes 16 lines and keeps their queries, sums and softmax in registers: each lane holds those of
+//! two lines, eight apart. The planes of a cube share tiles of K and V.
 
 use cubecl::ir::FastMath;
 use cubecl::prelude::*;
@@ -13,7 +13,7 @@ use crate::kernel::gpu::fragments::{
     new_sums, plane,
 };
 
-/// A lane's two lines: queries, and what was summed so far.
+/// A lane's two lines: queries and the sums so far.
 #[derive(CubeType)]
 struct Lines<F: Float> {
     q: Sequence<Fragment<F>>,      // [head_dim / 16] of [4]
@@ -127,7 +127,7 @@ fn scores<F: Float>(
     scores
 }
 
-/// `HIDDEN` where a line may not look.
+/// Sets the scores of keys that a line may not see to `HIDDEN`.
 #[cube]
 fn mask<F: Float>(scores: &mut Sequence<Fragment<f32>>, lines: &Lines<F>, start: usize) {
     #[unroll]
@@ -161,15 +161,15 @@ fn peak_of(scores: &Sequence<Fragment<f32>>, #[comptime] r: usize) -> f32 {
     max(peak, plane_shuffle_xor(peak, 2u32))
 }
 
-/// `exp(x)` as the device has it in hardware: off by far less than a 16-bit value is rounded by. The flags let
-/// CubeCL choose it; on CUDA what is not a number stays so.
+/// `exp(x)` in the device's hardware approximation, whose error is far below the rounding of a 16-bit value. The
+/// flags let CubeCL choose it; on CUDA, NaN stays NaN.
 #[cube(fast_math = FastMath::ReducedPrecision | FastMath::NotNaN | FastMath::NotInf)]
 fn fast_exp(x: f32) -> f32 {
     x.exp()
 }
 
-/// Scores become weights under the new peaks, and what was summed under the old ones is scaled. Peaks are
-/// of scores as they are; weights of scores by the square root of the head's width.
+/// Scores become weights under the new peaks, and sums under the old peaks are scaled. Peaks are
+/// of unscaled scores; weights are of scores divided by the square root of the head's width.
 #[cube]
 fn weigh<F: Float>(
     scores: &mut Sequence<Fragment<f32>>,
@@ -187,7 +187,7 @@ fn weigh<F: Float>(
         for n in 0..comptime!(tile.head_dim / 8) {
             lines.sums.index_mut(n)[r] *= Pair::<f32>::new(shrink);
         }
-        // Where a line has seen no key yet all its scores are HIDDEN, and count for nothing.
+        // If a line has seen no key yet, all its scores are HIDDEN and count for nothing.
         let scaled_peak = select(peak == f32::new(HIDDEN), 0.0, peak * scale);
         #[unroll]
         for n in 0..comptime!(KEYS / 8) {
@@ -241,7 +241,7 @@ fn accumulate<F: Float>(
     }
 }
 
-/// Attends to `keys`, and brings the totals of each line's four lanes together.
+/// Attends to `keys`, and adds up the totals of each line's four lanes.
 #[cube]
 fn walk<F: Float>(
     input: &PackedInput<F>,
@@ -258,7 +258,7 @@ fn walk<F: Float>(
     while start < keys.end {
         let slot = index % 2;
         wait(&tiles, slot, index / 2);
-        sync_cube(); // nobody needs the tiles before these any more
+        sync_cube(); // no unit needs the previous tiles any more
         fill(
             input,
             place,
@@ -293,7 +293,7 @@ fn place_of_cube<F: Float>(input: &PackedInput<F>, #[comptime] tile: Fragments) 
     let last_cube = n_lines.div_ceil(comptime!(tile.lines())) - 1;
     Place {
         n_lines,
-        // The last lines see most keys. They go first, so that no cube is left working alone at the end.
+        // The last lines see most keys. They go first, so that no cube runs alone at the end.
         first_line: (last_cube - CUBE_POS_X as usize) * comptime!(tile.lines()),
         kv_head: CUBE_POS_Y as usize,
         kv_heads,
@@ -323,7 +323,7 @@ fn keys_of_cube<F: Float>(
     }
 }
 
-/// The keys that all of the cube's lines see, those past the last one left aside.
+/// The keys that all of the cube's lines see, ignoring lines past the last one.
 #[cube]
 fn keys_of_all<F: Float>(
     input: &PackedInput<F>,

@@ -1,4 +1,4 @@
-//! The tile of the kernel that runs on every device, and what of it lies in shared memory.
+//! The tile of the kernel that runs on every device, and its layout in shared memory.
 
 /// Units side by side: each takes every eighth key, and every eighth quad of dimensions.
 pub(super) const LANES: usize = 8;
@@ -65,7 +65,7 @@ impl LineTile {
         self.keys / LANES
     }
 
-    /// Quads of a lane. The last ones are unused where the quads of a head are not a multiple of eight.
+    /// Quads of a lane. The last ones are unused if the quads of a head are not a multiple of eight.
     pub(super) fn lane_quads(&self) -> usize {
         self.head_quads().div_ceil(LANES)
     }

@@ -1,5 +1,5 @@
-//! What the planes of a cube share on their way through the keys: tiles of K and V in shared memory, the next
-//! one copied there while the last one is attended to.
+//! What the planes of a cube share as they walk over the keys: tiles of K and V in shared memory. The next tile is
+//! copied there while the current one is attended to.
 
 use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
@@ -11,7 +11,7 @@ use crate::kernel::gpu::fragments::{self, OCTET, Octet, PLANE_UNITS, Pair};
 
 /// Lines of a plane.
 pub(super) const LINES_PER_PLANE: usize = 16;
-/// Planes of a cube at most.
+/// The most planes of a cube.
 const MOST_PLANES: usize = 4;
 /// Keys of a tile.
 pub(super) const KEYS: usize = 64;
@@ -57,7 +57,7 @@ impl Fragments {
         self.head_octets() + 1
     }
 
-    /// Of a tile of K, or of V.
+    /// Octets of a tile of K, or of V.
     fn tile_octets(&self) -> usize {
         KEYS * self.row_octets()
     }

@@ -8,7 +8,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use crate::kernel::gpu::launch::on_device;
 
-/// Starts, then ends, beside `like`: `[2, m]`.
+/// Starts, then ends, on the device of `like`: `[2, m]`.
 pub(super) fn ranges<R: CubeRuntime>(
     visible: &[Range<usize>],
     like: &CubeTensor<R>,

@@ -6,7 +6,7 @@ use cubecl::prelude::*;
 use super::load::{HIDDEN, Input, Keys, Place, Quad, Shared, load_keys};
 use super::tile::{LANES, LINES_PER_UNIT, LineTile};
 
-/// What a unit knows of its lines so far.
+/// A unit's running results for its lines.
 #[derive(CubeType)]
 pub(super) struct Running {
     pub(super) sums: Array<Quad>, // [LINES_PER_UNIT, quads of a lane], of weighted values
@@ -35,8 +35,8 @@ pub(super) fn new_running(#[comptime] tile: LineTile) -> Running {
     }
 }
 
-/// Scores of the unit's lines and keys, `[LINES_PER_UNIT, lane_keys]`; `HIDDEN` where a line may not
-/// look.
+/// Scores of the unit's lines and keys, `[LINES_PER_UNIT, lane_keys]`; `HIDDEN` for keys that a line
+/// may not see.
 #[cube]
 fn scores(shared: &Shared, start: usize, #[comptime] tile: LineTile) -> Array<f32> {
     let unit = UNIT_POS as usize;
@@ -96,7 +96,7 @@ fn share_peaks(scores: &Array<f32>, partial: &mut SharedMemory<f32>, #[comptime]
     }
 }
 
-/// Scores become weights under the new peaks, and what was summed under the old ones is scaled.
+/// Scores become weights under the new peaks, and sums under the old peaks are scaled.
 #[cube]
 fn weigh(
     scores: &Array<f32>,
@@ -128,7 +128,7 @@ fn weigh(
         for j in 0..lane_keys {
             let score = scores[r * lane_keys + j];
             let mut weight = 0.0f32;
-            // Not `score > HIDDEN`: a score that is not a number has to show.
+            // Not `score > HIDDEN`: a NaN score must not be hidden.
             if score != f32::new(HIDDEN) {
                 weight = (score - peak).exp();
             }
@@ -176,7 +176,7 @@ pub(super) fn walk<F: Float>(
         sync_cube();
         let scores = scores(shared, start, tile);
         share_peaks(&scores, &mut shared.partial, tile);
-        sync_cube(); // nobody needs K any more
+        sync_cube(); // no unit needs K any more
         weigh(&scores, shared, running, tile);
         load_keys(&input.v, place, start, end, &mut shared.kv, tile);
         sync_cube();

@@ -11,7 +11,7 @@ pub(in crate::kernel) enum Left {
     Registers,
 }
 
-/// How the right side of a product lies in shared memory.
+/// The layout of a product's right side in shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::kernel) enum Right {
     /// A row for each column of the product.
@@ -20,7 +20,7 @@ pub(in crate::kernel) enum Right {
     AsItIs,
 }
 
-/// A function that adds the product of 64 rows, 16 deep, and `columns` columns to its `sums`; it begins anew where
+/// A function that adds the product of 64 rows, 16 deep, and `columns` columns to its `sums`; it starts from zero if
 /// `add` is 0.
 pub(in crate::kernel) fn multiply(
     name: &str,
@@ -51,7 +51,7 @@ pub(in crate::kernel) fn multiply(
         }
     };
     let (right_operand, add) = (n + n_left, n + n_left + 1);
-    // Signs of both sides, then how each that is in shared memory lies.
+    // Signs of both sides, then the layout of each side that is in shared memory.
     let layouts = match (left, right) {
         (Left::Shared, Right::Transposed) => "1, 1, 0, 0",
         (Left::Shared, Right::AsItIs) => "1, 1, 0, 1",

@@ -19,12 +19,12 @@ __device__ __forceinline__ void begin_barrier(unsigned barrier, unsigned count) 
     asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
 }
 
-// What the barriers' makers owe to the copy engine and to the other threads.
+// Makes new barriers visible to the copy engine and to the other threads.
 __device__ __forceinline__ void publish_barriers() {
     asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
 }
 
-// Waits for the end of the phase of this parity.
+// Waits for the end of the phase with this parity.
 __device__ __forceinline__ void await(unsigned barrier, unsigned parity) {
     asm volatile(
         "{\n"
@@ -41,7 +41,7 @@ __device__ __forceinline__ void arrive(unsigned barrier) {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(barrier) : "memory");
 }
 
-// Arrives; the phase then also waits for copies of so many bytes.
+// Arrives; the phase then also waits for copies of `bytes` bytes.
 __device__ __forceinline__ void expect(unsigned barrier, unsigned bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
 }
@@ -53,8 +53,8 @@ __device__ __forceinline__ void copy(unsigned to, const TensorMap &map, unsigned
         ::"r"(to), "l"(&map), "r"(barrier), "r"(column), "r"(row) : "memory");
 }
 
-// Tiles of BYTES in shared memory that go round: the i-th is copied into slot i % SLOTS, once what was there before has
-// been multiplied.
+// A ring of tiles of BYTES in shared memory: the i-th tile is copied into slot i % SLOTS once the tile that was there
+// has been multiplied.
 template <unsigned SLOTS, unsigned BYTES> struct Ring {
     static constexpr unsigned BARRIER_BYTES = SLOTS * 16;
     unsigned tiles, full, empty; // shared addresses
@@ -65,7 +65,7 @@ template <unsigned SLOTS, unsigned BYTES> struct Ring {
         if (threadIdx.x == 0) {
             for (unsigned slot = 0; slot < SLOTS; slot++) {
                 begin_barrier(full + slot * 8, 1);
-                begin_barrier(empty + slot * 8, GROUPS * 4); // a warp at a time
+                begin_barrier(empty + slot * 8, GROUPS * 4); // one arrival per warp
             }
             publish_barriers();
         }
@@ -73,7 +73,7 @@ template <unsigned SLOTS, unsigned BYTES> struct Ring {
     __device__ __forceinline__ unsigned tile(unsigned i) const { return tiles + i % SLOTS * BYTES; }
     __device__ __forceinline__ unsigned full_at(unsigned i) const { return full + i % SLOTS * 8; }
     __device__ __forceinline__ void await_full(unsigned i) const { await(full_at(i), i / SLOTS % 2); }
-    // Until tile `i` may be copied; then says how much will come.
+    // Waits until tile `i` may be copied; then announces how many bytes will arrive.
     __device__ __forceinline__ void begin_fill(unsigned i) const {
         await(empty + i % SLOTS * 8, i / SLOTS % 2 ^ 1);
         expect(full_at(i), BYTES);
@@ -84,7 +84,7 @@ template <unsigned SLOTS, unsigned BYTES> struct Ring {
     }
 };
 
-// The first address in shared memory on a border of the swizzle.
+// The first address in shared memory that is aligned for the swizzle.
 __device__ __forceinline__ unsigned first_tile(const void *shared) {
     return (shared_address(shared) + EIGHT_ROWS - 1) / EIGHT_ROWS * EIGHT_ROWS;
 }
@@ -96,12 +96,12 @@ __device__ __forceinline__ unsigned long long matrix_at(unsigned address, unsign
     return start | spans << 16 | eights << 32 | swizzle_128 << 62;
 }
 
-// Before products that read registers written since the last ones.
+// To be called before products that read registers written since the last products.
 __device__ __forceinline__ void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
 __device__ __forceinline__ void commit_products() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-// Waits until at most `N` of the commits since are unfinished; nothing reads the sums before.
+// Waits until at most `N` of the commits so far are unfinished; nothing reads the sums earlier.
 template <int N, int M> __device__ __forceinline__ void await_products(float (&sums)[M]) {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(N) : "memory");
 #pragma unroll

@@ -1,4 +1,4 @@
-//! Products of f32 that stay f32. Burn's own use tensor cores where there are any, and those round
+//! Products of f32 that stay f32. Burn's own products use tensor cores if there are any, and those round
 //! f32 to 10 bits of mantissa (TF32) first.
 
 use burn::tensor::DType;
@@ -22,7 +22,7 @@ pub(in crate::kernel::gpu) fn is_needed<R: CubeRuntime>(x: &CubeTensor<R>) -> bo
 /// `[m, k]` times the transpose of `[n, k]`, without tensor cores.
 ///
 /// # Errors
-/// Where the kernel does not fit the device.
+/// If the kernel does not fit the device.
 pub(in crate::kernel::gpu) fn project<R: CubeRuntime>(
     x: CubeTensor<R>,
     weight: CubeTensor<R>,

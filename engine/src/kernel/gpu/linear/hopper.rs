@@ -17,7 +17,7 @@ use crate::kernel::gpu::hopper::{
 };
 use crate::kernel::gpu::launch::{empty, halves, processors};
 
-/// More stages than this gain nothing.
+/// More stages than this bring no gain.
 const MAX_STAGES: usize = 8;
 /// Columns of the result that are written together.
 const COLUMNS_TOGETHER: usize = 16;
@@ -45,7 +45,7 @@ impl Kernel {
         (self.tile.rows() + self.tile.columns) * SPAN * self.dtype.size()
     }
 
-    /// As many as shared memory holds.
+    /// As many stages as shared memory holds.
     fn stages(&self) -> usize {
         ((SHARED_BYTES - MARGIN_BYTES) / self.stage_bytes()).min(MAX_STAGES)
     }
@@ -110,7 +110,7 @@ struct Work<'a, R: CubeRuntime> {
     residual: Option<&'a CubeTensor<R>>,
 }
 
-/// `[m, k]` times the transpose of each weight, `[n, k]`: `[weights, m, n]`, in the dtype of `x`. `None` where the
+/// `[m, k]` times the transpose of each weight, `[n, k]`: `[weights, m, n]`, in the dtype of `x`. `None` if the
 /// kernel does not fit.
 fn products<R: CubeRuntime>(work: Work<'_, R>) -> Option<CubeTensor<R>> {
     if !work.weights.iter().all(|weight| fits(work.x, weight)) {
@@ -134,7 +134,7 @@ fn products<R: CubeRuntime>(work: Work<'_, R>) -> Option<CubeTensor<R>> {
     Some(merge(sums, work.residual.cloned(), out))
 }
 
-/// `x W^T`, and `residual` where there is one: `[m, n]`. `None` where the kernel does not fit.
+/// `x W^T`, and `residual` if there is one: `[m, n]`. `None` if the kernel does not fit.
 pub(in crate::kernel::gpu) fn project<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weight: &CubeTensor<R>,
@@ -150,7 +150,7 @@ pub(in crate::kernel::gpu) fn project<R: CubeRuntime>(
     Some(reshape(product, Shape::from(shape)))
 }
 
-/// `x W^T` of two weights of the same sizes: `[m, n]` each. `None` where the kernel does not fit.
+/// `x W^T` of two weights of the same sizes: `[m, n]` each. `None` if the kernel does not fit.
 pub(in crate::kernel::gpu) fn project_pair<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weights: [&CubeTensor<R>; 2],
@@ -165,7 +165,7 @@ pub(in crate::kernel::gpu) fn project_pair<R: CubeRuntime>(
     Some(halves(reshape(pair, Shape::from(shape))))
 }
 
-/// `silu(x gate^T) * (x up^T)`, in the dtype of `x`; `None` where the kernel does not fit, or two products and one pass
+/// `silu(x gate^T) * (x up^T)`, in the dtype of `x`; `None` if the kernel does not fit, or two products and one pass
 /// over both are faster.
 pub(in crate::kernel::gpu) fn project_gated<R: CubeRuntime>(
     x: &CubeTensor<R>,
@@ -186,7 +186,7 @@ pub(in crate::kernel::gpu) fn project_gated<R: CubeRuntime>(
     Some(out)
 }
 
-/// Compiles every kernel for matrices of this dtype: which of them a product takes depends on its rows.
+/// Compiles every kernel for matrices of this dtype: which one a product uses depends on its number of rows.
 pub(in crate::kernel::gpu) fn compile_all<R: CubeRuntime>(device: &R::Device, dtype: DType) {
     let client = R::client(device);
     let matrix = |rows| {

@@ -26,7 +26,7 @@ const CUBES_PER_PROCESSOR: usize = 2;
 /// The fewest stages of a part: with fewer, merging would cost more than it gains.
 const MIN_STAGES_PER_PART: usize = 8;
 
-/// One launch: sizes and the work's split.
+/// One launch: the sizes and how the work is split.
 pub(in crate::kernel::gpu) struct Product {
     tile: ProductTile,
     m: usize,
@@ -38,7 +38,7 @@ pub(in crate::kernel::gpu) struct Product {
 }
 
 impl Product {
-    /// `[m, k]` times the transpose of `[n, k]`; `None` where the kernel does not fit the device, the
+    /// `[m, k]` times the transpose of `[n, k]`; `None` if the kernel does not fit the device, the
     /// types or the sizes.
     pub(in crate::kernel::gpu) fn new<R: CubeRuntime>(
         x: &CubeTensor<R>,
@@ -123,7 +123,7 @@ fn matrix<F: Float, R: CubeRuntime>(tensor: CubeTensor<R>) -> MatrixLaunch<F, R>
     MatrixLaunch::new(array(tensor), rows, octets)
 }
 
-/// The sum of the parts, and of `residual` where there is one, in `out`.
+/// The sum of the parts, and of `residual` if there is one, in `out`.
 pub(super) fn merge<R: CubeRuntime>(
     sums: CubeTensor<R>,
     residual: Option<CubeTensor<R>>,
@@ -141,8 +141,8 @@ pub(super) fn merge<R: CubeRuntime>(
     out
 }
 
-/// Products of a single 16-bit row with two weights of the same sizes; `None` where the device, the types or the
-/// sizes are others.
+/// Products of a single 16-bit row with two weights of the same sizes; `None` if the device, the types or the
+/// sizes do not fit.
 pub(in crate::kernel::gpu) fn pair_of_row<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weights: [&CubeTensor<R>; 2],

@@ -1,4 +1,4 @@
-//! Methods that make a string as wide as asked for.
+//! Methods that pad a string to a given width.
 
 use minijinja::{Error, Value};
 
@@ -27,7 +27,7 @@ pub(super) fn pad(text: &str, method: &str, args: &[Value]) -> Result<Value, Err
         "ljust" => format!("{text}{}", fill.repeat(missing)),
         "rjust" => format!("{}{text}", fill.repeat(missing)),
         _ => {
-            // Python gives the odd one to the left where the width is odd.
+            // Python puts the odd character on the left if the width is odd.
             let left = missing / 2 + (missing & width & 1);
             format!("{}{text}{}", fill.repeat(left), fill.repeat(missing - left))
         }

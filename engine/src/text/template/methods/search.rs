@@ -47,7 +47,7 @@ pub(super) fn find(text: &str, method: &str, args: &[Value]) -> Result<Value, Er
     }
 }
 
-/// `text[start:end]`, and the number of characters before it. `None` where it begins beyond the
+/// `text[start:end]`, and the number of characters before it. `None` if it begins beyond the
 /// end, so that not even the empty string is in it.
 fn window(
     text: &str,

@@ -1,4 +1,4 @@
-//! What a template may not do to the machine: work, memory and output without end.
+//! What a template must not be able to do: use unlimited work, memory or output.
 
 use super::*;
 

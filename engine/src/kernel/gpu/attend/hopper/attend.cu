@@ -1,8 +1,8 @@
 // Attention of rows over ranges of keys, after FlashAttention-3 (arXiv 2407.08608): a line is a row and one of the
 // query heads that share a KV head.
 //
-// One warpgroup copies tiles of K and V; each of the others keeps 64 lines in registers: queries, softmax and sums. While
-// it weighs the scores of one tile, the tensor cores add the values of the one before.
+// One warpgroup copies tiles of K and V; each of the others keeps 64 lines in registers: queries, softmax and sums.
+// While it weighs the scores of one tile, the tensor cores add the weighted values of the previous tile.
 //
 // Defined for each kernel:
 //   NAME
@@ -25,7 +25,7 @@ static constexpr unsigned LINES = GROUPS * 64;
 static constexpr unsigned SPAN_BYTES = KEYS * SPAN * 2;
 static constexpr unsigned TILE_BYTES = SPANS * SPAN_BYTES;
 static constexpr unsigned NOBODY = ~0u;
-static constexpr float HIDDEN = -3.402823466e+38f; // where a line may not look
+static constexpr float HIDDEN = -3.402823466e+38f; // the score of a key that a line may not see
 
 __device__ __forceinline__ float exp2_fast(float x) {
     float y;
@@ -48,11 +48,11 @@ struct Lines {
     unsigned q[HEAD / 16][4];
     float sums[HEAD / 2];
     float peaks[2], totals[2]; // the largest scores; sums of the lane's own weights
-    unsigned from[2], to[2];   // the keys that each sees
+    unsigned from[2], to[2];   // the keys that each line sees
     unsigned heads[2];         // in [m, heads]
 };
 
-// Scores become weights under the new peaks; what was summed under the old ones has to shrink.
+// Scores become weights under the new peaks; sums under the old peaks are scaled down.
 __device__ __forceinline__ void weigh(float (&scores)[KEYS / 2], Lines &lines, float (&shrink)[2]) {
     const float scale = rsqrtf((float)HEAD) * 1.4426950408889634f; // and e to 2
 #pragma unroll
@@ -63,7 +63,7 @@ __device__ __forceinline__ void weigh(float (&scores)[KEYS / 2], Lines &lines, f
         peak = quad_max(peak);
         shrink[r] = exp2_fast((lines.peaks[r] - peak) * scale);
         lines.peaks[r] = peak;
-        // Where a line has seen no key yet all its scores are HIDDEN, and count for nothing.
+        // If a line has seen no key yet, all its scores are HIDDEN and count for nothing.
         float base = peak == HIDDEN ? 0.0f : peak * scale;
         float total = 0.0f;
 #pragma unroll
@@ -88,7 +88,7 @@ __device__ __forceinline__ void scale_sums(Lines &lines, const float (&shrink)[2
         }
 }
 
-// HIDDEN where a line may not look.
+// HIDDEN for keys that a line may not see.
 __device__ __forceinline__ void mask(float (&scores)[KEYS / 2], const Lines &lines, unsigned start) {
     unsigned first = start + threadIdx.x % 4 * 2;
 #pragma unroll
@@ -150,7 +150,7 @@ struct Place {
 __device__ __forceinline__ Place place_of_block(const Sizes &sizes) {
     Place place;
     place.n_lines = sizes.m * sizes.group;
-    // The last lines see most keys: first, so that no block works on alone at the end.
+    // The last lines see most keys and go first, so that no block runs alone at the end.
     place.first_line = (gridDim.x - 1 - blockIdx.x) * LINES;
     place.kv_head = blockIdx.y;
     place.kv_heads = gridDim.y;
@@ -178,7 +178,7 @@ __device__ __forceinline__ Keys keys_of_all(const int *visible, const Place &pla
     return {(unsigned)visible[last], (unsigned)visible[sizes.m + first]};
 }
 
-// Lines past the last one are zeros that see nothing; their head is nobody's.
+// Lines past the last one are zeros that see nothing and belong to no head.
 __device__ __forceinline__ void load_lines(Lines &lines, const unsigned *q, const int *visible, const Place &place, const Sizes &sizes) {
     unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32 - 4;
 #pragma unroll

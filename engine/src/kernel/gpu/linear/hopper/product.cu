@@ -41,7 +41,7 @@ struct Tile {
     unsigned row, column, weight, first, last, part;
 };
 
-// Columns of tiles over all results: gated ones have one, whatever they are made of.
+// Columns of tiles over all results: a gated product has one result, although it has two weights.
 __device__ __forceinline__ unsigned columns_of(const Sizes &sizes) {
     return (sizes.n + OUT_COLUMNS - 1) / OUT_COLUMNS * (GATED ? 1 : sizes.weights);
 }
@@ -66,7 +66,7 @@ __device__ __forceinline__ Tile tile_of(unsigned index, const Sizes &sizes) {
 
 typedef Ring<STAGES, STAGE_BYTES> Stages;
 
-// The sums of a tile, whose first stage is the `i`-th of the block; ends when its last one may be filled again.
+// Computes the sums of a tile whose first stage is the `i`-th of the block; ends when its last stage may be refilled.
 __device__ __forceinline__ void add_stages(float (&sums)[SUMS], const Stages &ring, unsigned i, const Tile &tile) {
     unsigned group = threadIdx.x / 128 - 1;
     for (unsigned stage = tile.first; stage < tile.last; stage++, i++) {

@@ -2,17 +2,17 @@
 
 use crate::kernel::gpu::hopper::{GROUP_ROWS, SPAN};
 
-/// Stages of a part at least.
+/// The fewest stages of a part.
 const MIN_STAGES: usize = 8;
-/// Parts of a sum at most.
+/// The most parts of a sum.
 const MAX_PARTS: usize = 8;
 /// The time to start, end and write a tile, in ns.
 const TILE_NS: usize = 1500;
-/// The same where the result is gated.
+/// The same for a gated result.
 const GATED_TILE_NS: usize = 3500;
-/// A launch, in ns.
+/// The time of a launch, in ns.
 const LAUNCH_NS: usize = 3000;
-/// Bytes that memory moves in a ns.
+/// Bytes that memory moves per ns.
 const BYTES_PER_NS: usize = 4000;
 
 /// A block's part of the result.
@@ -22,11 +22,11 @@ pub(super) struct WarpgroupTile {
     pub groups: usize,
     /// Rows of the weight in a stage.
     pub columns: usize,
-    /// One stage, in ns, where every multiprocessor is busy (H200, 2026-11-26).
+    /// The time of one stage, in ns, when every multiprocessor is busy (H200, 2026-11-26).
     stage_ns: usize,
 }
 
-/// Smaller ones first: of two that cost the same, the smaller wins.
+/// Smaller ones first: of two with equal cost, the smaller is taken.
 const TILES: [WarpgroupTile; 7] = [
     WarpgroupTile::new(1, 128, 225),
     WarpgroupTile::new(1, 256, 366),
@@ -55,7 +55,7 @@ impl WarpgroupTile {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan {
     pub tile: WarpgroupTile,
-    /// Parts of the sum, each a tile's work of its own.
+    /// Parts of the sum; each part of a tile is separate work.
     pub parts: usize,
     /// Stages of a part.
     pub part: usize,
@@ -66,7 +66,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The fastest for `[m, k]` times the transposes of so many weights `[n, k]`.
+    /// The fastest plan for `[m, k]` times the transposes of `weights` matrices `[n, k]`.
     pub(super) fn of_products([m, k, n]: [usize; 3], weights: usize, processors: usize) -> Self {
         let plans = TILES.iter().flat_map(|tile| {
             let parts = 1..=MAX_PARTS;
@@ -81,7 +81,7 @@ impl Plan {
         fastest(plans.filter(enough))
     }
 
-    /// The fastest for two products of that shape, one gating the other; `None` where they are faster apart.
+    /// The fastest plan for two products of that shape, one gating the other; `None` if separate products are faster.
     pub(super) fn of_gated([m, k, n]: [usize; 3], processors: usize) -> Option<Self> {
         let plans = TILES.iter().map(|tile| {
             let columns = n.div_ceil(tile.columns / 2);
@@ -113,8 +113,8 @@ impl Plan {
         }
     }
 
-    /// The plan with the time it takes, while `bytes` go through memory. Computing and copying overlap, but not fully, so
-    /// the shorter of the two counts a little.
+    /// The plan with the time it takes, while `bytes` go through memory. Computing and copying overlap, but not fully,
+    /// so the shorter of the two counts in part.
     fn timed(mut self, tile_ns: usize, processors: usize, bytes: usize) -> Self {
         let tile_ns = self.part * self.tile.stage_ns + tile_ns;
         let compute_ns = self.tiles.div_ceil(processors) * tile_ns;

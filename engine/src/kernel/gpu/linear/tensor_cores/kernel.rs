@@ -48,8 +48,8 @@ fn new_stages<F: Float>(#[comptime] tile: ProductTile) -> Stages<F> {
     Stages::<F> { x, weight, full }
 }
 
-/// Begins to copy `[n_rows, STAGE_OCTETS]` from row `first_row` and octet `first_octet`; zeros where there
-/// is nothing.
+/// Begins to copy `[n_rows, STAGE_OCTETS]` from row `first_row` and octet `first_octet`; zeros outside
+/// the matrix.
 #[cube]
 fn copy_rows<F: Float>(
     matrix: &Matrix<F>,
@@ -149,7 +149,7 @@ fn load_operands<F: Float>(
     Operands::<F> { left, right }
 }
 
-/// Adds the product of the two matrices in stage `slot`. What comes next is loaded while this is multiplied.
+/// Adds the product of the two matrices in stage `slot`. The next fragments are loaded while these are multiplied.
 #[cube]
 fn multiply<F: Float>(
     stages: &Stages<F>,
@@ -210,7 +210,7 @@ fn product<F: Float>(
             let index = round * STAGES + slot;
             if index < place.n_stages {
                 stages.full.index(slot).wait_parity(round as u32 % 2);
-                sync_cube(); // nobody needs the stage before this one any more
+                sync_cube(); // no unit needs the previous stage any more
                 let next = comptime!((slot + STAGES - 1) % STAGES);
                 fill(
                     x,

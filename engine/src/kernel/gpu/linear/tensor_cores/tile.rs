@@ -1,10 +1,10 @@
-//! The tile of a product on tensor cores, and what of it lies in shared memory.
+//! The tile of a product on tensor cores, and its layout in shared memory.
 
 use crate::kernel::gpu::fragments::PLANE_UNITS;
 
 /// Octets of a row in a stage: 64 values.
 pub(super) const STAGE_OCTETS: usize = 8;
-/// Stages that are filled ahead, the one being multiplied among them.
+/// Stages that are filled ahead, including the one being multiplied.
 pub(super) const STAGES: usize = 3;
 
 /// A cube's part of the result, and how its planes share it.
@@ -50,7 +50,7 @@ impl ProductTile {
         self.planes[0] * self.planes[1] * PLANE_UNITS
     }
 
-    /// Of a row in shared memory: one more keeps eight rows on different banks.
+    /// Octets of a row in shared memory: one more keeps eight rows on different banks.
     pub(super) fn stride(&self) -> usize {
         STAGE_OCTETS + 1
     }
