@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::Reply;
 
-/// Characters of a source's text that are shown.
+/// Number of characters shown of a source's text.
 const EXCERPT_CHARS: usize = 100;
 
 /// Sources, tokens and stage times, below the answer.
@@ -29,7 +29,7 @@ pub(super) fn print_reply(reply: &Reply) {
         .as_ref()
         .and_then(|fusion| fusion.fallback_reason.as_ref())
     {
-        say!("full prefill instead of what was asked for: {reason}");
+        say!("full prefill instead of the requested mode: {reason}");
     }
     if let Some(auto) = auto(&reply.started) {
         print_auto(auto, ttft_ms(reply));
