@@ -126,8 +126,8 @@ impl Problem {
     /// Too many documents of one ingest call failed; `last` is the latest failure.
     pub fn too_many_failures(limit: usize, last: &str) -> Self {
         let message = format!(
-            "more than {limit} documents of this call failed, the latest with: {last}; the other documents before it are in the \
-             corpus; correct the input and send the rest"
+            "more than {limit} documents of this call failed, the latest with: {last}; the other documents before it are \
+             in the corpus; correct the input and send the rest"
         );
         let kind = ProblemKind::FailedPrecondition;
         Self::new(kind, "TOO_MANY_FAILURES", message).with("limit", limit)

@@ -265,7 +265,7 @@ fn a_full_disk_stops_the_run_and_keeps_what_is_committed() {
     let full = site
         .ingest(&["--set", "store.min_free_bytes=9000000000000000"])
         .expect_code(1);
-    full.expect_error(&["no space in", "run the same command to go on"]);
+    full.expect_error(&["no space in", "run the same command to continue"]);
     assert_eq!(site.stats()["documents"], 1);
     site.ingest(&[]).expect_code(0);
     assert_eq!(site.stats()["documents"], 3);

@@ -247,11 +247,11 @@ mod tests {
         for part in [
             "found 5 bytes",
             "limits.max_message_bytes",
-            "document \"b\" was under way",
+            "document \"b\" was in progress",
         ] {
             assert!(status.message().contains(part), "{status:?}");
         }
-        assert!(!cut_off(broken(), None).message().contains("under way"));
+        assert!(!cut_off(broken(), None).message().contains("in progress"));
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub(super) struct Observation<'a> {
 }
 
 impl Observers {
-    /// Observes an answer that is about to go to the engine, behind the requests already in its queue.
+    /// Observes an answer that is about to go to the engine, after the requests already in its queue.
     pub(super) fn watch(&self, unread: Option<UnreadSource>) -> Observation<'_> {
         let controller = self.controller.as_ref();
         Observation {

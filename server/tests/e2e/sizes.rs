@@ -205,7 +205,7 @@ async fn the_document_under_way_is_named_when_the_stream_breaks() {
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     assert_eq!(reason_and(&status, "setting").0, "MESSAGE_TOO_LARGE");
     assert!(
-        status.message().contains("\"nets\" was under way"),
+        status.message().contains("\"nets\" was in progress"),
         "{status:?}"
     );
     let (documents, _) = listed(&mut site, 10).await;

@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             Ok(stats) if stats.quarantined > 0 => Finding::warn(
                 "store",
                 format!(
-                    "{} of {} blobs are quarantined; ingest their documents again, or they are computed on their next use",
+                    "{} of {} blobs are quarantined; ingest their documents again, or they are computed when next used",
                     stats.quarantined, stats.blobs
                 ),
             ),

@@ -29,7 +29,7 @@ pub(super) fn print_reply(reply: &Reply) {
         .as_ref()
         .and_then(|fusion| fusion.fallback_reason.as_ref())
     {
-        say!("full prefill instead of the requested mode: {reason}");
+        say!("full prefill instead of what was asked for: {reason}");
     }
     if let Some(auto) = auto(&reply.started) {
         print_auto(auto, ttft_ms(reply));

@@ -135,7 +135,7 @@ impl Machine {
         seconds.sum()
     }
 
-    /// Without noise, from the engine's taking the request to its first token.
+    /// Without noise, from when the engine takes the request to its first token.
     pub(super) fn truth(
         &self,
         plan: &FusionPlan,
@@ -167,7 +167,7 @@ impl Machine {
     }
 }
 
-/// The same machine with computing so many times slower.
+/// The same machine with computing this many times slower.
 pub(super) fn slowed(machine: &Machine, times: f64) -> Machine {
     Machine {
         matmul_flops: machine.matmul_flops / times,

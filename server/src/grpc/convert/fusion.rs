@@ -223,7 +223,7 @@ mod tests {
                 "fusion.selection",
                 "the limit is 1024",
             ),
-            (twice, "fusion.ratio", "in fusion.selection already"),
+            (twice, "fusion.ratio", "is already in fusion.selection"),
             (outside, "fusion.ratio", "1.5 is not between 0 and 1"),
             (
                 selecting("first-k:1.5"),

@@ -31,7 +31,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// An empty list for a response of at most `max_bytes` bytes.
+    /// An empty list for a response of at most `max_message_bytes` bytes.
     pub(super) fn new(max_message_bytes: usize) -> Self {
         // If all messages are long, they get half of the response.
         let share = max_message_bytes / 2 / MAX_FAILURES;
