@@ -193,7 +193,7 @@ pub fn parts_within(
     parts.map(|part| v1::IngestDocumentsRequest { part: Some(part) })
 }
 
-/// Cuts between characters, into pieces of at most `max_bytes` bytes, which must hold any character.
+/// Cuts between characters, into pieces of at most `part_bytes` bytes, which must hold any character.
 fn cut(mut text: String, part_bytes: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     while text.len() > part_bytes {

@@ -1,5 +1,5 @@
-//! One request's life, on one screen: [`Pipeline::answer`]. The RPC handler and `ragweave-eval` call this very function,
-//! so what is measured is what is served. Nothing here depends on a wire format.
+//! The course of a request on one screen: [`Pipeline::answer`]. The RPC handler and `ragweave-eval` both call this
+//! function, so what is measured is what is served. Nothing here depends on a wire format.
 
 use std::sync::Arc;
 

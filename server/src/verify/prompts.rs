@@ -30,9 +30,9 @@ pub(super) struct Part {
 #[derive(Clone)]
 pub(super) enum Stored {
     Missing,
-    /// Stands somewhere else than where its KV was made.
+    /// Placed elsewhere than where its KV was computed.
     Moved(Arc<ChunkKv>),
-    /// Right after the prefix that it was made after.
+    /// Placed right after the prefix that its KV was computed after.
     InPlace(Arc<ChunkKv>),
 }
 

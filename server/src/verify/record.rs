@@ -45,7 +45,7 @@ pub enum Found {
     /// No verdict at all.
     Nothing,
     Verdict(Box<FusionVerdict>),
-    /// One that does not count, and what to do about it.
+    /// A verdict that does not count, and what to do about it.
     Ignored(String),
 }
 
@@ -57,7 +57,7 @@ impl FusionVerdict {
     /// Writes the verdict into a data directory: all of it or nothing.
     ///
     /// # Errors
-    /// Where the file system refuses.
+    /// If the file cannot be written.
     pub fn write(&self, data: &Path) -> io::Result<PathBuf> {
         let (path, unfinished) = (
             data.join(VERDICT_FILE),

@@ -1,4 +1,4 @@
-//! Verdicts in a data directory, and the gate they make.
+//! Verdicts in a data directory, and the resulting gate.
 
 use super::*;
 use crate::mode_choice::{Auto, ModeChoice};
