@@ -54,7 +54,7 @@ impl FusionVerdict {
         FORMAT
     }
 
-    /// Writes the verdict into a data directory: all of it or nothing.
+    /// Writes the verdict into a data directory, atomically.
     ///
     /// # Errors
     /// If the file cannot be written.
