@@ -166,7 +166,7 @@ mod tests {
     fn no_logits_make_it_infinite() {
         let usable = [0.0, 1.0];
         assert_near(kl_divergence(&[0.0, -INF], &[0.0, -INF]), 0.0);
-        // Half of the mass stands where q has none: (KL_CAP - ln 2) / 2 less ln 2 / 2.
+        // Half of the mass is on a token to which q gives none: (KL_CAP - ln 2) / 2 less ln 2 / 2.
         assert_near(
             kl_divergence(&[0.0, 0.0], &[0.0, f32::NAN]),
             KL_CAP / 2.0 - 2.0_f64.ln(),

@@ -46,12 +46,12 @@ impl Interval {
         })
     }
 
-    /// Whether all of it lies below zero.
+    /// Whether the whole interval is below zero.
     pub fn is_below_zero(&self) -> bool {
         self.high < 0.0
     }
 
-    /// Whether all of it lies above zero.
+    /// Whether the whole interval is above zero.
     pub fn is_above_zero(&self) -> bool {
         self.low > 0.0
     }

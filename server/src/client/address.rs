@@ -1,5 +1,5 @@
-//! Where a server is: the one reader of addresses. An address that could not be honoured is refused, above all
-//! `https://`: without TLS, questions and documents would be sent in the clear.
+//! Parses the address of a server; the only parser of addresses. An address that cannot be used as written is refused,
+//! above all `https://`: without TLS, questions and documents would be sent unencrypted.
 
 use tonic::transport::Uri;
 

@@ -26,7 +26,7 @@ pub struct FusionConfig {
 pub enum ModeKind {
     /// Compute every token
     Full,
-    /// Use stored KV as it is
+    /// Use stored KV unchanged
     Reuse,
     /// Use stored KV and recompute a part of it
     Blend,

@@ -41,7 +41,7 @@ pub struct Choice {
 pub(super) struct Forecaster<'a> {
     pub(super) rates: &'a Rates,
     pub(super) worker: Worker<'a>,
-    /// Where each chunk's stored KV lies.
+    /// Where each chunk's KV is stored.
     pub(super) tiers: &'a [Option<Tier>],
 }
 

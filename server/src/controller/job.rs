@@ -179,7 +179,7 @@ fn compute(step: &StepWork, worker: Worker<'_>) -> Amounts {
     ]
 }
 
-/// Reading this much, in so many pieces, from one tier.
+/// Reading this many bytes, in this many pieces, from one tier.
 pub(super) fn reads_of(tier: Option<Tier>, n_reads: usize, bytes: f64) -> Reads {
     match tier {
         Some(Tier::Memory) => [n_reads as f64, bytes, 0.0],

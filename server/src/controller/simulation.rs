@@ -27,7 +27,7 @@ struct World {
     _dir: TempDir,
 }
 
-/// One request: its prompt in the widest mode, where its KV lies, what it allows.
+/// One request: its prompt in the widest mode, where its KV is stored, and what it allows.
 struct Request {
     plan: FusionPlan,
     tiers: Vec<Option<Tier>>,

@@ -20,7 +20,7 @@ use crate::sources::BlobSource;
 pub(super) struct Opened {
     /// Its sources, one for every hit, have read no KV yet.
     pub(super) request: FuseRequest,
-    /// Where each chunk's stored KV lies.
+    /// Where each chunk's KV is stored.
     pub(super) tiers: Vec<Option<Tier>>,
     /// A source that the chosen plan leaves unread.
     pub(super) unread: Option<UnreadSource>,

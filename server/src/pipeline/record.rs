@@ -26,7 +26,7 @@ pub(super) struct Planned {
     pub(super) asked: Asked,
     pub(super) layout: Layout,
     pub(super) plan: FusionPlan,
-    /// Where each chunk's stored KV lies.
+    /// Where each chunk's KV is stored.
     pub(super) tiers: Vec<Option<Tier>>,
     /// The forecast, if the controller chose the plan.
     foreseen: Option<Foreseen>,

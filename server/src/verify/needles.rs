@@ -27,7 +27,7 @@ const PEOPLE: [(&str, &str, &str); 12] = [
     ("Mona", "Quito", "judge"),
     ("Nils", "Athens", "miner"),
 ];
-/// Facts per prompt; fewer where the context is short.
+/// Facts per prompt; fewer if the context is short.
 const FACTS_AT_ONCE: usize = 6;
 /// Each person is asked about twice. With only eight prompts, a policy's share of reuse's loss cannot be determined.
 const PROMPTS: usize = 2 * PEOPLE.len();

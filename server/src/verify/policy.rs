@@ -100,7 +100,7 @@ pub(super) fn overall(samples: &[Sample]) -> Fidelity {
 
 impl Compared {
     /// `samples` and `reuse`: prompt by prompt, the same number of each. `rounding`: nats on average that rounding
-    /// explains; where neither loses more there is nothing to win back.
+    /// explains; if neither loses more, there is nothing to win back.
     pub(super) fn new(mode: &Mode, samples: &[Sample], reuse: &[Sample], rounding: f64) -> Self {
         let fidelity = overall(samples);
         let kl_vs_reuse = difference(samples, reuse, Sample::kl);

@@ -32,14 +32,14 @@ pub struct FusionVerdict {
     /// The mode of the needle probes, in the engine's notation.
     pub mode: String,
     pub probes: Vec<Probe>,
-    /// Absent where the model has no prompt format to ask in.
+    /// Absent if the model has no prompt format to ask in.
     pub needles: Option<Needles>,
     /// Version of ragweave.
     pub version: String,
     pub unix_seconds: u64,
 }
 
-/// What a data directory says about a model.
+/// What a data directory records about a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// No verdict at all.

@@ -91,7 +91,7 @@ impl Machine {
                 taken.push(now);
             }
             now += self.computing(step, model);
-            // Once, where the rows alive become fewer.
+            // Only once, at the layer where the rows become fewer.
             if compares && !narrowed && step.rows_forwarded < step.rows_projected {
                 narrowed = true;
                 now += self.compare_s * step.rows_projected as f64;
