@@ -139,7 +139,8 @@ fn cut_off(Broken { problem, code }: Broken, arriving: Option<&Arriving>) -> Sta
         Some(arriving) => {
             let id = shortened(arriving.id().to_owned(), SHOWN_ID_BYTES);
             problem.and(&format!(
-                "document {id:?} was in progress and is not in the corpus; those before it are. Send it and the rest again"
+                "document {id:?} was in progress and is not in the corpus, those before it are; send it and the rest \
+                 again"
             ))
         }
     };
