@@ -111,8 +111,8 @@ async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerErro
     Ok(true)
 }
 
-/// False if another request's miss already led to this KV, if the document has been replaced since, or if the store is
-/// full.
+/// Whether the KV is still worth computing. It is not if it has been stored since, if the document has been replaced or
+/// removed, or if the store is full or foreign.
 fn is_wanted(components: &Components, fill: &Fill) -> Result<bool, AnswerError> {
     // A foreign store's metadata names other keys: KV written under ours would never be reclaimed.
     if components.is_foreign

@@ -74,7 +74,7 @@ impl Observation<'_> {
         let unread = self.unread.take();
         if is_write_due || unread.is_some() {
             let controller = Arc::clone(controller);
-            // Nobody waits for it.
+            // Detached: the result is not awaited.
             drop(blocking::begin(move || {
                 unread.into_iter().for_each(|one| controller.sample(one));
                 if is_write_due {
