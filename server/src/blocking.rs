@@ -1,13 +1,13 @@
-//! Work that may block (disk, index, tokenizer), run away from the async threads.
+//! Runs work that may block (disk, index, tokenizer) outside the async threads.
 
 use tokio::task::{JoinHandle, spawn_blocking};
 
-/// The work panicked, which is a bug of ours.
+/// The work panicked, which is a bug in ragweave.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Panicked(String);
 
-/// Work that has begun. It runs to its end whether or not anybody waits for it.
+/// Work that has begun. It runs to its end even if its result is never awaited.
 pub(crate) struct Begun<T, E>(JoinHandle<Result<T, E>>);
 
 /// Begins work on the blocking pool.

@@ -48,7 +48,7 @@ impl Cli {
     /// Runs the chosen subcommand to its end.
     ///
     /// # Errors
-    /// Whatever stops the subcommand; the caller prints it and exits with 1.
+    /// The error that stopped the subcommand; the caller prints it and exits with 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Serve(args) => serve::run(args),

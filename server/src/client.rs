@@ -1,4 +1,4 @@
-//! The remote client of the command line: connects, calls, and reports in plain words what went wrong.
+//! The remote client of the command line: connects, calls, and reports failures in plain words.
 
 use std::time::{Duration, Instant};
 
@@ -23,13 +23,13 @@ use crate::grpc::MAX_PART_BYTES;
 /// Where `ragweave serve` listens unless told otherwise.
 pub const DEFAULT_ADDR: &str = "http://127.0.0.1:50051";
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Largest message taken from a server: all that gRPC can carry, since the server's own limit counts.
+/// Largest message accepted from a server: the most that gRPC can carry, since the server applies its own limit.
 const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
 /// Largest message for a server that does not report its limit: the default of all versions.
 const SERVER_MESSAGE_BYTES: usize = 4 << 20;
 /// Tag and length of a text part in its message.
 const PART_FRAME_BYTES: usize = 16;
-/// Longest character in UTF-8: a part holds one, whatever limit the server reports.
+/// Longest character in UTF-8: a part holds at least one, whatever limit the server reports.
 const MIN_PART_BYTES: usize = 4;
 
 /// One connection to a server.
@@ -48,7 +48,7 @@ pub struct Reply {
 }
 
 impl Client {
-    /// Connects to an address that [`server_url`] takes.
+    /// Connects to an address that [`server_url`] accepts.
     ///
     /// # Errors
     /// `BadAddress`, `Unreachable`.
@@ -105,7 +105,7 @@ impl Client {
                         client_ttft,
                     });
                 }
-                None => {} // an event of a later version
+                None => {} // an event from a later version
             }
         }
         Err(ClientError::BrokenOff {
@@ -133,7 +133,7 @@ impl Client {
         Ok(self.service.get_stats(request).await?.into_inner())
     }
 
-    /// Largest message in bytes that the server takes, never below the least that any server takes.
+    /// Largest message in bytes that the server accepts, never below the least that any server accepts.
     ///
     /// # Errors
     /// `Refused`.
@@ -159,7 +159,7 @@ impl Client {
     }
 }
 
-/// The limit for messages to a server that reports this as its largest one.
+/// The limit for messages to a server that reports this as its largest message.
 fn message_limit(said: u64) -> usize {
     match usize::try_from(said) {
         Ok(0) | Err(_) => SERVER_MESSAGE_BYTES,
@@ -167,8 +167,8 @@ fn message_limit(said: u64) -> usize {
     }
 }
 
-/// The messages that carry one document, its header and then its text in parts, for a server that takes messages of at
-/// most this many bytes. The text is cut to fit; the header, which comes first, may be larger.
+/// The messages that carry one document, its header and then its text in parts, for a server that accepts messages of
+/// at most this many bytes. The text is cut to fit; the header, which comes first, may be larger.
 pub fn parts_within(
     document: SourceDocument,
     skip_kv: bool,
@@ -193,7 +193,7 @@ pub fn parts_within(
     parts.map(|part| v1::IngestDocumentsRequest { part: Some(part) })
 }
 
-/// Cuts between characters, into pieces of at most so many bytes, which any character fits.
+/// Cuts between characters, into pieces of at most `part_bytes` bytes, which must hold any character.
 fn cut(mut text: String, part_bytes: usize) -> Vec<String> {
     let mut pieces = Vec::new();
     while text.len() > part_bytes {

@@ -1,9 +1,9 @@
 //! Opens what `serve`, `ingest` and evaluation share: engine, store, index, embedder, prompt format, splitter.
 //!
 //! The store's identity is made here: model and stored dtype, prompt format. A store of another identity is refused,
-//! because none of its KV would fit. The embedder is not part of it: vectors of another one are made again from the text
-//! ([`index`]). Nor is the chunk size: it goes into each document's content hash, so another `--chunk-tokens` re-ingests
-//! instead of refusing.
+//! because none of its KV would fit. The embedder is not part of it: vectors from another one are computed again from
+//! the text ([`index`]). Nor is the chunk size: it is part of each document's content hash, so another `--chunk-tokens`
+//! re-ingests instead of being refused.
 
 use std::borrow::Cow;
 use std::sync::{Arc, RwLock};
@@ -26,12 +26,12 @@ use index::Renewed;
 
 mod index;
 
-/// What the caller does with the data directory.
+/// How the caller uses the data directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
     /// Answer requests from an existing store; documents may come and go by RPC.
     Serve,
-    /// Add documents; the store is created where there is none.
+    /// Add documents; the store is created if there is none.
     Ingest,
     /// Read an existing store.
     ReadOnly,
@@ -43,15 +43,15 @@ pub struct Components {
     pub config: Arc<Config>,
     pub engine: EngineHandle,
     pub store: Arc<Store>,
-    /// Chunk KV in memory, in front of the store.
+    /// In-memory cache of chunk KV in front of the store.
     pub memory: Arc<MemoryTier>,
-    /// Stored KV that is not to be read for now.
+    /// Stored KV that must not be read for now.
     pub unanswered: Arc<Unanswered>,
     pub index: Arc<RwLock<SearchIndex>>,
     pub embedder: Arc<dyn Embedder>,
     pub prompt: Arc<PromptFormat>,
     pub splitter: Arc<Splitter>,
-    /// The store was made by another model or prompt format: its KV and token ids are not ours.
+    /// The store was made by another model or prompt format, so its KV and token ids cannot be used.
     pub is_foreign: bool,
 }
 
@@ -59,7 +59,7 @@ impl Components {
     /// Loads the model and opens the data directory. Blocks, for seconds with a large model.
     ///
     /// # Errors
-    /// [`ServerError`]: each variant says what to do; [`ServerError::exit_code`] is the process's.
+    /// [`ServerError`]. Each variant says what to do; [`ServerError::exit_code`] is the exit code of the process.
     pub fn open(config: Config, mode: OpenMode) -> Result<Self, ServerError> {
         // Before the model is loaded, which may take minutes: a mistyped directory,
         if mode != OpenMode::Ingest && !config.data.is_dir() {
@@ -99,11 +99,11 @@ impl Components {
         })
     }
 
-    /// Ids of a stored chunk in this prompt format. Those of a foreign store came from another tokenizer or wrapper
-    /// and are made again from the text.
+    /// Ids of a stored chunk in this prompt format. The ids in a foreign store come from another tokenizer or wrapper,
+    /// so they are computed again from the text.
     ///
     /// # Errors
-    /// Where the tokenizer refuses the text.
+    /// If the tokenizer refuses the text.
     pub fn chunk_ids<'c>(&self, chunk: &'c StoredChunk) -> Result<Cow<'c, [u32]>, PromptError> {
         if self.is_foreign {
             self.prompt.chunk_ids(&chunk.text).map(Cow::Owned)
@@ -112,8 +112,8 @@ impl Components {
         }
     }
 
-    /// Ids between the conditioning prefix and a stored chunk when its KV is computed. Those of a foreign store came from
-    /// another tokenizer: its chunks have none.
+    /// Ids between the conditioning prefix and a stored chunk when its KV is computed. A foreign store's ids come from
+    /// another tokenizer, so its chunks have none.
     pub fn conditioning_ids<'c>(&self, chunk: &'c StoredChunk) -> &'c [u32] {
         if self.is_foreign {
             &[]
@@ -138,7 +138,7 @@ impl Components {
         BlobKey(identity.chunk_key(&self.conditioning(conditioning_ids), token_ids))
     }
 
-    /// Writes the KV of a chunk to the store under the key [`Components::blob_key`] gave for it; it counts once
+    /// Writes the KV of a chunk to the store under the key from [`Components::blob_key`]; it takes effect once
     /// committed. Blocks.
     ///
     /// # Errors
@@ -180,7 +180,7 @@ pub fn engine_options(config: &Config) -> EngineOptions {
     }
 }
 
-/// A type that the device cannot compute in is the fault of a setting.
+/// A type that the device cannot compute in is reported as an error of a setting.
 fn of_setting(config: &Config, error: EngineError) -> ServerError {
     match error {
         EngineError::InvalidRequest {
@@ -251,8 +251,8 @@ pub fn open_splitter(
     })
 }
 
-/// Hashed in the place where the store's identity once named the embedder. Today each vector names its embedder, and no KV
-/// depends on it; hashing this keeps the KV of older stores.
+/// Hashed in the place where the store's identity once named the embedder. Now each vector names its embedder, and no
+/// KV depends on it; hashing this value keeps the KV of older stores valid.
 const FORMER_EMBEDDER: &[u8] = b"lexical-bm25-v1";
 
 /// The identity of a store of this model and prompt format.

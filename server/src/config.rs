@@ -1,8 +1,8 @@
 //! The configuration: layered settings, merged once, validated once, then immutable.
 //!
-//! Order, strongest first: command line, environment, configuration file, the data directory's `tuned.toml` (only
-//! `[fusion]`: what was measured to suit that corpus), the model directory's `ragweave.toml` (only `system`, `[prompt]`
-//! and `[fusion]`: what suits that model), the compiled-in `default.toml`, which documents every key.
+//! Order, strongest first: command line; environment; configuration file; the data directory's `tuned.toml` (only
+//! `[fusion]`: settings measured on that corpus); the model directory's `ragweave.toml` (only `system`, `[prompt]` and
+//! `[fusion]`: settings for that model); and the compiled-in `default.toml`, which documents every key.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ pub(crate) use merge::TUNED_FILE_NAME;
 use merge::{merge, origin_error, require, value_error};
 use origins::Origins;
 
-/// Everything a component is opened with. Immutable after [`Config::load`].
+/// Everything needed to open the components. Immutable after [`Config::load`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -76,7 +76,7 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     #[serde(default)]
     pub prompt: Option<PromptStrings>,
-    /// For errors that only the model can show.
+    /// For errors that are found only once the model is open.
     #[serde(skip)]
     origins: Origins,
 }
@@ -85,7 +85,7 @@ pub struct Config {
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Setting {
     pub key: &'static str,
-    /// `None` where no layer sets the key.
+    /// `None` if no layer sets the key.
     pub value: Option<serde_json::Value>,
     pub origin: String,
 }
@@ -101,12 +101,12 @@ impl Config {
         Self::extract(&merged)
     }
 
-    /// As [`Config::load`], for work on a model alone: `data` is empty where no layer names a data directory.
+    /// Like [`Config::load`], for work on a model alone: `data` is empty if no layer names a data directory.
     ///
     /// # Errors
     /// As [`Config::load`].
     pub fn load_for_model(args: &CommonArgs) -> Result<Self, ServerError> {
-        // Not a pair: figment takes that for a value of every profile, stronger than any layer's.
+        // Not a pair: figment treats that as a value of every profile, which overrides every layer.
         let without = Serialized::default("data", "");
         Self::extract(&merge(args)?.join(without))
     }
@@ -124,7 +124,7 @@ impl Config {
         Ok(config)
     }
 
-    /// A value that does not fit the model, with where it comes from.
+    /// The error for a value that does not fit the model, with the origin of the value.
     pub(crate) fn bad_value(&self, key: &str, message: impl Into<String>) -> ConfigError {
         ConfigError::Value {
             key: key.to_owned(),
@@ -142,7 +142,7 @@ impl Config {
 /// The data directory alone, for commands that open no model.
 ///
 /// # Errors
-/// As [`Config::load`], but only where a layer cannot be read or no data directory is named.
+/// As [`Config::load`], but only if a layer cannot be read or no data directory is named.
 pub fn data_dir(args: &CommonArgs) -> Result<PathBuf, ServerError> {
     let merged = merge(args)?;
     require(&merged, "data", "RAGWEAVE_DATA")?;
@@ -154,7 +154,7 @@ pub fn data_dir(args: &CommonArgs) -> Result<PathBuf, ServerError> {
 /// Every key with its value and origin, in the order of `default.toml`.
 ///
 /// # Errors
-/// [`ServerError::Config`] where a layer cannot be read or holds an unknown key.
+/// [`ServerError::Config`] if a layer cannot be read or holds an unknown key.
 pub fn explain(args: &CommonArgs) -> Result<Vec<Setting>, ServerError> {
     let merged = merge(args)?;
     let setting = |key: &'static str| Setting {

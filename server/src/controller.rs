@@ -1,5 +1,5 @@
-//! The controller of `--mode auto`: foresees the time to first token of every plan that may answer a request, and takes
-//! the best. It may answer "just prefill" (design invariant 12).
+//! The controller of `--mode auto`: predicts the TTFT of every plan that may answer a request, and chooses the best.
+//! That may be plain full prefill (design invariant 12).
 //!
 //! ```text
 //! job        a plan's work, as amounts of computing and reading
@@ -44,12 +44,12 @@ use rates::Rates;
 /// Runs learned between two writes of the file.
 const RUNS_PER_WRITE: u64 = 64;
 
-/// Learns from runs and chooses plans. Shared by all requests of one engine.
+/// Learns from runs and chooses plans. Shared by all requests to one engine.
 pub struct Controller {
     model: Arc<ModelInfo>,
     max_prefill_tokens: usize,
     rates: Mutex<Rates>,
-    /// Requests that the engine has and has not answered.
+    /// Requests that the engine holds and has not answered yet.
     running: Arc<AtomicUsize>,
     file: Option<RatesFile>,
 }
@@ -69,7 +69,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// How long the engine was foreseen to be busy with the requests before this one.
+    /// How long the engine was predicted to be busy with the requests before this one.
     pub fn queue(&self) -> Duration {
         self.queue
     }
@@ -94,7 +94,7 @@ impl Controller {
         }
     }
 
-    /// A controller that starts with what the last one over this data directory learned, on the same machine with the
+    /// A controller that starts with what the last one for this data directory learned on the same machine with the
     /// same model.
     pub fn open(components: &Components) -> Self {
         let (config, engine) = (&components.config, &components.engine);
@@ -133,8 +133,8 @@ impl Controller {
         self.forecaster(&rates, tiers).choose(plan, auto)
     }
 
-    /// Full prefill, where it is so much faster than any use of stored KV could be that even looking it up would be a
-    /// waste. `plan` has every chunk a hit; `tiers` say where each would come from.
+    /// Full prefill, if it is so much faster than any use of stored KV could be that even the lookup would be a waste.
+    /// In `plan` every chunk is a hit; `tiers` say where each would come from.
     ///
     /// # Errors
     /// A mode that the model cannot run.
@@ -151,13 +151,13 @@ impl Controller {
         self.forecaster(&rates, tiers).full_if_clear(plan, auto)
     }
 
-    /// The time that a plan is foreseen to take.
+    /// The predicted time of a plan.
     pub fn forecast(&self, plan: &FusionPlan, tiers: &[Option<Tier>]) -> Forecast {
         self.rates()
             .forecast(&Job::new(plan, tiers, self.worker(), true))
     }
 
-    /// How long a request that is submitted now waits for the engine.
+    /// The predicted time that a request submitted now waits for the engine.
     pub fn queue(&self) -> Duration {
         let seconds = self
             .rates()
@@ -175,7 +175,7 @@ impl Controller {
         }
     }
 
-    /// Learns from a run. One that was replanned on its way ran another plan in the end.
+    /// Learns from a run. A run that was replanned while it loaded KV ran a different plan in the end.
     pub fn learn(&self, plan: &FusionPlan, tiers: &[Option<Tier>], report: &FuseReport) {
         if report.replans > 0 {
             return;
@@ -185,7 +185,7 @@ impl Controller {
         self.rates().learn(&job, &report.timings);
     }
 
-    /// Learns how long it took to look up and open the stored KV of so many chunks.
+    /// Learns how long it took to look up and open the stored KV of this many chunks.
     pub fn opened(&self, n_chunks: usize, time: Duration) {
         self.rates().learn_open(time.as_secs_f64(), n_chunks);
     }
@@ -200,17 +200,17 @@ impl Controller {
         }
     }
 
-    /// Learns how long a request has occupied the engine, from its first layer to its last token.
+    /// Learns how long a request occupied the engine, from its first layer to its last token.
     pub fn occupied(&self, time: Duration) {
         self.rates().occupied(time.as_secs_f64());
     }
 
-    /// Mean of |log(actual / foreseen)| over the last runs.
+    /// Mean of |log(actual / predicted)| over the last runs.
     pub fn error(&self) -> Option<f64> {
         self.rates().error()
     }
 
-    /// Whether the file is due. Asked once after each run.
+    /// Whether the file should be written now. Called once after each run.
     pub fn is_write_due(&self) -> bool {
         self.file.is_some() && self.rates().n_learned().is_multiple_of(RUNS_PER_WRITE)
     }

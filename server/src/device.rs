@@ -1,4 +1,4 @@
-//! The device axis: the one place where a name chosen at run time becomes a backend type.
+//! The only place where a device name chosen at run time selects a backend type.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,7 +15,7 @@ pub enum Device {
     Vulkan(usize),
 }
 
-/// A name that is not a device's.
+/// A name that is not the name of a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown device {name:?}; write cpu, cuda:N or vulkan:N")]
 pub struct UnknownDevice {
@@ -54,7 +54,7 @@ impl Device {
     /// Loads the model on this device and starts its engine thread. Blocks until the model is loaded.
     ///
     /// # Errors
-    /// As `EngineHandle::spawn`; `Device` also where this build lacks the device's feature.
+    /// As `EngineHandle::spawn`; also `Device` if this build lacks the device's feature.
     pub fn spawn_engine(self, options: EngineOptions) -> Result<EngineHandle, EngineError> {
         match self {
             Self::Cpu => EngineHandle::spawn::<burn_flex::Flex>(options, burn_flex::FlexDevice),
@@ -69,14 +69,14 @@ fn spawn_cuda(options: EngineOptions, index: usize) -> Result<EngineHandle, Engi
     use cubecl::Runtime;
 
     keep_tuning(Device::Cuda(index));
-    // The driver's library is loaded by the first call into it, which panics where there is none.
+    // The first call into the driver loads its library, and panics if there is none.
     let devices =
         std::panic::catch_unwind(|| cubecl::cuda::CudaRuntime::enumerate_devices(0, &()).len());
     check_cuda(devices.ok(), index)?;
     EngineHandle::spawn::<burn_cuda::Cuda>(options, burn_cuda::CudaDevice { index })
 }
 
-/// Refuses a device that is not there; `devices` is what the driver counts, if it could be loaded.
+/// Refuses a device that does not exist; `devices` is the driver's device count, if it could be loaded.
 #[cfg(any(feature = "cuda", test))]
 fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
     let problem = match devices {
@@ -92,7 +92,7 @@ fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
     Err(EngineError::Device { message })
 }
 
-/// Tuning takes minutes on a GPU that is new to us, so its results are kept for all that this user runs on it.
+/// Tuning takes minutes on a new GPU, so its results are kept for everything that this user runs on it.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 fn keep_tuning(device: Device) {
     let cache = crate::environment::user_cache_dir().unwrap_or_else(std::env::temp_dir);
@@ -100,7 +100,7 @@ fn keep_tuning(device: Device) {
     for place in places {
         match ragweave_engine::keep_tuning_in(&place, &device.to_string()) {
             Ok(()) => return,
-            Err(error) => tracing::warn!(%error, "results of tuning cannot be kept there"),
+            Err(error) => tracing::warn!(%error, "tuning results cannot be kept there"),
         }
     }
 }

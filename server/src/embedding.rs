@@ -1,4 +1,4 @@
-//! The embedding of a chunk's text, the same at ingest and when vectors are made again.
+//! The embedding of a chunk's text, the same at ingest and when vectors are recomputed.
 
 use ragweave_retriever::{Embedder, Embedding, RetrieverError};
 

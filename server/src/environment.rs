@@ -1,8 +1,8 @@
-//! The one file that reads the process environment.
+//! The only file that reads the process environment.
 
 use std::ffi::OsString;
 
-/// How the names of our own variables begin.
+/// Prefix of our own variables.
 pub(crate) const PREFIX: &str = "RAGWEAVE_";
 
 /// Our own variables, without the prefix in their names.
@@ -13,12 +13,12 @@ pub(crate) fn settings() -> impl Iterator<Item = (String, OsString)> {
     })
 }
 
-/// The filter directives of `RUST_LOG`, which belongs to the tracing ecosystem and has no key of ours.
+/// The filter directives of `RUST_LOG`, which belongs to the tracing ecosystem and is not a configuration key.
 pub(crate) fn log_filter() -> Option<String> {
     std::env::var_os("RUST_LOG").map(|value| value.to_string_lossy().into_owned())
 }
 
-/// Where this user's programs keep files that they can make again: XDG_CACHE_HOME, else `~/.cache`.
+/// The user's cache directory: XDG_CACHE_HOME, else `~/.cache`.
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub(crate) fn user_cache_dir() -> Option<std::path::PathBuf> {
     let dir = |name| std::env::var_os(name).map(std::path::PathBuf::from);

@@ -1,4 +1,4 @@
-//! Why a component could not be opened, and the exit code each reason gets.
+//! Why a component could not be opened, and the exit code for each reason.
 
 use std::io;
 use std::path::PathBuf;
@@ -84,7 +84,7 @@ pub enum ServerError {
 }
 
 impl ServerError {
-    /// 2 where the command line, the configuration or the choice of directory is at fault, else 1.
+    /// 2 if the command line, the configuration or the choice of directory is at fault, else 1.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_)

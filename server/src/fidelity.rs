@@ -1,4 +1,4 @@
-//! How far a fused prompt's predictions are from those of full prefill. Pure.
+//! Measures how far a fused prompt's predictions are from those of full prefill. Pure.
 
 /// Predictions of two prefills compared position by position.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -11,12 +11,12 @@ pub struct Fidelity {
     pub top1_agreement: f64,
 }
 
-/// The largest divergence, in nats, and the depth below which log-probabilities are not told apart. In f64 a
-/// probability this deep is 0 anyway.
+/// The largest divergence in nats, and the magnitude beyond which log-probabilities are not distinguished. In f64 such
+/// a probability is 0 anyway.
 pub const KL_CAP: f64 = 1e4;
 
-/// Compares logits `[positions][vocab]` with those of full prefill on the same tokens. `None` where there is nothing to
-/// compare, or where a logit is not finite: no figure would mean anything then.
+/// Compares logits `[positions][vocab]` with those of full prefill on the same tokens. `None` if there is nothing to
+/// compare, or if a logit is not finite, since no figure would be meaningful.
 pub fn compare(full: &[Vec<f32>], other: &[Vec<f32>]) -> Option<Fidelity> {
     let same_shape = |(a, b): (&Vec<f32>, &Vec<f32>)| a.len() == b.len() && !a.is_empty();
     if full.is_empty() || full.len() != other.len() || !full.iter().zip(other).all(same_shape) {
@@ -41,12 +41,12 @@ pub fn compare(full: &[Vec<f32>], other: &[Vec<f32>]) -> Option<Fidelity> {
 /// KL(full || fused) in nats between the next-token distributions of two rows of logits `[vocab]`,
 /// in `0..=`[`KL_CAP`], and finite whatever the logits are.
 ///
-/// A logit of minus infinity or NaN rules its token out; where full prefill gives that token mass,
-/// the divergence grows towards the cap. Tokens of plus infinity share all mass. A row that rules
-/// out every token is not a distribution: the divergence from or to it is the cap.
+/// A logit of minus infinity or NaN rules its token out; if full prefill gives that token mass, the divergence grows
+/// towards the cap. Tokens of plus infinity share all mass. A row that rules out every token is not a distribution: the
+/// divergence from or to it is the cap.
 ///
 /// # Panics
-/// If the rows differ in length, which is a mistake of the caller.
+/// If the rows differ in length, which is a bug in the caller.
 pub fn kl_divergence(full: &[f32], fused: &[f32]) -> f64 {
     assert_eq!(full.len(), fused.len(), "rows over one vocabulary");
     let (Some(full), Some(fused)) = (log_softmax(full), log_softmax(fused)) else {
@@ -61,8 +61,8 @@ pub fn kl_divergence(full: &[f32], fused: &[f32]) -> f64 {
     divergence.clamp(0.0, KL_CAP)
 }
 
-/// Whether both rows of logits `[vocab]` have their maximum at the same token, the lower id where
-/// several are equal. NaN is never the maximum; a row of nothing else agrees with no row.
+/// Whether both rows of logits `[vocab]` have their maximum at the same token; among equal ones the lower id counts.
+/// NaN is never the maximum; a row of only NaN agrees with no row.
 pub fn agrees_on_top1(full: &[f32], fused: &[f32]) -> bool {
     match (top1(full), top1(fused)) {
         (Some(full), Some(fused)) => full == fused,
@@ -70,7 +70,7 @@ pub fn agrees_on_top1(full: &[f32], fused: &[f32]) -> bool {
     }
 }
 
-/// Log-probabilities, none below `-KL_CAP`; `None` where no token is left.
+/// Log-probabilities, none below `-KL_CAP`; `None` if no token is left.
 fn log_softmax(logits: &[f32]) -> Option<Vec<f64>> {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     if max == f32::NEG_INFINITY {
@@ -166,7 +166,7 @@ mod tests {
     fn no_logits_make_it_infinite() {
         let usable = [0.0, 1.0];
         assert_near(kl_divergence(&[0.0, -INF], &[0.0, -INF]), 0.0);
-        // Half of the mass stands where q has none: (KL_CAP - ln 2) / 2 less ln 2 / 2.
+        // Half of the mass is on a token to which q gives none: (KL_CAP - ln 2) / 2 less ln 2 / 2.
         assert_near(
             kl_divergence(&[0.0, 0.0], &[0.0, f32::NAN]),
             KL_CAP / 2.0 - 2.0_f64.ln(),

@@ -7,7 +7,7 @@ pub fn fingerprint(engine: &EngineHandle) -> String {
     hex(engine.model().identity.fingerprint())
 }
 
-/// A fingerprint as people and files write it.
+/// The text form of a fingerprint, used in files and messages.
 pub fn hex(fingerprint: [u8; 32]) -> String {
     blake3::Hash::from(fingerprint).to_hex().to_string()
 }

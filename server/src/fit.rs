@@ -1,5 +1,5 @@
-//! Checks that depend on model and configuration alone, made when both are opened: `serve`, `ingest`, `doctor` and
-//! evaluation refuse the same things in the same words, before any request.
+//! Checks that depend only on model and configuration, made when both are opened: `serve`, `ingest`, `doctor` and
+//! evaluation refuse the same settings with the same messages, before any request.
 
 use ragweave_engine::{ModelConfig, ModelInfo};
 
@@ -7,7 +7,7 @@ use crate::config::{Config, ConfigError};
 use crate::error::ServerError;
 use crate::prompt::PromptFormat;
 
-/// A question of one token or little more, to see what stands around it.
+/// A question of about one token, to count the tokens around it.
 const PROBE: &str = "a";
 
 /// Whether the model has the layers that `[fusion]` names.
@@ -38,7 +38,7 @@ pub fn prompt(model: &ModelInfo, prompt: &PromptFormat) -> Result<(), ServerErro
     })
 }
 
-/// Settings that work, but not as they suggest: one sentence each.
+/// Warnings about settings that work differently than they suggest, one sentence each.
 pub fn notices(config: &Config, model: &ModelInfo, prompt: &PromptFormat) -> Vec<String> {
     let mut notices = Vec::new();
     let context = model.max_model_len;

@@ -1,5 +1,6 @@
-//! The gRPC front, and the only folder on the server's side that names tonic or the generated types: the transport
-//! ([`server`]), `ragweave.v1.RagService` ([`rag_service`]), and what lies between messages and the pipeline's types.
+//! The gRPC front end, and the only folder on the server's side that uses tonic or the generated types: the transport
+//! ([`server`]), `ragweave.v1.RagService` ([`rag_service`]), and the conversion between messages and the pipeline's
+//! types.
 
 mod answer;
 pub(crate) mod convert;

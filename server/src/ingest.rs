@@ -1,12 +1,12 @@
-//! One document into the store: split, embed, compute missing chunk KV, commit, index. The CLI and the RPC call the
-//! same functions, so offline and online ingest cannot drift apart.
+//! Brings one document into the store: split, embed, compute missing chunk KV, commit, index. The CLI and the RPC call
+//! the same functions, so offline and online ingest cannot drift apart.
 //!
-//! A document becomes visible as a whole, in one commit, after its KV is durable. Whatever stops an ingest before that
+//! A document becomes visible as a whole, in one commit, after its KV is durable. An ingest that is stopped before that
 //! leaves the old version, or nothing. With neighbours configured there are two commits: after the first, without KV,
-//! others can have the document as a neighbour; the second adds its KV ([`neighbours`]).
+//! other documents can have this one as a neighbour; the second adds its KV ([`neighbours`]).
 //!
-//! Nothing is locked while KV is computed, which may take long on a busy engine. Commits take turns, and each checks
-//! again what was true when its work began ([`commit`]).
+//! Nothing is locked while KV is computed, which may take long on a busy engine. Commits are serialised, and each
+//! checks again that what it was based on still holds ([`commit`]).
 
 use ragweave_retriever::SourceDocument;
 
@@ -38,19 +38,19 @@ use prepared::Prepared;
 
 /// The result of a first look at a document.
 enum Look {
-    /// There is nothing to do, or only to wait for neighbours.
+    /// There is nothing to do, except perhaps to wait for neighbours.
     Known(IngestOutcome),
     New(Prepared),
 }
 
 impl Ingestor {
-    /// Ingests one document; returns after its commit is durable and the index shows it. Dropping the future before
-    /// the commit has begun leaves the store as it was; a commit that has begun is finished, its index entries too.
+    /// Ingests one document; returns after its commit is durable and the index holds it. Dropping the future before the
+    /// commit has begun leaves the store as it was; a commit that has begun is finished, its index entries too.
     ///
-    /// With `ingest.neighbours` above 0 the KV of what changed is left to [`Ingestor::condition`].
+    /// With `ingest.neighbours` above 0 the KV of changed documents is left to [`Ingestor::condition`].
     ///
     /// # Errors
-    /// [`IngestError`]; the store then holds what it held before. `ChangedMeanwhile` where another call has replaced or
+    /// [`IngestError`]; the store then holds what it held before. `ChangedMeanwhile` if another call has replaced or
     /// deleted the document since this one began.
     pub async fn ingest(
         &self,
@@ -81,9 +81,9 @@ impl Ingestor {
         })
     }
 
-    /// Gives each chunk of a document the neighbours it has among the documents that are in now, computes its KV after
-    /// them and commits the document again. `None` if it has been removed or replaced since. Until then, and
-    /// if this fails, its chunks keep the KV they had, or are computed when used; ingesting it again completes it.
+    /// Gives each chunk of a document its neighbours among the documents now in the store, computes its KV after them
+    /// and commits the document again. `None` if it has been removed or replaced since. Until then, and if this fails,
+    /// its chunks keep the KV they had, or are computed when used; ingesting it again completes it.
     ///
     /// # Errors
     /// [`IngestError`]; the store then holds what it held before.
@@ -108,7 +108,7 @@ impl Ingestor {
         }
     }
 
-    /// Removes a document, its vectors and its KV. `false` when there is none of this id.
+    /// Removes a document, its vectors and its KV. `false` if there is no document with this id.
     ///
     /// # Errors
     /// [`IngestError::Store`]; the document is then still there.
@@ -117,7 +117,7 @@ impl Ingestor {
     }
 }
 
-/// The work that a document needs, if any.
+/// The work that the document needs, if any.
 fn look(components: &Components, source: SourceDocument, no_kv: bool) -> Result<Look, IngestError> {
     prepare::check(components, &source)?;
     let earlier = match prepare::known_version(components, &source, no_kv)? {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Fewer samples than these say little: a choice based on them may be luck.
+/// With fewer samples than this, a choice may be due to chance.
 pub const FEW: usize = 30;
 
 /// A mean and its range: 95 % of such intervals hold the true mean.
@@ -21,7 +21,7 @@ const T: [f64; 30] = [
 ];
 
 impl Interval {
-    /// `None` without samples, or where one is not finite. One sample says nothing about the spread: its interval
+    /// `None` without samples, or if one is not finite. One sample gives no information about the spread: its interval
     /// holds every number.
     pub fn of(samples: &[f64]) -> Option<Self> {
         if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {
@@ -46,12 +46,12 @@ impl Interval {
         })
     }
 
-    /// Whether all of it lies below zero.
+    /// Whether the whole interval is below zero.
     pub fn is_below_zero(&self) -> bool {
         self.high < 0.0
     }
 
-    /// Whether all of it lies above zero.
+    /// Whether the whole interval is above zero.
     pub fn is_above_zero(&self) -> bool {
         self.low > 0.0
     }

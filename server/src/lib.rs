@@ -1,9 +1,9 @@
-//! The one crate that sees proto, store, engine and retriever: it plans prompts, moves KV between
-//! store and engine, ingests documents and speaks gRPC.
+//! The crate that connects proto, store, engine and retriever: it plans prompts, moves KV between store and engine,
+//! ingests documents and serves gRPC.
 //!
-//! Begin with [`pipeline`], a request's life on one screen. The modules of the first group answer and ingest, and are free of
-//! any wire format; those of the second are the network and the command line. On the server's side only `grpc` names the
-//! wire's types.
+//! Begin with [`pipeline`], which shows the course of a request on one screen. The modules of the first group answer
+//! and ingest, independent of any wire format; those of the second are the network and the command line. On the
+//! server's side only `grpc` uses the wire types.
 
 mod blocking;
 pub mod components;

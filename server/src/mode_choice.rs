@@ -1,8 +1,8 @@
-//! The mode that a request asks for: one of the engine's, or the best that the controller finds.
+//! The mode that a request asks for: one of the engine's modes, or the best plan that the controller finds.
 
 use ragweave_engine::{Blend, Mode};
 
-/// How a request's KV is made: in a given mode, or as the controller finds best.
+/// How a request's KV is made: in a given mode, or as the controller chooses.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ModeChoice {
     Fixed(Mode),
@@ -22,7 +22,7 @@ impl ModeChoice {
         self.widest().reads_kv()
     }
 
-    /// The mode as it says, or the blend that may be chosen.
+    /// The fixed mode, or the blend that `auto` may choose.
     pub fn widest(&self) -> Mode {
         match self {
             Self::Fixed(mode) => mode.clone(),

@@ -1,6 +1,6 @@
-//! Notes on a chunk: what selection policies need to know about it before its KV is opened. Made with the KV at ingest,
-//! kept in the chunk's record, opaque to the store. They only steer which tokens are recomputed: without them, or with notes
-//! that cannot be read, an answer is as correct as with them.
+//! Notes on a chunk: what selection policies need to know about it before its KV is opened. They are made with the KV
+//! at ingest, kept in the chunk's record, and opaque to the store. They only affect which tokens are recomputed; an
+//! answer without readable notes is equally correct.
 //!
 //! Bytes: version (1), then each anchor as a little-endian `u32`, ascending.
 
@@ -9,7 +9,7 @@ use ragweave_store::MAX_NOTES_BYTES;
 
 const VERSION: u8 = 1;
 const ANCHOR_BYTES: usize = 4;
-/// Anchors that fit the notes of one chunk.
+/// Number of anchors that fit the notes of one chunk.
 const MAX_ANCHORS: usize = (MAX_NOTES_BYTES - 1) / ANCHOR_BYTES;
 
 /// Statistics of one chunk.
@@ -20,7 +20,7 @@ pub struct ChunkNotes {
 }
 
 impl ChunkNotes {
-    /// The bytes that go into the chunk's record. Anchors beyond the first 1023 do not fit and are left out.
+    /// The bytes for the chunk's record. Anchors beyond the first 1023 do not fit and are left out.
     pub fn encode(&self) -> Vec<u8> {
         let anchors = self.anchors.iter().take(MAX_ANCHORS);
         std::iter::once(VERSION)
@@ -28,7 +28,7 @@ impl ChunkNotes {
             .collect()
     }
 
-    /// Reads the notes of a chunk of `n_tokens`. `None` where there are none, or none that this build can read.
+    /// Reads the notes of a chunk of `n_tokens`. `None` if there are none, or none that this build can read.
     pub fn decode(bytes: &[u8], n_tokens: usize) -> Option<Self> {
         let (&VERSION, rest) = bytes.split_first()? else {
             return None;

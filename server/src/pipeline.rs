@@ -1,5 +1,5 @@
-//! One request's life, on one screen: [`Pipeline::answer`]. The RPC handler and `ragweave-eval` call this very function,
-//! so what is measured is what is served. Nothing here depends on a wire format.
+//! The course of a request on one screen: [`Pipeline::answer`]. The RPC handler and `ragweave-eval` both call this
+//! function, so what is measured is what is served. Nothing here depends on a wire format.
 
 use std::sync::Arc;
 
@@ -51,9 +51,8 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// A pipeline over opened components. Must be called within a tokio runtime: KV that was missing is
-    /// computed by a separate task. Where the data directory holds a fusion verdict, requests that it does not let
-    /// pass run as full prefill.
+    /// A pipeline over opened components. Must be called within a tokio runtime: missing KV is computed by a separate
+    /// task. If the data directory holds a fusion verdict, requests that it does not allow run as full prefill.
     pub fn new(components: &Components) -> Self {
         let fingerprint = fingerprint(&components.engine);
         let fusion = &components.config.fusion;
@@ -69,7 +68,8 @@ impl Pipeline {
         Self::with(components, gate, shadow_share, Some(controller))
     }
 
-    /// The same for measuring: every query runs in the mode it asks for, and nothing is compared in the background.
+    /// Like [`Pipeline::new`], but for measuring: every query runs in the mode it asks for, and nothing is compared in
+    /// the background.
     pub fn for_evaluation(components: &Components) -> Self {
         Self::with(components, Gate::Open, 0.0, None)
     }
@@ -97,8 +97,8 @@ impl Pipeline {
     /// Answers one query. This function is the system; everything else is a detail of one line of it.
     ///
     /// Dropping the receiver of `events` stops the work within one decode step, except for the planning: work that has
-    /// begun on the blocking pool cannot be stopped, and the future ends after it, so that whoever counts answers counts
-    /// it too.
+    /// begun on the blocking pool cannot be stopped, and the future ends only after that work does, so the answer
+    /// counts as running until then.
     ///
     /// # Errors
     /// [`AnswerError`]. Missing, corrupt or foreign KV is never one: such a chunk is computed instead.
@@ -109,7 +109,7 @@ impl Pipeline {
     ) -> Result<Finished, AnswerError> {
         let asked = Asked::now(query, &self.gate);
         let plan = |planner: &Planner, query: &Query| {
-            let found = planner.find(query)?; // passages, best first; or the chunks that were named
+            let found = planner.find(query)?; // passages, best first, or the chunks that the query names
             let layout = planner.lay_out(query, found)?; // prefix | passages | question; what does not fit is dropped
             let opened = planner.open(query, &layout)?; // each passage a hit or a miss; no KV has been read yet
             Ok((layout, opened))
@@ -132,7 +132,7 @@ impl Pipeline {
         Ok(finished)
     }
 
-    /// Answers one query and collects the events: for callers that do not stream.
+    /// Answers one query and collects the events, for callers that do not stream.
     ///
     /// # Errors
     /// As [`Pipeline::answer`].
@@ -170,7 +170,7 @@ impl Pipeline {
         self.observers.shadow.counts()
     }
 
-    /// Writes what the controller has learned; at the end of serving. Blocks.
+    /// Writes what the controller has learned. Called at the end of serving. Blocks.
     pub fn write_rates(&self) {
         if let Some(controller) = &self.observers.controller {
             controller.write();
@@ -188,7 +188,7 @@ impl Pipeline {
     }
 }
 
-/// Passes the answer's pieces on until the engine says why it ended, and adds their tokens to `answered`.
+/// Forwards the pieces of the answer until the engine reports why it ended, and adds their tokens to `answered`.
 async fn relay(
     generation: &mut Generation,
     events: &EventSender,

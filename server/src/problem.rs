@@ -1,14 +1,14 @@
-//! Why a call failed, in terms that every front translates: kind, stable reason, field at fault, and when to try again.
+//! Why a call failed, in terms that every front end translates: kind, stable reason, field at fault, and when to retry.
 //! The reasons are documented in `ragweave/v1/rag_service.proto`.
 
 use std::time::Duration;
 
 mod errors;
 
-/// When a client that met a full queue should come back.
+/// How long a client should wait before it retries after a full queue.
 pub const QUEUE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// A failed call as its client sees it.
+/// A failed call as the client sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     pub kind: ProblemKind,
@@ -21,7 +21,7 @@ pub struct Problem {
     pub retry_after: Option<Duration>,
 }
 
-/// Kinds of problems, by what the client can do. Each front has a table from these to its own codes.
+/// Kinds of problems, by what the client can do. Each front end maps them to its own codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProblemKind {
     /// Correct the request.
@@ -32,21 +32,21 @@ pub enum ProblemKind {
     ResponseTooLarge,
     /// Name something that exists.
     NotFound,
-    /// Change the state of the server first: add documents, free the store.
+    /// Change the state of the server first: add documents, or free space in the store.
     FailedPrecondition,
-    /// Another call was faster; look, and ask again if it still makes sense.
+    /// Another call changed the same thing first: look at the new state, and retry if it still makes sense.
     Conflict,
-    /// Come back in a moment.
+    /// Retry in a moment.
     Overloaded,
     /// The machine has no room for it: disk or device memory.
     OutOfSpace,
-    /// Ask again, with a later deadline.
+    /// Retry with a later deadline.
     DeadlineExceeded,
     /// Nothing: the client itself gave up.
     Cancelled,
     /// Ask another server.
     Unavailable,
-    /// Nothing: a bug of ours, or a machine that fails.
+    /// Nothing: a bug in ragweave, or a failing machine.
     Internal,
 }
 
@@ -68,7 +68,7 @@ impl Problem {
         self
     }
 
-    /// The same problem with more to say.
+    /// The same problem with one more metadata entry.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.message.push_str("; ");
         self.message.push_str(more);
@@ -85,10 +85,10 @@ impl Problem {
         problem
     }
 
-    /// More requests than the server takes at once.
+    /// More requests than the server accepts at once.
     pub fn queue_full(limit: usize) -> Self {
         let message =
-            format!("{limit} requests are running or waiting already; try again in a moment");
+            format!("{limit} requests are already running or waiting; try again in a moment");
         let problem =
             Self::new(ProblemKind::Overloaded, "QUEUE_FULL", message).with("limit", limit);
         Self {
@@ -109,7 +109,7 @@ impl Problem {
             .with("setting", "limits.max_message_bytes")
     }
 
-    /// A message of a stream that is larger than the server takes; `transport` says how large.
+    /// A message in a stream is larger than the server accepts; `transport` is the transport's error with the sizes.
     pub fn message_too_large(transport: &str) -> Self {
         let message = format!(
             "{transport}; send text in smaller parts and less metadata, or raise limits.max_message_bytes on the server"
@@ -123,26 +123,26 @@ impl Problem {
         Self::new(ProblemKind::Internal, "BROKEN_STREAM", transport)
     }
 
-    /// An ingest whose documents keep failing; `last` is the latest failure.
+    /// Too many documents of one ingest call failed; `last` is the latest failure.
     pub fn too_many_failures(limit: usize, last: &str) -> Self {
         let message = format!(
-            "more than {limit} documents of this call failed, the latest with: {last}; the others before it are in the \
-             corpus, correct the input and send the rest"
+            "more than {limit} documents of this call failed, the latest with: {last}; the other documents before it are \
+             in the corpus; correct the input and send the rest"
         );
         let kind = ProblemKind::FailedPrecondition;
         Self::new(kind, "TOO_MANY_FAILURES", message).with("limit", limit)
     }
 
-    /// A stream on which nothing has come for `limit`.
+    /// A stream on which nothing has arrived for `limit`.
     pub fn idle_stream(limit: Duration) -> Self {
-        let message = format!("nothing came on this stream for {} s", limit.as_secs());
+        let message = format!("nothing arrived on this stream for {} s", limit.as_secs());
         Self::new(ProblemKind::DeadlineExceeded, "DEADLINE_EXCEEDED", message)
     }
 
     /// A call that was not answered by its deadline.
     pub fn too_late(waited: Duration) -> Self {
         let message = format!(
-            "not answered within its deadline, {:.1} s after it came; ask again with a later one, at most \
+            "not answered within its deadline, {:.1} s after it arrived; retry with a later one, at most \
              limits.max_deadline_s",
             waited.as_secs_f64()
         );
@@ -151,7 +151,7 @@ impl Problem {
 
     /// The server has been told to stop.
     pub fn shutting_down() -> Self {
-        let message = "the server is shutting down; ask another one";
+        let message = "the server is shutting down; use another one";
         Self::new(ProblemKind::Unavailable, "SHUTTING_DOWN", message)
     }
 
@@ -162,7 +162,7 @@ impl Problem {
         problem.with("document_id", id)
     }
 
-    /// A bug of ours, or a machine that fails. The client gets no details; the log does.
+    /// A bug in ragweave, or a failing machine. The details go to the log, not to the client.
     pub fn internal(error: impl ToString) -> Self {
         tracing::error!(error = error.to_string(), "request failed");
         let message = "internal error; the server's log has the details";

@@ -1,14 +1,14 @@
-//! The one segmentation of a prompt: prefix | chunk 1 | ... | chunk n | question, in token ids.
+//! The only segmentation of a prompt: prefix | chunk 1 | ... | chunk n | question, in token ids.
 //!
 //! Ingest, serving and evaluation all call this module, and a full prefill runs the concatenation of these ids, never a
-//! re-tokenised string, so the ids that a chunk's KV was made from are the ids that it is used for. A format is three wrapped
-//! texts. Their wording comes from the model's chat template, cut at the places of the texts ([`chat`]), or from
+//! re-tokenised string, so a chunk's KV is used with the same ids that it was computed from. A format is three wrapped
+//! texts. Their wording comes from the model's chat template, cut at the positions of the texts ([`chat`]), or from
 //! three strings (`[prompt]` in the model directory's `ragweave.toml` or the configuration).
 //!
 //! How wrapper and text meet ([`wrapped`]): a side of the wrapper that holds a special token is encoded by itself, with
 //! special tokens recognised; a side without any is joined with the text and both are encoded as one plain string, so
-//! that the model sees the merges it saw in training. Text from documents, questions and system texts is encoded
-//! only by the plain tokenizer, so no special token can come out of data.
+//! that the model sees the merges it saw in training. Text from documents, questions and system texts is encoded only
+//! by the plain tokenizer, so data cannot produce a special token.
 
 use std::sync::Arc;
 
@@ -23,11 +23,11 @@ mod wrapped;
 pub use error::PromptError;
 use wrapped::Wrapped;
 
-/// System text of a chat template where neither configuration nor request gives one.
+/// System text for a chat template if neither configuration nor request gives one.
 pub const DEFAULT_SYSTEM: &str =
     "Answer the question from the passages. If they do not hold the answer, say so.";
-/// Date given to templates that print one, in the format they ask for. Fixed: a prefix that changed every day would turn
-/// all stored KV inexact.
+/// Date given to templates that print one, in the format they ask for. It is fixed, because a prefix that changed every
+/// day would make all stored KV inexact.
 const TEMPLATE_DATE: &str = "2024-07-26";
 
 /// A model's prompt format. Immutable; share it in an `Arc`.
@@ -55,10 +55,10 @@ enum Prefix {
 impl PromptFormat {
     /// The format of a loaded model: the three strings if given, else its chat template, else three plain strings.
     ///
-    /// A template that does not parse is an error only where it is to be used.
+    /// A template that does not parse is an error only if it is to be used.
     ///
     /// # Errors
-    /// [`PromptError`]; without a tokenizer there is no format.
+    /// [`PromptError`], also if the model has no tokenizer.
     pub fn from_model(
         model: &ModelInfo,
         strings: Option<&PromptStrings>,
@@ -103,7 +103,7 @@ impl PromptFormat {
     /// The same from its parts; `name` is printed in errors.
     ///
     /// # Errors
-    /// [`PromptError`], also where `system` is given to a format without a place for it.
+    /// [`PromptError`], also if `system` is given to a format without a place for it.
     pub fn new(
         codec: TextCodec,
         template: Option<&ChatTemplate>,
@@ -171,20 +171,21 @@ impl PromptFormat {
     /// Ids of one chunk: its text in its wrapper.
     ///
     /// # Errors
-    /// Where the tokenizer refuses the text.
+    /// If the tokenizer refuses the text.
     pub fn chunk_ids(&self, text: &str) -> Result<Vec<u32>, PromptError> {
         Ok(self.chunk.ids(&self.codec, text)?)
     }
 
-    /// Tokens to reserve for a chunk's wrapper: its own, and room for merges that fall apart where it meets the text.
+    /// Tokens to reserve for a chunk's wrapper: its own, and room for merges that break at the border to the text.
     pub fn wrapper_tokens(&self) -> usize {
         self.chunk.reserved_tokens()
     }
 
-    /// The segments of a prompt. `chunks` are ids made by [`Self::chunk_ids`]; `None` is the default system text.
+    /// The segments of a prompt. `chunks` are ids made by [`Self::chunk_ids`]; a `system` of `None` stands for the
+    /// default system text.
     ///
     /// # Errors
-    /// [`PromptError::NoSystemPlace`], or where the tokenizer refuses a text.
+    /// [`PromptError::NoSystemPlace`], or an error if the tokenizer refuses a text.
     pub fn segments(
         &self,
         system: Option<&str>,
@@ -202,7 +203,7 @@ impl PromptFormat {
         })
     }
 
-    /// Hash over what stored chunks depend on: the conditioning prefix and the chunk wrapper.
+    /// Hash of what stored chunks depend on: the conditioning prefix and the chunk wrapper.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(b"ragweave prompt format 1");

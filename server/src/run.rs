@@ -1,5 +1,5 @@
-//! The server process's life: serve on the caller's socket until the caller's stop signal, then drain. Every front
-//! shares this order; what is particular to one front is in its own folder.
+//! The lifetime of the server: serve on the caller's socket until the caller's stop signal, then drain. Every front end
+//! shares this sequence; what is specific to one front end is in its own folder.
 
 use std::future::Future;
 use std::pin::pin;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::grpc::{self, GrpcError, Health};
 use crate::service::{Readiness, Service};
 
-/// After the last call has ended: for its last bytes to leave, and for the status of calls that outlived the drain.
+/// Time after the last call has ended for its last bytes to be sent, and for the status of calls that were cut off.
 const CLOSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Why a server ended other than by its stop signal.
@@ -32,7 +32,7 @@ pub enum RunError {
 /// `limits.drain`, and returns.
 ///
 /// # Errors
-/// [`RunError`]; a stop after `shutdown`, also one that had to cut calls off, is `Ok`.
+/// [`RunError`]. A stop after `shutdown` is `Ok`, even if calls had to be cut off.
 pub async fn run(
     listener: TcpListener,
     service: Service,
@@ -56,8 +56,8 @@ pub async fn run(
         ended = &mut serving => return Ok(ended?),
         () = finish(&service) => {}
     }
-    // Only now: a connection that is asked to close cuts new calls off without a reason, while the service refuses them
-    // with a status that names one.
+    // Not earlier: a closing connection drops new calls without a reason, whereas the service refuses them with a
+    // status that gives one.
     closing.cancel();
     // A health watcher or an idle connection may keep the server from ending by itself.
     timeout(CLOSE_LIMIT, serving)
@@ -66,7 +66,7 @@ pub async fn run(
         .map_err(RunError::from)
 }
 
-/// Waits for running calls, but not longer than the drain limit; then ends them. What was learned from them is written.
+/// Waits for running calls, at most for the drain limit, then ends them, and writes what was learned from them.
 async fn finish(service: &Service) {
     let limit = service.components().config.limits.drain;
     if timeout(limit, service.idle()).await.is_err() {

@@ -1,7 +1,7 @@
-//! What a search can find: the vector index, and for each document the version whose chunks are in it.
+//! The searchable state: the vector index, and for each document the version whose chunks are in it.
 //!
-//! A document is replaced in the store first and here right after. A search that falls in between finds chunks of the
-//! old version and loads the new one under the same ids; the version tells them apart.
+//! A document is replaced first in the store and right after that here. A search in between finds chunks of the old
+//! version and loads the new one under the same ids; the version distinguishes them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,7 +11,7 @@ use ragweave_store::Document;
 /// A document's content hash.
 pub type Version = [u8; 32];
 
-/// The index and the versions it shows.
+/// The index and the versions of the documents in it.
 #[derive(Debug, Default)]
 pub struct SearchIndex {
     index: FlatIndex,
@@ -81,7 +81,7 @@ impl SearchIndex {
         Ok(())
     }
 
-    /// Shows a document in place of its earlier version. A chunk without an embedding cannot be found.
+    /// Replaces the earlier version of a document. A chunk without an embedding cannot be found.
     ///
     /// # Errors
     /// As [`FlatIndex::insert`].
@@ -99,7 +99,7 @@ impl SearchIndex {
         Ok(())
     }
 
-    /// The document has this version now, with the same chunks and vectors.
+    /// Sets a new version of a document that has the same chunks and vectors.
     pub fn set_version(&mut self, document_id: &str, version: Version) {
         match self.versions.get_mut(document_id) {
             Some(shown) => *shown = version,

@@ -1,5 +1,5 @@
-//! What all fronts share, free of any wire format: places for calls, deadlines, and the work itself. A front checks and
-//! converts a request, takes a place here, and converts the result back.
+//! The part shared by all front ends, independent of any wire format: places for calls, deadlines, and the work itself.
+//! A front end checks and converts a request, takes a place here, and converts the result back.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,10 +27,10 @@ use admission::Admission;
 
 /// IngestDocuments calls that may be open at once; each holds one document in memory.
 const MAX_INGEST_STREAMS: usize = 4;
-/// Retrieve, GetDocument, ListDocuments and GetStats calls that may run at once, all together: each may hold a thread and
-/// a whole response.
+/// Retrieve, GetDocument, ListDocuments and GetStats calls that may run at once in total: each may hold a thread and a
+/// whole response.
 const MAX_READS: usize = 64;
-/// DeleteDocument calls that may run at once: commits take turns, and reads must not wait with them.
+/// DeleteDocument calls that may run at once: commits are serialised, and reads must not wait for them.
 const MAX_DELETES: usize = 16;
 
 /// The service over one set of components. Cheap to clone; clones share everything.
@@ -47,9 +47,9 @@ struct Shared {
     ingests: Admission,
     reads: Admission,
     deletes: Admission,
-    /// No new calls are taken.
+    /// No new calls are accepted.
     draining: CancellationToken,
-    /// Running calls end now.
+    /// Running calls must end now.
     stopping: CancellationToken,
     started: Instant,
     n_requests: AtomicU64,
@@ -60,7 +60,7 @@ struct Shared {
 pub(crate) enum CallKind {
     Answer,
     Ingest,
-    /// Whatever only reads.
+    /// Calls that only read.
     Read,
     Delete,
 }
@@ -68,7 +68,7 @@ pub(crate) enum CallKind {
 impl Service {
     /// Must be called within a tokio runtime, as [`Pipeline::new`].
     pub fn new(components: &Components) -> Self {
-        // As many as the engine's queue holds, so that what is admitted here never finds it full.
+        // As many as the engine's queue holds, so that an admitted call never finds the queue full.
         let limits = &components.config.limits;
         let max_answers = limits.max_queue;
         let patience = Patience {
@@ -145,7 +145,7 @@ impl Service {
     /// Removes a document.
     ///
     /// # Errors
-    /// There is none of this id; those of [`Ingestor::delete`] and of the call.
+    /// There is no document with this id; those of [`Ingestor::delete`] and of the call.
     pub(crate) async fn delete(&self, call: Call, document_id: String) -> Result<(), Problem> {
         let service = self.clone();
         let deleting = async move {
@@ -157,7 +157,7 @@ impl Service {
         call.run(deleting).await
     }
 
-    /// Reads the store, away from the async threads.
+    /// Reads the store outside the async threads.
     ///
     /// # Errors
     /// Those of the work and of the call.
@@ -204,7 +204,7 @@ impl Service {
         }
     }
 
-    /// For requests whose client chose no id: unique within this process.
+    /// An id for requests whose client chose none, unique within this process.
     fn next_request_id(&self) -> String {
         let n = self.shared.n_requests.fetch_add(1, Ordering::Relaxed) + 1;
         format!("r{n}")

@@ -10,7 +10,7 @@ use ragweave_store::{BlobKey, BlobReader, Store, StoreError};
 
 use crate::tier::MemoryTier;
 
-/// A blob that was not read in time is not asked for again for this long: each such read holds a thread.
+/// A blob that was not read in time is not read again for this long, because each such read occupies a thread.
 const AVOIDED: Duration = Duration::from_secs(300);
 
 /// Blobs that the device did not return in time.
@@ -37,8 +37,8 @@ impl Unanswered {
 }
 
 /// Layers of one stored chunk. A block that does not verify puts the blob in quarantine, so that later requests miss it
-/// at once and its replacement is computed. One that the device does not return is a miss for this request only:
-/// it may be readable the next time.
+/// at once and its replacement is computed. A block that the device does not return is a miss for this request only,
+/// since it may be readable next time.
 pub struct BlobSource {
     store: Arc<Store>,
     reader: BlobReader,
@@ -59,7 +59,7 @@ impl BlobSource {
         }
     }
 
-    /// The same, read through a memory tier: it gives the layers it holds, and is offered the others.
+    /// The same, read through a memory tier, which supplies the layers it holds and is offered the others.
     pub fn through(self, memory: Arc<MemoryTier>) -> Self {
         memory.touch(&self.reader.key());
         Self {
@@ -68,7 +68,7 @@ impl BlobSource {
         }
     }
 
-    /// The same, noted in `unanswered` when it is not read in time.
+    /// The same, but a read that does not finish in time is recorded in `unanswered`.
     pub fn noted_in(self, unanswered: Arc<Unanswered>) -> Self {
         Self {
             unanswered: Some(unanswered),
@@ -76,7 +76,7 @@ impl BlobSource {
         }
     }
 
-    /// Sets a blob aside whose bytes are bad, so that nothing of it is served again.
+    /// Quarantines a blob whose bytes are bad, so that no part of it is served again.
     fn quarantine(&self, message: &str) {
         let key = self.reader.key();
         if let Some(memory) = &self.memory {

@@ -1,4 +1,4 @@
-//! Logs: text or JSON lines on standard error, filtered by `RUST_LOG`. Never prompt or document text.
+//! Logs: text or JSON lines on standard error, filtered by `RUST_LOG`. They never contain prompt or document text.
 
 use std::io::{IsTerminal, stderr};
 
@@ -6,10 +6,10 @@ use tracing_subscriber::EnvFilter;
 
 use crate::environment;
 
-/// What a subcommand logs when `RUST_LOG` is not set.
+/// The filter of a subcommand if `RUST_LOG` is not set.
 const DEFAULT_FILTER: &str = "warn,ragweave=info";
 
-/// How log lines look.
+/// Format of the log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people; coloured on a terminal.
@@ -29,7 +29,7 @@ pub fn init(format: LogFormat) {
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr);
-    // `try_init` fails only where a subscriber exists already, as in tests that start two servers.
+    // `try_init` fails only if a subscriber already exists, as in tests that start two servers.
     let _already_set = match format {
         LogFormat::Text => lines.with_ansi(stderr().is_terminal()).try_init(),
         LogFormat::Json => lines.json().try_init(),

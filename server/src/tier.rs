@@ -1,8 +1,8 @@
-//! Chunk KV in memory, in front of the store: blocks of the chunks that requests keep asking for.
+//! The memory tier: a cache in front of the store for KV blocks of chunks that are requested repeatedly.
 //!
-//! Only blocks that were read and verified for a request enter, as the very memory they were read into: keeping them
-//! copies nothing and delays no first token. A lookup still goes through the store, which decides what may be
-//! served: a key that the store does not find is not looked up here.
+//! Only blocks that were read and verified for a request enter, in the buffers they were read into, so keeping them
+//! copies nothing and delays no first token. A lookup still goes through the store, which decides what may be served: a
+//! key that the store does not find is not looked up here.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -26,13 +26,13 @@ struct State {
     evicted_chunks: u64,
 }
 
-/// What the tier holds now, and has done since the start.
+/// What the tier holds now, and its counters since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TierStats {
     pub budget_bytes: u64,
     pub bytes: u64,
     pub chunks: u64,
-    /// Layers of chunks that requests took from here.
+    /// Layers of chunks that were served from memory.
     pub served_blocks: u64,
     pub served_bytes: u64,
     pub evicted_chunks: u64,
@@ -52,7 +52,7 @@ impl MemoryTier {
         }
     }
 
-    /// Notes that a request wants the chunk.
+    /// Records that a request asks for the chunk.
     pub fn touch(&self, key: &BlobKey) {
         self.lock().shelf.touch(key);
     }
@@ -66,7 +66,8 @@ impl MemoryTier {
         Some(block)
     }
 
-    /// Whether more than half of a chunk's layers are here. All of them seldom are, since policies do not read the first ones.
+    /// Whether more than half of a chunk's layers are held. All of them rarely are, since policies do not read the
+    /// first ones.
     pub fn holds_most(&self, key: &BlobKey, n_layers: usize) -> bool {
         2 * self.lock().shelf.n_layers(key) > n_layers
     }
@@ -79,7 +80,7 @@ impl MemoryTier {
         }
     }
 
-    /// Shows a verified layer that took `cost` nanoseconds to read; it is kept if that is worth its bytes.
+    /// Offers a verified layer that took `cost` nanoseconds to read. It is kept if that is worth its bytes.
     pub fn offer(&self, key: &BlobKey, layer: usize, block: &Arc<HostBuffer>, cost: u64) {
         let bytes = block.capacity() as u64;
         let mut state = self.lock();
@@ -89,7 +90,7 @@ impl MemoryTier {
         drop(evicted); // freed outside of the lock
     }
 
-    /// Forgets a chunk that must not be served any more.
+    /// Removes a chunk that must no longer be served.
     pub fn remove(&self, key: &BlobKey) {
         let removed = self.lock().shelf.remove(key);
         drop(removed);
@@ -107,7 +108,7 @@ impl MemoryTier {
         }
     }
 
-    /// The shelf is whole wherever its code could panic.
+    /// The shelf is consistent at every point where its code could panic, so a poisoned lock can be used.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,16 +1,16 @@
-//! What is logged about `tuned.toml`: which model its choice was made for, and on how many questions.
+//! Logs the evidence in `tuned.toml`: the model that its choice was made for, and the number of questions.
 
 use std::path::Path;
 
 use crate::config::{Config, TUNED_FILE_NAME};
 use crate::interval::FEW;
 
-/// The choice in the data directory, and what it was based on.
+/// The choice in the data directory, and its evidence.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tuned {
     /// The keys of [fusion], as written in the file.
     fusion: String,
-    /// Policies are compared with full prefill, so full prefill itself needs no confirmation.
+    /// Policies are compared with full prefill, so choosing full prefill needs no confirmation.
     is_full: bool,
     model_fingerprint: Option<String>,
     chosen_on: Option<i64>,
@@ -18,7 +18,7 @@ struct Tuned {
 }
 
 /// Logs what is applied from `tuned.toml`. Warns if it was measured on another model, on few questions, or never
-/// confirmed on questions other than those it was chosen on. It is applied all the same, because it is configuration.
+/// confirmed on questions other than those it was chosen on. It is still applied, because it is configuration.
 pub(crate) fn log(config: &Config, fingerprint: &str) {
     let path = config.data.join(TUNED_FILE_NAME);
     let Some(tuned) = read(&path) else { return };

@@ -1,8 +1,8 @@
 //! Whether a model's KV can be fused at all: identity probes, which must hold up to rounding, and needle probes, which
 //! show whether the configured policy is nearer to full prefill than plain reuse, and which others are.
 //!
-//! The verdict is kept in the data directory ([`FusionVerdict`]); serving a model with a bad one runs every request as
-//! full prefill, and so do requests that would blend by a policy that did not pass ([`Gate`]).
+//! The verdict is kept in the data directory ([`FusionVerdict`]). If it is bad, every request runs as full prefill;
+//! otherwise only requests that would blend with a policy that did not pass ([`Gate`]).
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

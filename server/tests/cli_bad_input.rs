@@ -1,5 +1,5 @@
-//! Bad input to the commands that open a model or a data directory: an error that names the fault and what to do, the
-//! documented exit code, no panic.
+//! Bad input to the commands that open a model or a data directory: each gives an error that names the fault and what
+//! to do, and the documented exit code, without a panic.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -23,7 +23,7 @@ fn with_config(edit: impl FnOnce(&mut Value)) -> Outcome {
     site.ingest(&[]).expect_code(1)
 }
 
-/// Ingests with a model one file of which has been damaged.
+/// Ingests with a model that has one damaged file.
 fn with_damage(file: &str, damage: impl FnOnce(&mut Vec<u8>)) -> Outcome {
     let mut site = Site::with_corpus();
     let path = site.copy_model().join(file);
@@ -101,7 +101,7 @@ fn a_store_of_another_model_is_refused_with_both_names() {
         "fingerprint",
         "--allow-recompute",
     ]);
-    // Opened all the same, it takes no documents: their vectors and ids would not fit the others.
+    // If it is opened anyway, it accepts no documents: their vectors and ids would not match the others.
     site.write("new.txt", "A new note.");
     let foreign = site.ingest(&["--allow-recompute"]).expect_code(1);
     foreign.expect_error(&["another --data directory"]);
@@ -174,7 +174,7 @@ fn bad_documents_are_listed_and_the_good_ones_ingested() {
         "the bad line of broken.jsonl: {listed}"
     );
 
-    // A later run without failures takes the list away.
+    // A later run without failures removes the list.
     for name in [
         "empty.txt",
         "latin1.txt",
@@ -240,7 +240,7 @@ fn a_locked_store_says_how_to_reach_its_server() {
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
-    // Its first event: by now it has the directory, and some hundred documents to go.
+    // After its first event it holds the directory lock and has several hundred documents left to ingest.
     let mut line = String::new();
     let out = holder.stdout.as_mut().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut line).unwrap();
@@ -265,7 +265,7 @@ fn a_full_disk_stops_the_run_and_keeps_what_is_committed() {
     let full = site
         .ingest(&["--set", "store.min_free_bytes=9000000000000000"])
         .expect_code(1);
-    full.expect_error(&["no space in", "run the same command to go on"]);
+    full.expect_error(&["no space in", "run the same command to continue"]);
     assert_eq!(site.stats()["documents"], 1);
     site.ingest(&[]).expect_code(0);
     assert_eq!(site.stats()["documents"], 3);

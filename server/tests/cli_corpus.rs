@@ -1,5 +1,5 @@
-//! Files in a corpus that are not good documents: each is one listed failure or is skipped, the others are ingested, and
-//! the run ends, whichever way it is run.
+//! Files in a corpus that are not good documents: each is one listed failure or is skipped, the others are ingested,
+//! and the run ends, both offline and through a server.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -165,7 +165,7 @@ fn the_data_directory_is_never_a_source() {
     let list = site.corpus().join("data/mine/failures.jsonl");
     let n_listed = || fs_err::read_to_string(&list).unwrap().lines().count();
     assert_eq!(n_listed(), 20);
-    // However it is reached, and whoever runs it: another run, a link to the folder or into it.
+    // However the directory is reached: by another run, or by a link to the folder or into it.
     symlink("data/mine", site.corpus().join("link")).unwrap();
     symlink("data/mine/failures.jsonl", site.corpus().join("list.jsonl")).unwrap();
     let other = Outcome::of(&mut ingest(

@@ -1,4 +1,5 @@
-//! `ragweave ingest` as a user meets it: idempotent, replacing, pruning, resumable, and honest about failures.
+//! `ragweave ingest` as a user sees it: it is idempotent, replaces and prunes documents, can be resumed, and reports
+//! failures.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -58,7 +59,7 @@ fn a_changed_document_is_replaced_and_the_others_are_left() {
         (&stats["documents"], &stats["blobs"]),
         (&Value::from(3), &Value::from(3))
     );
-    // Another chunk size re-ingests; it does not refuse.
+    // Another chunk size re-ingests the documents and is not refused.
     assert_eq!(
         counts(&jsonl(&site, &["--chunk-tokens", "64"]).expect_code(0)),
         [0, 3, 0, 0, 0]
@@ -234,7 +235,7 @@ fn a_directory_held_by_a_server_takes_documents_through_it() {
 
     drop(server); // its lock too
     assert_eq!(site.stats()["documents"], 3);
-    // Offline and online ingest store the same for a document.
+    // Offline and online ingest store the same data for a document.
     fs_err::remove_file(site.corpus().join("latin1.txt")).unwrap();
     assert_eq!(counts(&jsonl(&site, &[]).expect_code(0)), [0, 0, 3, 0, 0]);
 }

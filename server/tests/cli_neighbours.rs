@@ -1,4 +1,4 @@
-//! `ragweave ingest --neighbours N` as a user meets it: the chunks that a chunk's KV was computed after, the effect of
+//! `ragweave ingest --neighbours N` as a user sees it: the chunks that a chunk's KV was computed after, the effect of
 //! another run and of another N, and the state after an interrupt.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]

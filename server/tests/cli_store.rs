@@ -53,7 +53,7 @@ fn verify_finds_a_flipped_byte_and_ingest_repairs_it() {
     assert_eq!(again["bad"], json!([]));
 }
 
-/// As in `ragweave store stats | head -1`, where the reader leaves first.
+/// As in `ragweave store stats | head -1`, where the reader exits first.
 #[test]
 fn a_closed_standard_output_ends_the_process_without_a_panic() {
     let site = Site::with_corpus();

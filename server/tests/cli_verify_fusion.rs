@@ -1,5 +1,5 @@
-//! `ragweave doctor --verify-fusion`: good models are found good, the verdict is kept where `serve` finds it, and a bad
-//! one is shown.
+//! `ragweave doctor --verify-fusion`: good models get a good verdict, the verdict is kept where `serve` finds it, and a
+//! bad one is reported.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -105,7 +105,7 @@ fn the_verdict_is_kept_in_a_data_directory_that_is_one() {
         "{}",
         after.stdout
     );
-    // The store still opens beside the new file.
+    // The store still opens with the new file next to it.
     site.ingest(&[]).expect_code(0);
 }
 

@@ -1,8 +1,8 @@
 //! kill -9 in the middle of `ingest --progress jsonl`, fifty times over one data directory.
 //!
-//! What a run has printed as committed must be there after any number of later kills: every such document whole, every
-//! blob as written, every start a success. A kill leaves the page cache alone, so this shows the order of writes within
-//! the process, not the syncs; those are the store's own tests.
+//! What a run has printed as committed must be in the store after any number of later kills: every such document is
+//! complete, every blob is as written, and every start succeeds. A kill does not affect the page cache, so this tests
+//! the order of writes within the process, not the syncs; the store's own tests cover those.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -45,7 +45,7 @@ fn name(i: usize) -> String {
 }
 
 /// Runs one ingest, kills it after `n_commits` commits and some more work, and adds what it printed to `committed`.
-/// Whether the kill met a living process.
+/// Returns whether the process was still alive when it was killed.
 fn run_and_kill(
     site: &Site,
     versions: &[u64],
@@ -68,7 +68,7 @@ fn run_and_kill(
             break;
         }
     }
-    // Anywhere inside the next document or two, not only right after a commit.
+    // Kills anywhere within the next document or two, not only right after a commit.
     std::thread::sleep(std::time::Duration::from_micros(rng.below(4000)));
     child.kill().unwrap();
     // What was printed before the kill counts too, whole lines only: the last one may be cut.
@@ -80,7 +80,7 @@ fn run_and_kill(
     child.wait().unwrap().signal().is_some()
 }
 
-/// Remembers a commit; how many it was.
+/// Records the commit if the event is one. Returns the number of commits, 0 or 1.
 fn note(event: &Value, versions: &[u64], committed: &mut BTreeMap<String, (usize, u64)>) -> u64 {
     if event["event"] != "committed" {
         assert_ne!(event["event"], "failed", "{event}");
@@ -107,7 +107,7 @@ fn fifty_kills_lose_nothing_that_was_printed_as_committed() {
         let was_killed = run_and_kill(&site, &versions, n_commits, &mut rng, &mut committed);
         n_kills += usize::from(was_killed);
         check(&site, &versions, &committed);
-        // Some documents change, so that kills fall into replacements too.
+        // Some documents change, so that kills interrupt replacements too.
         for _ in 0..2 {
             let i = rng.below(DOCUMENTS as u64) as usize;
             versions[i] += 1;
@@ -142,8 +142,8 @@ fn fifty_kills_lose_nothing_that_was_printed_as_committed() {
     assert_eq!(report["blobs"], site.stats()["blobs"]);
 }
 
-/// Every document printed as committed is there, in that version or a later one, with all its KV; every blob verifies;
-/// no acknowledged commit is lost.
+/// Every document printed as committed is in the store, in that version or a later one, with all its KV; every blob
+/// verifies; no acknowledged commit is lost.
 fn check(site: &Site, versions: &[u64], committed: &BTreeMap<String, (usize, u64)>) {
     let store = Store::inspect(&site.data()).unwrap();
     for (id, (n_chunks, version)) in committed {

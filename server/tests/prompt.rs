@@ -1,6 +1,6 @@
-//! Golden tests of the one segmentation: the ids of every segment, for two chat templates and for three strings.
+//! Golden tests of the prompt segmentation: the ids of every segment, for two chat templates and for three strings.
 //!
-//! The expected ids were made with the Python packages `tokenizers` and `jinja2` from the fixtures' own
+//! The expected ids were generated with the Python packages `tokenizers` and `jinja2` from the fixtures' own
 //! `tokenizer.json` and chat template, encoding each segment of the rendered text by itself.
 
 #![expect(clippy::unwrap_used, reason = "a test stops at the first surprise")]

@@ -1,4 +1,4 @@
-//! `ragweave config print|check`: each value with its origin, and whether the whole is valid.
+//! `ragweave config print|check`: prints each value with its origin, or checks whether the configuration is valid.
 
 use std::process::ExitCode;
 
@@ -36,7 +36,7 @@ enum Command {
 /// Runs the subcommand. An invalid configuration exits with 2.
 ///
 /// # Errors
-/// Only where output cannot be encoded.
+/// Only if output cannot be encoded.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let outcome = match args.command {
         Command::Print { common, json } => match config::explain(&common) {
@@ -57,7 +57,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Whether the model has the layers that `[fusion]` names. A model that cannot be read is for `doctor` to explain.
+/// Whether the model has the layers that `[fusion]` names. `doctor` reports a model that cannot be read.
 fn fits(config: &Config) -> Result<(), ServerError> {
     match ModelConfig::from_dir(&config.model) {
         Ok(model) => Ok(fit::fusion(config, &model)?),

@@ -19,14 +19,14 @@ use finding::Finding;
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Probe whether this model's KV can be fused, and keep the verdict in the data directory, where `serve` reads it.
-    /// Loads the model; needs no --data, but keeps nothing without
+    /// Loads the model; without --data the verdict is not kept
     #[arg(long)]
     verify_fusion: bool,
     #[command(flatten)]
     common: CommonArgs,
 }
 
-/// Runs all checks; a check that cannot run says so and does not keep the others from running.
+/// Runs all checks. A check that cannot run reports that and does not prevent the others from running.
 ///
 /// # Errors
 /// None; the signature is that of all subcommands.

@@ -40,7 +40,7 @@ pub struct Args {
     /// Show what would be done; opens no model and writes nothing
     #[arg(long, conflicts_with = "prune")]
     dry_run: bool,
-    /// Remove documents of the data directory that are not under the given paths any more
+    /// Remove documents from the data directory that are no longer under the given paths
     #[arg(long, conflicts_with = "limit")]
     prune: bool,
     /// Stop after this many documents
@@ -60,7 +60,7 @@ pub struct Args {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// Where the runtime cannot start or progress cannot be written.
+/// If the runtime cannot start or progress cannot be written.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
     if let Some(addr) = &args.addr {
@@ -83,7 +83,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let runtime = multi_threaded()?;
     let ending = runtime.block_on(work(&args, &components))?;
-    // The reader may wait for a file system that does not answer; its result is no longer needed.
+    // The reader may be waiting for a file system that does not respond; its result is no longer needed.
     runtime.shutdown_background();
     Ok(exit_code(&ending))
 }
@@ -104,7 +104,7 @@ async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
         (true, _) => eprintln!("ragweave: nothing was pruned, because not every document was read"),
         (false, _) => {}
     }
-    // Last: a document that was pruned must not be a neighbour.
+    // Comes last: a pruned document must not become a neighbour.
     if matches!(ending, Ending::Done | Ending::SomeFailed) {
         ending = job.condition(&interrupt).await?;
     }
@@ -112,7 +112,7 @@ async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
     Ok(ending)
 }
 
-/// Prints why the ingest cannot begin, and the command that works where a server holds the directory.
+/// Prints why the ingest cannot begin, and the command to use if a server holds the directory.
 fn refused(error: &ServerError, args: &Args) -> ExitCode {
     eprintln!("ragweave: {error}");
     if matches!(error, ServerError::Locked { .. }) {

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::runtime::{Builder, Runtime};
 
-/// Runs a client subcommand; it needs no more than one thread.
+/// Runs a client subcommand, which needs only one thread.
 pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     Builder::new_current_thread()
         .enable_all()
@@ -12,7 +12,7 @@ pub(super) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         .block_on(work)
 }
 
-/// A runtime for a subcommand that works itself.
+/// A multi-threaded runtime, for a subcommand that opens the model.
 pub(super) fn multi_threaded() -> io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().build()
 }

@@ -19,7 +19,7 @@ use crate::run;
 use crate::service::Service;
 use crate::telemetry;
 
-/// For tasks that still use the store when the server has ended.
+/// Time for tasks that still use the store after the server has ended.
 const RUNTIME_STOP_LIMIT: Duration = Duration::from_secs(2);
 
 /// Arguments of `ragweave serve`.
@@ -32,10 +32,11 @@ pub struct Args {
     /// [env: RAGWEAVE_TELEMETRY_SHADOW_FULL]
     #[arg(long, value_name = "SHARE", value_parser = share)]
     shadow_full: Option<f64>,
-    /// How prompts' KV is made where the request does not say: full, reuse, blend or auto [env: RAGWEAVE_FUSION_MODE]
+    /// How a prompt's KV is made if the request does not specify it: full, reuse, blend or auto [env:
+    /// RAGWEAVE_FUSION_MODE]
     #[arg(long, value_name = "MODE")]
     mode: Option<String>,
-    /// Least share of the context tokens that are not exact, 0 to 1, that auto has recomputed [env: RAGWEAVE_FUSION_MIN_RATIO]
+    /// Least share of the non-exact context tokens, 0 to 1, that auto recomputes [env: RAGWEAVE_FUSION_MIN_RATIO]
     #[arg(long, value_name = "R")]
     min_ratio: Option<Ratio>,
     #[command(flatten)]
@@ -45,7 +46,7 @@ pub struct Args {
 /// Runs the subcommand.
 ///
 /// # Errors
-/// The address cannot be used, the engine failed for good, or the transport failed.
+/// The address cannot be used, the engine failed permanently, or the transport failed.
 pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
     args.common
@@ -112,7 +113,7 @@ fn announce(listener: &tokio::net::TcpListener, components: &Components) -> anyh
         stats.chunks,
     );
     if let Err(error) = announced {
-        tracing::warn!(%error, "standard output is closed"); // the server serves all the same
+        tracing::warn!(%error, "standard output is closed"); // the server keeps serving
     }
     if stats.chunks == 0 {
         tracing::warn!("the corpus is empty; add documents with `ragweave ingest PATH --addr URL`");

@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Listens from its creation on; a signal between two waits is not lost.
+/// Listens from its creation on, so that a signal between two waits is not lost.
 pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -14,7 +14,7 @@ impl StopSignals {
     /// Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// Where the system takes no handler.
+    /// If the system does not accept a signal handler.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -22,7 +22,7 @@ impl StopSignals {
         })
     }
 
-    /// The next one.
+    /// Waits for the next signal.
     pub(super) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -1,4 +1,4 @@
-//! `ragweave store stats|verify`: what a data directory holds, and whether every byte of it is as it was written.
+//! `ragweave store stats|verify`: reports what a data directory holds, and whether every byte is still as written.
 
 use std::io::{IsTerminal, stderr};
 use std::path::Path;
@@ -29,7 +29,7 @@ enum Command {
     Stats {
         #[command(flatten)]
         inspect: Inspect,
-        /// Ask the running server that has the data directory; shows what it has done, too
+        /// Ask the running server that holds the data directory; also shows the server's own figures
         #[arg(long, value_name = "URL", value_parser = server_url)]
         addr: Option<String>,
     },
@@ -52,7 +52,7 @@ const DAMAGED: u8 = 3;
 /// Runs the subcommand.
 ///
 /// # Errors
-/// Where the metadata of the store cannot be read.
+/// If the metadata of the store cannot be read.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     let (Command::Stats { inspect, .. } | Command::Verify(inspect)) = &args.command;
     telemetry::init(inspect.common.log_format);
@@ -76,7 +76,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Opens an existing store under whatever identity it has.
+/// Opens an existing store, whatever its identity is.
 pub(super) fn open(data: &Path) -> Result<Store, ServerError> {
     Store::inspect(data).map_err(|error| match error {
         StoreError::Locked { path } => ServerError::Locked { path },

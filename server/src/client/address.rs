@@ -1,5 +1,5 @@
-//! Where a server is: the one reader of addresses. An address that could not be honoured is refused, above all
-//! `https://`: without TLS, questions and documents would be sent in the clear.
+//! Parses the address of a server; the only parser of addresses. An address that cannot be used as written is refused,
+//! above all `https://`: without TLS, questions and documents would be sent unencrypted.
 
 use tonic::transport::Uri;
 
@@ -33,8 +33,8 @@ fn without_scheme(addr: &str) -> Result<&str, String> {
     match scheme.to_ascii_lowercase().as_str() {
         "http" => Ok(rest),
         "https" => Err(format!(
-            "asks for TLS, which this client does not speak, and nothing is sent in the clear instead; reach the \
-             server through a tunnel or a proxy on this machine that speaks TLS, and {WRITE}"
+            "asks for TLS, which this client does not support, and nothing is sent unencrypted instead; reach the \
+             server through a tunnel or a proxy on this machine that supports TLS, and {WRITE}"
         )),
         _ => Err(format!("has the scheme {scheme}://; {WRITE}")),
     }

@@ -1,4 +1,4 @@
-//! Why a call to a server gave no answer, in the server's own words where it has some.
+//! Why a call to a server gave no answer, in the server's own words if it gave any.
 
 use tonic::{Code, Status};
 use tonic_types::StatusExt;

@@ -1,8 +1,8 @@
-//! The index at start: built from the stored vectors, and from the texts where a vector cannot be read or comes from
-//! another embedder than the one in use.
+//! Builds the index at start: from the stored vectors, and from the text of a chunk whose vector cannot be read or
+//! comes from another embedder than the one in use.
 //!
 //! Such vectors are replaced in the store too. Each names the embedder that made it, so this can be interrupted at any
-//! point: the next start goes on with those that are left.
+//! point: the next start continues with those that are left.
 
 use ragweave_retriever::{Embedder, Embedding, RetrieverError};
 use ragweave_store::{Document, Store, StoreError, text_of};
@@ -14,19 +14,19 @@ use crate::search_index::SearchIndex;
 /// Vectors replaced in one durable step.
 const VECTORS_PER_WRITE: usize = 4096;
 
-/// Where vectors go that were made again.
+/// Where recomputed vectors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewed {
     /// Into the store too, in place of the old ones.
     Stored,
-    /// Into the index only: the store belongs to another model, or is only read.
+    /// Into the index only: the store belongs to another model, or is opened only for reading.
     InMemory,
 }
 
 /// Builds the index.
 ///
 /// # Errors
-/// [`ServerError::Index`] where a vector does not fit the others; where the store cannot be read.
+/// [`ServerError::Index`] if a vector does not fit the others; an error of the store if it cannot be read.
 pub(super) fn load(
     store: &Store,
     embedder: &dyn Embedder,
@@ -56,7 +56,7 @@ pub(super) fn load(
     Ok(index)
 }
 
-/// Puts the vectors that this embedder made into the index. Returns the ids of the documents that have other ones.
+/// Puts the vectors that this embedder made into the index. Returns the ids of the documents that have other vectors.
 fn insert_current(
     store: &Store,
     embedder: &dyn Embedder,
@@ -96,7 +96,7 @@ fn embed_all(
     texts.map(|text| embed(embedder, text)).collect()
 }
 
-/// Vectors on their way into the store.
+/// Vectors to be written into the store.
 struct Renewal<'s> {
     store: &'s Store,
     renewed: Renewed,
@@ -148,5 +148,5 @@ impl<'s> Renewal<'s> {
 }
 
 fn not_stored(error: &StoreError) {
-    tracing::warn!(%error, "the new vectors cannot be stored; the next start makes them again");
+    tracing::warn!(%error, "the new vectors cannot be stored; the next start computes them again");
 }

@@ -55,7 +55,7 @@ pub struct CommonArgs {
     /// Open a store of another model or prompt with every KV lookup a miss
     #[arg(long)]
     pub allow_recompute: bool,
-    /// How log lines on standard error look
+    /// Format of the log lines on standard error
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// Any other key: --set limits.max_queue=8 (repeatable)
@@ -124,7 +124,8 @@ impl CommonArgs {
     }
 }
 
-/// The text of a path that sets `key`. A configuration is text: a path that is not UTF-8 would become another one.
+/// The text of a path that sets `key`. A configuration is text, so a path that is not UTF-8 could not be kept
+/// unchanged.
 fn path(key: &str, path: Option<&Path>) -> Result<Option<String>, ConfigError> {
     let text = |path: &Path| match path.to_str() {
         Some(text) => Ok(text.to_owned()),

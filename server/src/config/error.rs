@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration. Every message names the key and where its value came from.
+//! Configuration errors. Every message names the key and where its value came from.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! The `[fusion]` section: what fusion does when a request does not say.
+//! The `[fusion]` section: the defaults for what a request does not specify.
 
 use clap::ValueEnum;
 use ragweave_engine::{Blend, EngineError, Mode, Ratio, Selection};
@@ -6,16 +6,16 @@ use serde::Deserialize;
 
 use crate::mode_choice::{Auto, ModeChoice};
 
-/// What fusion does when the request does not say.
+/// The fusion settings for what a request does not specify.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FusionConfig {
     pub mode: ModeKind,
     /// Which tokens are recomputed, in the engine's notation.
     pub selection: Selection,
-    /// Share of the context tokens that are not exact to recompute.
+    /// Share of the non-exact context tokens to recompute.
     pub ratio: Ratio,
-    /// Least ratio that `auto` may blend at; `None` is the ratio itself.
+    /// Least ratio that `auto` may blend at; `None` stands for the ratio itself.
     #[serde(default)]
     pub min_ratio: Option<Ratio>,
 }
@@ -26,16 +26,16 @@ pub struct FusionConfig {
 pub enum ModeKind {
     /// Compute every token
     Full,
-    /// Use stored KV as it is
+    /// Use stored KV unchanged
     Reuse,
     /// Use stored KV and recompute a part of it
     Blend,
-    /// Let the controller take the fastest of full prefill, exact stored KV and the blend
+    /// Let the controller choose the fastest of full prefill, exact stored KV and the blend
     Auto,
 }
 
 impl FusionConfig {
-    /// What a request asks for with these settings. One that overrides some of them edits a clone first.
+    /// The mode of a request with these settings. A request that overrides some of them edits a clone first.
     pub fn to_choice(&self) -> ModeChoice {
         match self.mode {
             ModeKind::Full => Mode::Full.into(),
@@ -50,7 +50,7 @@ impl FusionConfig {
         self.to_choice().widest()
     }
 
-    /// What `auto` chooses from: the blend at the least ratio allowed.
+    /// What `auto` may choose from: the blend at the least allowed ratio.
     pub fn to_auto(&self) -> Auto {
         Auto {
             blend: Blend {
@@ -65,14 +65,14 @@ impl FusionConfig {
         Blend::new(self.selection.clone(), self.ratio)
     }
 
-    /// Checks what types cannot say. Returns the key at fault and what is wrong with it.
+    /// Checks what types cannot express. Returns the key at fault and what is wrong with it.
     pub(super) fn validate(&self) -> Result<(), (&'static str, String)> {
         check_servable(&self.selection).map_err(|message| ("fusion.selection", message))?;
-        // What no model can run, however many layers it has.
+        // Refuses what no model can run, however many layers it has.
         self.check_layers(usize::MAX)
     }
 
-    /// Checks the settings against a model of so many layers, even those that only a request would use. Returns the
+    /// Checks the settings against a model of `n_layers` layers, even those that only a request would use. Returns the
     /// key at fault and what is wrong with it.
     pub(crate) fn check_layers(&self, n_layers: usize) -> Result<(), (&'static str, String)> {
         match Mode::Blend(self.to_blend()).normalised(n_layers) {
@@ -86,7 +86,7 @@ impl FusionConfig {
 /// Refuses policies that cost more than they save.
 ///
 /// # Errors
-/// What is wrong and where such a policy belongs.
+/// What is wrong, and where such a policy can be used.
 pub fn check_servable(selection: &Selection) -> Result<(), String> {
     match selection.policy.is_for_evaluation() {
         true => Err(format!(

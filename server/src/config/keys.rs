@@ -1,4 +1,4 @@
-//! The list of known keys: how the text of each becomes a value, and which one a misspelled key may mean.
+//! The list of known keys: how the text of each is parsed, and which key a misspelled one may stand for.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use toml::Value;
 use super::error::ConfigError;
 use super::removed::instead_of;
 
-/// How the text of a flag or an environment variable becomes a value.
+/// How the text of a flag or an environment variable is parsed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -17,7 +17,7 @@ pub(super) enum Kind {
     Bool,
 }
 
-/// Every key there is. `default.toml` documents them in this order; a test keeps the two alike.
+/// Every key. `default.toml` documents them in this order; a test keeps the two in sync.
 const KEYS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
     ("model", Kind::Text),
@@ -92,7 +92,7 @@ pub(super) fn known(key: &str, origin: &str) -> Result<Kind, ConfigError> {
         .ok_or_else(|| unknown(key, origin, nearest(key, all_keys()).map(str::to_owned)))
 }
 
-/// The error for a key that does not exist: what replaces it, or which one may be meant.
+/// The error for a key that does not exist: names its replacement, or the key that may be meant.
 pub(super) fn unknown(key: &str, origin: &str, suggestion: Option<String>) -> ConfigError {
     let (key, origin) = (key.to_owned(), origin.to_owned());
     match instead_of(&key) {

@@ -1,5 +1,5 @@
-//! The layers a configuration is made of, before they are merged: TOML text, the environment and flags, each
-//! checked against the list of known keys.
+//! The layers of a configuration before they are merged: TOML text, the environment and flags, each checked against the
+//! list of known keys.
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -13,10 +13,10 @@ use toml::{Table, Value};
 use super::error::ConfigError;
 use super::keys::{known, parse};
 
-/// The table of `tuned.toml` that says why, to people; serving does not read it.
+/// The table of `tuned.toml` that explains the choice to people; serving does not apply it.
 const EVIDENCE: &str = "evidence";
 
-/// One source of settings: nested TOML values, and the words that name the source to people.
+/// One source of settings: nested TOML values, and a description of the source for messages.
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
     pub(super) origin: String,
@@ -70,7 +70,7 @@ impl Layer {
         Ok(())
     }
 
-    /// The model directory's `ragweave.toml`: what suits this model, never where data lies or who may connect.
+    /// The model directory's `ragweave.toml`: settings for this model, never where data is stored or who may connect.
     pub(super) fn from_model_file(path: &Path) -> Result<Self, ConfigError> {
         let layer = Self::from_file(path)?;
         let foreign = |key: &String| {
@@ -85,7 +85,7 @@ impl Layer {
         }
     }
 
-    /// `tuned.toml`: the [fusion] that `ragweave-eval tune` chose, and under [evidence] why, which is not read.
+    /// `tuned.toml`: the [fusion] that `ragweave-eval tune` chose; the reasons, under [evidence], are not read.
     pub(super) fn from_tuned_file(path: &Path) -> Result<Self, ConfigError> {
         let mut layer = Self::parse_file(path)?;
         layer.table.remove(EVIDENCE);
@@ -115,7 +115,7 @@ impl Layer {
         Ok(())
     }
 
-    /// As [`Layer::set_text`]; a value that is not UTF-8 is refused, never replaced by one like it.
+    /// Like [`Layer::set_text`]. A value that is not UTF-8 is refused, never converted lossily.
     pub(super) fn set_os_text(&mut self, key: &str, text: &OsStr) -> Result<(), ConfigError> {
         match text.to_str() {
             Some(text) => self.set_text(key, text),

@@ -1,4 +1,4 @@
-//! `[limits]`: named maxima, and how their sizes must relate.
+//! `[limits]`: named maxima, and the relations between them that must hold.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::parse;
 pub(crate) const MIN_MESSAGE_BYTES: usize = 4096;
 /// The length of a gRPC message is written as a `u32`.
 const MAX_MESSAGE_BYTES: usize = u32::MAX as usize;
-/// Most that the store keeps in one value.
+/// Most bytes that the store keeps in one value.
 const MAX_DOCUMENT_BYTES: usize = 1 << 31;
-/// Metadata of one document where nothing is set: with it the sources of 64 chunks fit the default message.
+/// Default limit on the metadata of one document. With it the sources of 64 chunks fit the default message size.
 const DEFAULT_METADATA_BYTES: usize = 32 << 10;
 
-/// Answer length where the request does not say, before the limits of server and model.
+/// Default answer length if the request gives none, before the limits of server and model are applied.
 const DEFAULT_MAX_TOKENS: usize = 256;
-/// At most this part of the context window is set aside for an answer of default length.
+/// An answer of default length reserves at most this part of the context window.
 const DEFAULT_ANSWER_SHARE: usize = 4;
 
 /// Named maxima of everything a request or a document can ask for.
@@ -29,14 +29,14 @@ pub struct Limits {
     pub max_output_tokens: usize,
     pub max_question_bytes: usize,
     pub max_prefill_tokens: usize,
-    /// Context in tokens; `None` is the model's own.
+    /// Context in tokens; `None` stands for the model's own.
     #[serde(default)]
     pub max_model_len: Option<usize>,
     #[serde(rename = "max_deadline_s", deserialize_with = "parse::seconds")]
     pub max_deadline: Duration,
     pub max_message_bytes: usize,
     pub max_document_bytes: usize,
-    /// As set; [`Limits::max_metadata_bytes`] is the one that counts.
+    /// As configured; [`Limits::max_metadata_bytes`] is the effective limit.
     #[serde(default, rename = "max_metadata_bytes")]
     pub metadata_setting: Option<usize>,
     pub max_prefix_entries: usize,
@@ -49,7 +49,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Longest answer in tokens where the request does not say. `max_model_len` is the model's context in tokens.
+    /// Longest answer in tokens if the request gives no limit. `max_model_len` is the model's context in tokens.
     pub(crate) fn default_max_tokens(&self, max_model_len: usize) -> usize {
         let of_context = (max_model_len / DEFAULT_ANSWER_SHARE).max(1);
         DEFAULT_MAX_TOKENS

@@ -1,4 +1,4 @@
-//! Stacks the layers of a configuration, and says where a value that cannot be used comes from.
+//! Stacks the layers of a configuration, and reports the origin of an invalid value.
 
 use std::path::Path;
 
@@ -11,9 +11,9 @@ use super::variables;
 
 /// The compiled-in defaults, documented line by line.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
-/// Name of the configuration file looked for in the data and in the model directory.
+/// Name of the configuration file in the data directory and in the model directory.
 const FILE_NAME: &str = "ragweave.toml";
-/// Name of the file in the data directory that holds a tuned choice of fusion.
+/// Name of the file in the data directory that holds tuned fusion settings.
 pub(crate) const TUNED_FILE_NAME: &str = "tuned.toml";
 
 /// Stacks the layers, weakest first.
@@ -57,7 +57,7 @@ fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Opt
         .map(str::to_owned)
 }
 
-/// Reads the file `name` in `dir` if it is there, and logs that, because it was not named on the command line.
+/// Reads the file `name` in `dir` if it exists, and logs that, because it was not named on the command line.
 fn optional_file(
     dir: &str,
     name: &str,
@@ -71,7 +71,7 @@ fn optional_file(
     read(&path).map(Some)
 }
 
-/// An empty path would be that of the current directory.
+/// An empty path would mean the current directory.
 pub(super) fn require(
     merged: &Figment,
     key: &'static str,

@@ -1,5 +1,5 @@
-//! Where each value of a configuration comes from, kept after merging: whether a value fits is sometimes known only
-//! once the model is read.
+//! The origin of each value of a configuration, kept after merging: some values can be checked only once the model is
+//! read.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ impl Origins {
         Self(keys::all_keys().filter_map(origin).collect())
     }
 
-    /// The layer that sets the key, in words.
+    /// The name of the layer that sets the key.
     pub(super) fn of_key(&self, key: &str) -> &str {
         self.0.get(key).map_or("configuration", String::as_str)
     }

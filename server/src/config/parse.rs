@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::de::{Deserialize, Deserializer, Error};
 
-/// A value whose type is written by `FromStr`.
+/// A value that is parsed with `FromStr`.
 pub(super) fn from_text<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
@@ -19,7 +19,7 @@ where
         .map_err(D::Error::custom)
 }
 
-/// The same where the key may be absent (`#[serde(default)]` covers that case).
+/// The same for a key that may be absent (`#[serde(default)]` covers that case).
 pub(super) fn optional_from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
@@ -42,7 +42,7 @@ pub(super) fn listen<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Socke
 /// Reads `IP:PORT`.
 ///
 /// # Errors
-/// What to write instead.
+/// The message says what to write instead.
 pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
         let hint = match text.split_once("://") {

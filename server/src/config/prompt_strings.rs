@@ -1,8 +1,8 @@
-//! `[prompt]`: the three strings of a prompt, and the places in them.
+//! `[prompt]`: the three strings of a prompt, and the placeholders in them.
 
 use serde::Deserialize;
 
-/// All places; a string has one of them.
+/// All placeholders; a string has one of them.
 const PLACES: [&str; 3] = ["{system}", "{text}", "{question}"];
 
 /// The three strings of a prompt for a model without a chat template; see [`crate::prompt`].
@@ -30,7 +30,7 @@ impl PromptStrings {
             }
             if let Some(other) = place_like(string).find(|found| *found != place) {
                 let what = match PLACES.contains(&other) {
-                    true => "which belongs into another of the three strings",
+                    true => "which belongs in another of the three strings",
                     false => "which nothing replaces",
                 };
                 return Err((
@@ -43,7 +43,7 @@ impl PromptStrings {
     }
 }
 
-/// Everything that is written like a place: a name in braces.
+/// Everything that looks like a placeholder: a name in braces.
 fn place_like(string: &str) -> impl Iterator<Item = &str> {
     let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
     string.match_indices('{').filter_map(move |(start, _)| {

@@ -1,4 +1,4 @@
-//! Keys of earlier versions, and what to write instead of them.
+//! Keys of earlier versions, and what replaces them.
 
 /// What to write instead of a key that no longer exists; `None` for keys that never did.
 pub(super) fn instead_of(key: &str) -> Option<&'static str> {

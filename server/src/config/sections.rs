@@ -10,7 +10,7 @@ use super::parse;
 /// Most neighbours that a chunk's KV may be computed after.
 pub const MAX_NEIGHBOURS: usize = 8;
 
-/// What retrieval does when the request does not say.
+/// The retrieval settings for what a request does not specify.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RetrievalConfig {
@@ -24,7 +24,7 @@ pub struct RetrievalConfig {
 pub enum Order {
     /// Best first.
     Score,
-    /// Reading order: by document, then by place in it.
+    /// Reading order: by document, then by position in it.
     Document,
 }
 
@@ -33,7 +33,7 @@ pub enum Order {
 pub struct IngestConfig {
     /// Longest chunk in tokens, its wrapper included.
     pub chunk_tokens: usize,
-    /// Neighbours of each chunk, after which its KV is computed; see [`crate::ingest::Ingestor::condition`].
+    /// Number of neighbours after which each chunk's KV is computed; see [`crate::ingest::Ingestor::condition`].
     pub neighbours: usize,
 }
 
@@ -44,7 +44,7 @@ pub struct StoreConfig {
     pub min_free_bytes: u64,
     #[serde(deserialize_with = "parse::from_text")]
     pub kv_io: KvIo,
-    /// Stored KV whose read takes longer is computed instead.
+    /// Stored KV that takes longer to read is computed instead.
     #[serde(rename = "read_timeout_s", deserialize_with = "parse::seconds")]
     pub read_timeout: Duration,
     pub memory_bytes: u64,

@@ -1,7 +1,7 @@
 //! Variables that Kubernetes and Docker put into a container's environment for every service whose name begins with
-//! `ragweave`. They are recognised by their shape, so that a misspelled setting is still an unknown key.
+//! `ragweave`. They are recognised by their form, so that a misspelled setting is still reported as an unknown key.
 
-/// Whether the platform made this variable; `name` is what follows `RAGWEAVE_`. For a service `ragweave-grpc`, with
+/// Whether the platform set this variable; `name` is what follows `RAGWEAVE_`. For a service `ragweave-grpc` with a
 /// port 50051 called `api`:
 ///
 /// ```text
@@ -10,7 +10,7 @@
 /// GRPC_PORT_50051_TCP  GRPC_PORT_50051_TCP_{ADDR,PORT,PROTO}     Kubernetes, Docker links
 /// GRPC_NAME=/app/ragweave-grpc  GRPC_ENV_...                     Docker links: /container/alias
 /// ```
-/// A service that is called just `ragweave` has the same without `GRPC_`.
+/// A service called just `ragweave` has the same variables without `GRPC_`.
 pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     let words: Vec<&str> = name.split('_').collect();
     match words.as_slice() {
@@ -40,7 +40,7 @@ fn is_socket_url(value: &str) -> bool {
     schemes.iter().any(|scheme| value.starts_with(scheme))
 }
 
-/// Whether the value is a container and the alias that Docker made the variable's own name from.
+/// Whether the value names a container and the alias from which Docker made the variable's name.
 fn is_link(name: &str, value: &str) -> bool {
     let path = value
         .strip_prefix('/')
@@ -51,7 +51,7 @@ fn is_link(name: &str, value: &str) -> bool {
     })
 }
 
-/// Whether `part` is among the words with at least one more after it.
+/// Whether `part` is among the words and is not the last one.
 fn has_inside(words: &[&str], part: &[&str]) -> bool {
     let but_last = &words[..words.len().saturating_sub(1)];
     but_last.windows(part.len()).any(|window| window == part)

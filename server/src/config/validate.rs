@@ -1,4 +1,4 @@
-//! What a merged configuration must be, beyond what its types say.
+//! Checks a merged configuration beyond what its types express.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use super::Config;
 use super::prompt_strings::PromptStrings;
 use super::sections::MAX_NEIGHBOURS;
 
-/// Longest time any setting may ask for: clocks cannot be set to everything that a number can say.
+/// Longest time that any setting may ask for: adding an arbitrary number of seconds to a clock could overflow.
 const MAX_TIME: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl Config {
-    /// Checks what types cannot say. Returns the key at fault and what is wrong with it.
+    /// Checks what types cannot express. Returns the key at fault and what is wrong with it.
     pub(super) fn validate(&self) -> Result<(), (&'static str, String)> {
         let limits = &self.limits;
         let positive = [

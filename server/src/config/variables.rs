@@ -1,4 +1,4 @@
-//! The layers that the process environment gives.
+//! The layers from the process environment.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,7 +9,7 @@ use super::layers::Layer;
 use super::service_links::is_service_link;
 use crate::environment::{self, PREFIX};
 
-/// Keys of which empty text is a value.
+/// Keys for which empty text is a value.
 const MAY_BE_EMPTY: [&str; 2] = ["system", "prompt.prefix"];
 
 /// The layers of the process environment.
@@ -17,8 +17,8 @@ pub(super) fn layers() -> Result<Vec<Layer>, ConfigError> {
     from_variables(environment::settings())
 }
 
-/// One layer per variable, so that `config print` can name the variable itself. An empty variable counts as one that is
-/// not set, except where empty text is a value.
+/// One layer per variable, so that `config print` can name the variable itself. An empty variable counts as not set,
+/// except for keys of which empty text is a value.
 fn from_variables(
     variables: impl Iterator<Item = (String, OsString)>,
 ) -> Result<Vec<Layer>, ConfigError> {

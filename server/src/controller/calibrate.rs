@@ -1,5 +1,5 @@
-//! The first rates of a machine: a few prefills of random ids while no request waits, small and larger, in every mode
-//! that may be chosen, with KV lent as the memory tier lends it.
+//! Measures the first rates of a machine: a few prefills of random ids of increasing size while no request waits, in
+//! every mode that may be chosen, with KV shared the way the memory tier shares it.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::tier::MemoryTier;
 
 const N_CHUNKS: usize = 2;
 const QUESTION_TOKENS: usize = 16;
-/// Tokens of each chunk; the first size always, then as many as are foreseen to be prefilled in this time: requests may
-/// wait for one.
+/// Tokens of each chunk. The first size always runs; a larger one only if its prefill is predicted to take at most this
+/// time, since a request may have to wait for it.
 const SIZES: [usize; 5] = [24, 96, 256, 512, 1024];
 const LONGEST_S: f64 = 1.5;
 
 impl Controller {
-    /// Measures the first rates if none are known, while no request waits. A failure is logged: requests teach
-    /// the same.
+    /// Measures the first rates if none are known, while no request waits. A failure is only logged, because the rates
+    /// can be learned from requests too.
     pub async fn calibrate(&self, engine: &EngineHandle, blend: &Blend) {
         if self.rates().n_learned() > 0 {
             return;
@@ -34,10 +34,10 @@ impl Controller {
     }
 }
 
-/// Measures, and teaches the controller.
+/// Measures, and lets the controller learn from it.
 ///
 /// # Errors
-/// Where the engine refuses or fails.
+/// If the engine refuses or fails.
 async fn calibrate(
     controller: &Controller,
     engine: &EngineHandle,
@@ -103,14 +103,14 @@ fn request(plan: &FusionPlan, chunks: &[ResidentChunk]) -> FuseRequest {
     }
 }
 
-/// A chunk's KV in its own memory tier: a layer stays in the buffer it was first read into, and is lent from there.
+/// A chunk's KV in its own memory tier: a layer stays in the buffer it was first read into, and is shared from there.
 #[derive(Clone)]
 struct ResidentChunk {
     kv: MemorySource,
     memory: Arc<MemoryTier>,
 }
 
-/// The one chunk of such a tier.
+/// The only chunk of such a tier.
 const KEY: BlobKey = BlobKey([0; 32]);
 
 impl ResidentChunk {
@@ -140,7 +140,7 @@ impl LayerSource for ResidentChunk {
     }
 }
 
-/// A prompt without a prefix: the prefix cache belongs to requests.
+/// A prompt without a prefix: the prefix cache is left to requests.
 fn segments(engine: &EngineHandle, chunk_tokens: usize) -> PromptSegments {
     let vocab_size = engine.model().config.vocab_size;
     let mut next = 0_usize;

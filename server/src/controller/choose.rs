@@ -1,4 +1,4 @@
-//! Which plan to run: the candidates that keep the quality floor, and the best of them. Pure.
+//! Chooses the plan to run: lists the candidates that keep the quality floor, and takes the best of them. Pure.
 
 use ragweave_engine::{Blend, ChunkState, EngineError, FusionPlan, Mode, Policy, Ratio, Tier};
 
@@ -8,22 +8,22 @@ use crate::mode_choice::Auto;
 
 /// A plan that is not exact has to save at least this share of the time of the best exact one.
 const WORTH: f64 = 0.01;
-/// A plan of which little is known is taken to be faster than foreseen, by at most this share: so it is tried now and
-/// then, and no request pays more than that.
+/// A plan about which little is known is assumed to be faster than predicted, by at most this share. So it is tried now
+/// and then, and the cost to a request is bounded.
 const MAX_BENEFIT_OF_DOUBT: f64 = 0.05;
-/// Recomputing more for nothing: steps of the ratio, and what counts as nothing.
+/// Recomputing more at no cost: the steps of the ratio, and the extra time that counts as none.
 const STEP_PERCENT: u8 = 5;
 const FREE: f64 = 0.005;
-/// Stored KV is not even looked up where full prefill wins by this share over every other plan.
+/// Stored KV is not even looked up if full prefill beats every other plan by this share.
 const CLEAR: f64 = 0.05;
 
-/// A plan and what it is foreseen to take.
+/// A plan and its predicted time.
 struct Candidate {
     plan: FusionPlan,
     /// The mode's notation; `exact` for stored KV that is exact and nothing else.
     name: String,
     forecast: Forecast,
-    /// It gives what full prefill gives.
+    /// Whether its result is the same as that of full prefill.
     is_exact: bool,
 }
 
@@ -41,12 +41,12 @@ pub struct Choice {
 pub(super) struct Forecaster<'a> {
     pub(super) rates: &'a Rates,
     pub(super) worker: Worker<'a>,
-    /// Where each chunk's stored KV lies.
+    /// Where each chunk's KV is stored.
     pub(super) tiers: &'a [Option<Tier>],
 }
 
 impl Forecaster<'_> {
-    /// The best plan for a prompt planned in the blend.
+    /// The best plan for a prompt that was planned as the blend.
     ///
     /// # Errors
     /// As [`FusionPlan::in_mode`].
@@ -54,8 +54,8 @@ impl Forecaster<'_> {
         Ok(best(self.candidates(plan, auto)?))
     }
 
-    /// Full prefill, if it wins even with every chunk stored, and with what looking them up takes: then nothing need be
-    /// looked up. `plan` has every chunk a hit.
+    /// Full prefill, if it wins even when every chunk is stored, with the time of the lookups counted: then nothing
+    /// needs to be looked up. In `plan` every chunk is a hit.
     ///
     /// # Errors
     /// As [`FusionPlan::in_mode`].
@@ -108,8 +108,8 @@ impl Forecaster<'_> {
         }
     }
 
-    /// The blend; where it waits for stored KV, with as large a ratio as costs nothing (CacheBlend 5.1). Half of the wait
-    /// is left, so that computing may be slower than foreseen.
+    /// The blend. If it waits for stored KV, its ratio is raised as far as that costs nothing (CacheBlend 5.1). Half of
+    /// the wait is left as a margin, in case computing is slower than predicted.
     fn blend(&self, plan: &FusionPlan, blend: &Blend) -> Result<Candidate, EngineError> {
         let mut best = self.blend_at(plan, blend, blend.ratio)?;
         let allowed = best.forecast.seconds * (1.0 + FREE);
@@ -146,7 +146,7 @@ impl Forecaster<'_> {
     }
 }
 
-/// The fastest, with the benefit of doubt; ties to the exact ones, which come first.
+/// The fastest, with a bonus for uncertainty; ties go to the exact ones, which come first.
 fn best(mut candidates: Vec<Candidate>) -> Choice {
     let counted = |one: &Candidate| {
         let doubt = MAX_BENEFIT_OF_DOUBT * one.forecast.unsure;
@@ -168,7 +168,7 @@ fn best(mut candidates: Vec<Candidate>) -> Choice {
     }
 }
 
-/// Which plan the best one was chosen over, for people.
+/// Explains to people which plan the best one was chosen over.
 fn reason(candidates: &[Candidate]) -> String {
     match candidates {
         [only] => format!("{}: there is no other plan", only.name),
@@ -176,7 +176,7 @@ fn reason(candidates: &[Candidate]) -> String {
             let saved = 1.0 - chosen.forecast.seconds / next.forecast.seconds;
             match saved {
                 saved if saved > 0.0 => format!(
-                    "{} is foreseen {:.0} % faster than {}",
+                    "{} is predicted to be {:.0} % faster than {}",
                     chosen.name,
                     saved * 100.0,
                     next.name

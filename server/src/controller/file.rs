@@ -1,5 +1,5 @@
-//! `controller.json` in the data directory: what was learned, by machine and model. All of it or nothing is written; a
-//! file that cannot be read is started anew, because everything in it can be measured again.
+//! `controller.json` in the data directory: what was learned, by machine and model. It is written atomically. A file
+//! that cannot be read is replaced, because everything in it can be measured again.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use super::rates::SavedRates;
 pub const CONTROLLER_FILE: &str = "controller.json";
 /// Version of the file's fields.
 const FORMAT: u32 = 1;
-/// Machines kept; the one written longest ago goes first.
+/// Number of machines kept; the one written longest ago is removed first.
 const MAX_MACHINES: usize = 16;
 
-/// Everything besides the plan that decides how long it takes.
+/// Everything besides the plan that determines how long it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
     pub device: String,
@@ -31,7 +31,7 @@ pub struct Machine {
 #[derive(Debug, Serialize, Deserialize)]
 struct Saved {
     format: u32,
-    /// The one written last is at the end.
+    /// The most recently written machine is at the end.
     machines: Vec<SavedMachine>,
 }
 
@@ -42,7 +42,7 @@ struct SavedMachine {
     rates: SavedRates,
 }
 
-/// The rates of a machine, if the file holds any. Logs what is wrong with a file that does not count.
+/// The rates of a machine, if the file holds any. Logs why a file is ignored.
 pub(super) fn read(data: &Path, machine: &Machine) -> Option<SavedRates> {
     let path = data.join(CONTROLLER_FILE);
     match load(&path) {
@@ -56,10 +56,10 @@ pub(super) fn read(data: &Path, machine: &Machine) -> Option<SavedRates> {
     }
 }
 
-/// Writes the rates of a machine beside those of others.
+/// Writes the rates of a machine and keeps those of others.
 ///
 /// # Errors
-/// Where the file system refuses.
+/// If the file cannot be written.
 pub(super) fn write(data: &Path, machine: &Machine, rates: SavedRates) -> io::Result<PathBuf> {
     let path = data.join(CONTROLLER_FILE);
     let unfinished = data.join(format!("{CONTROLLER_FILE}.tmp"));

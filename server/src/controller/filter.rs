@@ -1,11 +1,12 @@
-//! Learning the rates of a machine from times: a Kalman filter over the logarithms of what a unit of each kind of
-//! work takes. Pure.
+//! Learns the rates of a machine from measured times: a Kalman filter over the logarithms of the time that a unit of
+//! each kind of work takes. Pure.
 //!
 //! The time of a run is `sum_i exp(x_i) a_i`, with the run's amounts `a`, times `exp` of the corrections that apply to
-//! it. Logarithms keep every rate positive, and an error of 10 % counts alike in a short run and a long one. Each new
-//! time moves every state by the part of the error that its uncertainty explains: an exponentially weighted mean whose
-//! weight is large where little is known and small where much is. A machine that gets slower gets slower in everything,
-//! so most of a drift goes into all rates alike: what is learned of one plan holds for the plans that do not run.
+//! it. Logarithms keep every rate positive, and an error of 10 % counts the same in a short run as in a long one. Each
+//! new time moves every state by the part of the error that its uncertainty explains: an exponentially weighted mean
+//! whose weight is large when little is known and small when much is. A machine that slows down slows down in
+//! everything, so most of a drift is shared by all rates: what is learned from one plan also applies to the plans that
+//! do not run.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +18,10 @@ pub(super) struct Prior {
     pub(super) name: &'static str,
     /// Seconds for one unit.
     pub(super) seconds: f64,
-    /// Standard deviation of its logarithm, beside what it shares.
+    /// Standard deviation of its logarithm, in addition to what it shares with other rates.
     pub(super) sd: f64,
-    /// Its part in how fast the machine is at all: 1 for throughputs, which differ thousandfold between devices and
-    /// mostly together; less for latencies, which do not.
+    /// How much it depends on the overall speed of the machine: 1 for throughputs, which differ a thousandfold between
+    /// devices and mostly together; less for latencies, which do not.
     pub(super) shared: f64,
 }
 
@@ -30,31 +31,31 @@ impl Prior {
     }
 }
 
-/// How the times of one kind of work behave: standard deviations of logarithms.
+/// Statistics of the times of one kind of work: standard deviations of logarithms.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Volatility {
-    /// By how much rates may change from one time to the next: all together, and each alone.
+    /// By how much rates may change from one measured time to the next: all together, and each alone.
     pub(super) shared_drift: f64,
     pub(super) own_drift: f64,
     /// Spread of the times of equal runs.
     pub(super) noise: f64,
 }
 
-/// How much all throughputs may be off together at first.
+/// How far all throughputs together may be off at first.
 const SHARED_SD: f64 = 3.0;
 /// By how much rates read from a file may have changed in the meantime.
 const RESTART_DRIFT: f64 = 0.1;
-/// How far a plan's time may be from what the rates say, and its drift.
+/// How far a plan's time may be from what the rates predict, and its drift.
 const CORRECTION_SD: f64 = 0.08;
 const CORRECTION_DRIFT: f64 = 0.003;
 /// Largest correction, as a logarithm.
 const MAX_CORRECTION: f64 = 0.7;
-/// Corrections kept; the one not used for longest goes first.
+/// Number of corrections kept; the least recently used one is removed first.
 const MAX_CORRECTIONS: usize = 64;
-/// Besides the noise: jitter that even short runs have.
+/// In addition to the noise: jitter that even short runs have.
 const JITTER_SECONDS: f64 = 2e-4;
-/// An error beyond this many standard deviations counts as if it were that large: it may be an accident. It may also be
-/// a change, so the next one counts more: rates are taken to have drifted by this part of the error.
+/// An error beyond this many standard deviations is clipped to that size, since it may be an outlier. It may also be a
+/// lasting change, so the next error counts more: rates are assumed to have drifted by this part of the error.
 const OUTLIER: f64 = 3.0;
 const SUSPICION: f64 = 0.25;
 
@@ -78,16 +79,16 @@ pub(super) struct Filter {
     clock: u64,
 }
 
-/// A time foreseen.
+/// A predicted time.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Estimate {
     pub(super) seconds: f64,
-    /// 1 for a plan that was never seen, falling to 0 the more often it was: what is left of the spread of its
-    /// corrections, had they been measured alone.
+    /// 1 for a plan that was never seen, falling towards 0 the more often it was seen: the remaining share of the
+    /// spread of its corrections, as if they had been measured alone.
     pub(super) unsure: f64,
 }
 
-/// The filter as a file holds it.
+/// The filter as it is stored in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SavedFilter {
     rates: Vec<SavedState>,
@@ -157,8 +158,8 @@ impl Filter {
         }
     }
 
-    /// Takes in the time of one run. Returns the logarithm of actual over foreseen; `None` for a time
-    /// that is not a positive number.
+    /// Learns from the time of one run. Returns the logarithm of actual over predicted; `None` for a time that is not a
+    /// positive number.
     pub(super) fn learn(&mut self, amounts: &[f64], keys: &[String], seconds: f64) -> Option<f64> {
         let foreseen = self.estimate(amounts, keys).seconds;
         if !(seconds.is_finite() && seconds > 0.0 && foreseen.is_finite() && foreseen > 0.0) {
@@ -199,7 +200,7 @@ impl Filter {
         }
     }
 
-    /// The part of each state in the time of a run.
+    /// The share of each state in the time of a run.
     fn slope(&self, amounts: &[f64], corrections: &[usize]) -> Vec<f64> {
         let rates = self.rates();
         let parts: Vec<f64> = rates
@@ -218,7 +219,7 @@ impl Filter {
         slope
     }
 
-    /// Time has passed: everything may have changed a little, up to what was not known at first.
+    /// Time has passed, so everything may have changed a little; no uncertainty grows beyond the initial one.
     fn drift(&mut self) {
         self.clock += 1;
         self.doubt(self.volatility.shared_drift, self.volatility.own_drift);
@@ -234,7 +235,7 @@ impl Filter {
         let n_rates = self.priors.len();
         let is_known = |i: usize| self.covariance[i][i] < self.priors[i].variance();
         let known: Vec<bool> = (0..n_rates).map(is_known).collect();
-        // As long as one rate is as unknown as at first, they are not correlated enough to drift together.
+        // As long as one rate is as uncertain as at first, the rates are not correlated enough to drift together.
         let shared = if known.iter().all(|&known| known) {
             shared
         } else {
@@ -250,7 +251,8 @@ impl Filter {
         }
     }
 
-    /// The states of corrections. All are there, and used now, before any is looked up: making room for one moves others.
+    /// The states of corrections. All of them are created or marked as used before any is looked up, because making
+    /// room for one moves others.
     fn states_of(&mut self, keys: &[String]) -> Vec<usize> {
         for key in keys {
             self.use_correction(key);
@@ -259,7 +261,7 @@ impl Filter {
         known.map(|known| known.state).collect()
     }
 
-    /// Counts a use of a correction, which is made where there is none.
+    /// Counts a use of a correction, which is created if it does not exist.
     fn use_correction(&mut self, key: &str) {
         let clock = self.clock;
         if let Some(known) = self.corrections.get_mut(key) {
@@ -314,7 +316,7 @@ impl Filter {
         }
     }
 
-    /// What a file keeps: values and their spread. Their correlations are learned again.
+    /// What is stored in a file: values and their spread. Their correlations are learned again.
     pub(super) fn save(&self) -> SavedFilter {
         let saved = |name: &str, state: usize| SavedState {
             name: name.to_owned(),
@@ -334,8 +336,7 @@ impl Filter {
         }
     }
 
-    /// The filter of a file; `None` where the file has other rates, or a number that is not
-    /// finite.
+    /// The filter from a file; `None` if the file has other rates, or a number that is not finite.
     pub(super) fn restore(
         priors: &[Prior],
         volatility: Volatility,

@@ -1,4 +1,4 @@
-//! A plan as the cost model sees it: amounts of work, and what has to be read when. Pure.
+//! A plan in the terms of the cost model: amounts of work, and what has to be read when. Pure.
 
 use ragweave_engine::{
     FusionPlan, Mode, ModelInfo, PlanWork, Policy, READ_AHEAD_LAYERS, StepWork, Tier,
@@ -8,22 +8,22 @@ use super::filter::{Prior, Volatility};
 
 /// Kinds of computing, in the order of [`Amounts`].
 pub(super) const COMPUTE: [Prior; 5] = [
-    // Embedding, output projection and first token: once a request.
+    // Embedding, output projection and first token: once per request.
     latency("request_s", 1e-3),
-    // A layer over rows computed at once, however few: weights are read, kernels started.
+    // Fixed cost of a layer for each batch of rows, however few: weights are read, kernels are started.
     latency("tile_s", 1e-4),
     throughput("matmul_flop_s", 50e9),
     throughput("attention_flop_s", 25e9),
     throughput("placed_byte_s", 2e9),
 ];
-/// Kinds of reading: a layer of a chunk, however small, and bytes by tier.
+/// Kinds of reading: the fixed cost of a layer of a chunk, and bytes by tier.
 pub(super) const READ: [Prior; 3] = [
     latency("read_s", 2e-5),
     throughput("memory_byte_s", 8e9),
     throughput("disk_byte_s", 2e9),
 ];
 
-/// Computing gets slower as a whole: another process, heat.
+/// All computing slows down together, because of other processes or heat.
 pub(super) const COMPUTING: Volatility = Volatility {
     shared_drift: 0.03,
     own_drift: 0.003,
@@ -54,7 +54,7 @@ const fn throughput(name: &'static str, per_second: f64) -> Prior {
     }
 }
 
-/// Steps of the size and of the share of rows that plans with one correction have in common.
+/// Plans share a correction if their size and their share of rows fall into the same step.
 const SIZES_PER_DOUBLING: f64 = 2.0;
 const SHARES: f64 = 12.0;
 
@@ -65,7 +65,7 @@ pub(super) type Reads = [f64; 3];
 #[derive(Debug, Clone)]
 pub(super) struct Job {
     steps: Vec<Step>,
-    /// The key of all plans of its kind, and the key of those that have its size too.
+    /// The key of all plans of its kind, and the key of those that also have its size.
     pub(super) keys: [String; 2],
 }
 
@@ -73,11 +73,11 @@ pub(super) struct Job {
 #[derive(Debug, Clone, Copy)]
 struct Step {
     compute: Amounts,
-    /// Reading that must be done before the step; zeros where nothing is placed.
+    /// Reading that must be done before the step; zeros if nothing is placed.
     reads: Reads,
 }
 
-/// The properties of an engine that decide a plan's work.
+/// The properties of an engine that determine a plan's work.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Worker<'a> {
     pub(super) model: &'a ModelInfo,
@@ -119,8 +119,8 @@ impl Job {
         sum(self.steps.iter().map(|step| step.reads))
     }
 
-    /// How long the steps wait for reading, given the seconds of a unit of each kind and what `compute` is
-    /// corrected by. Reading runs ahead, by a few layers at most.
+    /// How long the steps wait for reading, given the seconds of a unit of each kind and the correction of `compute`.
+    /// Reading runs ahead by at most a few layers.
     pub(super) fn wait(&self, compute: &[f64], correction: f64, read: &[f64]) -> f64 {
         let (mut now, mut waited) = (0.0_f64, 0.0);
         let mut read_until = 0.0_f64;
@@ -168,7 +168,7 @@ fn compute(step: &StepWork, worker: Worker<'_>) -> Amounts {
         .div_ceil(worker.max_prefill_tokens)
         .max(1);
     let kv_width = config.num_key_value_heads * config.head_dim;
-    // Written in the compute type; its size is part of the rate.
+    // KV is written in the compute type, whose size is part of the rate.
     let placed = (step.rows_placed * 2 * kv_width * size_of::<f32>()) as f64;
     [
         0.0,
@@ -179,7 +179,7 @@ fn compute(step: &StepWork, worker: Worker<'_>) -> Amounts {
     ]
 }
 
-/// Reading this much, in so many pieces, from one tier.
+/// Reading this many bytes, in this many pieces, from one tier.
 pub(super) fn reads_of(tier: Option<Tier>, n_reads: usize, bytes: f64) -> Reads {
     match tier {
         Some(Tier::Memory) => [n_reads as f64, bytes, 0.0],
@@ -195,7 +195,7 @@ fn reads(work: &PlanWork, step: &StepWork, tiers: &[Option<Tier>], model: &Model
     sum(chunks.map(|(chunk, bytes)| reads_of(tiers.get(chunk).copied().flatten(), 1, bytes as f64)))
 }
 
-/// Corrections are shared by plans of one policy, and more so by those of one size and share of rows computed.
+/// Plans of one policy share a correction, and those of one size and share of computed rows share another one.
 fn keys(plan: &FusionPlan, work: &PlanWork, model: &ModelInfo) -> [String; 2] {
     let kind = kind(plan.mode());
     let size = ((plan.n_tokens() as f64).log2() * SIZES_PER_DOUBLING).round();

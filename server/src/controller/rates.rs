@@ -1,5 +1,5 @@
-//! What the controller has learned of one machine and model: how long computing and reading take, how long requests
-//! occupy the engine, how good its forecasts were. Pure.
+//! What the controller has learned about one machine and model: how long computing and reading take, how long requests
+//! occupy the engine, and how good the forecasts were. Pure.
 
 use ragweave_engine::FuseTimings;
 use serde::{Deserialize, Serialize};
@@ -10,17 +10,17 @@ use super::sample::Sampled;
 
 /// Weight of the newest value in the means over requests.
 const NEWEST: f64 = 0.1;
-/// The same for the time to open a chunk: it changes at once when the index leaves the page cache.
+/// The same for the time to open a chunk, which changes suddenly when the index leaves the page cache.
 const NEWEST_OPENING: f64 = 0.3;
 
-/// The time of one plan, foreseen.
+/// The predicted time of one plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Forecast {
     /// From the engine taking the request to its first token.
     pub seconds: f64,
-    /// Of these, waiting for stored KV.
+    /// The part of it spent waiting for stored KV.
     pub wait_seconds: f64,
-    /// 1 for a plan that was never seen, falling to 0 the more often it was.
+    /// 1 for a plan that was never seen, falling towards 0 the more often it was seen.
     pub unsure: f64,
 }
 
@@ -28,16 +28,16 @@ pub struct Forecast {
 pub(super) struct Rates {
     compute: Filter,
     read: Filter,
-    /// Times taken in.
+    /// Number of times learned from.
     n_learned: u64,
-    /// Means over requests: seconds a request occupies the engine, and |log(actual / foreseen)|.
+    /// Means over requests: seconds a request occupies the engine, and |log(actual / predicted)|.
     service_s: Option<f64>,
     error: Option<f64>,
     /// Mean of the seconds to look up and open one chunk's stored KV.
     open_s: Option<f64>,
 }
 
-/// [`Rates`] as a file holds them.
+/// [`Rates`] as they are stored in a file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct SavedRates {
     n_learned: u64,
@@ -72,7 +72,7 @@ impl Rates {
         }
     }
 
-    /// Takes in a run. Its time in the queue says nothing about the plan.
+    /// Learns from a run. Its time in the queue depends on other requests and is left out.
     pub(super) fn learn(&mut self, job: &Job, timings: &FuseTimings) {
         let foreseen = self.forecast(job).seconds;
         let compute = timings.probe + timings.recompute + timings.first_decode;
@@ -82,7 +82,7 @@ impl Rates {
         self.learn_read(&job.reads(), timings.load.as_secs_f64());
         if actual > 0.0 && foreseen > 0.0 {
             let error = (actual / foreseen).ln().abs();
-            // The first forecasts rest on guesses, and say nothing of those that follow.
+            // The first forecasts are based on guesses and say nothing about later ones.
             if self.n_learned > 0 {
                 self.error = Some(mean(self.error, error, NEWEST));
             }
@@ -90,7 +90,7 @@ impl Rates {
         }
     }
 
-    /// Takes in how long it took to look up and open so many chunks.
+    /// Learns how long it took to look up and open this many chunks.
     pub(super) fn learn_open(&mut self, seconds: f64, n_chunks: usize) {
         if n_chunks > 0 && seconds.is_finite() {
             let newest = seconds / n_chunks as f64;
@@ -98,12 +98,12 @@ impl Rates {
         }
     }
 
-    /// Seconds that looking up and opening so many chunks takes; 0 while nothing is known.
+    /// Seconds that looking up and opening this many chunks takes; 0 while nothing is known.
     pub(super) fn open_seconds(&self, n_chunks: usize) -> f64 {
         self.open_s.unwrap_or(0.0) * n_chunks as f64
     }
 
-    /// Takes in a read alone, and the opening before it where that was timed.
+    /// Learns from a separate read, and from the opening before it if that was timed.
     pub(super) fn learn_sample(&mut self, sampled: &Sampled) {
         let Sampled {
             tier,
@@ -125,12 +125,12 @@ impl Rates {
         self.read.learn(reads, &[], seconds);
     }
 
-    /// Takes in how long a request has occupied the engine, prefill and answer.
+    /// Learns how long a request occupied the engine, for prefill and answer.
     pub(super) fn occupied(&mut self, seconds: f64) {
         self.service_s = Some(mean(self.service_s, seconds, NEWEST));
     }
 
-    /// How long a request waits for `ahead` others, of which one has begun.
+    /// How long a request waits for `ahead` other requests, one of which has begun.
     pub(super) fn queue_seconds(&self, ahead: usize) -> f64 {
         let begun = if ahead > 0 { 0.5 } else { 0.0 };
         self.service_s.unwrap_or(0.0) * (ahead as f64 - begun)
@@ -140,7 +140,7 @@ impl Rates {
         self.n_learned
     }
 
-    /// Mean of |log(actual / foreseen)| over the last requests.
+    /// Mean of |log(actual / predicted)| over the last requests.
     pub(super) fn error(&self) -> Option<f64> {
         self.error
     }
@@ -156,7 +156,7 @@ impl Rates {
         }
     }
 
-    /// `None` where the file's rates are those of another version, or not finite.
+    /// `None` if the file's rates are from another version or not finite.
     pub(super) fn restore(saved: &SavedRates) -> Option<Self> {
         let is_sound = |value: &Option<f64>| value.is_none_or(|v| v.is_finite() && v >= 0.0);
         if ![saved.service_s, saved.mean_log_error, saved.open_s]
@@ -176,7 +176,7 @@ impl Rates {
     }
 }
 
-/// The mean with `newest` taken in at this weight.
+/// The mean updated with `newest` at this weight.
 fn mean(known: Option<f64>, newest: f64, weight: f64) -> f64 {
     known.map_or(newest, |known| known + weight * (newest - known))
 }

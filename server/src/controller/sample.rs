@@ -1,18 +1,17 @@
-//! Measures the speed of reading where a request has read nothing. Otherwise a controller that chose full prefill because
-//! reading was slow would never find out that reading has become fast.
+//! Measures the speed of reading when a request has read nothing. Otherwise a controller that chose full prefill
+//! because reading was slow would never find out that reading has become fast.
 
 use std::time::{Duration, Instant};
 
 use ragweave_engine::{FusionPlan, HostBuffer, LayerSource, Mode, ModelInfo, SourceError, Tier};
 
-/// Bytes read, in whole layers. Less would come from what the system or the disk has read ahead, and say nothing of the
-/// rest.
+/// Bytes read, in whole layers. A smaller read could be served from readahead and would not show the speed of the disk.
 const SAMPLE_BYTES: usize = 4 << 20;
-/// Layers read at least, where there are so many.
+/// Least number of layers read, if the chunk has that many.
 const MIN_LAYERS: usize = 2;
 
-/// Looks sources up until one is there, and opens it: how many were looked up, its tokens, and itself. `None` where
-/// nothing is stored.
+/// Looks sources up until one is found, and opens it. Returns how many were looked up, the source's tokens, and the
+/// source. `None` if nothing is stored.
 type Open = Box<dyn FnOnce() -> Option<(usize, usize, Box<dyn LayerSource>)> + Send>;
 
 /// A source that a plan leaves unread.
@@ -23,22 +22,22 @@ enum State {
         source: Box<dyn LayerSource>,
         n_tokens: usize,
     },
-    /// Not even looked up: the time that takes is measured too.
+    /// Not even looked up, so the time of the lookup is measured too.
     NotLookedUp(Open),
 }
 
-/// What was read, and how long it took.
+/// What was read, and how long that took.
 pub(super) struct Sampled {
     pub(super) tier: Tier,
     pub(super) n_reads: usize,
     pub(super) bytes: usize,
     pub(super) time: Duration,
-    /// How many were looked up and opened, and how long that took, unless that was done before.
+    /// How many sources were looked up and opened, and how long that took; absent if the source was already open.
     pub(super) opened: Option<(usize, Duration)>,
 }
 
 impl UnreadSource {
-    /// Takes one of the sources away from a plan that reads none.
+    /// Takes one of the sources of a plan that reads none.
     pub fn take(plan: &FusionPlan, sources: &mut [Option<Box<dyn LayerSource>>]) -> Option<Self> {
         if *plan.mode() != Mode::Full {
             return None;
@@ -57,7 +56,7 @@ impl UnreadSource {
         Self(State::NotLookedUp(Box::new(open)))
     }
 
-    /// Reads a few layers; `None` where nothing is stored. Blocks.
+    /// Reads a few layers; `None` if nothing is stored. Blocks.
     pub(super) fn read(self, model: &ModelInfo) -> Result<Option<Sampled>, SourceError> {
         let start = Instant::now();
         let (source, n_tokens, opened) = match self.0 {

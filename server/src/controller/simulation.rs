@@ -1,5 +1,5 @@
-//! The controller on simulated machines whose times do not follow its own model: matrix products that grow faster with
-//! their rows than in proportion, costs of policies that it does not count, noise, accidents, drift. Seeds are fixed.
+//! Tests the controller on simulated machines whose times do not follow its own model: matrix products whose time is
+//! not proportional to their rows, policy costs that the model leaves out, noise, outliers, drift. Seeds are fixed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::sample::Sampled;
 use crate::mode_choice::Auto;
 use machine::{CPU, GPU, Machine, Random, slowed};
 
-/// A model without weights, and the rates learned of one machine.
+/// A model without weights, and the rates learned for one machine.
 struct World {
     model: Arc<ModelInfo>,
     rates: Rates,
@@ -27,7 +27,7 @@ struct World {
     _dir: TempDir,
 }
 
-/// One request: its prompt in the widest mode, where its KV lies, what it allows.
+/// One request: its prompt in the widest mode, where its KV is stored, and what it allows.
 struct Request {
     plan: FusionPlan,
     tiers: Vec<Option<Tier>>,
@@ -51,7 +51,7 @@ impl World {
         }
     }
 
-    /// As `calibrate` does: a few sizes, the modes that may be chosen, KV in memory.
+    /// Like `calibrate`: a few sizes, the modes that may be chosen, KV in memory.
     fn calibrated(config: &str, machine: &Machine, seed: u64) -> Self {
         let mut world = Self::new(config, seed);
         for tokens in [24, 96, 256] {
@@ -75,7 +75,7 @@ impl World {
             .learn(&Job::new(plan, tiers, worker(&self.model), true), &timings);
     }
 
-    /// As the pipeline does with a source that full prefill left unread.
+    /// Like the pipeline for a source that full prefill left unread.
     fn sample(&mut self, machine: &Machine, tiers: &[Option<Tier>]) {
         let Some(tier) = tiers.iter().copied().flatten().next() else {
             return;
@@ -158,7 +158,7 @@ fn segments(n_chunks: usize, tokens: usize, prefix: usize) -> PromptSegments {
 const RATIOS: [f64; 4] = [0.05, 0.15, 0.5, 0.9];
 const TIERS: [Tier; 2] = [Tier::Memory, Tier::Disk];
 
-/// Mean, and what 19 of 20 stay below.
+/// Mean and 95th percentile.
 fn mean_and_p95(mut regrets: Vec<f64>) -> (f64, f64) {
     regrets.sort_by(f64::total_cmp);
     let mean = regrets.iter().sum::<f64>() / regrets.len() as f64;

@@ -12,7 +12,7 @@ use crate::pipeline::AnswerEvent;
 use crate::problem::Problem;
 use crate::service::Answering;
 
-/// Messages of one answer, and at the end its error if it has one.
+/// The messages of one answer, then its error if it failed.
 pub(super) struct AnswerStream {
     answering: Answering,
     max_message_bytes: usize,
@@ -26,7 +26,7 @@ impl AnswerStream {
         }
     }
 
-    /// The event as a message; the sources it names were kept within the limit before they were used.
+    /// The event as a message. Its sources were kept within the size limit when the prompt was laid out.
     fn message(&self, event: AnswerEvent) -> Result<v1::GenerateResponse, Problem> {
         let message = convert::event(event);
         sendable::checked(message, self.max_message_bytes, "ask for fewer chunks, or")

@@ -1,5 +1,5 @@
-//! Between wire messages and the pipeline's types. Only `request` and `fusion` check the numbers, lengths and enums of a
-//! request against the server's limits; `response` only translates.
+//! Converts between wire messages and the pipeline's types. Only `request` and `fusion` check the numbers, lengths and
+//! enums of a request against the server's limits; `response` only translates.
 
 mod check;
 mod fusion;

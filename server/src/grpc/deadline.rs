@@ -1,4 +1,4 @@
-//! When a call must be over: the client's `grpc-timeout`, at most the server's maximum. The engine holds to it in its
+//! The deadline of a call: the client's `grpc-timeout`, at most the server's maximum. The engine checks it in its
 //! queue, between layers and between decode steps; tonic's own timeout covers only the start of a stream.
 
 use std::time::{Duration, Instant};

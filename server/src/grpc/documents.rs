@@ -7,13 +7,13 @@ use super::{convert, sendable};
 use crate::components::Components;
 use crate::problem::Problem;
 
-/// Bytes of the next page's token, a document id, in a message with its tag and length.
+/// Bytes that the next page's token (a document id) takes in a message, with its tag and length.
 const TOKEN_BYTES: usize = 1024 + 4;
 /// Tag and length of one document of a page.
 const ENTRY_BYTES: usize = 6;
 
-/// One page in id order: as many documents as are asked for and fit a message, and at least one. The page token is the
-/// last id of the page before: it stays valid whatever is added or removed.
+/// One page in id order: at most as many documents as requested and as fit a message, but at least one. The page token
+/// is the last id of the previous page, so it stays valid when documents are added or removed.
 pub(super) fn list(
     components: &Components,
     request: &v1::ListDocumentsRequest,
@@ -41,7 +41,7 @@ pub(super) fn list(
     })
 }
 
-/// The summary, without its metadata where that alone is more than a page holds: an earlier version set no limit.
+/// The summary, without its metadata if that alone is larger than a page: an earlier version set no limit.
 fn fitting(mut summary: v1::DocumentSummary, max_bytes: usize) -> v1::DocumentSummary {
     if summary.encoded_len() + ENTRY_BYTES > max_bytes {
         summary.metadata.clear();
@@ -56,7 +56,7 @@ pub(super) fn get(components: &Components, id: &str) -> Result<v1::GetDocumentRe
     let document = store
         .document(id)?
         .ok_or_else(|| Problem::document_not_found(id))?;
-    // A chunk whose KV cannot be looked up will be computed when it is used, as if it had none.
+    // A chunk whose KV cannot be looked up is computed when it is used, as if none were stored.
     let has_kv = |key: &_| store.contains_blob(key).unwrap_or(false);
     let response = convert::document(document, |chunk| has_kv(&chunk.key));
     let limit = components.config.limits.max_message_bytes;

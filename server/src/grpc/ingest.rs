@@ -1,4 +1,4 @@
-//! IngestDocuments: headers and text parts of a stream become documents, with one at a time in memory.
+//! IngestDocuments: assembles documents from the headers and text parts of a stream, one document in memory at a time.
 
 use std::time::Duration;
 
@@ -20,14 +20,15 @@ use arriving::Arriving;
 pub(crate) use arriving::MAX_PART_BYTES;
 use failures::Failures;
 
-/// Documents that wait for their neighbours until the stream ends; more do not wait for the others.
+/// Documents that may wait for their neighbours until the stream ends; once there are more, the waiting ones get theirs
+/// early.
 const MAX_WAITING: usize = 4096;
-/// Bytes of an id that an error shows.
+/// Bytes of an id that are shown in an error.
 const SHOWN_ID_BYTES: usize = 256;
-/// Longest wait for the next part: a client that silently went away must not keep its place.
+/// Longest wait for the next part: a client that has silently gone away must not keep its place.
 const PART_IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// One call: what it ingests with, and what it has done.
+/// The state of one call: the ingestor it uses, and its results so far.
 struct Call<'a> {
     ingestor: &'a Ingestor,
     limits: &'a Limits,
@@ -37,14 +38,14 @@ struct Call<'a> {
     waiting: Vec<Unconditioned>,
 }
 
-/// Reads the stream to its end. A document that fails is reported and the next one goes on; a stream that breaks the
-/// protocol, or an error that every further document would meet, ends the call. What was committed stays; the document
-/// under way is dropped, since it may be incomplete.
+/// Reads the stream to its end. A document that fails is reported, and the next one is read. A stream that breaks the
+/// protocol, or an error that would affect every further document, ends the call. Committed documents stay; the
+/// document in progress is dropped, since it may be incomplete.
 ///
 /// # Errors
 /// INVALID_ARGUMENT for a broken protocol; DEADLINE_EXCEEDED for an idle stream; OUT_OF_RANGE for a message that is too
-/// large to be read; FAILED_PRECONDITION for too many failures; the error of the store or the engine where all must
-/// fail.
+/// large to be read; FAILED_PRECONDITION for too many failures; the error of the store or the engine if every document
+/// would fail.
 pub(super) async fn documents(
     ingestor: &Ingestor,
     mut parts: Streaming<v1::IngestDocumentsRequest>,
@@ -81,8 +82,8 @@ pub(super) async fn documents(
             }
         }
     }
-    // A call that its client has reset looks as if it had ended well. The transport drops it as soon as it waits: the
-    // document under way, which may be incomplete, must not be ingested before that.
+    // A call that its client has reset looks as if the stream had ended normally. The transport drops the call at its
+    // next await point: the document in progress may be incomplete and must not be ingested before that.
     tokio::task::yield_now().await;
     if let Some(complete) = arriving {
         call.ingest(complete).await?;
@@ -92,11 +93,11 @@ pub(super) async fn documents(
     Ok(call.response)
 }
 
-/// Why the next part of a stream cannot be had.
+/// Why the next part of a stream cannot be read.
 #[derive(Debug)]
 struct Broken {
     problem: Problem,
-    /// The transport's own code, where the transport broke off.
+    /// The transport's own status code, if the transport failed.
     code: Option<Code>,
 }
 
@@ -109,7 +110,7 @@ impl From<Problem> for Broken {
     }
 }
 
-/// The next part, if it comes within `limit`.
+/// The next part, if it arrives within `limit`.
 async fn next_part<T>(
     parts: &mut (impl Stream<Item = Result<T, Status>> + Unpin),
     limit: Duration,
@@ -120,7 +121,7 @@ async fn next_part<T>(
     }
 }
 
-/// The end of a stream whose next message cannot be read.
+/// The error for a stream whose next message cannot be read.
 fn unreadable(status: &Status) -> Broken {
     match status.code() {
         Code::OutOfRange => Problem::message_too_large(status.message()).into(),
@@ -131,14 +132,15 @@ fn unreadable(status: &Status) -> Broken {
     }
 }
 
-/// Says which document was under way when the call ended, and so is not in the corpus.
+/// Adds to the error which document was in progress when the call ended, and so is not in the corpus.
 fn cut_off(Broken { problem, code }: Broken, arriving: Option<&Arriving>) -> Status {
     let problem = match arriving {
         None => problem,
         Some(arriving) => {
             let id = shortened(arriving.id().to_owned(), SHOWN_ID_BYTES);
             problem.and(&format!(
-                "document {id:?} was under way and is not in the corpus, those before it are; send it and the rest again"
+                "document {id:?} was in progress and is not in the corpus, those before it are; send it and the rest \
+                 again"
             ))
         }
     };
@@ -149,7 +151,8 @@ fn cut_off(Broken { problem, code }: Broken, arriving: Option<&Arriving>) -> Sta
 }
 
 impl Call<'_> {
-    /// The next part, if it comes before the stream counts as idle, and the document it may belong to as too slow.
+    /// The next part, if it arrives before the stream counts as idle and before the current document counts as too
+    /// slow.
     async fn next_part(
         &self,
         parts: &mut Streaming<v1::IngestDocumentsRequest>,
@@ -184,7 +187,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Gives the waiting documents their neighbours, and the KV computed after those.
+    /// Gives the waiting documents their neighbours, and the KV computed after them.
     async fn condition(&mut self) -> Result<(), Problem> {
         for waiting in std::mem::take(&mut self.waiting) {
             match self.ingestor.condition(&waiting).await {
@@ -195,7 +198,7 @@ impl Call<'_> {
         Ok(())
     }
 
-    /// Lists the failure of one document; an error that every document would meet ends the call.
+    /// Lists the failure of one document. An error that would affect every document ends the call.
     fn fail(&mut self, document_id: String, error: IngestError) -> Result<(), Problem> {
         if error.is_fatal() {
             return Err(error.into());
@@ -245,11 +248,11 @@ mod tests {
         for part in [
             "found 5 bytes",
             "limits.max_message_bytes",
-            "document \"b\" was under way",
+            "document \"b\" was in progress",
         ] {
             assert!(status.message().contains(part), "{status:?}");
         }
-        assert!(!cut_off(broken(), None).message().contains("under way"));
+        assert!(!cut_off(broken(), None).message().contains("in progress"));
     }
 
     #[test]

@@ -14,10 +14,11 @@ use crate::components::Components;
 use crate::problem::Problem;
 use crate::service::{Call, CallKind, Service};
 
-/// The transport has its own timer for a client's deadline, and would answer CANCELLED: ours is a little earlier.
+/// The transport has its own timer for a client's deadline and would answer CANCELLED, so ours expires a little
+/// earlier.
 const TRANSPORT_MARGIN: Duration = Duration::from_millis(2);
 
-/// The service as gRPC sees it.
+/// The gRPC implementation of the service.
 #[derive(Clone)]
 pub(super) struct Rpc {
     service: Service,
@@ -95,7 +96,7 @@ impl RagService for Rpc {
     ) -> Result<Response<v1::IngestDocumentsResponse>, Status> {
         let permit = self.service.admit(CallKind::Ingest)?;
         let limits = &self.components().config.limits;
-        // Also after a reset, the place is taken until the work on the blocking pool has ended.
+        // Even after a reset, the place stays taken until the work on the blocking pool has ended.
         let ingestor = self.service.ingestor().holding(Arc::new(permit));
         let ingesting = ingest::documents(&ingestor, request.into_inner(), limits);
         tokio::select! {

@@ -1,4 +1,4 @@
-//! Responses that a message can carry. The transport would refuse a larger one without a reason.
+//! Checks that a response fits a message. The transport would refuse a larger one without giving a reason.
 
 use prost::Message;
 

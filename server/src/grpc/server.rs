@@ -1,4 +1,4 @@
-//! gRPC's part of a running server: transport, reflection and the standard health service.
+//! The gRPC part of a running server: transport, reflection and the standard health service.
 
 use std::future::Future;
 use std::io;
@@ -18,8 +18,8 @@ use crate::service::{Readiness, Service};
 
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Streams of one connection. As many resets may be pending, so that a client that cancels all its streams at once is
-/// not taken for an attacker.
+/// Most streams of one connection. The same number of resets may be pending, so that a client that cancels all its
+/// streams at once is not taken for an attacker.
 const MAX_STREAMS: u32 = 256;
 const MAX_CONNECTION_AGE: Duration = Duration::from_secs(3600);
 const MAX_CONNECTION_AGE_GRACE: Duration = Duration::from_secs(300);
@@ -39,7 +39,7 @@ pub enum GrpcError {
 pub(crate) struct Health(HealthReporter);
 
 impl Health {
-    /// Sets the service's status; the empty service name stays SERVING while the process lives.
+    /// Sets the service's status. The status of the empty service name stays SERVING as long as the process runs.
     pub(crate) async fn report(&self, readiness: Readiness) {
         let status = match readiness {
             Readiness::Ready => ServingStatus::Serving,

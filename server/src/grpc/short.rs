@@ -1,7 +1,7 @@
-//! Errors travel in HTTP headers, and clients take 8 KiB of those in all: text that comes from a request must not make an
-//! error unreadable.
+//! Errors are sent in HTTP headers, and clients accept 8 KiB of headers in total. Text from a request must not make an
+//! error larger than that.
 
-/// Longest message. It is sent three times: twice in base64, and once with up to three bytes for one.
+/// Longest message. It is sent three times: twice in base64, and once percent-encoded with up to three bytes for each.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024;
 /// Longest value in the details, an id for example.
 pub(super) const MAX_VALUE_BYTES: usize = 256;

@@ -1,4 +1,4 @@
-//! What GetStats says about the model, the store, and what this server has done.
+//! The figures that GetStats reports about the model, the store and the server.
 
 use ragweave_proto::v1;
 

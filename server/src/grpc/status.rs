@@ -1,4 +1,4 @@
-//! The only mapping from problems to gRPC: each kind's code, and the google.rpc details.
+//! The only mapping from problems to gRPC: the code of each kind, and the google.rpc details.
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
-//! The end of an ingest: complete the KV, then commit and index in turn with all other changes.
+//! The end of an ingest: completes the KV, then commits and indexes, serialised with all other changes.
 //!
-//! The document, or KV that it shares with another one, may have changed while its own KV was computed. Both are checked
-//! again under the lock that the commit takes.
+//! The document, or KV that it shares with another one, may have changed while its own KV was computed. Both are
+//! checked again under the commit lock.
 
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::Instant;
@@ -14,14 +14,14 @@ use super::prepared::Prepared;
 use crate::components::Components;
 use crate::search_index::SearchIndex;
 
-/// Times the KV of a document is completed because other documents, whose chunks it shares, were removed meanwhile. After
-/// that it is committed as it is: a chunk without KV is computed when it is used.
+/// How often the KV of a document is completed again because other documents, whose chunks it shares, were removed in
+/// the meantime. After that the document is committed as it is: a chunk without KV is computed when it is used.
 const MAX_COMPLETIONS: usize = 3;
 
 /// How a document was committed.
 pub(super) struct Committed {
     pub(super) change: Change,
-    /// `None` where another call has committed the very same meanwhile.
+    /// `None` if another call has committed the same version in the meantime.
     pub(super) seq: Option<u64>,
     pub(super) kv_bytes: u64,
 }
@@ -37,7 +37,7 @@ enum Attempt {
 }
 
 impl Ingestor {
-    /// Computes the KV that is missing, unless it is left to the first use (`no_kv`), and commits.
+    /// Computes the missing KV, unless that is left to the first use (`no_kv`), and commits.
     pub(super) async fn finish(
         &self,
         mut prepared: Prepared,
@@ -66,7 +66,7 @@ impl Ingestor {
         }
     }
 
-    /// Commits the document in place of the version that was seen, then shows it in the index. Where all KV
+    /// Commits the document in place of the version that was seen, then adds it to the index. If all KV
     /// `must_be_there`, nothing is committed as long as some is missing.
     async fn commit(
         &self,
@@ -94,7 +94,7 @@ impl Ingestor {
         .await
     }
 
-    /// Removes a document from the store, then from the index; `false` when there is none of this id.
+    /// Removes a document from the store, then from the index; `false` if there is no document with this id.
     pub(super) async fn remove(&self, id: String) -> Result<bool, IngestError> {
         self.in_turn(move |components| {
             let was_there = components.store.remove_document(&id)?;
@@ -104,8 +104,8 @@ impl Ingestor {
         .await
     }
 
-    /// Changes store and index where blocking is allowed, after the changes that came before. It is finished even if the
-    /// caller has gone.
+    /// Changes store and index on a thread where blocking is allowed, after all earlier changes. The change is finished
+    /// even if the caller has gone.
     async fn in_turn<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Components) -> Result<T, IngestError> + Send + 'static,
@@ -124,7 +124,7 @@ const UNCHANGED: Attempt = Attempt::Done {
     seq: None,
 };
 
-/// Shows a committed document in the index: the whole of it, or nothing where that fails.
+/// Adds a committed document to the index: the whole document, or nothing if that fails.
 fn show(components: &Components, prepared: Prepared) -> Result<(), IngestError> {
     let Prepared {
         document,

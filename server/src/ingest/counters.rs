@@ -1,4 +1,4 @@
-//! Running totals of an ingest, read by progress displays while a long document is under way.
+//! Running totals of an ingest, read by progress displays while a long document is in progress.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

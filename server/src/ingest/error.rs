@@ -31,13 +31,13 @@ pub enum IngestError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The data directory was opened with `--allow-recompute` and is another model's.
+    /// The data directory was opened with `--allow-recompute` and belongs to another model.
     #[error("documents cannot be added to a store of another model; use another --data directory")]
     ForeignStore,
-    /// Requests come first, and they left the engine no time.
+    /// Requests have priority, and they left the engine no time.
     #[error(
-        "the engine had no time for a chunk's KV within limits.max_engine_wait_s ({} s); send the document again when fewer \
-         requests run, or with skip_kv", limit.as_secs()
+        "the engine had no time for a chunk's KV within limits.max_engine_wait_s ({} s); send the document again when \
+         fewer requests are running, or with skip_kv", limit.as_secs()
     )]
     EngineBusy { limit: Duration },
     #[error(
@@ -45,7 +45,7 @@ pub enum IngestError {
          with skip_kv", limit.as_secs()
     )]
     TooSlow { limit: Duration },
-    /// Nothing here says which version is the newer one.
+    /// It is not known which version is the newer one.
     #[error(
         "the document was replaced or deleted by another call while this one was computing its KV; send it again if this \
          version is wanted"
@@ -56,7 +56,7 @@ pub enum IngestError {
 }
 
 impl IngestError {
-    /// Whether the next document would meet the same error, so that a run should stop.
+    /// Whether the next document would fail with the same error, so that a run should stop.
     pub fn is_fatal(&self) -> bool {
         match self {
             Self::BadId { .. }

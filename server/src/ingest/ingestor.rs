@@ -1,4 +1,4 @@
-//! What all steps of an ingest share, and how they run work that blocks.
+//! The state shared by all steps of an ingest, and how they run blocking work.
 
 use std::any::Any;
 use std::sync::{Arc, Mutex};
@@ -23,12 +23,12 @@ pub struct Patience {
 pub struct Ingestor {
     pub(super) components: Components,
     pub(super) counters: Arc<IngestCounters>,
-    /// `None` where nothing else uses the engine.
+    /// `None` if nothing else uses the engine.
     pub(super) patience: Option<Patience>,
-    /// Kept until all work that was begun on the blocking pool has ended, even when the caller has gone.
+    /// Kept until all work begun on the blocking pool has ended, even if the caller has gone.
     place: Option<Arc<dyn Any + Send + Sync>>,
-    /// Commits take turns: two versions of one document must not interleave between store and index. Taken only where
-    /// blocking is allowed, and never while the engine is waited for.
+    /// Serialises commits: two versions of one document must not interleave between store and index. Locked only where
+    /// blocking is allowed, and never while waiting for the engine.
     pub(super) turn: Arc<Mutex<()>>,
 }
 
@@ -43,7 +43,7 @@ impl Ingestor {
         }
     }
 
-    /// The same, waiting for an engine that also serves requests.
+    /// The same, with limits on the wait for an engine that also serves requests.
     pub fn with_patience(self, patience: Patience) -> Self {
         Self {
             patience: Some(patience),
@@ -51,7 +51,7 @@ impl Ingestor {
         }
     }
 
-    /// The same for a caller that may go at any time: `place` is dropped once the work that was begun has ended.
+    /// The same for a caller that may go away at any time: `place` is dropped once all work that was begun has ended.
     pub fn holding(&self, place: Arc<dyn Any + Send + Sync>) -> Self {
         Self {
             place: Some(place),
@@ -72,7 +72,7 @@ impl Ingestor {
         self.begin(work).join().await
     }
 
-    /// The same as a task, which runs whether or not anybody waits for it.
+    /// The same as a task, which runs to its end even if its result is never awaited.
     pub(super) fn begin<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, IngestError> + Send + 'static,

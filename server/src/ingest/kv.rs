@@ -1,4 +1,5 @@
-//! The KV of one document: the KV that the store lacks is computed and written, and its notes go into the chunks' records.
+//! The KV of one document: computes and writes the KV that is not in the store, and adds its notes to the chunks'
+//! records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,12 +15,12 @@ use crate::blocking::Begun;
 use crate::components::Components;
 use crate::notes::notes_of;
 
-/// The KV written for a document and not committed yet.
+/// The KV that was written for a document and is not committed yet.
 #[derive(Default)]
 pub(super) struct NewKv {
     pub(super) blobs: Vec<PendingBlob>,
     pub(super) bytes: u64,
-    /// Per key written, the notes of its chunk. Chunks of one document can be equal, and share their KV.
+    /// For each key written, the notes of its chunk. Chunks of one document can be equal, and then share their KV.
     notes: HashMap<BlobKey, Vec<u8>>,
 }
 
@@ -36,8 +37,8 @@ impl NewKv {
 }
 
 impl Ingestor {
-    /// Computes and writes the KV that the store lacks and `kv` does not hold yet. A chunk is written while the next one
-    /// is computed. The document's time counts from `since` on.
+    /// Computes and writes the KV that is neither in the store nor in `kv`. A chunk is written while the next one is
+    /// computed. The document's time limit starts at `since`.
     pub(super) async fn complete(
         &self,
         document: &mut Document,

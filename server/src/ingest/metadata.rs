@@ -1,4 +1,4 @@
-//! Limits on a document's metadata: every source of an answer carries it.
+//! Limits on a document's metadata, which every source of an answer carries.
 
 use std::collections::BTreeMap;
 
@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 const MAX_ENTRIES: usize = 256;
 /// Longest key of an entry.
 const MAX_KEY_BYTES: usize = 256;
-/// Characters of a key that an error shows.
+/// Characters of a key that are shown in an error.
 const SHOWN_CHARS: usize = 64;
 
-/// Why a document's metadata cannot be kept.
+/// Why a document's metadata is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadMetadata {
     #[error(

@@ -1,9 +1,9 @@
-//! Neighbour conditioning (FusionRAG, arXiv 2601.12904): a chunk's KV is computed while it attends to the chunks most
-//! like it, because text of that kind will come before it in a prompt.
+//! Neighbour conditioning (FusionRAG, arXiv 2601.12904): a chunk's KV is computed while the chunk attends to the chunks
+//! most similar to it, because similar text will come before it in a prompt.
 //!
-//! Documents go in without KV first, so that all of a run can be found; then each chunk gets its neighbours and its
-//! document is committed again. The neighbours' token ids stay in the chunk's record: they are part of the key of its
-//! KV, which outlives the documents they came from.
+//! Documents are first committed without KV, so that all documents of a run can be found. Then each chunk gets its
+//! neighbours, and its document is committed again. The neighbours' token ids stay in the chunk's record: they are part
+//! of the key of its KV, which outlives the documents they came from.
 
 use std::sync::PoisonError;
 
@@ -17,8 +17,8 @@ use crate::config::MAX_NEIGHBOURS;
 use crate::embedding::embed;
 use crate::search_index::Hit;
 
-/// Hash a document is committed with once its chunks have `n` neighbours each. Without any it is that of the content
-/// alone, which is also what a document has that waits for its neighbours.
+/// The hash that a document is committed with once its chunks have `n` neighbours each. For 0 it is the hash of the
+/// content alone, which a document that waits for its neighbours has too.
 pub(super) fn conditioned_hash(content: &[u8; 32], n: usize) -> [u8; 32] {
     if n == 0 {
         return *content;
@@ -30,7 +30,7 @@ pub(super) fn conditioned_hash(content: &[u8; 32], n: usize) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Whether a stored document has this content, whatever neighbours its chunks have.
+/// Whether a stored document has this content, regardless of the neighbours of its chunks.
 pub(super) fn is_of_content(document: &Document, content: &[u8; 32]) -> bool {
     (0..=MAX_NEIGHBOURS).any(|n| document.content_hash == conditioned_hash(content, n))
 }
@@ -63,7 +63,8 @@ pub(super) fn with_neighbours(
     }))
 }
 
-/// The chunk's vector; `None` for one without a word. It is made again where the stored one is another embedder's.
+/// The chunk's vector; `None` for one without a word. It is computed again if the stored one comes from another
+/// embedder.
 fn vector_of(
     components: &Components,
     chunk: &ChunkRecord,
@@ -79,7 +80,7 @@ fn vector_of(
     Ok(embed(&*components.embedder, text)?)
 }
 
-/// Other chunks similar to this one, best first, some more than are wanted.
+/// Other chunks similar to this one, best first; a few more than are needed.
 fn most_similar(
     components: &Components,
     chunk_id: &str,
@@ -90,14 +91,14 @@ fn most_similar(
         .index
         .read()
         .unwrap_or_else(PoisonError::into_inner);
-    // More than are wanted, because the chunk finds itself too, and copies of its text are left out.
+    // More than are needed, because the search also finds the chunk itself, and copies of its text are left out.
     let mut similar = index.search(own, 2 * n + 1, &Filter::default())?;
     similar.retain(|hit| hit.scored.chunk_id != chunk_id);
     Ok(similar)
 }
 
-/// Token ids of the neighbours, the most similar last, so that it is nearest to the chunk. Those that do not fit
-/// the model together with prefix and chunk are left out, the least similar first.
+/// Token ids of the neighbours. The most similar comes last, so that it is nearest to the chunk. Neighbours that do not
+/// fit the model's context together with prefix and chunk are left out, the least similar first.
 fn neighbour_ids(
     components: &Components,
     chunk: &ChunkRecord,
@@ -105,14 +106,14 @@ fn neighbour_ids(
 ) -> Result<Vec<u32>, IngestError> {
     let mut neighbours = Vec::with_capacity(similar.len());
     for Hit { scored, .. } in similar {
-        // `None` where a document was removed by another call since the search.
+        // `None` if a document was removed by another call since the search.
         let neighbour = components.store.chunk(&scored.chunk_id)?;
         let ids = neighbour.map(|neighbour| neighbour.record.token_ids);
         neighbours.extend(ids.filter(|ids| *ids != chunk.token_ids));
     }
     neighbours.truncate(components.config.ingest.neighbours);
     let prefix = components.prompt.conditioning_prefix().len();
-    // The engine wants room for one token more.
+    // The engine requires room for one more token.
     let taken = prefix + chunk.token_ids.len() + 1;
     let room = components
         .engine
@@ -136,7 +137,7 @@ fn fitting(neighbours: Vec<Vec<u32>>, room: usize) -> Vec<u32> {
     kept.concat()
 }
 
-/// Places a chunk after its neighbours. Notes belong to KV: those of other KV are dropped.
+/// Places a chunk after its neighbours. Notes belong to their KV, so notes on other KV are dropped.
 fn place(components: &Components, chunk: &mut ChunkRecord, conditioning_ids: Vec<u32>) {
     let key = components.blob_key(&conditioning_ids, &chunk.token_ids);
     if key != chunk.key {

@@ -20,11 +20,12 @@ pub struct IngestOutcome {
     pub chunk_ids: Vec<String>,
     /// Tokens of all its chunks, wrappers included.
     pub n_tokens: usize,
-    /// KV bytes written for it; chunks whose KV was there already cost none.
+    /// KV bytes written for it; chunks whose KV was already stored add none.
     pub kv_bytes: u64,
     /// Sequence number of the commit; `None` when there was nothing to commit.
     pub seq: Option<u64>,
-    /// The document waits for its neighbours: give this to [`Ingestor::condition`] once all documents of the run are in.
+    /// Set if the document waits for its neighbours: pass it to [`Ingestor::condition`] once all documents of the run
+    /// are in the store.
     pub unconditioned: Option<Unconditioned>,
 }
 
@@ -32,7 +33,7 @@ pub struct IngestOutcome {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Change {
     Added,
-    /// A document of this id was there with other content, with other neighbours, or without all its KV.
+    /// The document was in the store with other content, with other neighbours, or without all its KV.
     Replaced,
     /// Same content, same chunking, same neighbours, KV complete: nothing was written.
     Unchanged,

@@ -1,4 +1,4 @@
-//! The part of an ingest that needs no engine: whether the document has changed, and what its chunks are.
+//! The part of an ingest that does not need the engine: determines whether the document has changed, and its chunks.
 
 use std::collections::HashMap;
 
@@ -13,14 +13,14 @@ use crate::embedding::embed;
 
 /// A version of the document that is in the store.
 pub(super) enum Known {
-    /// The same, with the neighbours that are configured and all its KV.
+    /// The same content, with the configured neighbours and all its KV.
     Unchanged(Document),
-    /// The same content; its chunks are to get neighbours, or other ones, or KV computed after them.
+    /// The same content, but its chunks need neighbours, other neighbours, or KV computed after them.
     Unconditioned(Document, Unconditioned),
     Outdated(Document),
 }
 
-/// Refuses documents that cannot be stored, before any work goes into them.
+/// Refuses documents that cannot be stored, before any work is done for them.
 pub(super) fn check(components: &Components, source: &SourceDocument) -> Result<(), IngestError> {
     if components.is_foreign {
         return Err(IngestError::ForeignStore);
@@ -54,7 +54,7 @@ pub(super) fn known_version(
     Ok(Some(Known::Unconditioned(document, waiting)))
 }
 
-/// Whether a document of the right hash has its KV, if that is wanted, and no neighbours unless some are configured.
+/// Whether a document with the right hash has its KV, if that is wanted, and no neighbours unless some are configured.
 fn is_complete(
     components: &Components,
     document: &Document,
@@ -69,13 +69,13 @@ fn is_complete(
     Ok(true)
 }
 
-/// A document that waits for its neighbours has the hash of one that wants none, and may still have earlier ones.
+/// A document that waits for its neighbours has the same hash as one without any, and may still have earlier ones.
 fn is_as_configured(components: &Components, chunk: &ChunkRecord) -> bool {
     components.config.ingest.neighbours > 0 || chunk.conditioning_ids.is_empty()
 }
 
-/// Splits and embeds. Chunks that the earlier version had too keep their conditioning ids and notes, and so the KV
-/// itself.
+/// Splits and embeds. Chunks that were also in the earlier version keep their conditioning ids and notes, and so their
+/// KV.
 pub(super) fn prepare(
     components: &Components,
     source: SourceDocument,
@@ -139,8 +139,8 @@ fn kept_chunks<'d>(
         .collect()
 }
 
-/// Byte ranges of the chunks. The splitter counts the text alone; where it meets its wrapper a merge can fall
-/// apart and cost a token more than was reserved, so each chunk is counted once more as it will be used.
+/// Byte ranges of the chunks. The splitter counts the text alone. At the border between text and wrapper a merge can
+/// break and cost more tokens than were reserved, so each chunk is counted again as it will be used.
 fn fitting_spans(
     components: &Components,
     source: &SourceDocument,
@@ -172,7 +172,7 @@ fn fitting_spans(
     Ok(spans)
 }
 
-/// The blank nearest to the middle, else the character border there; `None` for a single character.
+/// The blank nearest to the middle, else the nearest character boundary; `None` for a single character.
 fn middle(text: &str) -> Option<usize> {
     let half = text.len() / 2;
     let distance = |at: &usize| at.abs_diff(half);
@@ -188,7 +188,7 @@ fn middle(text: &str) -> Option<usize> {
         .or_else(|| borders().filter(inner).min_by_key(distance))
 }
 
-/// Hash over everything that a document's chunks are made from, except the store's identity.
+/// Hash of everything that a document's chunks are made from, except the store's identity.
 fn content_hash(source: &SourceDocument, chunk_tokens: usize) -> [u8; 32] {
     let mut hasher = blake3::Hasher::new();
     let mut field = |bytes: &[u8]| {

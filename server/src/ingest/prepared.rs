@@ -1,4 +1,4 @@
-//! Documents between two steps of an ingest.
+//! Intermediate states of a document during an ingest.
 
 use ragweave_retriever::Embedding;
 use ragweave_store::Document;
@@ -8,7 +8,7 @@ use crate::search_index::Version;
 /// A document that is ready to be committed, except for its KV.
 pub(super) struct Prepared {
     pub(super) document: Document,
-    /// One per chunk, `None` for a chunk that cannot be found. Absent where the index already shows the same vectors.
+    /// One per chunk, `None` for a chunk that cannot be found. Absent if the index already holds the same vectors.
     pub(super) embeddings: Option<Vec<Option<Embedding>>>,
     /// The version it is to replace.
     pub(super) seen: Option<Version>,
@@ -18,9 +18,9 @@ pub(super) struct Prepared {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unconditioned {
     pub(super) document_id: String,
-    /// Hash of its content and chunking: a document that has been replaced since has another.
+    /// Hash of its content and chunking; a document that has been replaced since has a different one.
     pub(super) content: [u8; 32],
-    /// Leave its KV to the first use.
+    /// Whether its KV is left to the first use.
     pub(super) no_kv: bool,
 }
 
@@ -31,7 +31,7 @@ impl Unconditioned {
 }
 
 impl Prepared {
-    /// The work that is left once it is committed without neighbours.
+    /// The work that remains after it is committed without neighbours.
     pub(super) fn waiting(&self, no_kv: bool) -> Unconditioned {
         Unconditioned {
             document_id: self.document.id.clone(),

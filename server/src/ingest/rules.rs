@@ -1,4 +1,4 @@
-//! Rules that a document must keep to be ingested: they need neither model nor store, and are the same for files and
+//! Rules that a document must meet to be ingested. They need neither model nor store, and are the same for files and
 //! requests.
 
 use ragweave_retriever::{BadDocumentId, SourceDocument, check_document_id};
@@ -10,7 +10,7 @@ use crate::config::Limits;
 /// Checks id, text and metadata.
 ///
 /// # Errors
-/// [`IngestError`] says which of them is wrong, and names the limit.
+/// [`IngestError`] states which of them is wrong, and names the limit.
 pub(crate) fn check(source: &SourceDocument, limits: &Limits) -> Result<(), IngestError> {
     check_document_id(&source.id).map_err(|why: BadDocumentId| IngestError::BadId { why })?;
     check_metadata(&source.metadata, limits.max_metadata_bytes())?;

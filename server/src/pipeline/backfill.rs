@@ -1,5 +1,5 @@
-//! KV that a request missed, computed afterwards for the next one: after the ids that the chunk's record names, one chunk
-//! at a time, from a bounded queue. What a full queue cannot take is dropped and counted; nobody waits for it.
+//! Computes the KV that a request missed, for later requests: after the ids in the chunk's record, one chunk at a time,
+//! from a bounded queue. Chunks that do not fit the queue are dropped and counted; no request waits for a backfill.
 
 use ragweave_engine::ChunkKv;
 use ragweave_store::BlobKey;
@@ -22,18 +22,18 @@ struct Fill {
     key: BlobKey,
 }
 
-/// Outcomes of the chunks that were missed, since the start.
+/// Outcomes of missed chunks since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FillCounts {
     pub done: u64,
-    /// Not computed: stored by now, removed from the corpus, or the store takes no writes.
+    /// Not computed, because the KV is stored by now, the chunk was removed, or the store accepts no writes.
     pub skipped: u64,
     /// The queue was full.
     pub dropped: u64,
     pub failed: u64,
 }
 
-/// The queue's entrance. The worker ends with the last sender.
+/// The sending end of the queue. The worker ends when the last sender is dropped.
 pub(super) struct Backfill {
     queue: mpsc::Sender<Fill>,
     counts: watch::Sender<FillCounts>,
@@ -111,7 +111,8 @@ async fn compute(components: &Components, fill: Fill) -> Result<bool, AnswerErro
     Ok(true)
 }
 
-/// Several requests may have missed the same chunk, and its document may have been replaced since; the store may be full.
+/// Whether the KV is still worth computing. It is not if it has been stored since, if the document has been replaced or
+/// removed, or if the store is full or foreign.
 fn is_wanted(components: &Components, fill: &Fill) -> Result<bool, AnswerError> {
     // A foreign store's metadata names other keys: KV written under ours would never be reclaimed.
     if components.is_foreign
@@ -125,7 +126,7 @@ fn is_wanted(components: &Components, fill: &Fill) -> Result<bool, AnswerError> 
     Ok(chunk.is_some_and(|chunk| chunk.record.key == fill.key))
 }
 
-/// Whether the store would take the KV of a chunk now: KV that it would refuse is not worth computing.
+/// Whether the store would accept the KV of a chunk now. KV that it would refuse is not worth computing.
 fn can_be_written(components: &Components, n_tokens: usize) -> Result<bool, AnswerError> {
     let identity = &components.engine.model().identity;
     let blob_bytes = identity.chunk_bytes(n_tokens) as u64;

@@ -1,4 +1,4 @@
-//! Why a query got no answer. [`crate::problem`] says how callers are told.
+//! Why a query got no answer. [`crate::problem`] defines how each error is reported to clients.
 
 use ragweave_engine::EngineError;
 use ragweave_retriever::RetrieverError;
@@ -24,10 +24,10 @@ pub enum AnswerError {
         field: &'static str,
         message: String,
     },
-    /// A chunk was named that the corpus does not hold.
+    /// The query names a chunk that is not in the corpus.
     #[error("chunk {id:?} is not in the corpus; GetDocument lists a document's chunk ids")]
     ChunkNotFound { id: String },
-    /// An answer would say more about its sources than the caller takes.
+    /// The description of the answer's sources is larger than the caller accepts.
     #[error(
         "the sources of the answer take {bytes} bytes, more than {limit}; ask for fewer chunks"
     )]
@@ -35,16 +35,16 @@ pub enum AnswerError {
     /// There is nothing to search.
     #[error("the corpus is empty; add documents with `ragweave ingest` or IngestDocuments")]
     CorpusEmpty,
-    /// The reader of the answer went away, or took nothing for too long.
+    /// The reader of the answer went away, or read nothing for too long.
     #[error("the caller stopped reading the answer")]
     CallerGone,
-    /// The reader took the answer so slowly that its deadline passed.
+    /// The reader read the answer so slowly that the deadline passed.
     #[error("the deadline passed while the answer was being read")]
     ReaderTooSlow,
     /// The server's drain limit passed before the answer was complete.
     #[error("the server is shutting down")]
     ShuttingDown,
-    /// A bug of ours.
+    /// A bug in ragweave.
     #[error("internal error: {message}")]
     Internal { message: String },
 }

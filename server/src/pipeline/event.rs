@@ -10,9 +10,9 @@ use tokio::time::timeout;
 use super::error::AnswerError;
 use super::passage::Passage;
 
-/// Events a slow reader may leave unread before the sequence waits for it.
+/// Events that a slow reader may leave unread before decoding waits for it.
 const UNREAD_EVENTS: usize = 32;
-/// After this long without reading anything, a reader is given up.
+/// A reader that reads nothing for this long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
 
 /// One step of an answer: one `Started`, any number of `Delta`s, one `Finished`.
@@ -32,11 +32,11 @@ pub struct Started {
     /// Found, but too long for the context window; best first.
     pub dropped: Vec<Passage>,
     pub report: FuseReport,
-    /// Whether stored KV was looked up at all: full prefill does not.
+    /// Whether stored KV was looked up at all; a full prefill looks nothing up.
     pub looked_up: bool,
-    /// Why this is a full prefill though stored KV was asked for.
+    /// Why this is a full prefill although a mode with stored KV was requested.
     pub fallback_reason: Option<String>,
-    /// What was foreseen, where the controller chose the plan.
+    /// The forecast, if the controller chose the plan.
     pub foreseen: Option<Foreseen>,
 }
 
@@ -46,7 +46,7 @@ pub struct Foreseen {
     pub reason: String,
     /// From the call of `answer` to the first token; compare with [`StageTimes::ttft`].
     pub ttft: Duration,
-    /// The plans to choose from, with their times in the engine; the chosen one first.
+    /// The candidate plans with their predicted times in the engine, the chosen one first.
     pub candidates: Vec<(String, Duration)>,
 }
 
@@ -75,7 +75,7 @@ pub struct Usage {
     pub completion_tokens: usize,
 }
 
-/// Where the time of one answer went. Loading overlaps with computing: of it only `load_wait` adds to `ttft`.
+/// Where the time of one answer went. Loading overlaps with computing, so only its `load_wait` adds to `ttft`.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct StageTimes {
     pub queue: Duration,
@@ -83,7 +83,7 @@ pub struct StageTimes {
     pub search: Duration,
     pub load: Duration,
     pub load_wait: Duration,
-    /// Computing that the policy needs before it can choose rows.
+    /// Computation that the policy needs before it can choose rows.
     pub probe: Duration,
     pub recompute: Duration,
     pub first_decode: Duration,
@@ -106,7 +106,7 @@ pub struct Answer {
 #[derive(Debug, Clone)]
 pub struct EventSender {
     channel: mpsc::Sender<AnswerEvent>,
-    /// By then the reader must have taken all of it: a slow one holds a place that others wait for.
+    /// The reader must have read the whole answer by then: a slow reader occupies a place that others wait for.
     deadline: Option<Instant>,
 }
 
@@ -117,7 +117,7 @@ pub fn event_channel(deadline: Option<Instant>) -> (EventSender, mpsc::Receiver<
 }
 
 impl EventSender {
-    /// Sends an event to the reader, who may let it wait until the deadline, and at most [`STALL_LIMIT`].
+    /// Sends an event to the reader. Waits for a slow reader until the deadline, but at most [`STALL_LIMIT`].
     pub(super) async fn send(&self, event: AnswerEvent) -> Result<(), AnswerError> {
         let event = match self.channel.try_send(event) {
             Ok(()) => return Ok(()),

@@ -13,12 +13,13 @@ use super::query::{Context, Query, Search};
 use crate::notes::ChunkNotes;
 use crate::search_index::Hit;
 
-/// Searches until one finds only what the store still holds; the last one leaves out what it does not.
+/// Number of attempts to search until every found chunk is still in the store; the last attempt leaves out those that
+/// are not.
 const MAX_SEARCHES: usize = 8;
 
 /// Passages and how long it took to find them.
 pub(super) struct Found {
-    /// Best first, or in the order in which they were named.
+    /// Best first, or in the order in which the query names them.
     pub(super) passages: Vec<Passage>,
     pub(super) times: FindTimes,
 }
@@ -31,7 +32,7 @@ pub(super) struct FindTimes {
 }
 
 impl Planner {
-    /// The passages a query asks for: best first, or as named.
+    /// The passages a query asks for: best first, or in the order in which it names them.
     pub(super) fn find(&self, query: &Query) -> Result<Found, AnswerError> {
         match &query.context {
             Context::Search(search) => self.search(&query.text, search),
@@ -81,8 +82,8 @@ impl Planner {
         Ok(index.search(embedding, search.top_k, &search.filter)?)
     }
 
-    /// The chunks that were found, as far as the store still holds the version that was searched: the filter may not
-    /// let another version through.
+    /// The chunks that were found, except those whose document version is no longer in the store: the filter might not
+    /// match another version.
     fn load(&self, hits: Vec<Hit>, filter: &Filter) -> Result<Vec<Passage>, AnswerError> {
         let mut passages = Vec::with_capacity(hits.len());
         for Hit { scored, version } in hits {

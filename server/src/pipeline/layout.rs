@@ -35,7 +35,7 @@ impl Planner {
             .prompt
             .segments(query.system.as_deref(), &[], &query.text)?;
         let limit = components.engine.model().max_model_len;
-        // The engine wants room for one token more than the prompt even if none is asked for.
+        // The engine requires room for one token after the prompt, even if none is requested.
         let fixed = segments.n_tokens() + query.sampling.max_tokens.max(1);
         let kept = fitting(&passages, fixed, limit);
         let may_drop = matches!(query.context, Context::Search(_));
@@ -63,7 +63,7 @@ impl Planner {
 }
 
 impl Layout {
-    /// Per passage the anchor tokens that ingest noted; none where it noted nothing.
+    /// For each passage, the anchor tokens that ingest noted; empty if it noted none.
     pub(super) fn anchors(&self) -> Vec<Vec<u32>> {
         let of = |passage: &Passage| passage.notes.as_ref().map(|notes| notes.anchors.clone());
         let passages = self.passages.iter();
@@ -73,7 +73,7 @@ impl Layout {
     }
 }
 
-/// Reorders passages that are best first; named chunks stay as they are.
+/// Puts passages that are best first into prompt order; named chunks keep their order.
 pub(super) fn in_prompt_order(query: &Query, passages: Vec<Passage>) -> Vec<Passage> {
     match &query.context {
         Context::Search(Search {
@@ -84,7 +84,7 @@ pub(super) fn in_prompt_order(query: &Query, passages: Vec<Passage>) -> Vec<Pass
     }
 }
 
-/// How many passages, best first, fit beside `fixed` tokens.
+/// How many passages, best first, fit in addition to `fixed` tokens.
 fn fitting(passages: &[Passage], fixed: usize, limit: usize) -> usize {
     let mut total = fixed;
     let fits = passages.iter().take_while(|passage| {
@@ -94,7 +94,7 @@ fn fitting(passages: &[Passage], fixed: usize, limit: usize) -> usize {
     fits.count()
 }
 
-/// Reading order within each document, documents by their best passage.
+/// Reading order within each document; documents are ordered by their best passage.
 fn in_reading_order(mut passages: Vec<Passage>) -> Vec<Passage> {
     let mut rank_of = HashMap::new();
     for passage in &passages {

@@ -12,7 +12,7 @@ use crate::blocking::{self, Panicked};
 use crate::controller::{Controller, Place, UnreadSource};
 
 pub(super) struct Observers {
-    /// `None` where every query runs in the mode it asks for.
+    /// `None` if every query runs in the mode it asks for.
     pub(super) controller: Option<Arc<Controller>>,
     pub(super) backfill: Backfill,
     pub(super) shadow: Shadow,
@@ -29,7 +29,7 @@ pub(super) struct Observation<'a> {
 }
 
 impl Observers {
-    /// Observes an answer that is about to go to the engine, after the requests that are there already.
+    /// Observes an answer that is about to go to the engine, after the requests already in its queue.
     pub(super) fn watch(&self, unread: Option<UnreadSource>) -> Observation<'_> {
         let controller = self.controller.as_ref();
         Observation {
@@ -42,13 +42,13 @@ impl Observers {
 }
 
 impl Observation<'_> {
-    /// The wait for the engine that is foreseen.
+    /// The predicted wait for the engine.
     pub(super) fn queue(&self) -> Duration {
         self.place.as_ref().map_or(Duration::ZERO, Place::queue)
     }
 
-    /// The first token exists: the controller learns how long the plan took, and it is settled whether this answer is
-    /// compared with full prefill.
+    /// The first token exists: the controller learns how long the plan took, and the shadow decides whether to compare
+    /// this answer with full prefill.
     pub(super) fn first_token(&mut self, record: &Record) {
         if let Some(controller) = &self.observers.controller {
             let Planned { plan, tiers, .. } = &record.planned;
@@ -57,13 +57,13 @@ impl Observation<'_> {
         self.is_compared = self.observers.shadow.picks(&record.report);
     }
 
-    /// The first token is out: the KV that this answer missed is for the next one.
+    /// The first token has been sent: the KV that this answer missed is queued for computing.
     pub(super) fn started(&self, record: &Record) {
         self.observers.backfill.offer(record.missed());
     }
 
-    /// The last token exists: the engine is free of this answer. Now there is time to measure how fast an unread source
-    /// is, and to write what was learned.
+    /// The last token exists, and the engine has finished with this answer. Now there is time to measure how fast an
+    /// unread source can be read, and to write what was learned.
     pub(super) fn last_token(&mut self, times: &StageTimes) {
         let Some(controller) = &self.observers.controller else {
             return;
@@ -74,7 +74,7 @@ impl Observation<'_> {
         let unread = self.unread.take();
         if is_write_due || unread.is_some() {
             let controller = Arc::clone(controller);
-            // Nobody waits for it.
+            // Detached: the result is not awaited.
             drop(blocking::begin(move || {
                 unread.into_iter().for_each(|one| controller.sample(one));
                 if is_write_due {
@@ -85,7 +85,7 @@ impl Observation<'_> {
         }
     }
 
-    /// The answer is out, and nobody waits for it any more.
+    /// The whole answer has been sent.
     pub(super) fn finished(self, record: Record) {
         if self.is_compared {
             self.observers.shadow.offer(record);

@@ -20,11 +20,11 @@ use crate::sources::BlobSource;
 pub(super) struct Opened {
     /// Its sources, one for every hit, have read no KV yet.
     pub(super) request: FuseRequest,
-    /// Where each chunk's stored KV lies.
+    /// Where each chunk's KV is stored.
     pub(super) tiers: Vec<Option<Tier>>,
     /// A source that the chosen plan leaves unread.
     pub(super) unread: Option<UnreadSource>,
-    /// Why this plan, where the controller chose it.
+    /// Why this plan was chosen, if the controller chose it.
     pub(super) choice: Option<Choice>,
     /// Passages, by index, that were looked up and have no usable KV.
     pub(super) misses: Vec<usize>,
@@ -33,12 +33,12 @@ pub(super) struct Opened {
 }
 
 impl Planner {
-    /// Looks up the KV of each passage, and has the controller choose the plan if it is asked to.
+    /// Looks up the KV of each passage, and lets the controller choose the plan if the mode is `auto`.
     pub(super) fn open(&self, query: &Query, layout: &Layout) -> Result<Opened, AnswerError> {
         let (ModeChoice::Auto(auto), Some(controller)) = (&query.mode, &self.controller) else {
             return self.open_in(query.mode.widest(), query, layout);
         };
-        // 1. A prompt that is prefilled faster than stored KV is opened and placed needs no look at the store.
+        // 1. A prompt whose prefill is faster than opening and placing stored KV needs no lookup in the store.
         let hits = self.plan(query.mode.widest(), layout, self.all_hits(layout))?;
         let tiers: Vec<_> = layout.passages.iter().map(|p| self.tier_of(p)).collect();
         if let Some(choice) = controller.full_if_clear(&hits, &tiers, auto)? {
@@ -108,7 +108,7 @@ impl Planner {
         Ok(plan.with_anchors(&layout.anchors()))
     }
 
-    /// The states if all KV is stored.
+    /// The state of each chunk if all KV is stored.
     fn all_hits(&self, layout: &Layout) -> Vec<ChunkState> {
         let passages = layout.passages.iter().enumerate();
         passages
@@ -122,14 +122,14 @@ impl Planner {
         }
     }
 
-    /// Where the passage's KV would come from if it is stored, without a look at the store.
+    /// Where the passage's KV would come from if it is stored. Does not access the store.
     fn tier_of(&self, passage: &Passage) -> Option<Tier> {
         let n_layers = self.components.engine.model().config.num_hidden_layers;
         let memory = &self.components.memory;
         Some(memory.expected_tier(&passage.key, n_layers))
     }
 
-    /// The KV of the first passage that has some, to be opened after the answer.
+    /// The KV of the first passage that has stored KV, to be opened after the answer.
     fn not_looked_up(&self, layout: &Layout) -> UnreadSource {
         let (components, passages) = (self.components.clone(), layout.passages.clone());
         UnreadSource::not_looked_up(move || {
@@ -141,7 +141,7 @@ impl Planner {
     }
 
     /// Whether a chunk that follows this prompt's prefix directly has exactly the KV that was stored for it: it was
-    /// computed after the same ids, with no neighbours among them, and stored as computed.
+    /// computed after the same ids, with no neighbours among them, and stored without loss.
     fn is_exact(&self, layout: &Layout, passage: &Passage) -> bool {
         let identity = &self.components.engine.model().identity;
         identity.is_exact_dtype()
@@ -150,8 +150,8 @@ impl Planner {
     }
 }
 
-/// The passage's stored KV, read through the memory tier; `None` where nothing is stored, or where the store fails,
-/// which is logged.
+/// The passage's stored KV, read through the memory tier; `None` if nothing is stored or the lookup fails, which is
+/// logged.
 fn open_source(components: &Components, passage: &Passage) -> Option<Box<dyn LayerSource>> {
     let (store, memory) = (&components.store, &components.memory);
     if components.unanswered.contains(&passage.key) {

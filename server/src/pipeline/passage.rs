@@ -6,7 +6,7 @@ use ragweave_store::BlobKey;
 
 use crate::notes::ChunkNotes;
 
-/// A chunk, where it comes from and what it is in this prompt format.
+/// A chunk, its origin, and its token ids in this prompt format.
 #[derive(Debug, Clone)]
 pub struct Passage {
     pub document_id: String,
@@ -23,6 +23,6 @@ pub struct Passage {
     /// Ids between the conditioning prefix and the chunk when its KV is computed; empty for a chunk alone.
     pub conditioning_ids: Vec<u32>,
     pub key: BlobKey,
-    /// What ingest noted for the selection policies; `None` where there are no notes that can be read.
+    /// What ingest noted for the selection policies; `None` if there are no readable notes.
     pub notes: Option<ChunkNotes>,
 }

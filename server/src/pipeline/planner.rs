@@ -9,7 +9,7 @@ use crate::controller::Controller;
 /// Everything that planning a prompt reads.
 pub(super) struct Planner {
     pub(super) components: Components,
-    /// Chooses plans; `None` where every query runs in the mode it asks for.
+    /// Chooses plans; `None` if every query runs in the mode it asks for.
     pub(super) controller: Option<Arc<Controller>>,
 }
 

@@ -1,4 +1,4 @@
-//! A query: a question, where its context comes from, and how its KV and its tokens are made.
+//! A query: a question, where its context comes from, the fusion mode and the sampling.
 
 use std::time::Instant;
 
@@ -11,17 +11,17 @@ use crate::mode_choice::ModeChoice;
 /// One question with everything that decides its answer.
 #[derive(Debug, Clone)]
 pub struct Query {
-    /// Finds the request again in logs.
+    /// Identifies the request in logs.
     pub request_id: String,
     pub text: String,
-    /// `None` is the text the corpus was ingested under.
+    /// `None` stands for the text that the corpus was ingested with.
     pub system: Option<String>,
     pub context: Context,
     pub mode: ModeChoice,
     pub sampling: SamplingParams,
-    /// Decoding stops here, whatever it has.
+    /// Decoding stops at this time, even if the answer is not complete.
     pub deadline: Option<Instant>,
-    /// Most bytes of what the answer says of its sources; `None` for callers that take any number.
+    /// Most bytes that the description of the sources may take; `None` for no limit.
     pub max_source_bytes: Option<usize>,
 }
 
@@ -34,7 +34,7 @@ pub enum Context {
     Chunks(Vec<String>),
 }
 
-/// How chunks are searched.
+/// How chunks are searched for.
 #[derive(Debug, Clone)]
 pub struct Search {
     pub top_k: usize,

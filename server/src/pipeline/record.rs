@@ -13,7 +13,7 @@ use super::query::Query;
 use crate::controller::{Choice, Forecast};
 use crate::verify::Gate;
 
-/// A query in the mode that it may run in.
+/// A query in the mode that the gate allows.
 pub(super) struct Asked {
     pub(super) query: Arc<Query>,
     arrived: Instant,
@@ -26,9 +26,9 @@ pub(super) struct Planned {
     pub(super) asked: Asked,
     pub(super) layout: Layout,
     pub(super) plan: FusionPlan,
-    /// Where each chunk's stored KV lies.
+    /// Where each chunk's KV is stored.
     pub(super) tiers: Vec<Option<Tier>>,
-    /// What was foreseen, where the controller chose the plan.
+    /// The forecast, if the controller chose the plan.
     foreseen: Option<Foreseen>,
     /// Passages, by index, that were looked up and have no usable KV.
     misses: Vec<usize>,
@@ -45,7 +45,7 @@ pub(super) struct Record {
 }
 
 impl Asked {
-    /// A query that arrives now: in full prefill, where fusing this model's KV is known to go wrong.
+    /// A query that arrives now. Its mode becomes full prefill if the gate does not allow the requested one.
     pub(super) fn now(mut query: Query, gate: &Gate) -> Self {
         let arrived = Instant::now();
         let (mode, fallback_reason) = gate.pass(query.mode);
@@ -59,7 +59,7 @@ impl Asked {
 }
 
 impl Planned {
-    /// The plan, and the request that carries it out. `queue`: the wait for the engine that is foreseen.
+    /// The plan, and the request that carries it out. `queue` is the predicted wait for the engine.
     pub(super) fn new(
         asked: Asked,
         layout: Layout,
@@ -91,8 +91,8 @@ impl Planned {
 }
 
 impl Record {
-    /// Passages without usable KV: those of which none was found, then those whose KV turned out bad while it was
-    /// loaded.
+    /// Passages without usable KV: those for which none was found, then those whose KV turned out to be bad while it
+    /// was loaded.
     pub(super) fn missed(&self) -> impl Iterator<Item = &Passage> {
         let Planned { layout, misses, .. } = &self.planned;
         let indices = misses.iter().chain(&self.report.failed_chunks);
@@ -151,7 +151,7 @@ impl Record {
     }
 }
 
-/// `before`: from the arrival of the query until the engine takes it.
+/// `before` is the time from the arrival of the query until the engine takes it.
 fn foreseen(choice: &Choice, before: Duration) -> Foreseen {
     let time =
         |forecast: &Forecast| Duration::try_from_secs_f64(forecast.seconds).unwrap_or_default();

@@ -1,18 +1,18 @@
-//! How much an answer may say about its sources: an answer that its caller could not take is refused before any work
-//! goes into it.
+//! Limits the size of what an answer reports about its sources. An answer too large for its caller is refused before
+//! any work is done for it.
 
 use super::error::AnswerError;
 use super::passage::Passage;
 
-/// Most bytes that tags and lengths take in a message: for one entry of a map, and for the other fields of one source.
+/// Most bytes that tags and lengths take in a message, for one map entry and for the other fields of one source.
 const ENTRY_BYTES: usize = 18;
 const FIELDS_BYTES: usize = 80;
 
-/// Keeps sources within `limit` bytes. Dropped passages are cut, since they are not in the prompt: first the text and
-/// metadata of all, then those that came last in the search.
+/// Keeps sources within `limit` bytes. Only dropped passages are cut, since they are not in the prompt: first the text
+/// and metadata of all of them, then the lowest-ranked ones entirely.
 ///
 /// # Errors
-/// [`AnswerError::SourcesTooLarge`] where the passages of the prompt alone are too large.
+/// [`AnswerError::SourcesTooLarge`] if the passages of the prompt alone are too large.
 pub(super) fn fit(
     passages: &[Passage],
     dropped: &mut Vec<Passage>,
@@ -36,7 +36,7 @@ pub(super) fn fit(
     Ok(())
 }
 
-/// An upper bound, and a close one, of what the passages take in a message.
+/// A close upper bound on the bytes that the passages take in a message.
 fn size(passages: &[Passage]) -> usize {
     let entry = |(key, value): (&String, &String)| key.len() + value.len() + ENTRY_BYTES;
     let of = |passage: &Passage| {

@@ -1,6 +1,6 @@
-//! A share of the fused answers, compared with full prefill once they have ended: both prefills along the tokens that
-//! were answered, one answer at a time, from a bounded queue, while no request waits. What a full queue cannot take is
-//! dropped and counted.
+//! Compares a share of the fused answers with full prefill after they have ended: both prefills are run along the
+//! answer's tokens, one answer at a time, from a bounded queue, while no request waits. Answers that do not fit the
+//! queue are dropped and counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,7 +19,7 @@ use crate::fidelity::{self, Fidelity};
 
 /// Answers that may wait to be compared; each holds its prompt.
 const MAX_WAITING: usize = 8;
-/// Answered tokens that are compared: each is a decode step, twice.
+/// Answer tokens that are compared; each costs two decode steps.
 const MAX_TOKENS: usize = 32;
 
 /// An answer to compare.
@@ -33,8 +33,9 @@ struct Picked {
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct ShadowCounts {
     pub compared: u64,
-    /// KL(full || fused) in nats, averaged over an answer's tokens: of these the mean and the largest.
+    /// Mean over answers of KL(full || fused) in nats, each averaged over the answer's tokens.
     pub mean_kl: f64,
+    /// The largest of these.
     pub max_kl: f64,
     /// Share of an answer's tokens on which both agree, averaged over answers.
     pub mean_top1_agreement: f64,
@@ -44,14 +45,14 @@ pub struct ShadowCounts {
     pub failed: u64,
 }
 
-/// Picks answers and holds the queue's entrance. The worker ends with the last sender.
+/// Picks answers and holds the sending end of the queue. The worker ends when the last sender is dropped.
 pub(super) struct Shadow {
     sampler: Sampler,
     queue: mpsc::Sender<Picked>,
     counts: watch::Sender<ShadowCounts>,
 }
 
-/// Takes an exact share of what passes, evenly spread.
+/// Takes an exact share of the answers, evenly spread.
 struct Sampler {
     share: f64,
     passed: AtomicU64,
@@ -65,7 +66,7 @@ impl Sampler {
         }
     }
 
-    /// The n-th is taken where the share of n reaches the next whole number.
+    /// The n-th is taken if `n * share` reaches the next whole number.
     fn takes_next(&self) -> bool {
         let n = self.passed.fetch_add(1, Ordering::Relaxed);
         let due = |n: u64| (n as f64 * self.share).floor();
@@ -86,8 +87,8 @@ impl Shadow {
         }
     }
 
-    /// Whether this answer is one of the share. Only fused ones count, with all their chunks from stored KV: by the
-    /// time of the comparison a missed chunk would be a hit.
+    /// Whether this answer is to be compared. Only fused answers whose chunks were all hits count: a missed chunk could
+    /// be a hit by the time of the comparison.
     pub(super) fn picks(&self, report: &FuseReport) -> bool {
         let is_fused =
             report.mode != Mode::Full && report.chunks_hit > 0 && report.chunks_missed == 0;
@@ -111,7 +112,7 @@ impl Picked {
         let mut answered = record.tokens;
         answered.truncate(MAX_TOKENS);
         Self {
-            // In the mode it ran in: the controller might choose another the next time.
+            // In the mode it ran in: the controller might choose another one next time.
             query: Arc::new(Query {
                 mode: record.report.mode.into(),
                 ..Query::clone(&record.planned.asked.query)
@@ -162,7 +163,7 @@ async fn work(
     }
 }
 
-/// Both prefills along the same tokens. The last token needs no step: its logits were those after the one before.
+/// Both prefills along the same tokens. The last token needs no step: its logits follow the token before it.
 async fn compare(planner: &Arc<Planner>, picked: Picked) -> Result<Fidelity, AnswerError> {
     let Picked {
         query,
@@ -184,7 +185,7 @@ async fn compare(planner: &Arc<Planner>, picked: Picked) -> Result<Fidelity, Ans
         .ok_or_else(|| AnswerError::internal("a logit is not finite"))
 }
 
-/// Logits along `forced`, in the query's mode, from sources opened again.
+/// Logits along `forced`, in the query's mode, from freshly opened sources.
 async fn trace(
     planner: &Arc<Planner>,
     query: Arc<Query>,

@@ -1,4 +1,5 @@
-//! From each of our errors to the problem that a client gets: exhaustive matches, so that a new error must decide.
+//! Maps every error to the problem that a client gets. The matches are exhaustive, so a new error variant must be
+//! mapped.
 
 use ragweave_engine::EngineError;
 use ragweave_retriever::RetrieverError;
@@ -152,7 +153,7 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// Path in the API of a request field as the engine names it.
+/// The API path of a request field that the engine names.
 fn request_path(field: &'static str) -> String {
     match field {
         "selection" => "fusion.selection".to_owned(),
@@ -161,7 +162,7 @@ fn request_path(field: &'static str) -> String {
     }
 }
 
-/// Path in the API of a sampling parameter as the engine names it.
+/// The API path of a sampling parameter that the engine names.
 fn sampling_path(field: &'static str) -> String {
     let message = match field {
         "max_tokens" | "stop" | "stop_token_ids" | "ignore_eos" => "stopping",

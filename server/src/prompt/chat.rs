@@ -1,4 +1,5 @@
-//! Cuts a chat template at the places of the texts: it is rendered once, around markers that no template changes.
+//! Cuts a chat template at the positions of the texts: the template is rendered once with markers that no template
+//! changes.
 
 use ragweave_engine::{ChatMessage, ChatTemplate};
 
@@ -10,7 +11,7 @@ pub(super) const BEFORE_CHUNK: &str = "[passage]\n";
 pub(super) const AFTER_CHUNK: &str = "\n\n";
 const BEFORE_QUESTION: &str = "Question: ";
 
-// Plain words: a template that trims, indents or upper-cases nothing but its own text leaves them whole.
+// Plain words: a template that trims, indents or upper-cases only its own text leaves them unchanged.
 const SYSTEM: &str = "RAGWEAVE-SYSTEM-PLACE";
 const CHUNKS: &str = "RAGWEAVE-CHUNKS-PLACE";
 const QUESTION: &str = "RAGWEAVE-QUESTION-PLACE";
@@ -25,8 +26,8 @@ pub(super) struct Cut {
     pub(super) after_question: String,
 }
 
-/// Renders the template with markers and cuts the result at them. A template that refuses the role `system`, or prints
-/// nothing of it, gets its text in the user message.
+/// Renders the template with markers and cuts the result at them. If a template refuses the role `system`, or does not
+/// print its text, the text goes into the user message.
 pub(super) fn cut(template: &ChatTemplate, date: &str, model: &str) -> Result<Cut, PromptError> {
     let user = format!("{INTRODUCTION}{CHUNKS}{BEFORE_QUESTION}{QUESTION}");
     let attempt = |messages: &[ChatMessage]| {
@@ -57,7 +58,7 @@ fn cut_rendered(rendered: &str) -> Result<Cut, String> {
     ] {
         match rendered.matches(marker).count() {
             1 => {}
-            0 => return Err(format!("it does not print the {what} it is given")),
+            0 => return Err(format!("it does not print the {what} that it is given")),
             n => return Err(format!("it prints the {what} {n} times")),
         }
     }

@@ -2,7 +2,7 @@
 
 use ragweave_engine::{EngineError, TextCodec};
 
-/// Tokens that may be added to a chunk where a joined side of the wrapper changes how the text's border is merged.
+/// Tokens that may be added to a chunk when a joined side of the wrapper changes the merges at the text's border.
 const BORDER_TOKENS: usize = 2;
 
 /// The wrapper: the text before and after another.
@@ -35,7 +35,7 @@ impl Wrapped {
         Ok(wrapped)
     }
 
-    /// Cuts `pattern` at `place`; without the place the text comes last.
+    /// Cuts `pattern` at `place`; if the pattern does not contain it, the text comes last.
     pub(super) fn around(
         codec: &TextCodec,
         pattern: &str,

@@ -1,4 +1,4 @@
-//! How many calls run at once: one call too many is refused before any work is done for it.
+//! Limits how many calls run at once. A call beyond the limit is refused before any work is done for it.
 
 use tokio::sync::watch;
 
@@ -46,7 +46,7 @@ impl Admission {
         self.limit
     }
 
-    /// A permit at once, or `None`.
+    /// A permit if a place is free, or `None`.
     pub(super) fn admit(&self) -> Option<Permit> {
         let mut admitted = false;
         self.activity.send_modify(|activity| {
@@ -69,7 +69,7 @@ impl Admission {
     /// Resolves when no permit is held.
     pub(super) async fn idle(&self) {
         let mut activity = self.activity.subscribe();
-        // An error means that the sender is gone, and `self` holds it.
+        // An error would mean that the sender has been dropped, but `self` holds it.
         let _always_ok = activity.wait_for(|activity| activity.running == 0).await;
     }
 }

@@ -1,6 +1,7 @@
-//! One answer as a stream of events: the pipeline runs as a task, the stream passes its events on. Dropping the stream
-//! drops the events' receiver, which ends the task, its engine work and its permit; planning that has begun is waited
-//! for first, so that a client that sends and resets cannot have more prompts planned than there are places.
+//! One answer as a stream of events: the pipeline runs as a task, and the stream forwards its events. Dropping the
+//! stream drops the events' receiver, which ends the task and its engine work and returns its permit. Planning that has
+//! begun is finished first, so that a client that sends and resets cannot have more prompts planned than there are
+//! places.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -16,16 +17,16 @@ use super::admission::{Ending, Permit};
 use crate::pipeline::{AnswerError, AnswerEvent, EventSender, Query, event_channel};
 use crate::problem::Problem;
 
-/// After its deadline the task has this long to report that itself; it cannot where its planning hangs.
+/// After the deadline the task has this long to report that itself; it cannot if its planning hangs.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Events of one answer, and at the end its problem if it has one.
+/// The events of one answer, then its problem if it failed.
 pub(crate) struct Answering {
     events: mpsc::Receiver<AnswerEvent>,
     started: Instant,
-    /// After this the task is not waited for any longer.
+    /// After this time the stream no longer waits for the task.
     end: Option<Pin<Box<Sleep>>>,
-    /// `None` once its outcome was passed on.
+    /// `None` once its outcome has been passed on.
     task: Option<JoinHandle<Result<(), AnswerError>>>,
 }
 
@@ -83,7 +84,7 @@ impl Stream for Answering {
             return Poll::Pending;
         };
         ready!(end.as_mut().poll(context));
-        // A task whose events nobody reads stops as soon as it can; nobody waits for it.
+        // A task whose events are no longer read stops as soon as it can; its handle is dropped without waiting.
         self.events.close();
         (self.task, self.end) = (None, None);
         Poll::Ready(Some(Err(Problem::too_late(self.started.elapsed()))))

@@ -1,4 +1,4 @@
-//! A call that sends one response: it has a place and a deadline.
+//! A call that sends one response. It has a place and a deadline.
 
 use std::time::Instant;
 
@@ -23,8 +23,8 @@ impl Call {
         }
     }
 
-    /// Does the work, until the deadline. It runs as a separate task: its place is taken until it has ended, even when
-    /// the caller has gone or the deadline has passed.
+    /// Does the work, until the deadline. The work runs as a separate task and keeps its place until it has ended, even
+    /// if the caller has gone or the deadline has passed.
     ///
     /// # Errors
     /// Those of the work; the deadline has passed; the work panicked.

@@ -1,4 +1,4 @@
-//! Whether requests can be answered now. Each front reports it in its own way.
+//! Whether requests can be answered now. Each front end reports it in its own way.
 
 use ragweave_engine::EngineHealth;
 

@@ -1,5 +1,5 @@
-//! How often chunks have been requested lately, to tell a chunk that is requested again from a scan that passes once.
-//! Bounded: it forgets by generations.
+//! How often chunks have been requested recently, to distinguish a chunk that is requested repeatedly from a scan that
+//! reads each chunk once. Bounded: old entries are dropped a generation at a time.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ pub(super) const GENERATION: usize = 4096;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Past {
     pub(super) touches: u32,
-    /// Since the last touch it was found not to be worth its bytes.
+    /// Whether it was found not to be worth its bytes since the last touch.
     pub(super) refused: bool,
 }
 
@@ -34,7 +34,7 @@ impl History {
         self.put(key, touched);
     }
 
-    /// Notes that the chunk was not taken in.
+    /// Records that the chunk was not admitted.
     pub(super) fn refuse(&mut self, key: &BlobKey) {
         let past = self.get(key);
         self.put(

@@ -1,9 +1,10 @@
-//! Which chunks stay in memory: GreedyDual-Size-Frequency (Cherkasova 1998) with an entrance that a single request
-//! does not pass. Pure: no lock, and no clock but its own.
+//! Which chunks stay in memory: GreedyDual-Size-Frequency (Cherkasova 1998) with an admission rule that a single
+//! request does not pass. Pure: no lock, and only a logical clock.
 //!
-//! A chunk's priority is `clock + requests x cost / bytes`, cost being the time its bytes took to read. The lowest goes
-//! first, and the clock rises to it, so that what was popular long ago does not stay for ever. A chunk asked for once
-//! may fill free space but evicts no other: a scan over the corpus leaves the tier as it was.
+//! A chunk's priority is `clock + requests x cost / bytes`, where cost is the time its bytes took to read. The chunk
+//! with the lowest priority is evicted first, and the clock rises to that priority, so that chunks that were popular
+//! long ago do not stay forever. A chunk requested once may fill free space but evicts no other, so a scan over the
+//! corpus leaves the tier unchanged.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -11,7 +12,7 @@ use ragweave_store::BlobKey;
 
 use super::history::History;
 
-/// Requests a chunk must have had before it may take the place of another.
+/// Requests that a chunk must have had before it may replace another.
 const REQUESTS_TO_EVICT: u32 = 2;
 
 /// Blocks by chunk and layer, within a budget.
@@ -35,7 +36,7 @@ pub(super) struct Held<V> {
     priority: Priority,
 }
 
-/// A number that is never negative or NaN, in its order: the bits of such floats sort as they do.
+/// A number that is never negative or NaN, with a total order: the bits of such floats sort like their values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Priority(u64);
 
@@ -76,7 +77,7 @@ impl<V: Clone> Shelf<V> {
         self.chunks.len()
     }
 
-    /// Counts a request for the chunk, whether or not it is here.
+    /// Counts a request for the chunk, whether or not it is held.
     pub(super) fn touch(&mut self, key: &BlobKey) {
         if self.budget == 0 {
             return;
@@ -97,7 +98,7 @@ impl<V: Clone> Shelf<V> {
         self.chunks.get(key).map_or(0, |held| held.layers.len())
     }
 
-    /// Takes in a block of so many bytes, if it is worth more than those evicted for it; returns the evicted ones.
+    /// Admits a block of this many bytes if it is worth more than the blocks evicted for it; returns the evicted ones.
     pub(super) fn offer(
         &mut self,
         key: &BlobKey,
@@ -130,7 +131,7 @@ impl<V: Clone> Shelf<V> {
         evicted
     }
 
-    /// Takes a chunk out.
+    /// Removes a chunk.
     pub(super) fn remove(&mut self, key: &BlobKey) -> Option<Held<V>> {
         let held = self.chunks.remove(key)?;
         self.order.remove(&(held.priority, *key));
@@ -138,8 +139,8 @@ impl<V: Clone> Shelf<V> {
         Some(held)
     }
 
-    /// The lowest chunks, all below the candidate, that make room for `bytes`; `None` where there are not enough, or
-    /// the candidate may not evict any.
+    /// The chunks with the lowest priorities, all below the candidate's, that make room for `bytes`; `None` if there
+    /// are not enough, or the candidate may not evict any.
     fn victims(&self, key: &BlobKey, candidate: &Sums, bytes: u64) -> Option<Vec<BlobKey>> {
         let mut missing = (self.bytes + bytes).saturating_sub(self.budget);
         if missing == 0 {
@@ -165,8 +166,8 @@ impl<V: Clone> Shelf<V> {
         None
     }
 
-    /// A chunk that is requested again and again must get in at last: each time it does not, the clock rises to its
-    /// priority.
+    /// A chunk that is requested again and again must be admitted eventually: each time it is not, the clock rises to
+    /// its priority.
     fn refuse(&mut self, key: &BlobKey, candidate: &Sums) {
         if candidate.requests >= REQUESTS_TO_EVICT {
             self.clock = self.clock.max(candidate.priority(self.clock).value());
@@ -190,7 +191,7 @@ impl<V: Clone> Shelf<V> {
             })
     }
 
-    /// Puts a held chunk where its priority now belongs.
+    /// Moves a held chunk to the position of its new priority.
     fn reorder(&mut self, key: &BlobKey) {
         let priority = self.sums(key).priority(self.clock);
         if let Some(held) = self.chunks.get_mut(key) {
@@ -213,7 +214,7 @@ impl<V> Held<V> {
     }
 }
 
-/// The figures that make up a chunk's priority.
+/// The figures that determine a chunk's priority.
 #[derive(Default)]
 struct Sums {
     bytes: u64,

@@ -1,4 +1,4 @@
-//! How serving applies a verdict: which requests may be fused.
+//! How the server applies a verdict: which requests may be fused.
 
 use std::path::Path;
 
@@ -41,7 +41,7 @@ impl Gate {
         }
     }
 
-    /// Reads what the data directory says about this model, and logs what that means for the configured mode.
+    /// Reads the verdict on this model from the data directory, and logs its effect on the configured mode.
     pub fn read(data: &Path, fingerprint: &str, configured: &ModeChoice) -> Self {
         let verdict = match Found::read(data, fingerprint) {
             Found::Nothing => return Self::Open,

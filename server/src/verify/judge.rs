@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::{Needles, Outcome};
 
-/// Whether a model's KV can be fused, and by the configured policy.
+/// Whether a model's KV can be fused at all, and with the configured policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -42,20 +42,20 @@ impl Probe {
     }
 }
 
-/// The largest differences that rounding alone may leave.
+/// The largest differences that rounding alone may cause.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerances {
     /// Of logits and of attention outputs: the largest difference over the spread of the exact ones.
     pub relative: f64,
     /// Of a row's KV: squared distance over the mean squared norm.
     pub squared: f64,
-    /// Of next-token distributions: mean divergence in nats. Below it two cannot be told apart.
+    /// Of next-token distributions: mean divergence in nats. Two that are closer than this cannot be distinguished.
     pub kl: f64,
 }
 
 impl Tolerances {
-    /// For KV that is computed in one type and stored in another: those of the coarser. About a hundred roundings of
-    /// the type, as far as a model of some dozens of layers lets them grow.
+    /// For KV that is computed in one type and stored in another: the tolerances of the coarser type. About a hundred
+    /// roundings of the type, as far as a model of some dozens of layers lets them grow.
     pub fn of(dtype: ComputeDtype, kv_dtype: KvDtype) -> Self {
         let coarse = match (dtype, kv_dtype) {
             (_, KvDtype::Int8) => KvDtype::Int8,

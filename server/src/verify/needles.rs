@@ -12,7 +12,7 @@ use super::prompts::{Bench, Stored};
 use crate::fidelity::{self, Fidelity};
 use crate::prompt::PromptFormat;
 
-/// Who lives where, as what. Every prompt holds some of these and asks for one.
+/// The facts: who lives where, and works as what. Every prompt holds some of these and asks for one.
 const PEOPLE: [(&str, &str, &str); 12] = [
     ("Rosa", "Oslo", "baker"),
     ("Emil", "Lima", "pilot"),
@@ -27,16 +27,16 @@ const PEOPLE: [(&str, &str, &str); 12] = [
     ("Mona", "Quito", "judge"),
     ("Nils", "Athens", "miner"),
 ];
-/// Facts per prompt; fewer where the context is short.
+/// Facts per prompt; fewer if the context is short.
 const FACTS_AT_ONCE: usize = 6;
 /// Each person is asked about twice. With only eight prompts, a policy's share of reuse's loss cannot be determined.
 const PROMPTS: usize = 2 * PEOPLE.len();
-/// A slow machine asks fewer questions, but at least these.
+/// A slow machine asks fewer questions, but at least this many.
 const MIN_PROMPTS: usize = 8;
 const TIME_LIMIT: Duration = Duration::from_secs(300);
-/// Tokens of full prefill's answer along which modes are compared.
+/// Number of tokens of full prefill's answer along which modes are compared.
 const ANSWER_TOKENS: usize = 8;
-/// The ratio of the policies beside the configured one, where that has none.
+/// The ratio of the other policies if the configured mode has none.
 const USUAL_RATIO: Ratio = Ratio::of_percent(15);
 
 /// Asks the prompts under `mode`, under what could be configured instead, and under reuse. `tolerances`: of the types

@@ -1,4 +1,5 @@
-//! What needle prompts say about policies: each beside plain reuse on the same prompts, and both beside full prefill. Pure.
+//! Judges policies by the needle prompts: each is compared with plain reuse on the same prompts, and both with full
+//! prefill. Pure.
 
 use ragweave_engine::{Blend, Mode, Ratio};
 use serde::{Deserialize, Serialize};
@@ -21,7 +22,7 @@ pub enum Outcome {
     Helps,
     /// Plain reuse itself, or neither loses more than rounding explains.
     Even,
-    /// The interval holds both: computing more is not shown to give more.
+    /// The interval holds both, so recomputing more is not shown to help.
     Unclear,
     /// Further from full prefill than reuse.
     Hurts,
@@ -45,7 +46,8 @@ pub struct Compared {
     pub outcome: Outcome,
 }
 
-/// Prompts with one fact per chunk under several policies and under plain reuse, against full prefill.
+/// Results of prompts with one fact per chunk, under several policies and under plain reuse, compared with full
+/// prefill.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Needles {
     pub prompts: usize,
@@ -64,7 +66,7 @@ pub struct Needles {
 /// One prompt under one mode.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Sample {
-    /// Along full prefill's answer; `None` where a logit is not finite.
+    /// Along full prefill's answer; `None` if a logit is not finite.
     pub(super) fidelity: Option<Fidelity>,
     pub(super) computed_share: f64,
 }
@@ -81,7 +83,7 @@ impl Sample {
     }
 }
 
-/// The mean over prompts: one of many tokens weighs as one of few. `samples` holds one at least.
+/// The mean over prompts; a prompt counts the same whether it has many or few tokens. `samples` is not empty.
 pub(super) fn overall(samples: &[Sample]) -> Fidelity {
     let n = samples.len().max(1) as f64;
     let positions = samples
@@ -98,7 +100,7 @@ pub(super) fn overall(samples: &[Sample]) -> Fidelity {
 
 impl Compared {
     /// `samples` and `reuse`: prompt by prompt, the same number of each. `rounding`: nats on average that rounding
-    /// explains; where neither loses more there is nothing to win back.
+    /// explains; if neither loses more, there is nothing to win back.
     pub(super) fn new(mode: &Mode, samples: &[Sample], reuse: &[Sample], rounding: f64) -> Self {
         let fidelity = overall(samples);
         let kl_vs_reuse = difference(samples, reuse, Sample::kl);
@@ -138,12 +140,12 @@ impl Compared {
         }
     }
 
-    /// The share of reuse's loss that is won back; below zero it loses more than reuse.
+    /// The share of reuse's loss that is won back; negative if it loses more than reuse.
     fn won_back(&self, needles: &Needles) -> f64 {
         -self.kl_vs_reuse.mean / needles.reuse.mean_kl.max(f64::MIN_POSITIVE)
     }
 
-    /// Why it did not pass, with the figures; `None` where it did.
+    /// Why it did not pass, with the figures; `None` if it passed.
     pub fn refusal(&self, needles: &Needles) -> Option<String> {
         let Self { mode, fidelity, .. } = self;
         let what = match self.outcome {
@@ -197,7 +199,8 @@ fn is_lost(fidelity: &Fidelity) -> bool {
 }
 
 impl Outcome {
-    /// Better by the divergence and not worse by the likeliest token helps; worse by either, and better by neither, hurts.
+    /// A policy helps if it is better by divergence and not worse by most likely token. It hurts if it is worse by
+    /// either and better by neither.
     fn of(kl: &Interval, top1: &Interval) -> Self {
         let better = [kl.is_below_zero(), top1.is_above_zero()];
         let worse = [kl.is_above_zero(), top1.is_below_zero()];
@@ -225,7 +228,7 @@ impl Needles {
         std::iter::once(&self.probed).chain(&self.others)
     }
 
-    /// Of the policies that help, the one nearest to full prefill; without those that compute everything.
+    /// Of the policies that help, the one nearest to full prefill, not counting those that recompute everything.
     fn best(&self) -> Option<(&Compared, Blend)> {
         let helping = self.all().filter_map(|compared| {
             let blend = compared.blend()?;

@@ -6,9 +6,9 @@ use super::error::VerifyError;
 use super::judge::{Probe, Tolerances};
 use super::prompts::{Bench, Part, Stored};
 
-/// Tokens that the chunk of the position probe is moved by at most: it costs a prefill of as many.
+/// The most tokens by which the position probe moves its chunk: it costs a prefill of that many.
 const FARTHEST_TOKENS: usize = 512;
-/// Seed of the generated chunks; the next ones are those of the others.
+/// Seed of the first generated chunk; the others use the following seeds.
 const FIRST_CHUNK_SEED: u64 = 10;
 
 /// All identity probes; `mode` is the one whose missed chunks are probed.

@@ -20,7 +20,7 @@ const MIN_CHUNK_TOKENS: usize = 4;
 /// Chunks of full length that the widest probe holds.
 const CHUNKS_AT_ONCE: usize = 4;
 
-/// A chunk and, where the plan is to use it, its KV.
+/// A chunk and, if the plan is to use it, its KV.
 pub(super) struct Part {
     pub(super) ids: Vec<u32>,
     pub(super) stored: Stored,
@@ -30,9 +30,9 @@ pub(super) struct Part {
 #[derive(Clone)]
 pub(super) enum Stored {
     Missing,
-    /// Stands somewhere else than where its KV was made.
+    /// Placed elsewhere than where its KV was computed.
     Moved(Arc<ChunkKv>),
-    /// Right after the prefix that it was made after.
+    /// Placed right after the prefix that its KV was computed after.
     InPlace(Arc<ChunkKv>),
 }
 
@@ -119,7 +119,7 @@ impl<'a> Bench<'a> {
         self.engine.trace(request).await
     }
 
-    /// The first tokens of full prefill's answer, the likeliest each time; fewer where it ends.
+    /// The first tokens of full prefill's answer, the most likely one each time; fewer if it ends early.
     pub(super) async fn answer(
         &self,
         segments: &PromptSegments,

@@ -32,20 +32,20 @@ pub struct FusionVerdict {
     /// The mode of the needle probes, in the engine's notation.
     pub mode: String,
     pub probes: Vec<Probe>,
-    /// Absent where the model has no prompt format to ask in.
+    /// Absent if the model has no prompt format to ask in.
     pub needles: Option<Needles>,
     /// Version of ragweave.
     pub version: String,
     pub unix_seconds: u64,
 }
 
-/// What a data directory says about a model.
+/// What a data directory records about a model.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Found {
     /// No verdict at all.
     Nothing,
     Verdict(Box<FusionVerdict>),
-    /// One that does not count, and what to do about it.
+    /// A verdict that does not count, and what to do about it.
     Ignored(String),
 }
 
@@ -54,10 +54,10 @@ impl FusionVerdict {
         FORMAT
     }
 
-    /// Writes the verdict into a data directory: all of it or nothing.
+    /// Writes the verdict into a data directory, atomically.
     ///
     /// # Errors
-    /// Where the file system refuses.
+    /// If the file cannot be written.
     pub fn write(&self, data: &Path) -> io::Result<PathBuf> {
         let (path, unfinished) = (
             data.join(VERDICT_FILE),

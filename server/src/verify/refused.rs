@@ -1,4 +1,4 @@
-//! Policies that a verdict refuses, in one spelling of those that mean the same.
+//! Policies that a verdict refuses, in one canonical spelling for those that mean the same.
 
 use ragweave_engine::{Blend, Policy, Ratio, Selection};
 
@@ -7,7 +7,7 @@ use super::policy::Needles;
 /// A policy that was measured and is not shown to be better than plain reuse.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
-    /// In [`canonical`] spelling. It is refused up to this ratio; of larger ones nothing is known.
+    /// In [`canonical`] spelling. It is refused up to this ratio; larger ratios were not measured.
     blend: Blend,
     /// Layers of the model.
     n_layers: Option<usize>,
@@ -41,7 +41,7 @@ impl Refused {
     }
 }
 
-/// The blend in one spelling of those that mean the same on a model of this many layers.
+/// The canonical spelling of a blend on a model of this many layers.
 pub(super) fn canonical(blend: &Blend, n_layers: Option<usize>) -> Blend {
     let written = &blend.selection;
     let selection = Selection {
@@ -65,7 +65,7 @@ fn canonical_policy(policy: &Policy, n_layers: Option<usize>) -> Policy {
             let pooling = *pooling;
             Policy::Anchors { layers, pooling }
         }
-        // Each names a row in turn: who begins makes a difference of one row at most.
+        // They name rows in turn, so their order makes a difference of one row at most.
         Policy::Union(policies) => {
             let policies = policies.iter();
             let mut policies: Vec<Policy> = policies

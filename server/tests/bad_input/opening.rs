@@ -1,5 +1,5 @@
 //! Mistakes that are refused before any work: settings that the model cannot run, addresses with a scheme that is not
-//! served, metadata that no answer could carry. And settings that look like a mistake and are not.
+//! served, metadata that no answer could carry. Also settings that look like a mistake but are valid.
 
 use serde_json::json;
 
@@ -16,7 +16,7 @@ fn opening(site: &Site, command: &str, args: &[&str]) -> Outcome {
     Outcome::of(process.arg("--model").arg(&site.model))
 }
 
-/// Every command that opens model and data directory refuses, in the same words.
+/// Every command that opens model and data directory refuses with the same message.
 #[track_caller]
 fn expect_refused(site: &Site, args: &[&str], words: &[&str]) {
     site.ingest(args).expect_code(2).expect_error(words);
@@ -55,7 +55,7 @@ fn fusion_that_the_model_cannot_run_is_refused_when_it_is_opened() {
     Outcome::of(check.arg("--model").arg(&site.model))
         .expect_code(2)
         .expect_error(&layer);
-    // Full prefill selects nothing, and a request may ask for a mode that does.
+    // Full prefill selects nothing, but a request may ask for a mode that does.
     let other = [
         "--set",
         "fusion.selection=hkvd@99",
@@ -150,7 +150,7 @@ fn variables_of_kubernetes_services_are_not_settings() {
         .arg("--model")
         .arg(&site.model);
     Outcome::of(doctor.envs(of_services)).expect_code(0);
-    // Not set, not a typing error.
+    // Counts as not set, not as a typing error.
     let empty = [("RAGWEAVE_DATA", ""), ("RAGWEAVE_LIMITS_MAX_QUEUE", "")];
     Outcome::of(site.ingest_command(&[]).envs(empty)).expect_code(0);
 
@@ -194,7 +194,7 @@ fn an_address_that_asks_for_tls_is_refused_by_every_client() {
         .expect_error(&["no TLS", "IP:PORT"]);
 }
 
-/// Offline as through a server, one record with large metadata is one failure.
+/// Both offline and through a server, a record with too much metadata is one failure.
 #[test]
 fn large_metadata_fails_alone() {
     let site = Site::with_corpus();

@@ -1,4 +1,4 @@
-//! Answers: the stream's shape, hits and misses, and that a cache never changes an exact answer.
+//! Answers: the structure of the stream, hits and misses, and that a cache never changes an exact answer.
 
 use std::io::{Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -130,7 +130,7 @@ async fn a_selection_of_the_request_is_planned_and_named_in_the_answer() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_last_layer_is_a_miss_and_never_a_wrong_answer() {
-    // Nothing in memory, where the good bytes would go on to be served.
+    // Nothing is in memory, from which the good bytes would still be served.
     let mut site = Site::start_with(&["store.memory_bytes=0"]).await;
     let chunks = ["fox#0", "sword#0"];
     let full = site

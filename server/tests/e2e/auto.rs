@@ -1,5 +1,5 @@
-//! `auto`: whatever plan it chooses, it names it, foresaw it and keeps the floor; what it learns outlives the server.
-//! What it chooses depends on the machine, and no test asks for it.
+//! `auto`: whatever plan it chooses, it names the plan, predicted its time and keeps the floor; what it learns survives
+//! a restart of the server. The choice depends on the machine, so no test asserts a particular one.
 
 use ragweave_proto::v1::FusionMode;
 use ragweave_server::controller::CONTROLLER_FILE;

@@ -1,4 +1,4 @@
-//! One slow part does not hold the others, and no caller sees the state between two steps of a change.
+//! A slow part does not delay the others, and no caller sees the state between two steps of a change.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
@@ -29,7 +29,7 @@ async fn site(settings: &[&str]) -> Site {
     site
 }
 
-/// Stored KV that comes when the test says so.
+/// Stored KV that arrives when the test releases it.
 struct Gate {
     reached: Sender<()>,
     open: Mutex<Receiver<()>>,
@@ -48,7 +48,7 @@ impl LayerSource for Gate {
     }
 }
 
-/// Keeps the engine busy until the sender is dropped: KV for the store waits.
+/// Keeps the engine busy until the sender is dropped, so that computing KV for the store waits.
 async fn occupy(site: &Site) -> Sender<()> {
     let engine = site.service.components().engine.clone();
     let ((busy, open), (reached, is_reached)) = (channel(), channel());
@@ -90,7 +90,7 @@ async fn background(site: &Site) {
 
 type Ingesting = JoinHandle<Result<IngestOutcome, IngestError>>;
 
-/// An ingest that waits for the engine, and who does it.
+/// An ingest that waits for the engine, and its ingestor.
 async fn waiting_ingest(site: &Site, id: &str, text: &str) -> (Arc<Ingestor>, Ingesting) {
     let ingestor = Arc::new(Ingestor::new(site.service.components()));
     let (worker, source) = (Arc::clone(&ingestor), document(id, text));
@@ -171,7 +171,7 @@ async fn a_document_has_a_deadline_of_its_own_and_its_neighbours_go_in() {
     assert_eq!((response.added, response.failures.len()), (1, 0));
 }
 
-/// What another call has acknowledged in the meantime stays.
+/// A change that another call has acknowledged in the meantime is kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_ingest_does_not_undo_what_changed_while_its_kv_was_computed() {
     for deleted in [false, true] {
@@ -235,7 +235,7 @@ async fn calls_that_wait_for_a_lock_end_at_their_deadline_and_leave_others_room(
         ));
     }
     index.release();
-    // What was late is done all the same: the index does not show it any more either.
+    // The late delete is still carried out: the document is no longer in the index either.
     let found = |site: &Site| site.service.components().index.read().unwrap().len();
     for _ in 0..2000 {
         if found(&site) == 0 {
@@ -278,7 +278,7 @@ async fn planning_that_hangs_is_reported_at_the_deadline() {
     site.ask(question("Where?", 4)).await.unwrap();
 }
 
-/// Between a commit and the index: the store has the new text, the index still shows the old one.
+/// Between the commit and the index update: the store has the new text, the index still has the old one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_search_gives_no_text_that_its_filter_or_its_words_did_not_find() {
     let site = site(&[]).await;
@@ -307,7 +307,7 @@ async fn a_search_gives_no_text_that_its_filter_or_its_words_did_not_find() {
     }
 }
 
-/// Its KV was there when it was looked for, and went with another document while the rest was computed.
+/// Its KV was in the store when it was looked up, and was removed with another document while the rest was computed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_has_all_its_kv_although_it_shared_some_with_one_that_was_deleted() {
     let mut site = site(&["ingest.chunk_tokens=40"]).await;
@@ -360,7 +360,7 @@ async fn what_changed_while_kv_was_computed_is_not_undone() {
     }
 }
 
-/// Its client went away in the middle of it: what has come is not the document.
+/// The client went away in the middle of a document: what has arrived is not the whole document.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_whose_call_is_reset_is_not_ingested() {
     let site = site(&[]).await;

@@ -1,4 +1,4 @@
-//! Documents over RPC: they can be found once IngestDocuments has answered, and not once DeleteDocument has.
+//! Documents over RPC: they can be found once IngestDocuments has answered, and no longer once DeleteDocument has.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tonic_types::StatusExt;
 use crate::site::{FOX, NETS, SWORD, Site, document, document_parts, hold_index, question};
 
 const SWORD_QUESTION: &str = "Who keeps a sword in Esterwick?";
-/// Long enough for a call that does not wait for its turn to show it.
+/// Long enough to detect a call that does not wait for its turn.
 const A_WHILE: Duration = Duration::from_millis(200);
 
 #[tokio::test(flavor = "multi_thread")]

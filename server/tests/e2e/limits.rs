@@ -132,7 +132,7 @@ async fn overload_is_refused_at_once_and_cancelled_calls_make_room() {
     let mut site = Site::empty(&["limits.max_queue=2", "limits.max_output_tokens=4000"]).await;
     site.ingest(&[("fox", FOX)], false).await;
     let endless = question("Where does the fox live?", ENDLESS);
-    // One decodes, one waits: both places are taken when `generate` has returned.
+    // One decodes and one waits: both places are taken once `generate` has returned.
     let running = site.client.generate(endless.clone()).await.unwrap();
     let waiting = site.client.generate(endless.clone()).await.unwrap();
     let status = site.ask(endless).await.unwrap_err();
@@ -173,7 +173,7 @@ async fn a_deadline_holds_inside_the_decode_loop() {
             assert_eq!(reply.finished.reason(), v1::FinishReason::Deadline);
             assert!(reply.finished.usage.unwrap().completion_tokens < ENDLESS);
         }
-        // On a machine so slow that not even the first token was there in time.
+        // On a machine so slow that even the first token was late.
         Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}"),
     }
 }
@@ -205,7 +205,7 @@ async fn short_calls_are_bounded_too() {
         };
         calls.spawn(async move { client.retrieve(request).await });
     }
-    // 64 wait for the index; only the one too many can end before it is free.
+    // 64 calls wait for the index; only the call beyond the limit can end before the index is free.
     let refused = calls.join_next().await.unwrap().unwrap().unwrap_err();
     assert_eq!(refused.code(), Code::ResourceExhausted, "{refused:?}");
     assert_eq!(reason(&refused), "QUEUE_FULL");
@@ -218,7 +218,7 @@ async fn short_calls_are_bounded_too() {
         .unwrap();
 }
 
-/// Nothing is searched for a request that cannot run.
+/// A request that cannot run does not search.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_layer_that_the_model_lacks_is_refused_before_the_corpus_is_looked_at() {
     let mut site = Site::empty(&[]).await;

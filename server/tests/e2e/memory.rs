@@ -1,4 +1,4 @@
-//! Where stored KV comes from: files first, then memory, and the answer is the same.
+//! Where stored KV comes from: first from files, then from memory, with the same answer.
 
 use ragweave_proto::v1;
 use ragweave_proto::v1::FusionMode;
@@ -8,7 +8,7 @@ use crate::site::{Site, about};
 
 const CHUNKS: [&str; 2] = ["fox#0", "sword#0"];
 
-/// What a reuse of both chunks loaded, and its tokens.
+/// What a reuse of both chunks loaded, and the tokens of the answer.
 async fn ask(site: &mut Site) -> (v1::CacheUse, Vec<u32>) {
     let reply = site
         .ask(about(&CHUNKS, FusionMode::Reuse, 8))

@@ -77,13 +77,13 @@ async fn a_conditioned_chunk_is_a_hit_and_not_an_exact_one() {
     let mut alone = Site::start().await;
     assert_eq!(blend(&mut alone, &["fox#0"]).await, (1, 0, 0), "exact");
 
-    // The fused path over all rows corrects neighbours as it corrects their absence.
+    // Recomputing all rows corrects the effect of neighbours just as it corrects their absence.
     let full = site.ask(about(&["fox#0", "sword#0"], FusionMode::Full, 16));
     let full = full.await.unwrap();
     let mut all = about(&["fox#0", "sword#0"], FusionMode::Blend, 16);
     let fusion = all.fusion.as_mut().unwrap();
     fusion.selection = Some("all".into());
-    // Recomputes everything at any ratio.
+    // This policy recomputes everything at any ratio.
     fusion.ratio = Some(1.0);
     let all = site.ask(all).await.unwrap();
     assert_eq!(all.started.cache.unwrap().chunks_hit, 2);
@@ -159,7 +159,7 @@ fn read_blob(site: &Site, chunk_id: &str) -> (Vec<u8>, Vec<u8>) {
     (k, v)
 }
 
-/// What a crash between the two commits of a document leaves.
+/// The state after a crash between the two commits of a document.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_without_its_second_commit_is_found_and_completed_later() {
     let mut site = Site::empty(&["ingest.neighbours=1"]).await;
@@ -202,7 +202,7 @@ async fn a_document_that_changed_meanwhile_is_left_to_its_own_ingest() {
     assert!(components.store.document("fox").unwrap().is_none());
 }
 
-/// Such chunks stay alone, and exact.
+/// Such chunks keep no neighbours, and stay exact.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_like_no_other_has_no_neighbours() {
     let mut site = Site::empty(&["ingest.neighbours=2"]).await;

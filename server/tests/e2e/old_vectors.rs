@@ -1,5 +1,5 @@
-//! A data directory whose vectors another version of the embedder made: they are made again from the text, once, and the
-//! KV is kept.
+//! A data directory whose vectors come from another version of the embedder: they are computed again from the text,
+//! once, and the KV is kept.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -115,7 +115,7 @@ fn old_vectors_are_made_again_and_kv_is_kept() {
 fn the_second_open_embeds_nothing() {
     let root = old_data();
     drop(open(root.path(), OpenMode::Ingest, &[]));
-    // A vector of another text shows whether it is taken as it is.
+    // A vector of another text shows whether it is used unchanged.
     let fox = vectors(root.path())["fox#0"].clone();
     let store = Store::inspect(&root.path().join("data")).unwrap();
     store

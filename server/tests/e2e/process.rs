@@ -26,7 +26,7 @@ async fn one_panic_is_survived_and_a_second_ends_the_server() {
     assert_eq!(health(&site).await, ServingStatus::Serving);
     let engine = site.service.components().engine.clone();
     engine.panic_for_test("a test").await.unwrap_err();
-    // Waits in the queue until the model is loaded again.
+    // This request waits in the queue until the model is loaded again.
     site.ask(question("Where does the fox live?", 4))
         .await
         .unwrap();
@@ -39,7 +39,7 @@ async fn one_panic_is_survived_and_a_second_ends_the_server() {
 async fn a_stop_signal_refuses_new_calls_and_lets_running_ones_finish() {
     let mut site = Site::empty(&["limits.max_output_tokens=4000"]).await;
     site.ingest(&[("fox", FOX)], false).await;
-    // Long enough to be running still when the next call is refused.
+    // Long enough to be still running when the next call is refused.
     let stream = site
         .client
         .generate(question("Where does the fox live?", 3500))

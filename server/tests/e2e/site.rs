@@ -26,7 +26,7 @@ pub const FOX: &str = "The fox lives in Brindle, in a small house beside the har
 pub const NETS: &str = "Corin mends nets in the harbour and carries a blue lantern.";
 pub const SWORD: &str = "Tor keeps the sword under the old bridge of Esterwick.";
 
-/// A running server. Dropping it without [`Site::shut_down`] just drops everything.
+/// A running server. Without [`Site::shut_down`], dropping it drops everything at once.
 pub struct Site {
     pub root: TempDir,
     pub service: Service,
@@ -46,8 +46,8 @@ pub struct Reply {
 }
 
 impl Site {
-    /// A server over an empty corpus; `settings` are `key=value` of the configuration. It blends unless told otherwise:
-    /// what auto chooses depends on the machine.
+    /// A server over an empty corpus; `settings` are `key=value` of the configuration. It blends unless configured
+    /// otherwise, because the choice of auto depends on the machine.
     pub async fn empty(settings: &[&str]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let args = CommonArgs {
@@ -124,19 +124,19 @@ impl Site {
         self.root.path().join("data")
     }
 
-    /// Sends the stop signal and goes on.
+    /// Sends the stop signal without waiting.
     pub fn signal(self) -> (Client, Service, JoinHandle<Result<(), RunError>>, TempDir) {
         self.stop.send(()).unwrap();
         (self.client, self.service, self.server, self.root)
     }
 
-    /// The end of the server without a stop signal.
+    /// Waits for the server to end without a stop signal.
     pub async fn ended(self) -> Result<(), RunError> {
         self.server.await.unwrap()
     }
 }
 
-/// The index, locked: searches and commits wait for it. The lock is given back when this is dropped.
+/// The index, locked: searches and commits wait for it. The lock is released when this is dropped.
 pub struct HeldIndex {
     _until_dropped: std::sync::mpsc::Sender<()>,
 }

@@ -1,5 +1,5 @@
-//! Documents, answers and pages that are too large, and those that an earlier version let in: each is refused with its
-//! limit, and the others go on.
+//! Documents, answers and pages that are too large, and documents that an earlier version accepted: each is refused
+//! with its limit, and the others are unaffected.
 
 use std::sync::Arc;
 
@@ -108,7 +108,7 @@ async fn listed(site: &mut Site, page_size: u32) -> (Vec<v1::DocumentSummary>, u
     }
 }
 
-/// Puts documents in as a version without a limit on metadata did.
+/// Stores documents as a version without a limit on metadata did.
 async fn let_in(site: &Site, documents: impl IntoIterator<Item = SourceDocument>) {
     let components = site.service.components();
     let mut config = (*components.config).clone();
@@ -205,7 +205,7 @@ async fn the_document_under_way_is_named_when_the_stream_breaks() {
     assert_eq!(status.code(), Code::OutOfRange, "{status:?}");
     assert_eq!(reason_and(&status, "setting").0, "MESSAGE_TOO_LARGE");
     assert!(
-        status.message().contains("\"nets\" was under way"),
+        status.message().contains("\"nets\" was in progress"),
         "{status:?}"
     );
     let (documents, _) = listed(&mut site, 10).await;
@@ -215,7 +215,7 @@ async fn the_document_under_way_is_named_when_the_stream_breaks() {
     );
 }
 
-/// What ingest takes by default, every answer can carry by default.
+/// With the default settings every answer can carry whatever ingest accepts.
 #[tokio::test(flavor = "multi_thread")]
 async fn sixty_four_sources_with_full_metadata_fit_an_answer_and_pages_are_as_long_as_fits() {
     let mut site = Site::empty(&[]).await;
@@ -359,7 +359,7 @@ async fn an_id_of_an_earlier_version_can_be_shown_and_deleted() {
     assert_eq!(status.code(), Code::NotFound);
 }
 
-/// Errors travel in HTTP headers: a long text that is repeated in one must not cost the error.
+/// Errors are sent in HTTP headers: a long text quoted in an error must not make it unreadable.
 #[tokio::test(flavor = "multi_thread")]
 async fn long_texts_in_a_request_do_not_make_its_error_unreadable() {
     let mut site = Site::start().await;

@@ -1,4 +1,4 @@
-//! What the command line tests share: the built binary, the tiny models, small corpora.
+//! Shared by the command line tests: the built binary, the tiny models, small corpora.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 use std::io::{BufRead as _, BufReader};
@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// A model of the fixtures, by the name of its directory.
+/// A fixture model, by the name of its directory.
 pub fn model(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/fixtures")
@@ -118,7 +118,7 @@ impl Site {
 /// A running `ragweave serve`; it is killed when this is dropped.
 pub struct Serving {
     child: Child,
-    /// As it announces it.
+    /// The address that it announces.
     pub url: String,
 }
 

@@ -22,7 +22,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
             Ok(stats) if stats.quarantined > 0 => Finding::warn(
                 "store",
                 format!(
-                    "{} of {} blobs are quarantined; ingest their documents again, or let their next use compute them",
+                    "{} of {} blobs are quarantined; ingest their documents again, or they are computed when next used",
                     stats.quarantined, stats.blobs
                 ),
             ),
@@ -48,7 +48,7 @@ fn kv_io(config: &Config) -> Finding {
     }
 }
 
-/// Free space where the data directory is, or will be.
+/// Free space on the disk where the data directory is, or will be.
 fn disk(config: &Config) -> Finding {
     let place = existing_ancestor(&config.data);
     let free_bytes = match rustix::fs::statvfs(&place) {

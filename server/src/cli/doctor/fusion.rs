@@ -23,7 +23,7 @@ enum Failure {
     Verify(#[from] VerifyError),
 }
 
-/// What the data directory says about the model of this fingerprint and the configured policy.
+/// What the data directory records about the model of this fingerprint and the configured policy.
 pub(super) fn kept(config: &Config, fingerprint: &str) -> Finding {
     let verdict = match Found::read(&config.data, fingerprint) {
         Found::Nothing => {
@@ -139,7 +139,7 @@ fn probe(config: &Config) -> Result<FusionVerdict, Failure> {
     Ok(runtime.block_on(verify::verify(&engine, prompt.as_ref(), &mode))?)
 }
 
-/// The configured mode; where that is full prefill, the blend that a request would get by asking for one.
+/// The configured mode or, if that is full prefill, the blend that a request would get by asking for one.
 fn probed_mode(config: &Config) -> Mode {
     match config.fusion.mode {
         ModeKind::Full => Mode::Blend(config.fusion.to_blend()),
@@ -170,7 +170,7 @@ fn summary(needles: &Needles) -> Finding {
     Finding::ok(SUBJECT, text)
 }
 
-/// A policy beside plain reuse. Only the configured one can fail the check.
+/// A policy compared with plain reuse. Only the configured one can fail the check.
 fn of_policy(compared: &Compared, needles: &Needles) -> Finding {
     let is_configured = std::ptr::eq(compared, &needles.probed);
     let role = if is_configured {
@@ -203,7 +203,7 @@ fn said(fidelity: &Fidelity) -> String {
     )
 }
 
-/// A directory that is not a store yet is left alone: ingest creates a store only in an empty one.
+/// A directory that is not a store yet is left unchanged: ingest creates a store only in an empty one.
 fn keep(data: &Path, verdict: &FusionVerdict) -> Finding {
     if data.as_os_str().is_empty() {
         return Finding::warn(

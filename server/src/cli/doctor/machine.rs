@@ -35,7 +35,7 @@ fn vector_instructions() -> (bool, bool) {
     (false, false)
 }
 
-/// Memory that can still be used, where the system reports it.
+/// Available memory, if the system reports it.
 pub(super) fn memory() -> Option<Finding> {
     let text = fs_err::read_to_string("/proc/meminfo").ok()?;
     let gib = available_kib(&text)? as f64 / f64::from(1 << 20);
@@ -50,7 +50,7 @@ pub(super) fn memory() -> Option<Finding> {
     })
 }
 
-/// Whether the memory tier may grow beyond the memory that the machine has left.
+/// Whether the memory tier may grow beyond the available memory.
 pub(super) fn memory_tier(config: &Config) -> Option<Finding> {
     let text = fs_err::read_to_string("/proc/meminfo").ok()?;
     let available = available_kib(&text)?.saturating_mul(1024);
@@ -70,7 +70,7 @@ fn available_kib(meminfo: &str) -> Option<u64> {
     line.trim().strip_suffix("kB")?.trim().parse().ok()
 }
 
-/// Whether this build can use the device that is configured.
+/// Whether this build can use the configured device.
 pub(super) fn device(config: &Config) -> Finding {
     let device = config.device;
     let feature = match device {

@@ -36,7 +36,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     findings
 }
 
-/// The setting in `[fusion]` that `serve` and `ingest` would refuse.
+/// Checks for a setting in `[fusion]` that `serve` and `ingest` would refuse.
 fn fusion_settings(config: &Config, model: &ModelInfo) -> Option<Finding> {
     let refused = fit::fusion(config, &model.config).err()?;
     Some(Finding::fail("config", refused.to_string()))

@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 
-/// Documents read ahead of the one being ingested. Two hide the disk's latency; more would only hold memory.
+/// Documents read ahead of the one being ingested. Two hide the disk's latency; more would only take memory.
 const READ_AHEAD: usize = 2;
 
 /// Why something under the given paths is not a document.
@@ -26,7 +26,7 @@ pub(super) struct Unreadable {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) line: Option<usize>,
     pub(super) error: String,
-    /// Documents that this stands for: all those that a file's list of failures leaves out are one entry.
+    /// Number of documents that this entry stands for: the failures that are left out of a file's list share one entry.
     #[serde(skip)]
     pub(super) count: usize,
 }
@@ -58,7 +58,7 @@ impl From<ReadError> for Unreadable {
 /// A document, or why there is none.
 pub(super) type Item = Result<SourceDocument, Unreadable>;
 
-/// The corpus was not read to its end; what else is in it is unknown.
+/// The corpus was not read to its end; the rest of its content is unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("the reader of the documents panicked: {message}; this is a bug")]
 pub(super) struct ReaderPanicked {
@@ -81,7 +81,7 @@ impl Reading {
         }
     }
 
-    /// The next item; `None` after the last one. Nothing is lost when the future is dropped.
+    /// The next item, or `None` after the last one. No item is lost when the future is dropped.
     ///
     /// # Errors
     /// The reader panicked: the rest of the corpus is unknown, which is not the same as its end.
@@ -105,14 +105,14 @@ pub(super) fn read(paths: &[PathBuf], max_bytes: usize, limit: Option<usize>) ->
 
 fn send_all(items: impl Iterator<Item = Item>, sender: &Sender<Item>) {
     for item in items {
-        // The receiver is gone when the job has ended early.
+        // The receiver has been dropped if the job ended early.
         if sender.blocking_send(item).is_err() {
             return;
         }
     }
 }
 
-/// The same as an iterator, for callers that are not async.
+/// The corpus as an iterator, for callers that are not async.
 pub(super) fn documents(
     paths: &[PathBuf],
     max_bytes: usize,
@@ -142,13 +142,13 @@ pub(super) fn total_bytes(paths: &[PathBuf]) -> u64 {
     ragweave_retriever::total_bytes(paths, &options)
 }
 
-/// A run must not read what it writes: a data directory, whether this run's or a server's, holds the
-/// list of failures; and the shell may have redirected the output into the corpus.
+/// A run must not read what it writes: a data directory, of this run or of a server, holds the list of failures, and
+/// the shell may have redirected the output into the corpus.
 fn off_limits(path: &Path, metadata: &Metadata) -> Option<&'static str> {
     if metadata.is_dir() {
-        is_data_directory(path).then_some("it is a data directory of ragweave or lies in one")
+        is_data_directory(path).then_some("it is a ragweave data directory or is inside one")
     } else {
-        is_output(metadata).then_some("it is the output of this very run")
+        is_output(metadata).then_some("it is the output of this run")
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{fit, ingest};
 /// Prints the plan, and returns whether some documents would fail.
 ///
 /// # Errors
-/// Where the model directory cannot be read or the chunk size does not fit.
+/// If the model directory cannot be read or the chunk size does not fit.
 pub(super) fn run(
     config: &Config,
     paths: &[PathBuf],
@@ -59,8 +59,8 @@ pub(super) fn run(
         }
     }
     say!(
-        "{n_documents} documents, {n_chunks} chunks, {n_tokens} tokens, {:.3} GB of KV at most (chunks that are stored \
-         already cost nothing); nothing was written",
+        "{n_documents} documents, {n_chunks} chunks, {n_tokens} tokens, {:.3} GB of KV at most (chunks that are already \
+         stored cost nothing); nothing was written",
         n_bytes as f64 / 1e9
     );
     Ok(ending)

@@ -11,11 +11,11 @@ pub(super) const INTERRUPTED: u8 = 130;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ending {
     Done,
-    /// Some documents failed; the others are in.
+    /// Some documents failed; the others are in the store.
     SomeFailed,
-    /// By a signal, after a whole document.
+    /// Interrupted by a signal, after a whole document.
     Interrupted,
-    /// By an error that every further document would meet.
+    /// Stopped by an error that would affect every further document.
     Stopped,
 }
 

@@ -16,7 +16,7 @@ pub(super) struct FailureLog {
 }
 
 impl FailureLog {
-    /// A new list; the list of the run before is removed.
+    /// A new list; the list of the previous run is removed.
     pub(super) fn new(data: &Path) -> io::Result<Self> {
         let path = data.join(FILE_NAME);
         if path.exists() {

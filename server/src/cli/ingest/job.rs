@@ -1,5 +1,5 @@
-//! The loop of an ingest: documents in, commits out, until the last document, a signal, or an error that every further
-//! document would meet.
+//! The main loop of an ingest: commits documents until the last one, a signal, or an error that would affect every
+//! further document.
 
 use std::collections::HashSet;
 use std::io;
@@ -27,9 +27,9 @@ pub(super) struct Job<'a> {
     progress: Progress,
     failures: FailureLog,
     totals: Totals,
-    /// Ids met in this run; pruning keeps them.
+    /// Ids seen in this run; pruning keeps them.
     seen: HashSet<String>,
-    /// Documents that get their neighbours once all are in.
+    /// Documents that get their neighbours once all are in the store.
     waiting: Vec<Unconditioned>,
 }
 
@@ -54,7 +54,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Ingests what arrives. The document under way is finished before an interrupt ends the loop.
+    /// Ingests the documents as they arrive. The document in progress is finished before an interrupt ends the loop.
     pub(super) async fn run(
         &mut self,
         mut documents: Reading,
@@ -84,7 +84,7 @@ impl<'a> Job<'a> {
         Ok(self.ending())
     }
 
-    /// The ending of a run that nothing stopped.
+    /// How a run that was not stopped early ended.
     fn ending(&self) -> Ending {
         if self.failures.len() > 0 {
             Ending::SomeFailed
@@ -93,8 +93,8 @@ impl<'a> Job<'a> {
         }
     }
 
-    /// Gives the waiting documents of this run their neighbours, and the KV computed after those. The document under way
-    /// is finished before an interrupt ends the loop.
+    /// Gives the waiting documents of this run their neighbours, and the KV computed after them. The document in
+    /// progress is finished before an interrupt ends the loop.
     pub(super) async fn condition(&mut self, interrupt: &CancellationToken) -> io::Result<Ending> {
         let waiting = std::mem::take(&mut self.waiting);
         if !waiting.is_empty() {
@@ -134,7 +134,7 @@ impl<'a> Job<'a> {
         Ok(Ok(()))
     }
 
-    /// Removes the documents of the store that this run has not met.
+    /// Removes the documents from the store that this run has not seen.
     pub(super) async fn prune(&mut self) -> anyhow::Result<Ending> {
         for id in self.vanished()? {
             if let Err(error) = self.ingestor.delete(&id).await {
@@ -191,22 +191,22 @@ fn failed(document_id: &str, error: &IngestError) -> Unreadable {
 }
 
 fn stopped(reason: &impl std::fmt::Display) -> Ending {
-    eprintln!("ragweave: {reason}; what is committed stays, run the same command to go on");
+    eprintln!("ragweave: {reason}; what is committed stays, run the same command to continue");
     Ending::Stopped
 }
 
-/// Cancelled by the first SIGINT or SIGTERM. A second one ends the process at once, which loses the document under way
-/// and nothing that was committed.
+/// Cancelled by the first SIGINT or SIGTERM. A second one ends the process at once, which loses the document in
+/// progress but nothing that was committed.
 pub(super) fn interrupt() -> CancellationToken {
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        // Without handlers the default action applies: the process ends, which a store survives.
+        // Without handlers the default action applies: the process ends, and the store stays intact.
         let Ok(mut signals) = StopSignals::listen() else {
             return;
         };
         signals.next().await;
-        eprintln!("ragweave: finishing the document under way; interrupt again to stop at once");
+        eprintln!("ragweave: finishing the document in progress; interrupt again to stop at once");
         cancelled.cancel();
         signals.next().await;
         std::process::exit(i32::from(INTERRUPTED));

@@ -46,7 +46,7 @@ enum Display {
     Jsonl,
 }
 
-/// Documents by what became of them.
+/// Numbers of documents by outcome.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Totals {
     pub(super) added: usize,
@@ -58,7 +58,7 @@ pub(super) struct Totals {
 }
 
 impl Progress {
-    /// `total_bytes` of input is called only where it is shown: it walks all paths.
+    /// `total_bytes` of input is called only if it is shown, since it walks all paths.
     pub(super) fn start(
         kind: ProgressKind,
         counters: &Arc<IngestCounters>,
@@ -95,7 +95,7 @@ impl Progress {
             (None, Change::Unchanged) => {
                 self.event(|| json!({"event": "unchanged", "document": outcome.document_id}))?;
             }
-            // Its text is in the store already: it is reported when it has its neighbours.
+            // Its text is already in the store; it is reported once it has its neighbours.
             (None, Change::Added | Change::Replaced) => {}
         }
         self.refresh()
@@ -117,7 +117,7 @@ impl Progress {
         self.done = 0;
     }
 
-    /// A document has its neighbours, durably; `None` for one that is gone.
+    /// A document has its neighbours, durably; `None` for one that has been removed or replaced.
     pub(super) fn conditioned(&mut self, outcome: Option<&IngestOutcome>) -> io::Result<()> {
         self.done += 1;
         if let Some(outcome) = outcome {
@@ -140,7 +140,7 @@ impl Progress {
         self.event(|| json!({"event": "removed", "document": document_id}))
     }
 
-    /// The totals of a run, whatever ended it.
+    /// The totals of a run, however it ended.
     pub(super) fn finish(&self, totals: &Totals) -> io::Result<()> {
         if let Display::Bar(bar) = &self.display {
             bar.finish_and_clear();

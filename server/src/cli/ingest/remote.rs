@@ -15,12 +15,13 @@ use crate::client::{Client, parts_within};
 
 /// Parts waiting for the network; a part holds at most 1 MiB.
 const PARTS_AHEAD: usize = 4;
-/// Documents sent in one call. A server closes old connections, and a call that outlives the grace period with them:
-/// calls this short end in time, and the next one goes over a new connection.
+/// Documents sent in one call. A server closes old connections, and with them calls that outlive the grace period.
+/// Calls this short end in time, and the next one uses a new connection.
 const DOCUMENTS_PER_CALL: usize = 64;
-/// Bound on one document here; the server's own limit is what counts.
+/// Bound on one document in this client; the server's own limit is what counts.
 const MAX_DOCUMENT_BYTES: usize = 1 << 30;
-const GO_ON: &str = "the ingest broke off; what was committed stays, run the same command to go on";
+const GO_ON: &str =
+    "the ingest broke off; what was committed stays, run the same command to continue";
 
 /// Sends the documents of `paths` and prints the server's totals.
 ///
@@ -57,7 +58,7 @@ pub(super) async fn run(
     })
 }
 
-/// Call after call until there are no more documents; `totals` adds up the calls that succeeded.
+/// Makes one call after another until there are no more documents; `totals` sums the calls that succeeded.
 async fn send_all(
     client: &mut Client,
     documents: &mut Documents,
@@ -80,14 +81,14 @@ async fn send_all(
     Ok(())
 }
 
-/// A failure on one line of a terminal, whatever the server put into it.
+/// A failure as one line that is safe to print, whatever the server put into it.
 fn described(failure: &v1::IngestFailure) -> String {
     let [id, message, reason] =
         [&failure.document_id, &failure.message, &failure.reason].map(|text| Printable::text(text));
     format!("{id}: {message} [{reason}]")
 }
 
-/// How documents become messages to this server.
+/// How documents are turned into messages for this server.
 struct Outgoing {
     skip_kv: bool,
     max_message_bytes: usize,
@@ -122,7 +123,7 @@ struct Documents {
 }
 
 impl Documents {
-    /// The next one; those that cannot be read are reported and counted.
+    /// The next document; those that cannot be read are reported and counted.
     async fn next(&mut self) -> Result<Option<SourceDocument>, ReaderPanicked> {
         while let Some(item) = self.reading.next().await? {
             match item {
@@ -140,7 +141,7 @@ impl Documents {
     }
 }
 
-/// Sends one call's documents part by part: `first`, and as many more as a call may have.
+/// Sends the documents of one call part by part: `first`, and as many more as a call may have.
 async fn send(
     first: SourceDocument,
     documents: &mut Documents,
@@ -153,7 +154,7 @@ async fn send(
         match outgoing.parts(document) {
             Ok(messages) => {
                 for message in messages {
-                    // The server has ended the call; its answer says why.
+                    // The server has ended the call; its response gives the reason.
                     if parts.send(message).await.is_err() {
                         return Ok(());
                     }

@@ -1,9 +1,9 @@
-//! Paths as words of a shell command that somebody may copy.
+//! Paths as words of a shell command that a user may copy.
 
 use std::path::Path;
 
-/// The path as one word: bare where that is safe, else in quotes; bytes that a terminal does not
-/// show as they are, in the `$'..'` of bash, zsh and POSIX 2024.
+/// The path as one word: bare if that is safe, else in quotes; bytes that a terminal does not show unchanged are
+/// written in the `$'..'` of bash, zsh and POSIX 2024.
 pub(super) fn quoted(path: &Path) -> String {
     let bytes = path.as_os_str().as_encoded_bytes();
     match path.to_str() {

@@ -10,7 +10,7 @@ pub struct Args {
     /// Ask with full prefill, plain reuse, blend and auto in turn, and compare their times
     #[arg(long)]
     pub(super) compare: bool,
-    /// With --compare: measured runs of each mode, after one that warms up
+    /// With --compare: number of measured runs of each mode, after a warm-up run
     #[arg(long, value_name = "N", default_value_t = 5, requires = "compare",
           value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(super) repeats: u32,

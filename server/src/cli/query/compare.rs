@@ -82,7 +82,7 @@ fn print(args: &Args, rows: &[ModeRuns]) {
         );
         if cache.chunks_missed > 0 {
             say!(
-                "  {} chunks had no stored KV and were computed: the time is not that of a warm store",
+                "  {} chunks had no stored KV and were computed, so the time is not that of a warm store",
                 cache.chunks_missed
             );
         }
@@ -90,7 +90,7 @@ fn print(args: &Args, rows: &[ModeRuns]) {
 }
 
 impl ModeRuns {
-    /// The last run: by then the store is as warm as it gets.
+    /// The last run, when the store is as warm as it gets.
     fn last(&self) -> &Reply {
         &self.runs[self.runs.len() - 1]
     }

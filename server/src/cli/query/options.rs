@@ -1,4 +1,5 @@
-//! The flags of `query` and `retrieve`, and the requests they make. What is not given is left to the server.
+//! The flags of `query` and `retrieve`, and the requests made from them. Options that are not given are left to the
+//! server.
 
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub(crate) struct SearchArgs {
     document_ids: Vec<String>,
 }
 
-/// Everything else about an answer.
+/// All other options of an answer.
 #[derive(Debug, clap::Args)]
 pub(crate) struct AskArgs {
     #[command(flatten)]
@@ -67,10 +68,10 @@ struct FusionArgs {
     /// be left to --ratio
     #[arg(long, value_name = "NOTATION", value_parser = selection)]
     selection: Option<String>,
-    /// Share of the context tokens that are not exact that blend recomputes, 0 to 1
+    /// Share of the non-exact context tokens that blend recomputes, 0 to 1
     #[arg(long, value_name = "R")]
     ratio: Option<Ratio>,
-    /// Least share of the context tokens that are not exact that auto has recomputed, 0 to 1
+    /// Least share of the non-exact context tokens that auto recomputes, 0 to 1
     #[arg(long, value_name = "R")]
     min_ratio: Option<Ratio>,
 }
@@ -185,7 +186,7 @@ impl SamplingArgs {
     }
 }
 
-/// Checks the notation before a server is asked.
+/// Checks the notation before a request is sent.
 fn selection(text: &str) -> Result<String, String> {
     let asked = text.parse::<PartialBlend>();
     check_servable(&asked.map_err(|error| error.to_string())?.selection)?;

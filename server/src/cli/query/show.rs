@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::client::Reply;
 
-/// Characters of a source's text that are shown.
+/// Number of characters shown of a source's text.
 const EXCERPT_CHARS: usize = 100;
 
 /// Sources, tokens and stage times, below the answer.

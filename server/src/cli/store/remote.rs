@@ -1,4 +1,4 @@
-//! `store stats --addr`: the figures of a running server, which alone uses its data directory.
+//! `store stats --addr`: the figures of a running server, which has exclusive use of its data directory.
 
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::runtime::block_on;
 use crate::client::Client;
 
-/// Asks a server and prints what it says.
+/// Asks a server for its figures and prints them.
 ///
 /// # Errors
 /// The server cannot be reached or refuses.
@@ -100,7 +100,7 @@ fn as_json(stats: &v1::GetStatsResponse) -> Value {
     let model = stats.model.clone().unwrap_or_default();
     let server = stats.server.clone().unwrap_or_default();
     let shadow = server.shadow.unwrap_or_default();
-    // The store's own object, as it is without a server; its counters grow between versions.
+    // The store's own object, the same as without a server; versions may add counters.
     let store = stats.store.clone().unwrap_or_default();
     let memory = store.memory.unwrap_or_default();
     json!({

@@ -91,7 +91,7 @@ impl Machine {
                 taken.push(now);
             }
             now += self.computing(step, model);
-            // Once, where the rows alive become fewer.
+            // Only once, at the layer where the rows become fewer.
             if compares && !narrowed && step.rows_forwarded < step.rows_projected {
                 narrowed = true;
                 now += self.compare_s * step.rows_projected as f64;
@@ -135,7 +135,7 @@ impl Machine {
         seconds.sum()
     }
 
-    /// Without noise, from the engine's taking the request to its first token.
+    /// Without noise, from when the engine takes the request to its first token.
     pub(super) fn truth(
         &self,
         plan: &FusionPlan,
@@ -167,7 +167,7 @@ impl Machine {
     }
 }
 
-/// The same machine with computing so many times slower.
+/// The same machine with computing this many times slower.
 pub(super) fn slowed(machine: &Machine, times: f64) -> Machine {
     Machine {
         matmul_flops: machine.matmul_flops / times,

@@ -1,4 +1,4 @@
-//! Checks that request fields share. Each refusal names the field by its path in the API.
+//! Checks shared by the request fields. Each error names the field by its path in the API.
 
 use crate::config::Limits;
 use crate::pipeline::AnswerError;

@@ -1,5 +1,5 @@
-//! The fusion options of a request over those of the configuration, as one `ModeChoice`. A value that cannot be used is
-//! refused by its field's path.
+//! Combines the fusion options of a request with the configured ones into one `ModeChoice`. An invalid value is refused
+//! under its field's path.
 
 use std::fmt::Display;
 
@@ -11,10 +11,10 @@ use crate::config::{FusionConfig, ModeKind, check_servable};
 use crate::mode_choice::ModeChoice;
 use crate::pipeline::AnswerError;
 
-/// Longest selection; the longest that means something is far shorter.
+/// Longest selection in bytes; every meaningful one is far shorter.
 const MAX_SELECTION_BYTES: usize = 1024;
 
-/// The configured fusion with what the request overrides, for a model of so many layers.
+/// The configured fusion with the request's overrides, for a model of `n_layers` layers.
 ///
 /// # Errors
 /// `InvalidField`.
@@ -30,7 +30,7 @@ pub(super) fn mode(
     if let Some(text) = &options.selection {
         let asked = selection(text)?;
         if asked.ratio.is_some() && ratio.is_some() {
-            let message = "is in fusion.selection already; give it once";
+            let message = "is already in fusion.selection; give it once";
             return Err(AnswerError::invalid("fusion.ratio", message));
         }
         fusion.selection = asked.selection;
@@ -49,7 +49,7 @@ pub(super) fn mode(
     }
 }
 
-/// What the request selects, with its ratio or without.
+/// The selection that the request asks for, with or without a ratio.
 fn selection(text: &str) -> Checked<PartialBlend> {
     let invalid = |message| AnswerError::invalid("fusion.selection", message);
     if text.len() > MAX_SELECTION_BYTES {
@@ -97,7 +97,7 @@ impl From<ModeKind> for v1::FusionMode {
 mod tests {
     use super::*;
 
-    /// The mode of a request over a configured selection; or the field at fault and the message.
+    /// The mode of a request over a configured selection, or the field at fault and the message.
     fn planned(
         configured: &str,
         options: v1::FusionOptions,
@@ -223,7 +223,7 @@ mod tests {
                 "fusion.selection",
                 "the limit is 1024",
             ),
-            (twice, "fusion.ratio", "in fusion.selection already"),
+            (twice, "fusion.ratio", "is already in fusion.selection"),
             (outside, "fusion.ratio", "1.5 is not between 0 and 1"),
             (
                 selecting("first-k:1.5"),

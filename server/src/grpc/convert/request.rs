@@ -1,5 +1,5 @@
-//! Requests into queries. Every refusal names the field by its path in the API; nothing here allocates by a number
-//! that the request gives.
+//! Converts requests into queries. Every error names the field by its path in the API. No allocation size here comes
+//! from a number in the request.
 
 use std::time::Instant;
 
@@ -18,7 +18,7 @@ const MAX_FILTER_PAIRS: usize = 64;
 const MAX_FILTER_DOCUMENTS: usize = 1000;
 const MAX_PAGE_SIZE: u32 = 1000;
 const DEFAULT_PAGE_SIZE: u32 = 100;
-/// Most bytes of a Started event for all that is not a source.
+/// Most bytes that everything but the sources takes in a Started event.
 const MAX_STARTED_BYTES: usize = 16 << 10;
 
 /// The query of a Generate.
@@ -57,7 +57,7 @@ pub(crate) fn answer_query(
     Ok(query)
 }
 
-/// Bytes of a message that are for the sources of an answer.
+/// Bytes of a message that are available for the sources of an answer.
 fn source_bytes(max_message_bytes: usize) -> usize {
     max_message_bytes - MAX_STARTED_BYTES.min(max_message_bytes / 4)
 }
@@ -77,7 +77,7 @@ pub(crate) fn search_query(
     Ok(query)
 }
 
-/// Format of a document; absent is plain text.
+/// Format of a document; plain text if absent.
 ///
 /// # Errors
 /// `InvalidField`.
@@ -93,7 +93,8 @@ pub(crate) fn document_format(format: Option<i32>) -> Checked<DocumentFormat> {
     }
 }
 
-/// The id of a document to look up. One that this server would not take, but an earlier one did, is let pass.
+/// Checks the id of a document to look up. An id that this version would refuse at ingest is allowed: an earlier
+/// version may have accepted it.
 ///
 /// # Errors
 /// `InvalidField`.
@@ -104,7 +105,7 @@ pub(crate) fn document_id(id: &str) -> Checked<()> {
     check_length("document_id", id, MAX_DOCUMENT_ID_BYTES)
 }
 
-/// The document that a page starts after: the token is its id. Empty starts at the first.
+/// The document that a page starts after: the token is its id. An empty token starts at the first document.
 ///
 /// # Errors
 /// `InvalidField`.
@@ -113,7 +114,7 @@ pub(crate) fn page_start(token: &str) -> Checked<Option<&str>> {
     Ok((!token.is_empty()).then_some(token))
 }
 
-/// Documents on one page.
+/// Number of documents on one page.
 ///
 /// # Errors
 /// `InvalidField`.
@@ -168,7 +169,7 @@ fn filter(filter: v1::Filter) -> Checked<Filter> {
     })
 }
 
-/// Overrides greedy sampling; the engine validates the outcome.
+/// Overrides greedy sampling; the engine validates the result.
 fn sample(options: v1::SamplingOptions, params: &mut SamplingParams) {
     let set = |value: Option<f32>, into: &mut f32| *into = value.unwrap_or(*into);
     set(options.temperature, &mut params.temperature);

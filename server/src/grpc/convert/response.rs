@@ -1,4 +1,4 @@
-//! The pipeline's and the store's types into wire messages.
+//! Converts the pipeline's and the store's types into wire messages.
 
 use std::time::Duration;
 
@@ -76,7 +76,7 @@ fn started(started: Started) -> v1::Started {
     }
 }
 
-/// A full prefill that was asked for looks nothing up, so it neither hits nor misses.
+/// A requested full prefill looks nothing up, so it has neither hits nor misses.
 fn cache_use(report: &FuseReport, looked_up: bool) -> v1::CacheUse {
     v1::CacheUse {
         chunks_hit: if looked_up {
@@ -194,7 +194,7 @@ fn duration(duration: Duration) -> Option<prost_types::Duration> {
     duration.try_into().ok()
 }
 
-/// Counts of one prompt are far below 2^32; one that is not is reported as the largest there is.
+/// Counts of one prompt are far below 2^32; a larger one is reported as `u32::MAX`.
 fn count(n: usize) -> u32 {
     u32::try_from(n).unwrap_or(u32::MAX)
 }

@@ -1,5 +1,5 @@
-//! A document whose parts are still coming. A mistake in its header or its parts concerns this document alone: the stream
-//! goes on.
+//! A document whose parts are still arriving. A mistake in its header or its parts affects this document only; the
+//! stream continues.
 
 use std::time::Instant;
 
@@ -10,18 +10,18 @@ use crate::grpc::convert;
 use crate::ingest::{IngestError, IngestOptions};
 use crate::problem::Problem;
 
-/// Largest text part. Clients cut there, so that one message never holds a whole document.
+/// Largest text part. Clients split texts at this size, so that one message need not hold a whole document.
 pub(crate) const MAX_PART_BYTES: usize = 1 << 20;
 
 /// The part of a document that has arrived so far.
 pub(super) struct Arriving {
     document: SourceDocument,
     options: IngestOptions,
-    /// When its first part came.
+    /// When its first part arrived.
     since: Instant,
-    /// All bytes announced so far, also those beyond the limit, which are not kept.
+    /// All bytes received so far, including those beyond the limit, which are not kept.
     bytes: usize,
-    /// Why it will not be ingested; then no more of it is kept.
+    /// Why it will not be ingested. Once set, no further parts are kept.
     refused: Option<Problem>,
 }
 
@@ -73,7 +73,7 @@ impl Arriving {
         }
     }
 
-    /// The whole document, now that its last part has come.
+    /// The whole document, after its last part has arrived.
     ///
     /// # Errors
     /// A mistake in its header or its parts.

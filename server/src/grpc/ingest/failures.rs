@@ -1,4 +1,4 @@
-//! The documents of one call that failed: a list short enough to be sent, whatever ids and messages it holds.
+//! The failed documents of one call: a list that always fits a response, whatever its ids and messages are.
 
 use prost::Message as _;
 use ragweave_proto::v1;
@@ -6,15 +6,15 @@ use ragweave_proto::v1;
 use crate::grpc::short::shortened;
 use crate::problem::Problem;
 
-/// Failures listed in one response; one more ends the call.
+/// Most failures listed in one response; one more ends the call.
 const MAX_FAILURES: usize = 256;
-/// Longest id; what the store takes as an id is never cut.
+/// Longest id; an id that the store accepts is never cut.
 const MAX_ID_BYTES: usize = 1024;
 /// Longest message.
 const MAX_MESSAGE_BYTES: usize = 4096;
 /// Bytes of each message that even the smallest response keeps.
 const KEPT_MESSAGE_BYTES: usize = 128;
-/// Bytes of a failure in the response besides its own fields: tag and length.
+/// Bytes of a failure in the response in addition to its own fields: tag and length.
 const ENTRY_BYTES: usize = 8;
 /// Bytes of the counts in the response.
 const COUNTS_BYTES: usize = 128;
@@ -22,7 +22,7 @@ const COUNTS_BYTES: usize = 128;
 /// Failures so far.
 pub(super) struct Failures {
     list: Vec<v1::IngestFailure>,
-    /// Longest message of one of them.
+    /// Longest message of one failure.
     message_bytes: usize,
     /// Bytes still free in the response.
     left_bytes: usize,
@@ -31,9 +31,9 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    /// For a response of at most so many bytes.
+    /// An empty list for a response of at most `max_message_bytes` bytes.
     pub(super) fn new(max_message_bytes: usize) -> Self {
-        // Where all messages are long, they get half of the response.
+        // If all messages are long, they get half of the response.
         let share = max_message_bytes / 2 / MAX_FAILURES;
         Self {
             list: Vec::new(),
@@ -46,7 +46,7 @@ impl Failures {
     /// Lists a failure.
     ///
     /// # Errors
-    /// There are too many, or the response has no room for its id.
+    /// There are too many failures, or the response has no room for the id.
     pub(super) fn add(&mut self, document_id: String, problem: Problem) -> Result<(), Problem> {
         let mut message = shortened(problem.message, self.message_bytes);
         if document_id.trim().is_empty() {
@@ -85,7 +85,7 @@ mod tests {
         Problem::invalid("header.id", "x".repeat(10_000))
     }
 
-    /// The response of a call with as many failures as it takes, and why it takes no more.
+    /// The response of a call whose list of failures is full, and the reason why.
     fn filled(
         limit: usize,
         id: impl Fn(usize) -> String,

@@ -1,4 +1,4 @@
-//! The shelf against a slow one that holds everything in one list, and what it is for, by example.
+//! Compares the shelf with a simple, slow one that holds everything in one list, and shows its purpose by example.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,4 @@
-//! Policies judged by hand-made figures.
+//! Judges policies by hand-made figures.
 
 use ragweave_engine::{ComputeDtype, KvDtype};
 

@@ -1,11 +1,11 @@
-//! Verdicts in a data directory, and the gate they make.
+//! Verdicts in a data directory, and the resulting gate.
 
 use super::*;
 use crate::mode_choice::{Auto, ModeChoice};
 use crate::verify::gate::Gate;
 use crate::verify::policy::tests::{ROUNDING, around, needles};
 
-/// The configured mode where a test names no other.
+/// The configured mode if a test names no other.
 fn configured() -> ModeChoice {
     "hkvd@1:0.15".parse::<Mode>().unwrap().into()
 }
