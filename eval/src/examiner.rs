@@ -12,7 +12,7 @@ use ragweave_engine::{
 use crate::metric::{agrees_on_top1, kl_divergence, mean, ms, relative_l2, share};
 use crate::mode_spec::ModeSpec;
 
-/// One per chunk; `None` where the mode reads no stored KV.
+/// One per chunk; `None` if the mode reads no stored KV.
 type Sources = Vec<Option<Box<dyn LayerSource>>>;
 
 /// Longest part of an answer along which modes are compared token by token.
