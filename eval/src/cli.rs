@@ -36,15 +36,15 @@ enum Command {
     Load(load::Args),
     /// Ask many new combinations of chunks in a row: hit rate and TTFT must stay flat
     Decay(decay::Args),
-    /// Make a page of charts and tables from the directories of runs
+    /// Make a page of charts and tables from run directories
     Report(report::Args),
 }
 
 impl Cli {
-    /// Runs the chosen subcommand to its end.
+    /// Runs the chosen subcommand.
     ///
     /// # Errors
-    /// Whatever stops the subcommand; [`exit_code`] is the process's.
+    /// Whatever stops the subcommand; [`exit_code`] turns it into the exit code of the process.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Logits(args) => logits::run(&args),
@@ -61,7 +61,7 @@ impl Cli {
     }
 }
 
-/// 2 where configuration or the choice of directory is at fault, else 1.
+/// 2 if the configuration or the choice of directory is at fault, else 1.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let of_server = error
         .downcast_ref::<ServerError>()

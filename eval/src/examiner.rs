@@ -1,5 +1,5 @@
-//! One prompt under one mode: the answer, and how far the mode is from full prefill on the very
-//! same tokens and the very same stored KV.
+//! One prompt under one mode: the answer, and how far the mode is from full prefill on the same
+//! tokens and the same stored KV.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use ragweave_engine::{
 use crate::metric::{agrees_on_top1, kl_divergence, mean, ms, relative_l2, share};
 use crate::mode_spec::ModeSpec;
 
-/// One per chunk; `None` where the mode reads no stored KV.
+/// One per chunk; `None` if the mode reads no stored KV.
 type Sources = Vec<Option<Box<dyn LayerSource>>>;
 
 /// Longest part of an answer along which modes are compared token by token.
@@ -25,19 +25,19 @@ pub(crate) struct Examiner<'a>(pub(crate) &'a EngineHandle);
 pub(crate) struct Prepared {
     pub(crate) segments: PromptSegments,
     pub(crate) kvs: Vec<Arc<ChunkKv>>,
-    /// Whether the first chunk's KV was made after this very prefix, in the compute dtype.
+    /// Whether the first chunk's KV was computed after exactly this prefix, in the compute dtype.
     pub(crate) first_is_exact: bool,
     pub(crate) max_tokens: usize,
 }
 
 impl Prepared {
-    /// Whether no policy has anything to choose: all that is stored is exact.
+    /// Whether a policy has nothing to choose: all stored KV is exact.
     pub(crate) fn is_exact(&self) -> bool {
         self.kvs.is_empty() || (self.kvs.len() == 1 && self.first_is_exact)
     }
 }
 
-/// What full prefill makes of a prompt.
+/// What full prefill gives for a prompt.
 pub(crate) struct Reference {
     pub(crate) answer: String,
     /// The answer's first tokens, along which modes are compared.
@@ -47,7 +47,7 @@ pub(crate) struct Reference {
     trace: Trace,
 }
 
-/// What a mode makes of a prompt.
+/// What a mode gives for a prompt.
 pub(crate) struct Outcome {
     pub(crate) answer: String,
     /// Mean over the tokens of full prefill's answer, in nats.
@@ -91,7 +91,7 @@ impl Examiner<'_> {
         let agreed: Vec<bool> = steps()
             .map(|(full, fused)| agrees_on_top1(full, fused))
             .collect();
-        // Greedy decoding that agrees at every step, the one that ends it too, is the same answer.
+        // Greedy decoding that agrees at every step, including the last, gives the same answer.
         let answer = match reference.is_whole && agreed.iter().all(|&agrees| agrees) {
             true => reference.answer.clone(),
             false => self.generate(prepared, mode).await?.0,

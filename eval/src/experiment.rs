@@ -15,8 +15,8 @@ pub(crate) fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
     runtime.enable_all().build()?.block_on(work)
 }
 
-/// The order in which `n` modes run in one round. Each round begins with another mode, so that
-/// neither a slow moment of the machine nor caches that the mode before has warmed favour one of them.
+/// The order in which `n` modes run in one round. Each round begins with a different mode, so
+/// that neither a slow moment of the machine nor caches warmed by the previous mode favour one of them.
 pub(crate) fn rotated(n: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..n).map(move |place| (place + round) % n)
 }
@@ -26,7 +26,7 @@ pub(crate) fn threads() -> usize {
     available_parallelism().map_or(1, usize::from)
 }
 
-/// A progress bar over `total` steps, each one `what`, on standard error; nothing where that is not a terminal.
+/// A progress bar over `total` steps, each one `what`, on standard error; hidden if that is not a terminal.
 pub(crate) fn bar(total: usize, what: &str) -> ProgressBar {
     // The template is constant, so its syntax cannot fail at run time.
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}, ETA {eta}")
@@ -36,7 +36,7 @@ pub(crate) fn bar(total: usize, what: &str) -> ProgressBar {
         .with_message(what.to_owned())
 }
 
-/// Missed chunks are computed, whatever the mode says: their rows and times are not those of the mode.
+/// Warns of missed chunks. They are computed in full under every mode, so their rows and times do not show the mode.
 pub(crate) fn warn_of_misses(missed: usize) {
     if missed > 0 {
         tracing::warn!(
@@ -58,7 +58,7 @@ pub(crate) fn table<R>(rows: &[R], columns: &[Column<R>]) -> Table {
     table
 }
 
-/// Prints a report as indented JSON, or its text.
+/// Prints a report as indented JSON, or as text.
 pub(crate) fn print(
     report: &impl Serialize,
     text: impl fmt::Display,

@@ -32,7 +32,7 @@ use rates::Rates;
 use report::Report;
 use schedule::requests;
 
-/// Arguments of `ragweave-eval load`. What is serialised decides the figures.
+/// Arguments of `ragweave-eval load`. The serialised fields are those that decide the figures.
 #[derive(Debug, clap::Args, Serialize)]
 pub(crate) struct Args {
     /// Questions, one JSON object per line, as `compare` takes them
@@ -41,7 +41,7 @@ pub(crate) struct Args {
     /// Use only the first N questions
     #[arg(long, value_name = "N", value_parser = parse_count)]
     limit: Option<usize>,
-    /// Modes to load
+    /// Modes to measure under load
     #[arg(
         long,
         value_name = "SPEC,..",
@@ -49,7 +49,7 @@ pub(crate) struct Args {
         value_delimiter = ','
     )]
     modes: Vec<ModeSpec>,
-    /// Arrivals per second; auto: 0.25 to 1.5 times what the first mode answers one by one
+    /// Arrivals per second; auto: 0.25 to 1.5 times the rate of the first mode answering one by one
     #[arg(long, value_name = "R,..|auto", default_value = "0.5,1,2,4")]
     rates: Rates,
     /// Requests per rate and mode; the first sixth is not counted
@@ -105,7 +105,7 @@ async fn measure(
         questions,
         requests: requests(questions, args.requests, args.seed),
     };
-    // Before the directory is made: a mode that cannot run leaves none.
+    // Before the directory is made, so that a mode that cannot run leaves none.
     client.warm_up(&args.modes).await?;
     let (run_dir, items): (RunDir, _) = args.run.open(header)?;
     let mut log = Log::new(run_dir, items);
@@ -126,7 +126,7 @@ async fn measure(
     Ok((log, rates))
 }
 
-/// Reports an unknown chunk before minutes are spent on measuring.
+/// Reports an unknown chunk before time is spent on measuring.
 fn expect_chunks(components: &Components, questions: &[Question]) -> anyhow::Result<()> {
     let mut known = HashSet::new();
     for question in questions {

@@ -1,4 +1,4 @@
-//! The modes a command puts side by side, and what names them in results.
+//! The modes a command compares, and how results name them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,9 +6,9 @@ use std::str::FromStr;
 use ragweave_engine::{BadNotation, Mode, Policy, Ratio};
 use serde::{Deserialize, Serialize, Serializer};
 
-/// The ratios `compare` puts side by side by default, in percent.
+/// The ratios `compare` measures by default, in percent.
 const DEFAULT_PERCENT: [u8; 4] = [5, 10, 15, 20];
-/// The check layers `compare` puts side by side, as far as the model has them.
+/// The check layers `compare` measures by default, if the model has them.
 const DEFAULT_CHECK_LAYERS: [usize; 2] = [1, 2];
 
 /// One mode to measure, in the engine's notation.
@@ -17,7 +17,7 @@ pub struct ModeSpec {
     mode: Mode,
 }
 
-/// What names a mode in a row of results.
+/// The name of a mode in a row of results.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModeLabel {
     /// The spec that measures this mode again.
@@ -41,7 +41,7 @@ impl ModeSpec {
         &self.mode
     }
 
-    /// The mode for the prompt of this number. Random rows differ from prompt to prompt, so that
+    /// The mode for the prompt with this number. Random rows differ from prompt to prompt, so that
     /// the baseline is not one lucky draw; the same number draws the same rows again.
     pub fn mode_for(&self, prompt: usize) -> Mode {
         let mut mode = self.mode.clone();

@@ -48,7 +48,7 @@ pub(crate) struct Args {
     /// The demo model on questions of its own kind
     #[arg(long)]
     demo: bool,
-    /// Seeds of datasets that are made; each gives the demo worlds of its own
+    /// Seeds of generated datasets; each seed gives the demo its own worlds
     #[arg(
         long,
         value_name = "N,..",
@@ -56,14 +56,14 @@ pub(crate) struct Args {
         default_value = "11,12,13"
     )]
     seeds: Vec<u64>,
-    /// Questions of each dataset; of the demo, for each seed
+    /// Questions per dataset; for the demo, per seed
     #[arg(long, value_name = "N", value_parser = parse_count)]
     questions: Option<usize>,
     /// Policies to measure at every ratio, such as hkvd@2,first-k~mean,first-k+query/all
     /// [default: every policy]
     #[arg(long, value_name = "POLICY,..", value_delimiter = ',')]
     policies: Vec<String>,
-    /// Shares of the context tokens that are not exact that blend recomputes
+    /// Shares of the inexact context tokens that blend recomputes
     #[arg(long, value_name = "R,..", value_delimiter = ',', value_parser = parse_ratio,
         default_value = "0.01,0.02,0.05,0.1,0.15,0.2,0.3")]
     ratios: Vec<f64>,
@@ -71,10 +71,10 @@ pub(crate) struct Args {
     /// top1_agreement]
     #[arg(long, value_name = "METRIC,..", value_delimiter = ',')]
     metrics: Vec<Metric>,
-    /// Similar chunks each chunk attends to when its KV is made (neighbour conditioning)
+    /// Similar chunks each chunk attends to when its KV is computed (neighbour conditioning)
     #[arg(long, value_name = "N", default_value = "0")]
     neighbours: usize,
-    /// Examples whose deviation from full prefill is mapped, of each dataset
+    /// Examples per dataset whose deviation from full prefill is mapped
     #[arg(long, value_name = "N", default_value = "100")]
     deviation_examples: usize,
     /// Seed of the intervals and of random rows
@@ -206,7 +206,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Runs what the log does not hold yet.
+    /// Measures what the log does not hold yet.
     async fn measure(&mut self, datasets: &[Dataset], neighbours: usize) -> anyhow::Result<()> {
         for dataset in datasets {
             let mut library = Library::new(self.subject, dataset, neighbours)?;

@@ -44,7 +44,7 @@ impl<'a> Asker<'a> {
     }
 }
 
-/// Chunks whose stored KV was used, and chunks whose KV was looked up in vain; none where the mode looks none up.
+/// Chunks whose stored KV was used, and chunks whose KV was not found; both 0 if the mode does not look up KV.
 pub(crate) fn lookups(started: &Started) -> (usize, usize) {
     match started.looked_up {
         true => (started.report.chunks_hit, started.report.chunks_missed),
@@ -52,7 +52,7 @@ pub(crate) fn lookups(started: &Started) -> (usize, usize) {
     }
 }
 
-/// The first of these that fit into so many tokens together.
+/// The first items, as many as fit into `room` tokens together.
 pub(crate) fn fitting<T>(
     items: impl IntoIterator<Item = T>,
     mut room: usize,

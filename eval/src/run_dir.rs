@@ -24,7 +24,7 @@ pub(crate) use header::{RunHeader, RunKind, RunModel, VERSION, merged};
 use difference::first_difference;
 
 const LOG: &str = "run.jsonl";
-/// Parent of the directories that were not named.
+/// Parent of the run directories that are not named by `--out`.
 const DEFAULT_PARENT: &str = "runs";
 
 /// Where a run is kept, and how it is printed.
@@ -90,7 +90,7 @@ impl RunDir {
         let found = lines
             .next()
             .with_context(|| format!("{}: has no header line; delete it", log.display()))?;
-        // Through text, as the one that was found: both have had their numbers rounded the same.
+        // Through text, like the header that was found, so that the numbers of both are rounded alike.
         let wanted = serde_json::from_str(&serde_json::to_string(&header)?)?;
         expect_same(path, &found, &wanted)?;
         let items = parse_items(path, header.kind, lines)?;
@@ -108,8 +108,8 @@ impl RunDir {
         Ok(Self { header, path, log })
     }
 
-    /// Adds one item, which survives the process once this returns. What a failed write leaves of it
-    /// is dropped at resume.
+    /// Adds one item; once this returns, it survives a crash of the process. A line cut off by a failed
+    /// write is dropped at resume.
     pub(crate) fn append(&mut self, item: &impl Serialize) -> anyhow::Result<()> {
         let line = serde_json::to_string(item)? + "\n";
         self.log.write_all(line.as_bytes())?;

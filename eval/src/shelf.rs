@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use ragweave_engine::ChunkKv;
 
-/// KV kept at once, in bytes; what does not fit is made or read again.
+/// Most KV kept at once, in bytes; what does not fit is computed or read again.
 const MAX_BYTES: usize = 1 << 30;
 
 #[derive(Default)]
@@ -19,7 +19,7 @@ impl Shelf {
         self.kvs.get(key).cloned()
     }
 
-    /// Keeps a chunk's KV and gives it back; clears the shelf first where it would be over the bound.
+    /// Keeps a chunk's KV and returns it; clears the shelf first if it would exceed the bound.
     pub(crate) fn keep(&mut self, key: [u8; 32], kv: ChunkKv) -> Arc<ChunkKv> {
         let bytes: usize = kv.layers.iter().map(|(k, v)| k.len() + v.len()).sum();
         if self.bytes + bytes > MAX_BYTES {

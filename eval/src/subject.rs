@@ -1,4 +1,4 @@
-//! The model that is examined: engine, prompt format and splitter, without a data directory.
+//! The model under test: engine, prompt format and splitter, without a data directory.
 
 use ragweave_engine::{EngineHandle, ModelInfo};
 use ragweave_retriever::{DocumentFormat, Splitter};
@@ -7,7 +7,7 @@ use ragweave_server::config::Config;
 use ragweave_server::error::ServerError;
 use ragweave_server::prompt::{PromptError, PromptFormat};
 
-/// A model as it would serve.
+/// A model, set up as for serving.
 pub(crate) struct Subject {
     pub(crate) engine: EngineHandle,
     pub(crate) prompt: PromptFormat,

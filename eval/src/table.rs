@@ -1,4 +1,4 @@
-//! A plain text table: the first column to the left, numbers to the right.
+//! A plain text table: the first column is left-aligned, the others are right-aligned.
 
 use std::fmt;
 

@@ -25,11 +25,11 @@ pub trait Disk: Send + Sync {
     /// Fills `bytes` from `offset`; if the file is too short, an error of kind `UnexpectedEof`.
     fn read_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()>;
     /// Opens a file for reads that bypass the page cache. Their buffers, offsets and lengths must be
-    /// whole pages. `InvalidInput` where the file system does not support it.
+    /// whole pages. `InvalidInput` if the file system does not support it.
     fn open_direct(&self, path: &Path) -> io::Result<fs_err::File> {
         open_direct(path)
     }
-    /// As `read_at`, but in pieces that are read concurrently, with `io_uring`. `Unsupported` where
+    /// As `read_at`, but in pieces that are read concurrently, with `io_uring`. `Unsupported` if
     /// the system does not have it or forbids it.
     fn read_queued_at(&self, file: &fs_err::File, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         uring::read_at(file, bytes, offset)

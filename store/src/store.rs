@@ -282,7 +282,7 @@ impl Store {
     }
 }
 
-/// After a failed sync or batch nobody knows what is on disk until the store is opened again.
+/// After a failed sync or batch, what is on disk is unknown until the store is opened again.
 fn make_read_only(writer: &mut Writer, error: StoreError) -> StoreError {
     tracing::error!(%error, "the store is read-only from now on");
     writer.read_only = Some(error.to_string());

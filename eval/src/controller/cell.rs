@@ -23,7 +23,7 @@ pub(super) enum Tier {
     Memory,
     /// In files of a store, in the page cache
     DiskWarm,
-    /// In files of a store, dropped from the page cache before each run; refused where the pages stay
+    /// In files of a store, dropped from the page cache before each run; refused if the pages stay
     DiskCold,
 }
 

@@ -85,7 +85,7 @@ impl Outcome {
         })
     }
 
-    /// What keeps the cell from passing; `None` where auto is shown to do as it should.
+    /// What keeps the cell from passing; `None` if auto is shown to do as it should.
     pub(super) fn fault(&self) -> Option<Fault> {
         let blends = 2 * self.exact_rounds < self.rounds;
         if self.regret_ci.0 > MAX_REGRET {

@@ -35,7 +35,7 @@ pub(super) struct Batch {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct ModeBatch {
     pub(super) spec: String,
-    /// Chunks whose stored KV was used; 0 where the mode looks none up.
+    /// Chunks whose stored KV was used; 0 if the mode looks none up.
     pub(super) chunks_hit: usize,
     /// Chunks whose KV was looked up and could not be used.
     pub(super) chunks_missed: usize,
@@ -83,7 +83,7 @@ impl ModeBatch {
         self.ttft_ms.push(ttft_ms);
     }
 
-    /// Hits over lookups; `None` where nothing was looked up.
+    /// Hits over lookups; `None` if nothing was looked up.
     pub(super) fn hit_rate(&self) -> Option<f64> {
         let lookups = self.chunks_hit + self.chunks_missed;
         (lookups > 0).then(|| self.chunks_hit as f64 / lookups as f64)

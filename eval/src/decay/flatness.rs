@@ -27,7 +27,7 @@ pub(crate) struct Row {
     pub(crate) batch: usize,
     #[serde(default)]
     pub(crate) queries: usize,
-    /// Chunks hit over chunks looked up; `None` where the mode looks none up.
+    /// Chunks hit over chunks looked up; `None` if the mode looks none up.
     pub(crate) hit_rate: Option<f64>,
     pub(crate) ttft_ms_p50: Option<f64>,
     pub(crate) ttft_ms_p95: Option<f64>,
@@ -96,7 +96,7 @@ impl Flatness {
     }
 }
 
-/// Last over first; 1 where both are 0.
+/// Last over first; 1 if both are 0.
 #[expect(clippy::float_cmp, reason = "zero over zero is the case that is meant")]
 fn ratio([first, last]: [f64; 2]) -> f64 {
     if first == last { 1.0 } else { last / first }

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use crate::random::Random;
 
-/// `n_sets` different sets of `size` of `n_chunks` chunks, each in random order; `None` where
-/// there are not so many sets. The same seed draws the same.
+/// `n_sets` different sets of `size` of `n_chunks` chunks, each in random order; `None` if
+/// there are fewer such sets. The same seed draws the same sets.
 pub(super) fn novel_sets(
     n_chunks: usize,
     size: usize,

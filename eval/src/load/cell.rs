@@ -76,7 +76,7 @@ impl Log {
         }
     }
 
-    /// The rates to offer; `None` where `auto` has not measured yet.
+    /// The rates to offer; `None` if `auto` has not measured yet.
     pub(super) fn rates(&self, wanted: &Rates) -> Option<Vec<f64>> {
         match wanted {
             Rates::Given(rates) => Some(rates.clone()),

@@ -46,7 +46,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    /// Answers per second where each is asked for after the one before.
+    /// Answers per second if each question is asked after the previous answer.
     pub(super) async fn capacity(&self, spec: &ModeSpec) -> anyhow::Result<f64> {
         let n = self.requests.len().min(CAPACITY_REQUESTS);
         let start = Instant::now();
@@ -108,7 +108,7 @@ impl Client<'_> {
     }
 }
 
-/// Starts each job at its time as a task of its own; ends early when nobody wants outcomes.
+/// Starts each job at its time in its own task; ends early when the receiver of outcomes is gone.
 fn send(
     runtime: &Handle,
     pipeline: &Arc<Pipeline>,

@@ -11,7 +11,7 @@ use crate::metric::{mean, ms, percentile};
 pub(super) struct Trace {
     /// Scheduled arrival, in milliseconds after the start.
     pub(super) at_ms: f64,
-    /// `None` where the queue was full.
+    /// `None` if the queue was full.
     pub(super) answer: Option<AnswerTimes>,
 }
 
@@ -50,7 +50,7 @@ impl AnswerTimes {
         }
     }
 
-    /// Time per output token after the first; `None` where there is only one.
+    /// Time per output token after the first; `None` if there is only one.
     pub(super) fn tpot_ms(&self) -> Option<f64> {
         let later = self.n_out.checked_sub(1).filter(|&later| later > 0)?;
         Some((self.e2e_ms - self.ttft_ms) / later as f64)

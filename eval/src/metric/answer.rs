@@ -59,7 +59,7 @@ pub fn word_f1(answer: &str, references: &[String]) -> f64 {
     })
 }
 
-/// F1 over token ids, the best over the references; 0 without any, and 1 where neither side has
+/// F1 over token ids, the best over the references; 0 without any, and 1 if neither side has
 /// a token.
 ///
 /// As the CacheBlend repository counts (`example/utils.py`): ids of the first line
@@ -98,7 +98,7 @@ pub fn first_line(answer: &str) -> &str {
 /// How much of what reuse loses a policy wins back: `(f1 - reuse) / (full - reuse)`, 0 for plain
 /// reuse, 1 for full prefill (FusionRAG, arXiv 2601.12904). May leave `0..=1` on either side.
 ///
-/// `None` where reuse loses nothing, so that there is nothing to win back: below zero the quotient
+/// `None` if reuse loses nothing, so that there is nothing to win back: below zero the quotient
 /// would turn round and call the worse policy the better one.
 pub fn normalised_f1(f1: f64, reuse: f64, full: f64) -> Option<f64> {
     let loss = full - reuse;

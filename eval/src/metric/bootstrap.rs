@@ -9,7 +9,7 @@ const RESAMPLES: usize = 1000;
 
 /// The 95 % percentile interval of the mean, from 1000 resamples.
 ///
-/// `None` of nothing, and where a sample is not finite. One sample, or equal ones, give an
+/// `None` without samples, and if a sample is not finite. One sample, or equal ones, give an
 /// interval without width: it says that nothing is known of the spread, not that there is none.
 pub fn bootstrap_ci(samples: &[f64], seed: u64) -> Option<(f64, f64)> {
     if samples.is_empty() || !samples.iter().all(|sample| sample.is_finite()) {

@@ -4,7 +4,7 @@
 /// Spearman's rank correlation of two lists over the same items, in `-1..=1`; equal values share
 /// the mean of their ranks.
 ///
-/// `None` where no order can be compared: fewer than two items, or a list of equal values.
+/// `None` if no order can be compared: fewer than two items, or a list of equal values.
 ///
 /// # Panics
 /// If the lists differ in length, which is a mistake of the caller.
@@ -14,11 +14,11 @@ pub fn spearman(a: &[f32], b: &[f32]) -> Option<f64> {
 }
 
 /// The share of the sum of `values` that the largest `share` of them holds; with values drawn
-/// alike it is `share` itself, and 1 where they hold everything.
+/// alike it is `share` itself, and 1 if they hold everything.
 ///
 /// `share` lies in `0..=1`. Where it is not a whole number of values, the next largest counts in
 /// part, so that lists of different lengths compare. Values are not negative; those that are, or
-/// are not finite, count as 0. `None` where the sum is 0.
+/// are not finite, count as 0. `None` if the sum is 0.
 pub fn top_share(values: &[f32], share: f64) -> Option<f64> {
     debug_assert!((0.0..=1.0).contains(&share), "a share of the values");
     let mass = |x: f32| {

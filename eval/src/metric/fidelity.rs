@@ -1,9 +1,9 @@
 //! How far vectors under a policy are from those of full prefill; predictions are compared by the
 //! server's own measure.
 
-/// The L2 norm of the difference over that of `reference`: 0 where equal, 1 as far off as zeros.
+/// The L2 norm of the difference over that of `reference`: 0 if equal, 1 as far off as zeros.
 ///
-/// `None` where the reference is all zeros and the other is not, or where a value is not finite.
+/// `None` if the reference is all zeros and the other is not, or where a value is not finite.
 ///
 /// # Panics
 /// If the vectors differ in length, which is a mistake of the caller.

@@ -1,6 +1,6 @@
 //! RULER's string match (Hsieh et al. 2024, arXiv 2404.06654).
 
-/// The share of references that occur in the answer, case aside; with `all` false, 1 where any
+/// The share of references that occur in the answer, case aside; with `all` false, 1 if any
 /// occurs (RULER's question answering tasks). In `0..=1`, 0 without references.
 pub fn string_match(answer: &str, references: &[String], all: bool) -> f64 {
     let answer = answer.to_lowercase();

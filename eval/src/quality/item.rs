@@ -116,7 +116,7 @@ impl DeviationItem {
     }
 }
 
-/// The part of the deviation, layers added up, that lies in `rows` (ascending). `None` where there
+/// The part of the deviation, layers added up, that lies in `rows` (ascending). `None` if there
 /// is no deviation, or nothing was recomputed.
 fn captured(map: &DeviationMap, rows: &[usize]) -> Option<f64> {
     let of_row = |row: usize| -> f64 { map.layers.iter().map(|layer| f64::from(layer[row])).sum() };

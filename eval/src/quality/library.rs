@@ -25,7 +25,7 @@ pub(super) struct Library<'a> {
 }
 
 impl<'a> Library<'a> {
-    /// With `neighbours` above 0, each chunk's KV is made after so many similar chunks of the
+    /// With `neighbours` above 0, each chunk's KV is computed after that many similar chunks of the
     /// dataset (FusionRAG, arXiv 2601.12904).
     pub(super) fn new(
         subject: &'a Subject,

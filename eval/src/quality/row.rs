@@ -156,7 +156,7 @@ impl Row {
         }
     }
 
-    /// The mean of a metric; `None` where the task has none.
+    /// The mean of a metric; `None` if the task has none.
     pub(super) fn metric(&self, metric: Metric) -> Option<f64> {
         match metric {
             Metric::ExactMatch => self.exact_match,

@@ -11,7 +11,7 @@ use super::mode::ModeName;
 use super::run::{Content, Run};
 use crate::quality::heat_map::HeatMap;
 
-/// At most so many tokens are drawn: of longer prompts, the chunks that deviate most.
+/// Most tokens drawn: of longer prompts, the chunks that deviate most.
 const MAX_TOKENS: usize = 600;
 /// Of a policy's ratios, the nearest to this is drawn.
 const TYPICAL_RATIO: f64 = 0.15;

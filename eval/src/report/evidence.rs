@@ -164,7 +164,7 @@ impl Scope<'_> {
         self.columns().into_iter().flatten().collect()
     }
 
-    /// The columns of a table by ratio: none first where some row has none, then ascending.
+    /// The columns of a table by ratio: none first if some row has none, then ascending.
     pub(crate) fn columns(&self) -> Vec<Option<f64>> {
         let ratios = self.rows.iter().map(|row| row.mode().ratio);
         let mut ratios: Vec<Option<f64>> = ratios.collect();

@@ -80,7 +80,7 @@ fn mass_plot(row: &DeviationRow) -> Option<Plot> {
     )
 }
 
-/// Logarithmic where layers differ tenfold; layers whose deviation is zero are not on that axis.
+/// Logarithmic if layers differ tenfold; layers whose deviation is zero are not on that axis.
 fn mean_plot(row: &DeviationRow) -> Option<Plot> {
     let points = points(&row.mean, 1.0, "mean deviation");
     let values = || points.iter().map(|point| point.y).filter(|&y| y > 0.0);

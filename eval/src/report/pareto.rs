@@ -172,7 +172,7 @@ fn line(metric: &Metric, style: Style, markers: Markers, trades: &[Trade<'_>]) -
     }
 }
 
-/// Linear where the slowest mode takes less than six times the fastest.
+/// Linear if the slowest mode takes less than six times the fastest.
 fn ttft_axis(trades: &[Trade<'_>]) -> Option<Axis> {
     let times = || trades.iter().map(|trade| trade.ttft_ms);
     let slowest = times().fold(0.0, f64::max);

@@ -11,7 +11,7 @@ use super::mode::OfMode;
 use super::run::Content;
 use crate::ttft::report::Row;
 
-/// Bars are drawn for at most so many context lengths.
+/// Most context lengths for which bars are drawn.
 const MAX_LENGTHS: usize = 4;
 
 const INTRODUCTION: &str = "Each bar is a mode's median time to first token in ms, cut into its \

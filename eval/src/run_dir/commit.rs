@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 /// A file that only a checkout of this project has.
 const LANDMARK: &str = "eval/Cargo.toml";
 
-/// Hash of the commit that is checked out around `dir`, with `-dirty` where tracked files differ
+/// Hash of the commit that is checked out around `dir`, with `-dirty` if tracked files differ
 /// from it. `None` without git, outside a checkout, or in that of another project.
 pub(super) fn of_checkout(dir: &Path) -> Option<String> {
     let top = git(dir, &["rev-parse", "--show-toplevel"])?;
@@ -21,7 +21,7 @@ pub(super) fn of_checkout(dir: &Path) -> Option<String> {
     })
 }
 
-/// What a git command prints; `None` where it fails.
+/// What a git command prints; `None` if it fails.
 fn git(dir: &Path, arguments: &[&str]) -> Option<String> {
     let output = Command::new("git")
         .current_dir(dir)

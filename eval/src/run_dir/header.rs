@@ -34,7 +34,7 @@ pub(crate) struct RunHeader<K = RunKind> {
     /// Everything that decides what is measured: a run is resumed under an equal one only.
     #[serde(default)]
     pub(crate) config: Value,
-    /// Hash of the checkout's commit, `-dirty` where files differ from it; `None` outside one.
+    /// Hash of the checkout's commit, `-dirty` if files differ from it; `None` outside one.
     pub(crate) commit: Option<String>,
     #[serde(default)]
     pub(crate) device: String,

@@ -1,6 +1,6 @@
 //! The most memory this process has held, as Linux counts it; elsewhere it is not known.
 
-/// Counts anew from now on. Without effect where the kernel does not count, or refuses to start anew.
+/// Restarts the count. Without effect if the kernel does not count, or refuses to restart.
 pub(super) fn forget_peak() {
     // What Linux does at a 5 is "reset the peak resident set size" (proc_pid_clear_refs(5)).
     let _ = fs_err::write("/proc/self/clear_refs", "5");

@@ -28,7 +28,7 @@ pub(crate) struct PromptShape {
 }
 
 impl PromptShape {
-    /// A prompt of so many chunks, with ids below `vocab_size`.
+    /// A prompt of that many chunks, with ids below `vocab_size`.
     pub(crate) fn segments(&self, n_chunks: usize, vocab_size: usize) -> PromptSegments {
         let mut random = Random::new(self.seed);
         let mut ids = |n| (0..n).map(|_| random.below(vocab_size) as u32).collect();

@@ -39,7 +39,7 @@ pub(super) struct Run {
 pub(crate) struct Work {
     pub(crate) tokens_loaded: usize,
     pub(crate) tokens_recomputed: usize,
-    /// Of all context tokens, the share that was computed again; `None` where none was loaded. The exact first chunk is
+    /// Of all context tokens, the share that was computed again; `None` if none was loaded. The exact first chunk is
     /// loaded and never computed again: at a ratio of 0.15 and six chunks of one length this is 0.125.
     pub(crate) recomputed_share: Option<f64>,
     pub(crate) tokens_prefilled: usize,

@@ -29,13 +29,13 @@ pub(crate) enum KvPlace {
     /// Segment files of a ragweave store, in the page cache
     #[default]
     Store,
-    /// The same, dropped from the page cache before each run; refused where the pages stay
+    /// The same, dropped from the page cache before each run; refused if the pages stay
     Cold,
     /// The server's memory tier in front of the store
     Memory,
 }
 
-/// KV of every chunk of one prompt, in a store of its own. Cheap to clone; the files go with the last clone.
+/// KV of every chunk of one prompt, in a separate store. Cheap to clone; the files go with the last clone.
 #[derive(Clone)]
 pub(crate) struct Stock {
     store: Arc<Store>,

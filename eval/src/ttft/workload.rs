@@ -12,7 +12,7 @@ use super::memory;
 use super::stock::Stock;
 use crate::experiment::rotated;
 
-/// One source per chunk; `None` where nothing is stored.
+/// One source per chunk; `None` if nothing is stored.
 pub(crate) type Sources = Vec<Option<Box<dyn LayerSource>>>;
 
 pub(crate) struct Workload<'a> {
@@ -27,7 +27,7 @@ pub(crate) struct Sample {
     /// From before the stored KV is opened to the first token sampled.
     pub(crate) ttft: Duration,
     pub(crate) report: FuseReport,
-    /// Of the tokens after the first; `None` where there is only one.
+    /// Of the tokens after the first; `None` if there is only one.
     pub(crate) decode_tokens_per_s: Option<f64>,
     /// Bytes that the whole process held at most during the run, the model among them.
     pub(crate) peak_memory: Option<u64>,

@@ -13,7 +13,7 @@ use crate::dataset::{lines, parse_line};
 
 /// Words of a chunk that are asked for.
 const MAX_WORDS: usize = 12;
-/// One question in so many is kept back to confirm the choice.
+/// One question in this many is kept back to confirm the choice.
 const CONFIRM_PART: usize = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Deserialize)]
@@ -22,7 +22,7 @@ pub(super) struct Ask {
     /// Any of these is right; without any, only fidelity to full prefill counts.
     #[serde(default)]
     pub(super) answers: Vec<String>,
-    /// The context it is asked over; retrieved where empty.
+    /// The context it is asked over; retrieved if empty.
     #[serde(default)]
     pub(super) context_chunks: Vec<String>,
     /// Chunks that hold the answer; may be absent.
@@ -103,7 +103,7 @@ fn parse(line: &[u8]) -> anyhow::Result<Ask> {
     Ok(ask)
 }
 
-/// The first words of a text; `None` where there are none.
+/// The first words of a text; `None` if there are none.
 pub(super) fn opening(text: &str) -> Option<String> {
     let words: Vec<&str> = text.split_whitespace().take(MAX_WORDS).collect();
     let opening = words.join(" ");

@@ -9,7 +9,7 @@ use crate::mode_spec::ModeSpec;
 
 /// Modes that get another look may lose so much more than allowed: the first look is a short one.
 const SECOND_CHANCE: f64 = 0.08;
-/// And may diverge so many times more.
+/// And may diverge this many times more.
 const SECOND_CHANCE_KL: f64 = 4.0;
 /// So many get another look at a time, the cheapest first.
 pub(super) const BATCH: usize = 24;

@@ -55,7 +55,7 @@ pub(super) async fn from_corpus(
     Ok(asks)
 }
 
-/// `None` where no other chunk fits the prompt beside the source.
+/// `None` if no other chunk fits the prompt beside the source.
 async fn ask(
     corpus: &Corpus<'_>,
     source: &str,
@@ -69,7 +69,7 @@ async fn ask(
         gold_chunks: vec![source.to_owned()],
     };
     let found = corpus.found(&ask).await?;
-    // Retrieval may have missed the very chunk; then it comes in beside what was found.
+    // Retrieval may have missed the source chunk; then it is added to what was found.
     let named = Ask {
         context_chunks: vec![source.to_owned()],
         ..ask.clone()

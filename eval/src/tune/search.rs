@@ -22,7 +22,7 @@ pub(super) struct Search<'a> {
     corpus: &'a Corpus<'a>,
     asks: &'a [Ask],
     kept: Shelf,
-    /// Of each question asked, whether full prefill is right; `None` where no answer is known.
+    /// Of each question asked, whether full prefill is right; `None` if no answer is known.
     full: Vec<Option<bool>>,
     tried: Vec<Tried>,
     /// Modes asked before and not asked now.
@@ -153,7 +153,7 @@ impl Trial {
 }
 
 impl Ask {
-    /// Whether an answer is right; `None` where no right one is known.
+    /// Whether an answer is right; `None` if no right one is known.
     fn is_right(&self, answer: &str) -> Option<bool> {
         (!self.answers.is_empty()).then(|| is_normalised_match(answer, &self.answers))
     }
@@ -192,7 +192,7 @@ impl Figures {
         }
     }
 
-    /// How much of full prefill's share of right answers is lost; `None` where no answers are known.
+    /// How much of full prefill's share of right answers is lost; `None` if no answers are known.
     pub(super) fn loss(&self) -> Option<f64> {
         Some(self.full_exact_match? - self.exact_match?)
     }

@@ -292,7 +292,7 @@ impl Entry {
         }
     }
 
-    /// The folder and the name in it, where that folder or one above it has a bad name.
+    /// The folder and the name in it, if that folder or one above it has a bad name.
     fn below_bad_name(&self) -> Option<(&Folder, &OsStr)> {
         let folder = self.folder.as_deref().filter(|folder| folder.id.is_err())?;
         Some((folder, self.path.file_name()?))

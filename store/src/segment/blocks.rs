@@ -51,7 +51,7 @@ impl BlockReads {
         special.unwrap_or_else(|| self.disk.read_at(&file.file, bytes, offset))
     }
 
-    /// `None` where this read has to be a `pread`.
+    /// `None` if this read has to be a `pread`.
     fn read_direct(
         &self,
         file: &SegmentFile,
@@ -74,7 +74,7 @@ impl BlockReads {
         }
     }
 
-    /// `None` where this read has to be a `pread`.
+    /// `None` if this read has to be a `pread`.
     fn read_uring(
         &self,
         file: &SegmentFile,

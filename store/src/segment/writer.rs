@@ -215,7 +215,7 @@ impl SegmentWriter {
     }
 
     /// Appends the commit mark to the active segment. If all its segments are sealed, a commit has no
-    /// mark, and only the loss of this very commit cannot be noticed.
+    /// mark, and only the loss of this one commit cannot be noticed.
     fn write_mark(
         &mut self,
         commit_seq: u64,

@@ -78,7 +78,7 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// `None` where a fact is stated twice.
+    /// `None` if a fact is stated twice.
     fn build(mut self) -> Option<World> {
         let documents = self.random.between(DOCUMENTS.0, DOCUMENTS.1);
         for document in 1..=documents {

@@ -59,7 +59,7 @@ impl Subset {
         }
     }
 
-    /// What is asked; `None` where a line leaves out what its subset needs.
+    /// What is asked; `None` if a line leaves out what its subset needs.
     pub(super) fn question(self, input: &str) -> Option<String> {
         let input = input.trim();
         match self {

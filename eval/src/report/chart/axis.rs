@@ -24,7 +24,7 @@ enum Scale {
 impl Axis {
     /// A linear axis that ends a little outside the values, but at most a marker outside
     /// `[floor, ceiling]`.
-    /// None where no value is finite.
+    /// None if no value is finite.
     pub(crate) fn linear(
         label: &str,
         values: impl IntoIterator<Item = f64>,
@@ -44,7 +44,7 @@ impl Axis {
         })
     }
 
-    /// A logarithmic axis that ends a little outside the positive values. None where there are none.
+    /// A logarithmic axis that ends a little outside the positive values. None if there are none.
     pub(crate) fn log(label: &str, values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let (low, high) = extent(values.into_iter().filter(|&value| value > 0.0))?;
         let margin = f64::max((high / low).powf(0.04), 1.2);

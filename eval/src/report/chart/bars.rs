@@ -93,7 +93,7 @@ impl Bar {
 }
 
 impl Bars<'_> {
-    /// None where no bar has a length.
+    /// None if no bar has a length.
     pub(crate) fn svg(&self) -> Option<Markup> {
         let bars = self.bars.iter();
         let lengths = bars.flat_map(|bar| [bar.total(), bar.beside.unwrap_or(0.0)]);

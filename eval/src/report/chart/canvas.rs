@@ -77,7 +77,7 @@ pub(super) fn picture(scene: &Scene, class: &str, label: &str) -> Markup {
     }
 }
 
-/// At most so many characters; the last is an ellipsis where some were left out.
+/// At most this many characters; the last is an ellipsis where some were left out.
 pub(super) fn shortened(text: &str, max: usize) -> String {
     match text.chars().count() > max {
         true => text

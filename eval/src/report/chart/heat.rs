@@ -24,7 +24,7 @@ const MAX_NAME: usize = 30;
 const TOP: f64 = 16.0;
 /// How many shades there are.
 const SHADES: usize = 24;
-/// The scale spans at most so many powers of ten below the largest value.
+/// Most powers of ten that the scale spans below the largest value.
 const DECADES: f64 = 4.0;
 
 /// The map and the strips.
@@ -52,7 +52,7 @@ pub(crate) struct Shading {
 }
 
 impl Shading {
-    /// None where no value is positive.
+    /// None if no value is positive.
     pub(crate) fn new(values: impl Iterator<Item = f64>) -> Option<Self> {
         let positive = values.filter(|&value| value > 0.0);
         let (low, high) = positive.fold((f64::INFINITY, 0.0), |(low, high), value| {

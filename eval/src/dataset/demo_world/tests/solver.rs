@@ -9,7 +9,7 @@ use super::super::lexicon::{LEXICON, Relation, ValueClass};
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Fact {
     document: usize,
-    /// Index into the relations; `None` where an alias is given.
+    /// Index into the relations; `None` if an alias is given.
     relation: Option<usize>,
     key: String,
     value: String,
