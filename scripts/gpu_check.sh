@@ -153,7 +153,7 @@ write_report() { # exit status of the suite, of the measurements, of PyTorch ("n
         echo "| | |"
         echo "|---|---|"
         echo "| date | $(date -u +%Y-%m-%d) |"
-        echo "| commit | $(git rev-parse --short HEAD 2>/dev/null || echo "not known here") |"
+        echo "| commit | $(git rev-parse --short HEAD 2>/dev/null || echo unknown) |"
         echo "| GPU, driver, memory | $gpu |"
         echo "| suite on CUDA | $([ "$1" -eq 0 ] && echo passed || echo "failed, exit code $1") |"
         echo "| measurements | $([ "$2" -eq 0 ] && echo "done" || echo "failed, exit code $2") |"

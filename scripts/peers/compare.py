@@ -223,7 +223,7 @@ def page(arguments: argparse.Namespace, rows: list[str]) -> str:
 
 
 def make_weights(config: Path) -> Path:
-    """The shape's weights, made where they are not there yet."""
+    """The shape's weights, made if they do not exist yet."""
     directory = CACHE / "peers-weights" / config.stem
     shape = json.loads(config.read_text()) | {"torch_dtype": "float32"}
     made = directory / "config.json"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the virtual environment of the engines that ragweave is compared with: PyTorch with transformers, and
-# llama.cpp, which is compiled here for this very processor. Takes about ten minutes on two cores, most of them for
+# llama.cpp, which is compiled here for this processor. Takes about ten minutes on two cores, most of them for
 # llama.cpp, and 6 GB of disk. Running it again changes nothing. Prints the environment's path.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -20,12 +20,12 @@ esac
 dir=${1:-${RAGWEAVE_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/ragweave/peers}}
 python=${PYTHON:-python3.11}
 llama_cpp=0.3.36
-# Compiled for this processor, and without the parts for pictures.
+# Compiled for this processor, and without image support.
 cmake_args="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF"
 
 fail() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
-# What is to be installed, on what: the environment is complete where it says the same.
+# What is to be installed, and on what; the environment is complete if it says the same.
 wanted=$(
     cat "$here/requirements.txt"
     echo "llama-cpp-python==$llama_cpp $cmake_args"

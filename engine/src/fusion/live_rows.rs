@@ -10,6 +10,9 @@ use super::schedule::{LayerStep, Pass};
 use crate::kernel::FusionBackend;
 use crate::model::row_tensor;
 
+/// Positions, ascending, and the same as a tensor.
+type Positions<B> = (Arc<[usize]>, Tensor<B, 1, Int>);
+
 /// The rows of one sequence that a pass computes, between two layers.
 pub(crate) struct LiveRows<B: FusionBackend> {
     pub(super) steps: Arc<[LayerStep]>,
@@ -19,7 +22,7 @@ pub(crate) struct LiveRows<B: FusionBackend> {
     /// `[rows, hidden_size]`; absent only while a layer runs.
     pub(super) hidden: Option<Tensor<B, 2>>,
     /// The positions that the rows may attend to, and the same as a tensor; if absent, all before them.
-    pub(super) sees: Option<(Arc<[usize]>, Tensor<B, 1, Int>)>,
+    pub(super) sees: Option<Positions<B>>,
     /// Rows that have gone through attention and MLP so far, summed over layers.
     pub rows_forwarded: usize,
 }
