@@ -86,5 +86,5 @@ def print_line(
 def try_each(
     variants: dict[str, Callable[[], Engine]], ids: list[int], arguments: argparse.Namespace
 ) -> dict[str, dict[str, float]]:
-    """The rates of each variant, made when its turn comes and gone before the next."""
+    """The rates of each variant; each engine is made for its turn and dropped before the next."""
     return {name: rates(make(), ids, arguments) for name, make in variants.items()}
