@@ -186,7 +186,7 @@ fn the_data_directory_is_never_a_source() {
             let named = named.expect_code(3);
             let reported = format!("{}{}", named.stdout, named.stderr);
             assert!(
-                reported.contains("data directory of ragweave"),
+                reported.contains("ragweave data directory"),
                 "{path}: {reported}"
             );
         }

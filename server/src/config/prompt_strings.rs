@@ -100,7 +100,7 @@ mod tests {
             ),
             (
                 ["", "{text}", "{text} {question}"],
-                "prompt.question contains {text}, which belongs into another",
+                "prompt.question contains {text}, which belongs in another",
             ),
         ] {
             let [prefix, chunk, question] = strings;

@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn renderings_that_lose_repeat_or_reorder_a_text_are_refused() {
         let lost = cut_rendered(&format!("{SYSTEM}{CHUNKS}")).unwrap_err();
-        assert_eq!(lost, "it does not print the question it is given");
+        assert_eq!(lost, "it does not print the question that it is given");
         let twice = cut_rendered(&format!("{SYSTEM}{SYSTEM}{CHUNKS}{QUESTION}")).unwrap_err();
         assert_eq!(twice, "it prints the system text 2 times");
         let swapped = cut_rendered(&format!("{CHUNKS}{SYSTEM}{QUESTION}")).unwrap_err();
