@@ -237,7 +237,7 @@ impl<B: FusionBackend> Engine<B> {
         Ok(())
     }
 
-    /// Logits of the row that has gone through all layers: `[vocab_size]`.
+    /// Logits of rows that have gone through all layers, one row after the other: `[rows * vocab_size]`.
     fn read_logits(&self, hidden: Option<Tensor<B, 2>>) -> Result<Vec<f32>, EngineError> {
         let hidden = hidden.ok_or_else(|| EngineError::Device {
             message: "the last layer gave no hidden state".into(),

@@ -47,7 +47,8 @@ fn plan(engine: &EngineHandle, segments: &PromptSegments, mode: Mode) -> FusionP
 async fn a_full_trace_equals_one_forward_pass_over_prompt_and_answer() {
     let engine = spawn();
     let segments = small_prompt();
-    let forced = vec![7, 3, 11];
+    // More than one tile of logits.
+    let forced: Vec<u32> = (0..70).map(|i| (i * 5 + 7) % 60).collect();
     let request = TraceRequest {
         plan: plan(&engine, &segments, Mode::Full),
         sources: segments.chunks.iter().map(|_| None).collect(),
@@ -61,7 +62,7 @@ async fn a_full_trace_equals_one_forward_pass_over_prompt_and_answer() {
     ids.extend(forced);
     let mut reference = load::<Flex>(&options(VARIANT), &FlexDevice);
     let expected = reference.forward(&ids).expect("the ids are valid").logits;
-    assert_eq!(trace.logits.len(), 4);
+    assert_eq!(trace.logits.len(), 71);
     for (step, logits) in trace.logits.iter().enumerate() {
         let expected = &expected[prompt_tokens - 1 + step];
         assert_close(&format!("step {step}"), logits, expected, TOLERANCE);

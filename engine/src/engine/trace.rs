@@ -3,17 +3,21 @@
 use super::{Engine, Sequence};
 use crate::error::EngineError;
 use crate::fusion::{
-    FuseError, FuseReport, FusionPlan, LayerView, StopCheck, shared, true_deviation,
+    BatchEntry, FuseError, FuseReport, FusionPlan, Halt, LayerView, LiveRows, NoHooks, StopCheck,
+    advance, shared, true_deviation,
 };
 use crate::kernel::FusionBackend;
 use crate::kv::{LayerCache, LayerSource};
+
+/// Rows whose logits are on the device at once: a vocabulary of 256k entries makes each 1 MB.
+const LOGIT_ROWS: usize = 64;
 
 /// A prompt and the answer to compute logits along.
 pub struct TraceRequest {
     pub plan: FusionPlan,
     /// One per chunk; `None` for a miss.
     pub sources: Vec<Option<Box<dyn LayerSource>>>,
-    /// Token ids decoded one after the other, whatever the logits say.
+    /// The token ids of the answer, whatever the logits say.
     pub forced: Vec<u32>,
 }
 
@@ -62,7 +66,7 @@ impl<B: FusionBackend> Engine<B> {
         };
         let loader = self.open(&plan, shared(sources));
         let mut sequence = self.fuse_observed(plan, loader, capacity, stop, &mut observe)?;
-        let logits = self.follow(&mut sequence, forced, stop);
+        let logits = self.follow(&mut sequence, &forced, stop);
         let (_, report) = self.end(sequence);
         Ok(Trace {
             logits: logits?,
@@ -71,20 +75,35 @@ impl<B: FusionBackend> Engine<B> {
         })
     }
 
-    /// Logits after the prompt and after each of the forced tokens: `[1 + forced][vocab_size]`.
+    /// Logits after the prompt and after each of the forced tokens, which run as the rows of one pass, each under its
+    /// causal mask: `[1 + forced][vocab_size]`.
     fn follow(
         &mut self,
         sequence: &mut Sequence<B>,
-        forced: Vec<u32>,
+        forced: &[u32],
         stop: StopCheck<'_>,
     ) -> Result<Vec<Vec<f32>>, EngineError> {
         let mut logits = vec![sequence.logits.clone()];
-        for token in forced {
-            if let Some(error) = stop() {
-                return Err(error);
-            }
-            self.step(sequence, token)?;
-            logits.push(sequence.logits.clone());
+        let n_forced = forced.len();
+        if n_forced == 0 {
+            return Ok(logits);
+        }
+        let positions = sequence.n_tokens..sequence.n_tokens + n_forced;
+        let steps = self.decode_steps.clone();
+        let context = &mut self.context();
+        let mut live = LiveRows::start(context, steps, positions.collect(), forced);
+        while live.step().is_some() {
+            let entry = BatchEntry::new(&mut live, &mut sequence.cache, NoHooks, stop);
+            advance(context, &mut [entry]).map_err(Halt::into_error)?;
+        }
+        sequence.n_tokens += n_forced;
+        let hidden = live.into_hidden(); // [forced, hidden_size]
+        for start in (0..n_forced).step_by(LOGIT_ROWS) {
+            let n_rows = LOGIT_ROWS.min(n_forced - start);
+            let tile = hidden.clone().map(|x| x.narrow(0, start, n_rows));
+            let rows = self.read_logits(tile)?; // [rows * vocab_size]
+            let rows = rows.chunks_exact(self.info.config.vocab_size);
+            logits.extend(rows.map(<[f32]>::to_vec));
         }
         Ok(logits)
     }
