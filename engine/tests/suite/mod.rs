@@ -31,7 +31,7 @@ macro_rules! backend_suite {
             row_distance_equals_its_reference,
             rms_norm_equals_its_reference,
             add_equals_its_reference,
-            swiglu_equals_its_reference,
+            glu_equals_its_reference,
             project_gated_equals_its_reference,
             project_pair_and_project_add_equal_single_products,
             write_rows_equals_its_parts,
