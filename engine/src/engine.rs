@@ -20,7 +20,7 @@ use crate::fusion::{
     LayerStep, LiveRows, Loader, NoHooks, Observer, PrefillRequest, Readers, Sources, StopCheck,
     advance, decode_steps, prefill,
 };
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, Isa};
 use crate::kv::{KvCache, PrefixCache, SpareCache};
 use crate::model::load::WeightSource;
 use crate::model::{Decoder, RopeTable};
@@ -76,6 +76,7 @@ impl<B: FusionBackend> Engine<B> {
         readers: Arc<Readers>,
         device: &B::Device,
     ) -> Result<Self, EngineError> {
+        limit_isa(options.isa)?;
         let dtype = options.dtype.dtype();
         if B::COMPILES_WHILE_RUNNING {
             Self::try_device(device)?;
@@ -278,6 +279,14 @@ pub(crate) fn start_readers(read_timeout: Duration) -> Result<Arc<Readers>, Engi
         message: format!("could not start the threads that read stored KV: {error}"),
     })?;
     Ok(Arc::new(readers))
+}
+
+fn limit_isa(isa: Option<Isa>) -> Result<(), EngineError> {
+    let limited = isa.map_or(Ok(()), Isa::limit);
+    limited.map_err(|error| EngineError::InvalidRequest {
+        field: "isa",
+        message: format!("must be set before anything is computed: {error}"),
+    })
 }
 
 /// Refuses an unsupported dtype here, because the device would panic.

@@ -37,4 +37,5 @@ pub use gpu::keep_tuning_in;
 #[cfg(feature = "testing")]
 pub use references::*;
 pub use rotate::Rotation;
+pub use simd::{Isa, IsaInUse, UnknownIsa};
 pub use tensors::*;

@@ -35,7 +35,7 @@ pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use kernel::keep_tuning_in;
-pub use kernel::{FusionBackend, Rotation};
+pub use kernel::{FusionBackend, Isa, IsaInUse, Rotation, UnknownIsa};
 #[cfg(feature = "testing")]
 pub use kernel::{
     add, add_reference, attend_rows, attend_rows_reference, embed, glu, glu_reference,

@@ -42,7 +42,7 @@ pub(super) fn on_flex(gate: FlexTensor, up: FlexTensor, activation: Activation) 
     let up = whole(up);
     let up = floats(&up);
     in_tasks(&mut out, &up, |gate, up| {
-        run(Isa::best(), gate, up, activation)
+        run(Isa::in_use(), gate, up, activation)
     });
     from_floats(out, shape, dtype)
 }
