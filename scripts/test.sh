@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs every test: the check for circles of imports, the workspace on the CPU, the engine again on Vulkan (Mesa's lavapipe if
-# there is no GPU) and the documentation examples. Also checks that the CUDA code compiles. Ends with the runners' summaries.
+# Runs every test: the check for circles of imports, the workspace on the CPU, the engine again on the CPU kernels without
+# AVX-512 and on Vulkan (Mesa's lavapipe if there is no GPU), and the documentation examples. Also checks that the CUDA code
+# compiles. Ends with the runners' summaries.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -57,6 +58,10 @@ else
 fi
 
 part "workspace on the CPU" "${runner[@]}" --workspace --release --locked
+# The first part has run on the best kernels of this processor; one that lacks AVX2 runs the plain ones twice.
+for isa in avx2 plain; do
+    part "engine on $isa kernels" env RAGWEAVE_ISA=$isa "${runner[@]}" --workspace --test flex --release --locked
+done
 if [ "$vulkan" = yes ]; then
     part "engine on Vulkan" "${runner[@]}" -p ragweave-engine --features vulkan --lib --test vulkan --release --locked
 else

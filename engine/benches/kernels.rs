@@ -12,9 +12,10 @@ use std::ops::Range;
 use bound::{best, gemm_rate, read_rate};
 use burn::tensor::{DType, Distribution, Tensor};
 use burn_flex::{Flex, FlexDevice};
+use ragweave_engine::config::Activation;
 use ragweave_engine::{
-    KvDtype, KvSide, Rotation, StoredBlock, attend_rows, place_block, project, rms_norm,
-    row_distance, swiglu, weight,
+    KvDtype, KvSide, Rotation, StoredBlock, attend_rows, glu, place_block, project, rms_norm,
+    row_distance, weight,
 };
 
 const HIDDEN: usize = 576;
@@ -164,7 +165,12 @@ fn passes(read: f64) {
         std::hint::black_box(rms_norm(x.clone(), &scale, 1e-5));
     });
     let (gate, up) = (random([512, MLP]), random([512, MLP]));
-    bytes("SwiGLU", (3 * 512 * MLP * 4) as f64, read, || {
-        std::hint::black_box(swiglu(gate.clone(), up.clone()));
-    });
+    for (name, activation) in [
+        ("SwiGLU", Activation::Silu),
+        ("GeGLU (tanh)", Activation::GeluTanh),
+    ] {
+        bytes(name, (3 * 512 * MLP * 4) as f64, read, || {
+            std::hint::black_box(glu(gate.clone(), up.clone(), activation));
+        });
+    }
 }

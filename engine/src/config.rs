@@ -10,7 +10,7 @@ mod rope;
 mod windows;
 
 pub use architecture::Architecture;
-pub use layer_spec::{Activation, Biases, LayerSpec, QkNorm};
+pub use layer_spec::{Activation, Biases, LayerSpec, Norms, QkNorm};
 pub use rope::{RopeConfig, RopeScaling, attention_factor, inv_freq};
 
 use std::path::Path;
@@ -42,6 +42,9 @@ pub struct ModelConfig {
     pub head_dim: usize,
     pub max_position_embeddings: usize,
     pub rms_norm_eps: f64,
+    pub norm_weights: NormWeights,
+    /// Factor on the embeddings of tokens, if any, rounded to the compute dtype.
+    pub embed_scale: Option<f64>,
     pub tie_word_embeddings: bool,
     /// The RoPE settings that layers choose from.
     pub ropes: Vec<RopeConfig>,
@@ -52,6 +55,15 @@ pub struct ModelConfig {
     pub eos_token_ids: Vec<u32>,
     /// The dtype the weights are said to be stored in, for information only.
     pub weights_dtype: Option<String>,
+}
+
+/// How the weights of RMS norms are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormWeights {
+    /// The factor itself.
+    Factor,
+    /// The factor less 1.
+    OffsetFromOne,
 }
 
 impl ModelConfig {
@@ -78,6 +90,9 @@ impl ModelConfig {
         let fields = Fields::root(value, path)?;
         let architecture = architecture(fields)?;
         refuse_quantized(fields)?;
+        if architecture == Architecture::Gemma3 {
+            refuse_gemma3_options(fields)?;
+        }
         let config = Self::from_fields(fields, architecture)?;
         config.check(fields)?;
         if fields.has_key("eos_token_id") {
@@ -97,9 +112,15 @@ impl ModelConfig {
             .saturating_mul(q.saturating_add(kv))
             .saturating_mul(2);
         let mlp = hidden.saturating_mul(intermediate).saturating_mul(3);
+        let has_four = |layer: &LayerSpec| layer.norms == Norms::BeforeAndAfter;
+        let norms = if self.layers.iter().any(has_four) {
+            4
+        } else {
+            2
+        };
         let layer = attention
             .saturating_add(mlp)
-            .saturating_add(hidden.saturating_mul(2));
+            .saturating_add(hidden.saturating_mul(norms));
         let tables = if self.tie_word_embeddings { 1 } else { 2 };
         layer
             .saturating_mul(self.num_hidden_layers as u64)
@@ -131,8 +152,16 @@ impl ModelConfig {
             head_dim: head_dim(fields, &defaults, hidden_size, num_attention_heads)?,
             max_position_embeddings,
             rms_norm_eps: fields.f64("rms_norm_eps")?.unwrap_or(1e-6),
-            tie_word_embeddings: fields.bool("tie_word_embeddings")?.unwrap_or(false),
-            ropes: vec![RopeConfig::from_fields(fields, max_position_embeddings)?],
+            norm_weights: match architecture {
+                Architecture::Gemma3 => NormWeights::OffsetFromOne,
+                _ => NormWeights::Factor,
+            },
+            embed_scale: (architecture == Architecture::Gemma3)
+                .then(|| (hidden_size as f64).sqrt()),
+            tie_word_embeddings: fields
+                .bool("tie_word_embeddings")?
+                .unwrap_or(defaults.tie_word_embeddings),
+            ropes: rope::settings(fields, architecture, max_position_embeddings)?,
             layers: layer_specs(fields, architecture, num_hidden_layers)?,
             // For information only, like the dtype: the tokenizer's files decide, so no value makes the engine
             // refuse a model (some files have -1 for "none").
@@ -195,6 +224,13 @@ impl ModelConfig {
             let message = "must be the number of layers described, each with a RoPE of the model";
             return Err(fields.refuse("num_hidden_layers", message));
         }
+        let has_scale = |layer: &LayerSpec| {
+            layer.query_pre_attn_scalar.is_none() || layer.qk_norm == QkNorm::PerHead
+        };
+        if !self.layers.iter().all(has_scale) {
+            let message = "is read only for layers with a norm of queries";
+            return Err(fields.refuse("query_pre_attn_scalar", message));
+        }
         if self.n_parameters() > MAX_PARAMETERS {
             let message = "and the other sizes make more than 2^40 parameters";
             return Err(fields.refuse("hidden_size", message));
@@ -214,6 +250,23 @@ fn refuse_quantized(fields: Fields<'_>) -> Result<(), EngineError> {
         ));
     }
     Ok(())
+}
+
+/// What Gemma 3's configuration class allows and no published text model uses.
+fn refuse_gemma3_options(fields: Fields<'_>) -> Result<(), EngineError> {
+    for name in ["attn_logit_softcapping", "final_logit_softcapping"] {
+        if fields.get(name).is_some() {
+            return Err(fields.refuse(name, "is not supported; only null is"));
+        }
+    }
+    const BIDIRECTIONAL: &str = "use_bidirectional_attention";
+    match fields.bool(BIDIRECTIONAL)? {
+        Some(true) => Err(fields.refuse(
+            BIDIRECTIONAL,
+            "is true: the model is an encoder, which does not generate text",
+        )),
+        Some(false) | None => Ok(()),
+    }
 }
 
 fn kv_heads(

@@ -14,13 +14,14 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{DType, Tensor};
 
+use crate::config::ModelConfig;
 use crate::error::EngineError;
 use crate::fusion::{
     BatchEntry, Forward, FuseError, FuseReport, FusedPrefill, FusionContext, FusionPlan, Halt,
     LayerStep, LiveRows, Loader, NoHooks, Observer, PrefillRequest, Readers, Sources, StopCheck,
     advance, decode_steps, prefill,
 };
-use crate::kernel::FusionBackend;
+use crate::kernel::{FusionBackend, Isa};
 use crate::kv::{KvCache, PrefixCache, SpareCache};
 use crate::model::load::WeightSource;
 use crate::model::{Decoder, RopeTable};
@@ -76,6 +77,7 @@ impl<B: FusionBackend> Engine<B> {
         readers: Arc<Readers>,
         device: &B::Device,
     ) -> Result<Self, EngineError> {
+        limit_isa(options.isa)?;
         let dtype = options.dtype.dtype();
         if B::COMPILES_WHILE_RUNNING {
             Self::try_device(device)?;
@@ -83,6 +85,7 @@ impl<B: FusionBackend> Engine<B> {
         if let Some(memory) = B::host_memory(device) {
             readers.read_into(memory);
         }
+        check_range(dtype, &info.config)?;
         check_dtype::<B>("dtype", dtype, device)?;
         check_dtype::<B>("kv_dtype", options.kv_dtype.dtype(), device)?;
         let decoder = match options.random_weights {
@@ -278,6 +281,30 @@ pub(crate) fn start_readers(read_timeout: Duration) -> Result<Arc<Readers>, Engi
         message: format!("could not start the threads that read stored KV: {error}"),
     })?;
     Ok(Arc::new(readers))
+}
+
+fn limit_isa(isa: Option<Isa>) -> Result<(), EngineError> {
+    let limited = isa.map_or(Ok(()), Isa::limit);
+    limited.map_err(|error| EngineError::InvalidRequest {
+        field: "isa",
+        message: format!("must be set before anything is computed: {error}"),
+    })
+}
+
+/// Refuses a dtype too narrow for the model's values, because its logits would be NaN.
+fn check_range(dtype: DType, config: &ModelConfig) -> Result<(), EngineError> {
+    if dtype != DType::F16 || !config.architecture.exceeds_f16() {
+        return Ok(());
+    }
+    let message = format!(
+        "f16 is too narrow for {}: values between layers exceed 65504 and would become infinite; use f32 or bf16 \
+         (kv_dtype may be f16)",
+        config.architecture.class_name()
+    );
+    Err(EngineError::InvalidRequest {
+        field: "dtype",
+        message,
+    })
 }
 
 /// Refuses an unsupported dtype here, because the device would panic.

@@ -12,6 +12,7 @@ mod attend;
 mod backend;
 mod flex;
 mod flex_tensor;
+mod glu;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 mod gpu;
 mod linear;
@@ -26,7 +27,6 @@ mod rotate;
 mod row_distance;
 mod simd;
 mod softmax;
-mod swiglu;
 mod tensors;
 mod tile;
 
@@ -37,4 +37,5 @@ pub use gpu::keep_tuning_in;
 #[cfg(feature = "testing")]
 pub use references::*;
 pub use rotate::Rotation;
+pub use simd::{Isa, IsaInUse, UnknownIsa};
 pub use tensors::*;

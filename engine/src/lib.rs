@@ -35,14 +35,14 @@ pub use generate::{FinishReason, FinishReport, TokenEvent};
 pub use generation_config::GenerationDefaults;
 #[cfg(any(feature = "cuda", feature = "vulkan"))]
 pub use kernel::keep_tuning_in;
-pub use kernel::{FusionBackend, Rotation};
+pub use kernel::{FusionBackend, Isa, IsaInUse, Rotation, UnknownIsa};
 #[cfg(feature = "testing")]
 pub use kernel::{
-    add, add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
-    masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block,
-    place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
-    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
-    swiglu_reference, weight, write_rows,
+    add, add_reference, attend_rows, attend_rows_reference, embed, glu, glu_reference,
+    masked_softmax, masked_softmax_reference, overwrite_rows, overwrite_rows_reference,
+    place_block, place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
+    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, weight,
+    write_rows,
 };
 pub use kv::{
     BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,

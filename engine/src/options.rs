@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::kernel::Isa;
 use crate::kv::{ComputeDtype, KvDtype};
 
 /// How to load and run a model.
@@ -22,6 +23,9 @@ pub struct EngineOptions {
     pub prefix_cache_entries: usize,
     /// If reading stored KV takes longer than this, the KV is computed instead.
     pub read_timeout: Duration,
+    /// CPU kernels of the process use at most this instruction set; `None`: the best that the processor has. For tests and
+    /// measurements.
+    pub isa: Option<Isa>,
     /// Random weights from this seed instead of weight files: only config.json is needed.
     pub random_weights: Option<u64>,
 }
@@ -38,6 +42,7 @@ impl EngineOptions {
             max_queue: 64,
             prefix_cache_entries: 16,
             read_timeout: Duration::from_secs(10),
+            isa: None,
             random_weights: None,
         }
     }

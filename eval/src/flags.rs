@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::Args;
-use ragweave_engine::{ComputeDtype, EngineOptions, KvDtype, Ratio};
+use ragweave_engine::{ComputeDtype, EngineOptions, Isa, KvDtype, Ratio};
 use ragweave_server::device::Device;
 
 /// Where and in which types the model runs.
@@ -22,6 +22,9 @@ pub(crate) struct EngineArgs {
     /// Tokens per prefill step
     #[arg(long, value_name = "N", default_value = "512", value_parser = parse_count)]
     max_prefill_tokens: usize,
+    /// CPU kernels use at most this instruction set: avx512, avx2 or plain [default: the best the processor has]
+    #[arg(long, value_name = "SET")]
+    isa: Option<Isa>,
 }
 
 impl EngineArgs {
@@ -30,6 +33,7 @@ impl EngineArgs {
             dtype: self.dtype,
             kv_dtype: self.kv_dtype.unwrap_or(KvDtype::exact(self.dtype)),
             max_prefill_tokens: self.max_prefill_tokens,
+            isa: self.isa,
             ..EngineOptions::new(dir)
         }
     }

@@ -176,15 +176,16 @@ pub fn engine_options(config: &Config) -> EngineOptions {
         max_queue: config.limits.max_queue,
         prefix_cache_entries: config.limits.max_prefix_entries,
         read_timeout: config.store.read_timeout,
+        isa: config.isa,
         random_weights: None,
     }
 }
 
-/// A type that the device cannot compute in is reported as an error of a setting.
+/// What the device or the process cannot do is reported as an error of the setting that asks for it.
 fn of_setting(config: &Config, error: EngineError) -> ServerError {
     match error {
         EngineError::InvalidRequest {
-            field: key @ ("dtype" | "kv_dtype"),
+            field: key @ ("dtype" | "kv_dtype" | "isa"),
             message,
         } => config.bad_value(key, message).into(),
         other => other.into(),

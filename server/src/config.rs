@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use figment::Figment;
 use figment::providers::Serialized;
-use ragweave_engine::{ComputeDtype, KvDtype};
+use ragweave_engine::{ComputeDtype, Isa, KvDtype};
 use serde::Deserialize;
 
 mod args;
@@ -62,6 +62,9 @@ pub struct Config {
         deserialize_with = "parse::optional_from_text"
     )]
     kv_dtype_setting: Option<KvDtype>,
+    /// CPU kernels use at most this instruction set.
+    #[serde(default, deserialize_with = "parse::optional_from_text")]
+    pub isa: Option<Isa>,
     #[serde(deserialize_with = "parse::listen")]
     pub listen: SocketAddr,
     pub allow_recompute: bool,

@@ -305,6 +305,32 @@ fn the_reserved_wrapper_tokens_hold_for_awkward_texts() {
     }
 }
 
+/// Gemma has no system turn: one template puts the system text into the user's turn, the other refuses the role.
+#[test]
+fn gemma_prompts_have_the_system_text_in_the_users_turn() {
+    for family in ["gemma-3", "gemma"] {
+        let templates = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../engine/tests/fixtures/templates/families");
+        let template = templates.join(family).with_extension("jinja");
+        let change = |dir: &Path| {
+            fs_err::copy(&template, dir.join("chat_template.jinja")).unwrap();
+        };
+        let (_dir, model) = model_with("tiny-llama3-chat", &change);
+        let format = PromptFormat::from_model(&model, None, Some(SYSTEM)).unwrap();
+        let codec = &Fixture::open("tiny-llama3-chat").codec;
+        let texts = segments(&format)
+            .into_iter()
+            .map(|ids| codec.decode(&ids, false).unwrap());
+        let expected = [
+            "<|begin_of_text|><start_of_turn>user\nAnswer from the notes.\n\nUse the passages to answer.\n\n",
+            "[passage]\nMara lives in Brenby.\n\n",
+            "[passage]\nThe lamp is red.\n\n",
+            "Question: Who is Mara?<end_of_turn>\n<start_of_turn>model\n",
+        ];
+        assert_eq!(texts.collect::<Vec<_>>(), expected, "{family}");
+    }
+}
+
 /// A copy of a model directory without its weights, with these files changed.
 fn model_with(name: &str, change: &dyn Fn(&Path)) -> (tempfile::TempDir, ModelInfo) {
     let dir = tempfile::tempdir().unwrap();

@@ -14,10 +14,22 @@ pub enum Architecture {
     Qwen2,
     /// `Qwen3ForCausalLM`: like Llama with an RMS norm on each head of Q and K.
     Qwen3,
+    /// `Gemma3ForCausalLM`: the text models of Gemma 3. Most layers have a sliding window and a RoPE of their own;
+    /// norms stand before and after attention and MLP, and the gate of the MLP is a GELU.
+    Gemma3,
 }
 
+/// Gemma 3 with images, whose text model is [`Architecture::Gemma3`] in another layout: class name and model type.
+const GEMMA3_WITH_IMAGES: [&str; 2] = ["Gemma3ForConditionalGeneration", "gemma3"];
+
 impl Architecture {
-    const ALL: [Self; 4] = [Self::Llama, Self::Mistral, Self::Qwen2, Self::Qwen3];
+    const ALL: [Self; 5] = [
+        Self::Llama,
+        Self::Mistral,
+        Self::Qwen2,
+        Self::Qwen3,
+        Self::Gemma3,
+    ];
 
     /// The name in the `architectures` list.
     #[must_use]
@@ -27,6 +39,7 @@ impl Architecture {
             Self::Mistral => "MistralForCausalLM",
             Self::Qwen2 => "Qwen2ForCausalLM",
             Self::Qwen3 => "Qwen3ForCausalLM",
+            Self::Gemma3 => "Gemma3ForCausalLM",
         }
     }
 
@@ -38,6 +51,16 @@ impl Architecture {
             Self::Mistral => "mistral",
             Self::Qwen2 => "qwen2",
             Self::Qwen3 => "qwen3",
+            Self::Gemma3 => "gemma3_text",
+        }
+    }
+
+    /// Whether the sums between layers can exceed the largest f16, 65,504, and so become infinite. In Gemma 3 270M they reach
+    /// 103,795 over 1,400 tokens of English text.
+    pub(crate) fn exceeds_f16(self) -> bool {
+        match self {
+            Self::Llama | Self::Mistral | Self::Qwen2 | Self::Qwen3 => false,
+            Self::Gemma3 => true,
         }
     }
 
@@ -48,6 +71,7 @@ impl Architecture {
                 num_key_value_heads: None,
                 head_dim: None,
                 max_position_embeddings: 2048,
+                tie_word_embeddings: false,
                 bos_token_id: Some(1),
                 eos_token_id: Some(2),
             },
@@ -55,6 +79,7 @@ impl Architecture {
                 num_key_value_heads: Some(8),
                 head_dim: None,
                 max_position_embeddings: 131_072,
+                tie_word_embeddings: false,
                 bos_token_id: Some(1),
                 eos_token_id: Some(2),
             },
@@ -62,6 +87,7 @@ impl Architecture {
                 num_key_value_heads: Some(32),
                 head_dim: None,
                 max_position_embeddings: 32_768,
+                tie_word_embeddings: false,
                 bos_token_id: None,
                 eos_token_id: None,
             },
@@ -69,8 +95,17 @@ impl Architecture {
                 num_key_value_heads: Some(32),
                 head_dim: Some(128),
                 max_position_embeddings: 32_768,
+                tie_word_embeddings: false,
                 bos_token_id: None,
                 eos_token_id: None,
+            },
+            Self::Gemma3 => Defaults {
+                num_key_value_heads: Some(4),
+                head_dim: Some(256),
+                max_position_embeddings: 131_072,
+                tie_word_embeddings: true,
+                bos_token_id: Some(2),
+                eos_token_id: Some(1),
             },
         }
     }
@@ -81,6 +116,7 @@ pub(super) struct Defaults {
     pub(super) num_key_value_heads: Option<usize>,
     pub(super) head_dim: Option<usize>,
     pub(super) max_position_embeddings: usize,
+    pub(super) tie_word_embeddings: bool,
     pub(super) bos_token_id: Option<u32>,
     pub(super) eos_token_id: Option<u32>,
 }
@@ -95,6 +131,13 @@ pub(super) fn architecture(fields: Fields<'_>) -> Result<Architecture, EngineErr
         let Some(name) = name else { return Ok(None) };
         match Architecture::ALL.into_iter().find(|a| of(*a) == name) {
             Some(architecture) => Ok(Some(architecture)),
+            None if GEMMA3_WITH_IMAGES.contains(&name) => Err(fields.refuse(
+                field,
+                format!(
+                    "is {name:?}, Gemma 3 with images; only its text model is supported: save that alone, as \
+                     docs/operations.md shows under Models"
+                ),
+            )),
             None => Err(fields.refuse(field, format!("is {name:?}; supported: {}", supported()))),
         }
     };

@@ -4,11 +4,16 @@
 
 use std::f64::consts::PI;
 
+use super::architecture::Architecture;
 use super::fields::Fields;
 use crate::error::EngineError;
 
 /// The base of the rotary frequencies if a config gives none.
 const DEFAULT_THETA: f64 = 10_000.0;
+/// The same for Gemma 3's layers that see all of the prompt.
+const GEMMA3_THETA: f64 = 1_000_000.0;
+/// Which of Gemma 3's two settings is that of layers with a window.
+pub(super) const GEMMA3_WINDOW_ROPE: usize = 1;
 
 /// Rotary position embedding of a model.
 #[derive(Debug, Clone, PartialEq)]
@@ -168,50 +173,120 @@ fn yarn_frequencies(rope: &RopeConfig, head_dim: usize) -> Vec<f32> {
         .collect()
 }
 
+/// The RoPE settings that layers choose from: one, except for Gemma 3, whose layers with a window have a second.
+pub(super) fn settings(
+    config: Fields<'_>,
+    architecture: Architecture,
+    max_position_embeddings: usize,
+) -> Result<Vec<RopeConfig>, EngineError> {
+    let length = max_position_embeddings;
+    if architecture != Architecture::Gemma3 {
+        return Ok(vec![RopeConfig::from_fields(config, length)?]);
+    }
+    let [full, windowed] = per_layer_type(config)?;
+    let full = RopeFields::new(config, full);
+    let windowed = RopeFields::new(config, windowed);
+    Ok(vec![
+        full.read("rope_theta", GEMMA3_THETA, length)?,
+        windowed.read("rope_local_base_freq", DEFAULT_THETA, length)?,
+    ])
+}
+
+/// The objects for layers that see all of the prompt and for layers with a window. `rope_scaling` of transformers 4 is
+/// for the former.
+fn per_layer_type(config: Fields<'_>) -> Result<[Option<Fields<'_>>; 2], EngineError> {
+    const BOTH: &str = "rope_parameters";
+    let scaling = scaling_object(config)?;
+    let Some(both) = config.object(BOTH)?.filter(|object| !object.is_empty()) else {
+        return Ok([scaling, None]);
+    };
+    if scaling.is_some() {
+        return Err(config.refuse(
+            "rope_scaling",
+            "stands beside rope_parameters; keep one of them",
+        ));
+    }
+    let objects = [
+        both.object("full_attention")?,
+        both.object("sliding_attention")?,
+    ];
+    match objects {
+        [None, None] => Err(config.refuse(
+            BOTH,
+            "must hold full_attention and sliding_attention, as transformers 5 writes them for this family",
+        )),
+        objects => Ok(objects),
+    }
+}
+
+/// A `rope_scaling` that says something.
+fn scaling_object(config: Fields<'_>) -> Result<Option<Fields<'_>>, EngineError> {
+    let scaling = config.object("rope_scaling")?;
+    Ok(scaling.filter(|object| !object.is_empty()))
+}
+
 impl RopeConfig {
     /// Reads `rope_scaling` + `rope_theta` (transformers 4) or `rope_parameters` (5).
     ///
     /// As in transformers, a non-empty `rope_scaling` takes precedence over `rope_parameters`, and a
     /// `rope_theta` inside the object over one beside it.
-    pub(super) fn from_fields(
+    fn from_fields(
         config: Fields<'_>,
         max_position_embeddings: usize,
     ) -> Result<Self, EngineError> {
-        let scaling = config
-            .object("rope_scaling")?
-            .filter(|object| !object.is_empty());
-        let object = match scaling {
+        let object = match scaling_object(config)? {
             Some(object) => Some(object),
             None => config.object("rope_parameters")?,
         };
-        let fields = RopeFields {
-            object: object.unwrap_or(config),
-            config,
-        };
-        fields.refuse_what_we_lack(object.is_some())?;
-        let theta = match object.map(|o| o.f64("rope_theta")).transpose()?.flatten() {
-            Some(theta) => theta,
-            None => config.f64("rope_theta")?.unwrap_or(DEFAULT_THETA),
-        };
-        if theta <= 1.0 {
-            return Err(config.refuse("rope_theta", format!("must be above 1, found {theta}")));
-        }
-        let scaling = match object {
-            Some(_) => fields.scaling(max_position_embeddings)?,
-            None => RopeScaling::Default,
-        };
-        Ok(Self { theta, scaling })
+        RopeFields::new(config, object).read("rope_theta", DEFAULT_THETA, max_position_embeddings)
     }
 }
 
 /// The object that describes RoPE, and the config around it.
 struct RopeFields<'a> {
+    /// `config` itself if the file has no such object.
     object: Fields<'a>,
     config: Fields<'a>,
+    has_object: bool,
 }
 
-impl RopeFields<'_> {
-    fn refuse_what_we_lack(&self, has_object: bool) -> Result<(), EngineError> {
+impl<'a> RopeFields<'a> {
+    fn new(config: Fields<'a>, object: Option<Fields<'a>>) -> Self {
+        Self {
+            object: object.unwrap_or(config),
+            config,
+            has_object: object.is_some(),
+        }
+    }
+
+    /// The setting, its base from the object or else from field `theta` of the config.
+    fn read(
+        &self,
+        theta: &'static str,
+        default_theta: f64,
+        max_position_embeddings: usize,
+    ) -> Result<RopeConfig, EngineError> {
+        self.refuse_what_we_lack()?;
+        let inside = match self.has_object {
+            true => self.object.f64("rope_theta")?,
+            false => None,
+        };
+        let (name, theta) = match inside {
+            Some(inside) => ("rope_theta", inside),
+            None => (theta, self.config.f64(theta)?.unwrap_or(default_theta)),
+        };
+        if theta <= 1.0 {
+            let message = format!("must be above 1, found {theta}");
+            return Err(self.config.refuse(name, message));
+        }
+        let scaling = match self.has_object {
+            true => self.scaling(max_position_embeddings)?,
+            false => RopeScaling::Default,
+        };
+        Ok(RopeConfig { theta, scaling })
+    }
+
+    fn refuse_what_we_lack(&self) -> Result<(), EngineError> {
         for fields in [self.object, self.config] {
             if fields
                 .f64("partial_rotary_factor")?
@@ -223,15 +298,15 @@ impl RopeFields<'_> {
                 ));
             }
         }
-        if !has_object {
+        if !self.has_object {
             return Ok(());
         }
         for nested in ["full_attention", "sliding_attention"] {
             if self.object.has_key(nested) {
                 return Err(self.object.refuse(
                     nested,
-                    "gives RoPE settings per layer type, which is not supported; \
-                     one set for all layers is",
+                    "gives RoPE settings per layer type, which is read for Gemma 3 alone; \
+                     other families have one set for all layers",
                 ));
             }
         }

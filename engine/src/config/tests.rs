@@ -4,6 +4,8 @@ use serde_json::json;
 
 use super::*;
 
+mod gemma3;
+
 fn parse(value: Value) -> Result<ModelConfig, EngineError> {
     ModelConfig::from_json(&value, Path::new("m/config.json"))
 }
@@ -36,6 +38,14 @@ fn qwen2() -> Value {
 
 fn mistral() -> Value {
     family("MistralForCausalLM", "mistral")
+}
+
+fn gemma3() -> Value {
+    json!({
+        "architectures": ["Gemma3ForCausalLM"], "model_type": "gemma3_text", "vocab_size": 500,
+        "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 7,
+        "num_attention_heads": 4, "num_key_value_heads": 1, "sliding_window": 512,
+    })
 }
 
 fn with(mut base: Value, changes: Value) -> Value {
@@ -332,6 +342,7 @@ fn other_architectures_are_refused_with_the_list_of_supported_ones() {
         "MistralForCausalLM (mistral)",
         "Qwen2ForCausalLM (qwen2)",
         "Qwen3ForCausalLM (qwen3)",
+        "Gemma3ForCausalLM (gemma3_text)",
     ];
     let gemma = json!({"architectures": ["GemmaForCausalLM"], "model_type": "gemma"});
     let mut parts = vec!["GemmaForCausalLM"];

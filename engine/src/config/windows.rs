@@ -7,9 +7,13 @@ use crate::error::EngineError;
 /// The window if `config.json` has no `sliding_window`, in all families with windows.
 const DEFAULT_WINDOW: usize = 4096;
 
+/// Gemma 3: every layer has a window, except for every sixth.
+const DEFAULT_PATTERN: usize = 6;
+
 /// The attention window of each layer. Llama has none, Mistral one for all layers; Qwen2 and Qwen3
 /// have one only if `use_sliding_window` is set, in the layers that `layer_types` names or,
-/// without that list, from `max_window_layers` on.
+/// without that list, from `max_window_layers` on. Gemma 3 has one in the layers that `layer_types`
+/// names or, without that list, in all but every `sliding_window_pattern`th.
 pub(super) fn sliding_windows(
     fields: Fields<'_>,
     architecture: Architecture,
@@ -19,6 +23,7 @@ pub(super) fn sliding_windows(
         Architecture::Llama => Ok(vec![None; num_hidden_layers]),
         Architecture::Mistral => mistral_windows(fields, num_hidden_layers),
         Architecture::Qwen2 | Architecture::Qwen3 => qwen_windows(fields, num_hidden_layers),
+        Architecture::Gemma3 => gemma3_windows(fields, num_hidden_layers),
     }
 }
 
@@ -41,11 +46,43 @@ fn qwen_windows(
         Some(true) => window(fields)?,
         Some(false) | None => None,
     };
+    if let Some(windows) = listed_windows(fields, num_hidden_layers, window)? {
+        return Ok(windows);
+    }
+    let first = fields.usize("max_window_layers")?.unwrap_or(28);
+    let layers = 0..num_hidden_layers;
+    Ok(layers.map(|l| window.filter(|_| l >= first)).collect())
+}
+
+fn gemma3_windows(
+    fields: Fields<'_>,
+    num_hidden_layers: usize,
+) -> Result<Vec<Option<usize>>, EngineError> {
+    const PATTERN: &str = "sliding_window_pattern";
+    let window = window(fields)?;
+    if let Some(windows) = listed_windows(fields, num_hidden_layers, window)? {
+        return Ok(windows);
+    }
+    let pattern = fields.usize(PATTERN)?.unwrap_or(DEFAULT_PATTERN);
+    if pattern == 0 {
+        return Err(fields.refuse(PATTERN, "must be at least 1"));
+    }
+    if window.is_none() {
+        return Err(fields.refuse("sliding_window", "must be a number, not null"));
+    }
+    let layers = 1..=num_hidden_layers;
+    let windows = layers.map(|l| window.filter(|_| !l.is_multiple_of(pattern)));
+    Ok(windows.collect())
+}
+
+/// The windows as `layer_types` lists them, if the file has that list.
+fn listed_windows(
+    fields: Fields<'_>,
+    num_hidden_layers: usize,
+    window: Option<usize>,
+) -> Result<Option<Vec<Option<usize>>>, EngineError> {
     let Some(layer_types) = fields.strings("layer_types")? else {
-        let first = fields.usize("max_window_layers")?.unwrap_or(28);
-        return Ok((0..num_hidden_layers)
-            .map(|l| window.filter(|_| l >= first))
-            .collect());
+        return Ok(None);
     };
     if layer_types.len() != num_hidden_layers {
         let message = format!(
@@ -54,10 +91,9 @@ fn qwen_windows(
         );
         return Err(fields.refuse("layer_types", message));
     }
-    layer_types
-        .into_iter()
-        .map(|kind| layer_window(fields, kind, window))
-        .collect()
+    let kinds = layer_types.into_iter();
+    let windows = kinds.map(|kind| layer_window(fields, kind, window));
+    windows.collect::<Result<_, _>>().map(Some)
 }
 
 fn window(fields: Fields<'_>) -> Result<Option<usize>, EngineError> {
@@ -82,7 +118,7 @@ fn layer_window(
         "sliding_attention" if window.is_some() => Ok(window),
         "sliding_attention" => Err(fields.refuse(
             "layer_types",
-            "names sliding_attention, but use_sliding_window and sliding_window give no window",
+            "names sliding_attention, but the file gives no window (sliding_window, and use_sliding_window of Qwen)",
         )),
         other => Err(fields.refuse(
             "layer_types",

@@ -9,6 +9,7 @@ use burn_flex::{Flex, FlexDevice};
 
 use super::*;
 use crate::fusion::{ChunkState, Mode, PromptSegments};
+use crate::kv::ComputeDtype;
 
 /// Tokens the first sequence has room for; all later ones need less.
 const CAPACITY: usize = 64;
@@ -112,5 +113,29 @@ fn weights_that_change_between_hash_and_load_are_refused() {
     assert!(
         error.contains("model.safetensors") && error.contains("has changed"),
         "{error}"
+    );
+}
+
+/// In f16 the sums between Gemma 3's layers overflow; its logits would be NaN.
+#[test]
+fn a_model_whose_values_exceed_f16_is_refused_in_f16() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models/gemma3");
+    let load = |dtype| {
+        let options = EngineOptions {
+            dtype,
+            ..EngineOptions::new(dir.clone())
+        };
+        let info = Arc::new(ModelInfo::read(&options).unwrap());
+        Engine::<Flex>::load(&options, info, &FlexDevice).map(|_| ())
+    };
+    assert_eq!(load(ComputeDtype::Bf16), Ok(()));
+    let error = load(ComputeDtype::F16).unwrap_err();
+    let EngineError::InvalidRequest { field, message } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(field, "dtype");
+    assert!(
+        message.contains("Gemma3") && message.contains("bf16"),
+        "{message}"
     );
 }

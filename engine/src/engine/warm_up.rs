@@ -59,8 +59,11 @@ impl<B: FusionBackend> Engine<B> {
         if self.info.max_model_len > CHUNK_TOKENS + 2 {
             self.fuse_and_decode()?;
         }
-        let head_dim = self.info.config.head_dim;
-        B::compile_by_size(self.decoder.device(), self.decoder.dtype(), head_dim);
+        let (head_dim, layers) = (self.info.config.head_dim, &self.info.config.layers);
+        let (device, dtype) = (self.decoder.device(), self.decoder.dtype());
+        if let Some(layer) = layers.first() {
+            B::compile_by_size(device, dtype, head_dim, layer.activation);
+        }
         self.prefixes.clear();
         self.spare.clear();
         tracing::info!(seconds = start.elapsed().as_secs_f32(), "warmed up");

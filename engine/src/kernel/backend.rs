@@ -8,9 +8,8 @@ use burn::tensor::backend::Backend;
 use burn::tensor::ops::{FloatTensor, IntTensor};
 
 use super::rotate::{self, Rotation};
-use super::{
-    add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, row_distance, swiglu,
-};
+use super::{add, attend, glu, masked_softmax, overwrite_rows, place_rows, rms_norm, row_distance};
+use crate::config::Activation;
 use crate::kv::{HostMemory, StoredBlock};
 
 /// A Burn backend with the operations KV fusion needs.
@@ -204,26 +203,40 @@ pub trait FusionBackend: Backend {
         add::reference::<Self>(x, y)
     }
 
-    /// `silu(gate) * up`.
+    /// The gated linear unit `activation(gate) * up`.
     ///
     /// # Shapes
     /// - gate, up, result: `[m, intermediate_size]`
-    fn swiglu(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self> {
-        swiglu::reference::<Self>(gate, up)
+    fn glu(
+        gate: FloatTensor<Self>,
+        up: FloatTensor<Self>,
+        activation: Activation,
+    ) -> FloatTensor<Self> {
+        glu::reference::<Self>(gate, up, activation)
     }
 
-    /// [`FusionBackend::swiglu`] of two products.
+    /// [`FusionBackend::glu`] of two products.
     ///
     /// # Shapes
     /// - x: `[m, hidden_size]`
     /// - weights: gate and up, `[intermediate_size, hidden_size]` each
     /// - result: `[m, intermediate_size]`, in the dtype of `x`
-    fn project_gated(x: FloatTensor<Self>, weights: [&Self::Weight; 2]) -> FloatTensor<Self> {
+    fn project_gated(
+        x: FloatTensor<Self>,
+        weights: [&Self::Weight; 2],
+        activation: Activation,
+    ) -> FloatTensor<Self> {
         let [gate, up] = Self::project_pair(x, weights);
-        Self::swiglu(gate, up)
+        Self::glu(gate, up, activation)
     }
 
     /// On a device that compiles at run time, compiles the kernels whose choice depends on the number of rows
     /// and keys, because a warm-up covers only some of these numbers.
-    fn compile_by_size(_device: &Self::Device, _dtype: DType, _head_dim: usize) {}
+    fn compile_by_size(
+        _device: &Self::Device,
+        _dtype: DType,
+        _head_dim: usize,
+        _activation: Activation,
+    ) {
+    }
 }

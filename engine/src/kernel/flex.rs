@@ -8,8 +8,9 @@ use super::backend::FusionBackend;
 use super::linear::FlexWeight;
 use super::rotate::Rotation;
 use super::{
-    add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate, row_distance, swiglu,
+    add, attend, glu, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate, row_distance,
 };
+use crate::config::Activation;
 use crate::kv::StoredBlock;
 
 impl FusionBackend for Flex {
@@ -76,7 +77,7 @@ impl FusionBackend for Flex {
         add::on_flex(x, y)
     }
 
-    fn swiglu(gate: FlexTensor, up: FlexTensor) -> FlexTensor {
-        swiglu::on_flex(gate, up)
+    fn glu(gate: FlexTensor, up: FlexTensor, activation: Activation) -> FlexTensor {
+        glu::on_flex(gate, up, activation)
     }
 }

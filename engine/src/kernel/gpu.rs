@@ -5,6 +5,7 @@ mod add;
 mod attend;
 mod backend;
 mod fragments;
+mod glu;
 mod hopper;
 mod keys_values;
 mod launch;
@@ -16,7 +17,6 @@ mod place_int8;
 mod rms_norm;
 mod rotate;
 mod row_distance;
-mod swiglu;
 mod tuning;
 mod write_rows;
 

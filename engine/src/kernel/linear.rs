@@ -27,7 +27,7 @@ impl FlexWeight {
     pub(super) fn new(weight: FlexTensor) -> Self {
         let shape = dims(&weight);
         let weight = whole(weight);
-        let isa = Isa::best();
+        let isa = Isa::in_use();
         Self(match weight.dtype() {
             DType::F32 => Matrix::F32(Arc::new(Packed::new(weight.storage(), shape, isa))),
             DType::F16 => Matrix::F16(Arc::new(Packed::new(weight.storage(), shape, isa))),

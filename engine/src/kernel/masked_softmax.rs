@@ -41,7 +41,7 @@ pub(super) fn on_flex(scores: FlexTensor, visible: &[Range<usize>]) -> FlexTenso
 }
 
 fn normalise_rows<E: Element + Stored>(scores: &mut FlexTensor, visible: &[Range<usize>]) {
-    let (n, isa) = (scores.shape()[2], Isa::best());
+    let (n, isa) = (scores.shape()[2], Isa::in_use());
     let rows: &mut [E] = scores.storage_mut();
     rows.par_chunks_exact_mut(n)
         .enumerate()

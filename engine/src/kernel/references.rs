@@ -8,8 +8,9 @@ use burn::tensor::{Int, Tensor};
 use super::rotate::Rotation;
 use super::tensors::{float, tensor};
 use super::{
-    add, attend, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate, row_distance, swiglu,
+    add, attend, glu, masked_softmax, overwrite_rows, place_rows, rms_norm, rotate, row_distance,
 };
+use crate::config::Activation;
 use crate::kv::StoredRows;
 
 /// The plain-tensor reference of [`super::overwrite_rows`].
@@ -87,7 +88,11 @@ pub fn add_reference<B: Backend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 
     tensor(add::reference::<B>(float(x), float(y)))
 }
 
-/// The plain-tensor reference of [`super::swiglu`].
-pub fn swiglu_reference<B: Backend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
-    tensor(swiglu::reference::<B>(float(gate), float(up)))
+/// The plain-tensor reference of [`super::glu`].
+pub fn glu_reference<B: Backend>(
+    gate: Tensor<B, 2>,
+    up: Tensor<B, 2>,
+    activation: Activation,
+) -> Tensor<B, 2> {
+    tensor(glu::reference::<B>(float(gate), float(up), activation))
 }

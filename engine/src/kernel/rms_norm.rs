@@ -34,7 +34,7 @@ pub(super) fn on_flex(x: FlexTensor, weight: FlexTensor, eps: f64) -> FlexTensor
     let (dtype, shape) = (x.dtype(), dims::<2>(&x));
     let mut out = into_floats(x);
     let weight = whole(weight);
-    let (weight, isa) = (floats(&weight), Isa::best());
+    let (weight, isa) = (floats(&weight), Isa::in_use());
     let rows = (TASK_FLOATS / shape[1]).max(1);
     let normalise = |rows: &mut [f32]| {
         let weight = &weight;

@@ -17,5 +17,5 @@ mod portable;
 mod tests;
 
 pub(super) use exp::exp;
-pub(super) use isa::Isa;
+pub use isa::{Isa, IsaInUse, UnknownIsa};
 pub(super) use lanes::{Kernel, Lanes, Stored};

@@ -7,6 +7,7 @@ use burn::tensor::{Int, Tensor, TensorPrimitive};
 
 use super::backend::FusionBackend;
 use super::rotate::Rotation;
+use crate::config::Activation;
 use crate::kv::StoredBlock;
 
 pub(super) fn float<B: Backend, const D: usize>(x: Tensor<B, D>) -> B::FloatTensorPrimitive {
@@ -119,14 +120,22 @@ pub fn add<B: FusionBackend>(x: Tensor<B, 2>, y: Tensor<B, 2>) -> Tensor<B, 2> {
     tensor(B::add(float(x), float(y)))
 }
 
-/// [`FusionBackend::swiglu`].
-pub fn swiglu<B: FusionBackend>(gate: Tensor<B, 2>, up: Tensor<B, 2>) -> Tensor<B, 2> {
-    tensor(B::swiglu(float(gate), float(up)))
+/// [`FusionBackend::glu`].
+pub fn glu<B: FusionBackend>(
+    gate: Tensor<B, 2>,
+    up: Tensor<B, 2>,
+    activation: Activation,
+) -> Tensor<B, 2> {
+    tensor(B::glu(float(gate), float(up), activation))
 }
 
 /// [`FusionBackend::project_gated`].
-pub fn project_gated<B: FusionBackend>(x: Tensor<B, 2>, weights: [&B::Weight; 2]) -> Tensor<B, 2> {
-    tensor(B::project_gated(float(x), weights))
+pub fn project_gated<B: FusionBackend>(
+    x: Tensor<B, 2>,
+    weights: [&B::Weight; 2],
+    activation: Activation,
+) -> Tensor<B, 2> {
+    tensor(B::project_gated(float(x), weights, activation))
 }
 
 /// [`FusionBackend::project_add`].

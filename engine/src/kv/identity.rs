@@ -139,6 +139,11 @@ fn model_fingerprint(config: &ModelConfig, weights_hash: [u8; 32]) -> [u8; 32] {
         let ropes: Vec<usize> = layers.iter().map(|layer| layer.rope).collect();
         field(&mut hasher, format!("{ropes:?}").as_bytes());
     }
+    let scalars = layers.iter().map(|layer| layer.query_pre_attn_scalar);
+    let scalars: Vec<Option<usize>> = scalars.collect();
+    if scalars.iter().any(Option::is_some) {
+        field(&mut hasher, format!("{scalars:?}").as_bytes());
+    }
     field(&mut hasher, &weights_hash);
     *hasher.finalize().as_bytes()
 }
@@ -185,5 +190,35 @@ mod tests {
         field(&mut hasher, &[7; 32]);
         let expected = *hasher.finalize().as_bytes();
         assert_eq!(model_fingerprint(&config, [7; 32]), expected);
+    }
+
+    /// A change of any of them changes K and V, but not the weights' hash.
+    #[test]
+    fn every_setting_of_gemma3_is_part_of_the_fingerprint() {
+        let fingerprint = |field: &str, value: serde_json::Value| {
+            let mut config = json!({"model_type": "gemma3_text", "vocab_size": 9, "hidden_size": 8,
+                "intermediate_size": 6, "num_hidden_layers": 3, "num_attention_heads": 2,
+                "num_key_value_heads": 1, "head_dim": 4, "sliding_window": 5,
+                "sliding_window_pattern": 2, "query_pre_attn_scalar": 4, "rope_theta": 1e5,
+                "rope_local_base_freq": 1e3});
+            config[field] = value;
+            let config = ModelConfig::from_json(&config, Path::new("config.json")).unwrap();
+            model_fingerprint(&config, [7; 32])
+        };
+        let unchanged = fingerprint("sliding_window", json!(5));
+        for (field, value) in [
+            ("sliding_window", json!(6)),
+            ("sliding_window_pattern", json!(3)),
+            ("query_pre_attn_scalar", json!(8)),
+            ("rope_theta", json!(1e6)),
+            ("rope_local_base_freq", json!(1e4)),
+            (
+                "rope_scaling",
+                json!({"rope_type": "linear", "factor": 8.0}),
+            ),
+            ("rms_norm_eps", json!(1e-5)),
+        ] {
+            assert_ne!(fingerprint(field, value), unchanged, "{field}");
+        }
     }
 }

@@ -8,9 +8,9 @@ use super::attention;
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::rope::RopeRows;
-use crate::config::{Activation, LayerSpec};
+use crate::config::LayerSpec;
 use crate::kernel::{
-    FusionBackend, Rotation, attend_rows, project_gated, project_pair, rotate, swiglu,
+    FusionBackend, Rotation, add, attend_rows, glu, project_gated, project_pair, rotate,
 };
 use crate::kv::LayerCache;
 
@@ -24,17 +24,19 @@ pub struct SequenceRows<'a, B: FusionBackend> {
     pub cache: &'a LayerCache<B>,
 }
 
-/// One transformer block: attention and a gated MLP, each after a norm, as its [`LayerSpec`] describes.
+/// One transformer block: attention and a gated MLP, with norms, as its [`LayerSpec`] describes.
 pub struct DecoderLayer<B: FusionBackend> {
     pub(super) spec: LayerSpec,
-    pub(super) input_layernorm: RmsNorm<B>,
+    pub(super) attention_norm: RmsNorm<B>,
+    pub(super) attention_output_norm: Option<RmsNorm<B>>,
     pub(super) q_proj: Linear<B>,
     pub(super) k_proj: Linear<B>,
     pub(super) v_proj: Linear<B>,
     pub(super) o_proj: Linear<B>,
     pub(super) q_norm: Option<RmsNorm<B>>, // [head_dim]
     pub(super) k_norm: Option<RmsNorm<B>>,
-    pub(super) post_attention_layernorm: RmsNorm<B>,
+    pub(super) mlp_norm: RmsNorm<B>,
+    pub(super) mlp_output_norm: Option<RmsNorm<B>>,
     pub(super) gate_proj: Linear<B>,
     pub(super) up_proj: Linear<B>,
     pub(super) down_proj: Linear<B>,
@@ -49,7 +51,7 @@ impl<B: FusionBackend> DecoderLayer<B> {
 
     /// The norm before attention. Shapes: `[m, hidden_size]` to the same.
     pub fn pre_attention(&self, hidden: Tensor<B, 2>) -> Tensor<B, 2> {
-        self.input_layernorm.forward(hidden)
+        self.attention_norm.forward(hidden)
     }
 
     /// K after bias and k_norm but before RoPE, and V: what is stored for a chunk.
@@ -84,20 +86,20 @@ impl<B: FusionBackend> DecoderLayer<B> {
         sequences: &[SequenceRows<'_, B>],
     ) -> Tensor<B, 2> {
         let attended = self.attend(normed, sequences); // [m, heads * head_dim]
-        let hidden = self.o_proj.add_to(hidden, attended); // [m, hidden_size]
-        let normed = self.post_attention_layernorm.forward(hidden.clone());
-        self.down_proj.add_to(hidden, self.gated(normed)) // [m, hidden_size]
+        let hidden = add_output(hidden, attended, &self.o_proj, &self.attention_output_norm); // [m, hidden_size]
+        let gated = self.gated(self.mlp_norm.forward(hidden.clone())); // [m, intermediate_size]
+        add_output(hidden, gated, &self.down_proj, &self.mlp_output_norm) // [m, hidden_size]
     }
 
     /// The MLP before its last projection: `[m, hidden_size]` to `[m, intermediate_size]`.
     fn gated(&self, normed: Tensor<B, 2>) -> Tensor<B, 2> {
-        let Activation::Silu = self.spec.activation;
+        let activation = self.spec.activation;
         let weights = (self.gate_proj.weight_alone(), self.up_proj.weight_alone());
         if let (Some(gate), Some(up)) = weights {
-            return project_gated(normed, [gate, up]);
+            return project_gated(normed, [gate, up], activation);
         }
         let gate = self.gate_proj.forward(normed.clone()); // [m, intermediate_size]
-        swiglu(gate, self.up_proj.forward(normed))
+        glu(gate, self.up_proj.forward(normed), activation)
     }
 
     /// The output of attention before its projection.
@@ -159,5 +161,22 @@ impl<B: FusionBackend> DecoderLayer<B> {
     fn heads(&self, x: Tensor<B, 2>) -> Tensor<B, 3> {
         let [m, width] = x.dims();
         x.reshape([m, width / self.head_dim, self.head_dim])
+    }
+}
+
+/// The projection of what attention or the MLP computed, after its norm if it has one, added to the residual stream.
+///
+/// # Shapes
+/// - residual, result: `[m, hidden_size]`
+/// - x: `[m, in_features]` of `proj`
+fn add_output<B: FusionBackend>(
+    residual: Tensor<B, 2>,
+    x: Tensor<B, 2>,
+    proj: &Linear<B>,
+    norm: &Option<RmsNorm<B>>,
+) -> Tensor<B, 2> {
+    match norm {
+        Some(norm) => add(residual, norm.forward(proj.forward(x))),
+        None => proj.add_to(residual, x),
     }
 }

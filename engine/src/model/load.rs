@@ -8,7 +8,7 @@ use super::layer::DecoderLayer;
 use super::linear::Linear;
 use super::norm::RmsNorm;
 use super::tensor_names::{LayerNames, TensorNames};
-use crate::config::{LayerSpec, ModelConfig, QkNorm};
+use crate::config::{LayerSpec, ModelConfig, NormWeights, Norms, QkNorm};
 use crate::error::EngineError;
 use crate::kernel::{FusionBackend, weight};
 use crate::weights::WeightFiles;
@@ -66,6 +66,12 @@ impl<B: FusionBackend> Decoder<B> {
     }
 }
 
+/// The factor on queries that leaves scores right when kernels divide them by the square root of `head_dim`.
+fn query_scale(spec: &LayerSpec, config: &ModelConfig) -> f64 {
+    let wanted = spec.query_pre_attn_scalar.unwrap_or(config.head_dim);
+    (config.head_dim as f64 / wanted as f64).sqrt()
+}
+
 struct Loader<'a, B: FusionBackend> {
     config: &'a ModelConfig,
     source: &'a WeightSource<'a>,
@@ -83,19 +89,30 @@ impl<B: FusionBackend> Loader<'_, B> {
         let (hidden, mlp, biases) = (c.hidden_size, c.intermediate_size, spec.biases);
         let q_width = c.num_attention_heads * c.head_dim;
         let kv_width = c.num_key_value_heads * c.head_dim;
-        let head_norm = |name: &str| match spec.qk_norm {
-            QkNorm::None => Ok(None),
-            QkNorm::PerHead => self.norm(name, c.head_dim).map(Some),
+        let norm = |name: &str| self.norm(name, hidden);
+        let output_norm = |name: &str| match spec.norms {
+            Norms::Before => Ok(None),
+            Norms::BeforeAndAfter => norm(name).map(Some),
+        };
+        let (q_norm, k_norm) = match spec.qk_norm {
+            QkNorm::None => (None, None),
+            QkNorm::PerHead => {
+                let q_norm = self.norm(&names.q_norm, c.head_dim)?;
+                let k_norm = self.norm(&names.k_norm, c.head_dim)?;
+                (Some(q_norm.scaled(query_scale(spec, c))), Some(k_norm))
+            }
         };
         Ok(DecoderLayer {
-            input_layernorm: self.norm(&names.input_norm, hidden)?,
+            attention_norm: norm(&names.attention_norm)?,
+            attention_output_norm: output_norm(&names.attention_output_norm)?,
             q_proj: self.linear(&names.q_proj, [q_width, hidden], biases.qkv)?,
             k_proj: self.linear(&names.k_proj, [kv_width, hidden], biases.qkv)?,
             v_proj: self.linear(&names.v_proj, [kv_width, hidden], biases.qkv)?,
             o_proj: self.linear(&names.o_proj, [hidden, q_width], biases.attention_output)?,
-            q_norm: head_norm(&names.q_norm)?,
-            k_norm: head_norm(&names.k_norm)?,
-            post_attention_layernorm: self.norm(&names.post_attention_norm, hidden)?,
+            q_norm,
+            k_norm,
+            mlp_norm: norm(&names.mlp_norm)?,
+            mlp_output_norm: output_norm(&names.mlp_output_norm)?,
             gate_proj: self.linear(&names.gate_proj, [mlp, hidden], biases.mlp)?,
             up_proj: self.linear(&names.up_proj, [mlp, hidden], biases.mlp)?,
             down_proj: self.linear(&names.down_proj, [hidden, mlp], biases.mlp)?,
@@ -118,11 +135,15 @@ impl<B: FusionBackend> Loader<'_, B> {
     }
 
     fn norm(&self, name: &str, width: usize) -> Result<RmsNorm<B>, EngineError> {
-        let weight = match self.source {
-            WeightSource::Files(_) => {
-                self.tensor(&format!("{name}.weight"), [width], DType::F32)?
+        let weight = match (self.source, self.config.norm_weights) {
+            (WeightSource::Files(_), stored) => {
+                let weight = self.tensor(&format!("{name}.weight"), [width], DType::F32)?;
+                match stored {
+                    NormWeights::Factor => weight,
+                    NormWeights::OffsetFromOne => weight.add_scalar(1.0),
+                }
             }
-            WeightSource::Random { .. } => Tensor::ones([width], (self.device, DType::F32)),
+            (WeightSource::Random { .. }, _) => Tensor::ones([width], (self.device, DType::F32)),
         };
         Ok(RmsNorm::new(weight, self.config.rms_norm_eps))
     }

@@ -19,6 +19,14 @@ impl<B: FusionBackend> RmsNorm<B> {
         }
     }
 
+    /// The norm with its result multiplied by `factor`.
+    pub(super) fn scaled(self, factor: f64) -> Self {
+        Self {
+            weight: self.weight.mul_scalar(factor),
+            eps: self.eps,
+        }
+    }
+
     /// # Shapes
     /// - x: `[.., width]`, result: the same, in the dtype of `x`
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {

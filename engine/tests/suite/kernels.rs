@@ -11,13 +11,14 @@ use burn_flex::{Flex, FlexDevice};
 use bytemuck::Pod;
 use half::vec::HalfFloatVecExt;
 use half::{bf16, f16};
+use ragweave_engine::config::Activation;
 use ragweave_engine::{
     BlockSpan, FusionBackend, HostBuffer, KvDtype, KvSide, Rotation, StoredBlock, add,
-    add_reference, attend_rows, attend_rows_reference, embed, masked_softmax,
+    add_reference, attend_rows, attend_rows_reference, embed, glu, glu_reference, masked_softmax,
     masked_softmax_reference, overwrite_rows, overwrite_rows_reference, place_block,
     place_rows_reference, project, project_add, project_gated, project_pair, rms_norm,
-    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, swiglu,
-    swiglu_reference, weight, write_rows,
+    rms_norm_reference, rotate, rotate_reference, row_distance, row_distance_reference, weight,
+    write_rows,
 };
 
 use super::fixtures::assert_close;
@@ -302,22 +303,27 @@ pub fn add_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     }
 }
 
-pub fn swiglu_equals_its_reference<B: FusionBackend>(device: &B::Device) {
+/// What gates an MLP.
+const ACTIVATIONS: [Activation; 2] = [Activation::Silu, Activation::GeluTanh];
+
+pub fn glu_equals_its_reference<B: FusionBackend>(device: &B::Device) {
     B::seed(device, 12);
     for shape in [[1, 1], [5, 7], [3, 1536], [130, 64]] {
         for (dtype, rounding) in dtypes::<B>(device) {
-            // Up to +-90, where e^x is not finite in f32.
-            let gate = random::<B, 2>(shape, dtype, device).mul_scalar(90.0);
-            let up = random::<B, 2>(shape, dtype, device);
-            let expected = floats(swiglu_reference(wide(&gate), wide(&up)));
-            let actual = floats(swiglu(gate, up));
-            // Results below 90.
-            assert_close(
-                &format!("{dtype:?}, {shape:?}"),
-                &actual,
-                &expected,
-                rounding * 90.0,
-            );
+            for activation in ACTIVATIONS {
+                // Up to +-90, where e^x is not finite in f32.
+                let gate = random::<B, 2>(shape, dtype, device).mul_scalar(90.0);
+                let up = random::<B, 2>(shape, dtype, device);
+                let expected = floats(glu_reference(wide(&gate), wide(&up), activation));
+                let actual = floats(glu(gate, up, activation));
+                // Results below 90.
+                assert_close(
+                    &format!("{activation:?}, {dtype:?}, {shape:?}"),
+                    &actual,
+                    &expected,
+                    rounding * 90.0,
+                );
+            }
         }
     }
 }
@@ -357,24 +363,35 @@ pub fn project_gated_equals_its_reference<B: FusionBackend>(device: &B::Device) 
     B::seed(device, 14);
     for (m, n, k) in COMBINED {
         for (dtype, rounding) in dtypes::<B>(device) {
-            let x = random::<B, 2>([m, k], dtype, device);
-            let [gate, up] = [(); 2].map(|()| random::<B, 2>([n, k], dtype, device));
-            let silu = |x: f32| x / (1.0 + (-x).exp());
-            let products = product(&x, &gate).into_iter().zip(product(&x, &up));
-            let actual = floats(project_gated(x, [&weight(gate), &weight(up)]));
-            for (i, ((gate, up), actual)) in products.zip(actual).enumerate() {
-                let expected = silu(gate) * up;
-                // Both sums are of k products in f32; both and the result are rounded, at most.
-                let summed = f32::EPSILON * k as f32 / 2.0;
-                let off = |x: f32| rounding * x.abs() + summed;
-                let moved = off(gate) * (up.abs() + 1.0) + off(up) * (gate.abs() + 1.0);
-                let tolerance = 1.5 * moved + rounding * (expected.abs() + 1.0);
-                let difference = (actual - expected).abs();
-                assert!(
-                    difference <= tolerance,
-                    "{dtype:?}, {m} {n} {k}: differs by {difference} > {tolerance} at {i}"
-                );
+            for activation in ACTIVATIONS {
+                let x = random::<B, 2>([m, k], dtype, device);
+                let [gate, up] = [(); 2].map(|()| random::<B, 2>([n, k], dtype, device));
+                let products = product(&x, &gate).into_iter().zip(product(&x, &up));
+                let actual = project_gated(x, [&weight(gate), &weight(up)], activation);
+                for (i, ((gate, up), actual)) in products.zip(floats(actual)).enumerate() {
+                    let expected = activated(gate, activation) * up;
+                    // Both sums are of k products in f32; both and the result are rounded, at most.
+                    let summed = f32::EPSILON * k as f32 / 2.0;
+                    let off = |x: f32| rounding * x.abs() + summed;
+                    let moved = off(gate) * (up.abs() + 1.0) + off(up) * (gate.abs() + 1.0);
+                    let tolerance = 1.5 * moved + rounding * (expected.abs() + 1.0);
+                    let difference = (actual - expected).abs();
+                    assert!(
+                        difference <= tolerance,
+                        "{activation:?}, {dtype:?}, {m} {n} {k}: differs by {difference} > {tolerance} at {i}"
+                    );
+                }
             }
+        }
+    }
+}
+
+fn activated(x: f32, activation: Activation) -> f32 {
+    match activation {
+        Activation::Silu => x / (1.0 + (-x).exp()),
+        Activation::GeluTanh => {
+            let y = (2.0 / std::f32::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+            0.5 * x * (1.0 + y.tanh())
         }
     }
 }

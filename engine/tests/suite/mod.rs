@@ -17,7 +17,8 @@ macro_rules! backend_suite {
             llama2_mha "llama2-mha", llama3_gqa "llama3-gqa", llama3_gqa_v5 "llama3-gqa-v5",
             llama_linear "llama-linear", llama_yarn "llama-yarn", llama_bias "llama-bias",
             qwen3 "qwen3", qwen3_sliding "qwen3-sliding", llama_bf16 "llama-bf16",
-            llama_f16 "llama-f16", qwen2 "qwen2", mistral_sliding "mistral-sliding");
+            llama_f16 "llama-f16", qwen2 "qwen2", mistral_sliding "mistral-sliding",
+            gemma3 "gemma3", gemma3_256 "gemma3-256");
 
         backend_suite!(@kernels $backend, $device,
             overwrite_rows_equals_its_reference,
@@ -31,7 +32,7 @@ macro_rules! backend_suite {
             row_distance_equals_its_reference,
             rms_norm_equals_its_reference,
             add_equals_its_reference,
-            swiglu_equals_its_reference,
+            glu_equals_its_reference,
             project_gated_equals_its_reference,
             project_pair_and_project_add_equal_single_products,
             write_rows_equals_its_parts,

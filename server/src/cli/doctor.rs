@@ -32,12 +32,13 @@ pub struct Args {
 /// None; the signature is that of all subcommands.
 pub fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::init(args.common.log_format);
-    let mut findings = vec![machine::processor()];
-    findings.extend(machine::memory());
     let config = match args.verify_fusion {
         true => Config::load_for_model(&args.common),
         false => Config::load(&args.common),
     };
+    let isa = config.as_ref().map_or(None, |config| config.isa);
+    let mut findings = vec![machine::processor(isa)];
+    findings.extend(machine::memory());
     match config {
         Ok(config) => {
             findings.push(Finding::ok(

@@ -24,6 +24,7 @@ const KEYS: &[(&str, Kind)] = &[
     ("device", Kind::Text),
     ("dtype", Kind::Text),
     ("kv_dtype", Kind::Text),
+    ("isa", Kind::Text),
     ("listen", Kind::Text),
     ("allow_recompute", Kind::Bool),
     ("system", Kind::Text),

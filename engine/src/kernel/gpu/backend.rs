@@ -18,9 +18,10 @@ use burn_cubecl::{CubeBackend, CubeRuntime, FloatElement, IntElement};
 
 use super::pinned::Pinned;
 use super::{
-    add, attend, linear, overwrite_rows, place_block, rms_norm, rotate, row_distance, swiglu,
+    add, attend, glu, linear, overwrite_rows, place_block, rms_norm, rotate, row_distance,
     write_rows,
 };
+use crate::config::Activation;
 use crate::kernel::attend::reference as attend_reference;
 use crate::kernel::backend::FusionBackend;
 use crate::kernel::rotate::Rotation;
@@ -115,17 +116,21 @@ where
         add::launch(x, y)
     }
 
-    fn swiglu(gate: CubeTensor<R>, up: CubeTensor<R>) -> CubeTensor<R> {
-        swiglu::launch(gate, up)
+    fn glu(gate: CubeTensor<R>, up: CubeTensor<R>, activation: Activation) -> CubeTensor<R> {
+        glu::launch(gate, up, activation)
     }
 
-    fn project_gated(x: CubeTensor<R>, weights: [&CubeTensor<R>; 2]) -> CubeTensor<R> {
-        let gated = linear::hopper::project_gated(&x, weights);
+    fn project_gated(
+        x: CubeTensor<R>,
+        weights: [&CubeTensor<R>; 2],
+        activation: Activation,
+    ) -> CubeTensor<R> {
+        let gated = linear::hopper::project_gated(&x, weights, activation);
         gated
-            .or_else(|| linear::tensor_cores::gated_row(&x, weights))
+            .or_else(|| linear::tensor_cores::gated_row(&x, weights, activation))
             .unwrap_or_else(|| {
                 let [gate, up] = Self::project_pair(x, weights);
-                Self::swiglu(gate, up)
+                Self::glu(gate, up, activation)
             })
     }
 
@@ -154,8 +159,8 @@ where
         write_rows::launch(buffers, rows, values, rotation)
     }
 
-    fn compile_by_size(device: &R::Device, dtype: DType, head_dim: usize) {
-        linear::hopper::compile_all::<R>(device, dtype);
+    fn compile_by_size(device: &R::Device, dtype: DType, head_dim: usize, activation: Activation) {
+        linear::hopper::compile_all::<R>(device, dtype, activation);
         attend::compile_all::<R>(device, dtype, head_dim);
     }
 }

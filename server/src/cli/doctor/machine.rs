@@ -1,38 +1,21 @@
 //! Processor, memory and device.
 
+use ragweave_engine::Isa;
+
 use super::finding::Finding;
 use crate::config::Config;
 use crate::device::Device;
 
-/// Vector instructions the CPU kernels use.
-pub(super) fn processor() -> Finding {
+/// Vector instructions the CPU kernels use, with the limit that the configuration sets.
+pub(super) fn processor(limit: Option<Isa>) -> Finding {
     let n_threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let (has_avx512, has_avx2) = vector_instructions();
-    if has_avx512 {
-        Finding::ok("cpu", format!("{n_threads} threads, AVX-512"))
-    } else if has_avx2 {
-        Finding::warn(
-            "cpu",
-            format!("{n_threads} threads, AVX2 without AVX-512: about half the prefill speed"),
-        )
-    } else {
-        Finding::warn(
-            "cpu",
-            format!("{n_threads} threads, neither AVX2 nor AVX-512: prefill will be slow"),
-        )
+    let by_setting = limit.map_or(String::new(), |isa| format!(" (isa = {isa})"));
+    let warn = |text| Finding::warn("cpu", format!("{n_threads} threads, {text}{by_setting}"));
+    match Isa::best_within(limit) {
+        Isa::Avx512 => Finding::ok("cpu", format!("{n_threads} threads, AVX-512")),
+        Isa::Avx2 => warn("AVX2 without AVX-512: about half the prefill speed"),
+        Isa::Plain => warn("neither AVX2 nor AVX-512: prefill will be slow"),
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn vector_instructions() -> (bool, bool) {
-    let avx512 =
-        std::is_x86_feature_detected!("avx512f") && std::is_x86_feature_detected!("avx512bw");
-    (avx512, std::is_x86_feature_detected!("avx2"))
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn vector_instructions() -> (bool, bool) {
-    (false, false)
 }
 
 /// Available memory, if the system reports it.

@@ -12,6 +12,7 @@ use burn_cubecl::tensor::CubeTensor;
 
 use self::tile::{Plan, WarpgroupTile};
 use super::tensor_cores::merge;
+use crate::config::Activation;
 use crate::kernel::gpu::hopper::{
     self, Launch, Left, MARGIN_BYTES, Right, SHARED_BYTES, SPAN, Source, multiply, tensor_map,
 };
@@ -30,7 +31,7 @@ enum Output {
     /// Sums in f32 over parts of `k`.
     Parts,
     /// One product gated by another.
-    Gated,
+    Gated(Activation),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -70,7 +71,11 @@ impl Source for Kernel {
         vec![
             ("COLUMNS", self.tile.columns),
             ("STAGES", self.stages()),
-            ("GATED", (self.output == Output::Gated).into()),
+            ("GATED", matches!(self.output, Output::Gated(_)).into()),
+            (
+                "GELU",
+                (self.output == Output::Gated(Activation::GeluTanh)).into(),
+            ),
             ("PARTIAL", (self.output == Output::Parts).into()),
         ]
     }
@@ -165,11 +170,12 @@ pub(in crate::kernel::gpu) fn project_pair<R: CubeRuntime>(
     Some(halves(reshape(pair, Shape::from(shape))))
 }
 
-/// `silu(x gate^T) * (x up^T)`, in the dtype of `x`; `None` if the kernel does not fit, or two products and one pass
+/// `activation(x gate^T) * (x up^T)`, in the dtype of `x`; `None` if the kernel does not fit, or two products and one pass
 /// over both are faster.
 pub(in crate::kernel::gpu) fn project_gated<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weights: [&CubeTensor<R>; 2],
+    activation: Activation,
 ) -> Option<CubeTensor<R>> {
     if !weights.iter().all(|weight| fits(x, weight)) {
         return None;
@@ -182,12 +188,17 @@ pub(in crate::kernel::gpu) fn project_gated<R: CubeRuntime>(
         weights: &weights,
         residual: None,
     };
-    work.launch(Output::Gated, &plan, &out);
+    work.launch(Output::Gated(activation), &plan, &out);
     Some(out)
 }
 
-/// Compiles every kernel for matrices of this dtype: which one a product uses depends on its number of rows.
-pub(in crate::kernel::gpu) fn compile_all<R: CubeRuntime>(device: &R::Device, dtype: DType) {
+/// Compiles every kernel for matrices of this dtype and an MLP with this activation: which one a product uses depends on
+/// its number of rows.
+pub(in crate::kernel::gpu) fn compile_all<R: CubeRuntime>(
+    device: &R::Device,
+    dtype: DType,
+    activation: Activation,
+) {
     let client = R::client(device);
     let matrix = |rows| {
         let shape = Shape::from([rows, SPAN]);
@@ -210,7 +221,7 @@ pub(in crate::kernel::gpu) fn compile_all<R: CubeRuntime>(device: &R::Device, dt
         };
         alone.launch(Output::Whole, &plan, &out);
         alone.launch(Output::Parts, &plan, &out);
-        work.launch(Output::Gated, &plan, &out);
+        work.launch(Output::Gated(activation), &plan, &out);
     }
 }
 
@@ -223,7 +234,7 @@ impl<R: CubeRuntime> Work<'_, R> {
         };
         let columns = match output {
             Output::Whole | Output::Parts => plan.tile.columns,
-            Output::Gated => plan.tile.columns / 2,
+            Output::Gated(_) => plan.tile.columns / 2,
         };
         let [m, k, n] = sizes(self.x, self.weights[0]);
         let x_map = tensor_map(self.x, [m, k], plan.tile.rows());

@@ -5,7 +5,9 @@ use burn_cubecl::CubeRuntime;
 use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::*;
 
+use crate::config::Activation;
 use crate::kernel::gpu::fragments::{OCTET, Octet, PLANE_UNITS, lane, plane};
+use crate::kernel::gpu::glu::activate;
 use crate::kernel::gpu::launch::{array, empty, halves};
 
 /// Planes of a cube.
@@ -104,13 +106,15 @@ fn gate_row_kernel<F: Float>(
     gate: &Array<Octet<F>>, // [n, k / 8]
     up: &Array<Octet<F>>,   // [n, k / 8]
     out: &mut Array<F>,     // [n]
+    #[comptime] activation: Activation,
     #[define(F)] _dtype: StorageType,
 ) {
     let column = plane_column();
     if column < out.len() {
         let (gate, up) = (dot(x, gate, column), dot(x, up, column));
         if lane() == 0 {
-            out[column] = F::cast_from(gate / (1.0 + (-gate).exp()) * up);
+            let gate = activate(Vector::<f32, Const<1>>::new(gate), activation);
+            out[column] = F::cast_from(gate[0] * up);
         }
     }
 }
@@ -174,12 +178,23 @@ pub(super) fn project_pair<R: CubeRuntime>(
 pub(super) fn project_gated<R: CubeRuntime>(
     x: CubeTensor<R>,
     weights: [CubeTensor<R>; 2],
+    activation: Activation,
 ) -> CubeTensor<R> {
     let (client, dtype, n) = (x.client.clone(), x.dtype, weights[0].meta.shape()[0]);
     let out = empty(&x, [1, n], dtype);
     let (count, dim) = per_column(n);
     let [gate, up] = weights.map(array);
     let (x, result) = (array(x), array(out.clone()));
-    gate_row_kernel::launch::<R>(&client, count, dim, x, gate, up, result, dtype.into());
+    gate_row_kernel::launch::<R>(
+        &client,
+        count,
+        dim,
+        x,
+        gate,
+        up,
+        result,
+        activation,
+        dtype.into(),
+    );
     out
 }

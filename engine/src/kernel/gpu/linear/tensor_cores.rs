@@ -18,6 +18,7 @@ use self::kernel::{
 };
 use self::tile::{ProductTile, STAGE_OCTETS};
 use super::row;
+use crate::config::Activation;
 use crate::kernel::gpu::fragments::{self, OCTET};
 use crate::kernel::gpu::launch::{array, empty, per_element, processors};
 
@@ -154,8 +155,10 @@ pub(in crate::kernel::gpu) fn pair_of_row<R: CubeRuntime>(
 pub(in crate::kernel::gpu) fn gated_row<R: CubeRuntime>(
     x: &CubeTensor<R>,
     weights: [&CubeTensor<R>; 2],
+    activation: Activation,
 ) -> Option<CubeTensor<R>> {
-    is_row(x, &weights).then(|| row::project_gated(x.clone(), weights.map(Clone::clone)))
+    is_row(x, &weights)
+        .then(|| row::project_gated(x.clone(), weights.map(Clone::clone), activation))
 }
 
 /// The product of a single 16-bit row, added to `residual`; `None` as for [`pair_of_row`].

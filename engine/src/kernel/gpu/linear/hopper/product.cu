@@ -9,7 +9,8 @@
 //   GROUPS     warpgroups that multiply
 //   COLUMNS    rows of w in a stage
 //   STAGES     of the ring
-//   GATED      1: out is silu(x first^T) * (x second^T), of two w
+//   GATED      1: out is f(x first^T) * (x second^T), of two w
+//   GELU       1: f is GELU in its tanh form; 0: f is SiLU
 //   PARTIAL    1: out is f32, [parts, weights, m, n], each part the sum over some of k
 //   multiply, pack, unpack: the instructions for the dtype of x and w
 
@@ -87,7 +88,12 @@ __device__ __forceinline__ void add_stages(float (&sums)[SUMS], const Stages &ri
     ring.release(i - 1);
 }
 
-__device__ __forceinline__ float silu(float x) { return x / (1.0f + __expf(-x)); }
+#if GELU
+// (1 + tanh y) / 2 is 1 / (1 + e^-2y); the factors are sqrt(8 / pi) and 0.044715 sqrt(8 / pi).
+__device__ __forceinline__ float activate(float x) { return x / (1.0f + __expf(-x * (1.59576912f + 0.0713548163f * x * x))); }
+#else
+__device__ __forceinline__ float activate(float x) { return x / (1.0f + __expf(-x)); }
+#endif
 
 // A thread holds two rows, eight apart, and of each eight columns a pair.
 #if PARTIAL
@@ -111,8 +117,8 @@ __device__ __forceinline__ unsigned pair_of(
     const float (&sums)[SUMS], unsigned at, const unsigned *residual, unsigned row, unsigned column, const Sizes &sizes) {
     float a = sums[at], b = sums[at + 1];
 #if GATED
-    a = silu(a) * sums[at + SUMS / 2];
-    b = silu(b) * sums[at + SUMS / 2 + 1];
+    a = activate(a) * sums[at + SUMS / 2];
+    b = activate(b) * sums[at + SUMS / 2 + 1];
 #else
     if (sizes.adds && row < sizes.m && column < sizes.n) {
         float2 added = unpack(residual[((unsigned long long)row * sizes.n + column) / 2]);
