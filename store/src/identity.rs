@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::marker::Fields;
+
 /// The model, tokenizer and prompt format that a store's blobs were computed with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -9,6 +11,9 @@ pub struct Identity {
     pub fingerprint: [u8; 32],
     /// For people, printed in errors; not compared.
     pub description: String,
+    /// What the fingerprint is made of, by name, so that an error can say what differs; not compared. A
+    /// store keeps them in its marker, where [`crate::stored_fields`] reads them. Empty in version 1.
+    pub fields: Fields,
 }
 
 impl fmt::Display for Identity {
