@@ -14,7 +14,7 @@ import random
 import string
 
 PASSAGES, OVERLAP = 4, 0.05
-MAX_TOKENS, PER_FILE = 24, 12
+PER_FILE = 12
 RESAMPLES = 10_000
 
 
@@ -69,7 +69,7 @@ def questions(args):
                 "question": record["question"],
                 "answers": record["answers"],
                 "documents": found,
-                "max_tokens": MAX_TOKENS,
+                "max_tokens": args.answer_tokens,
             }
         )
     args.out.mkdir(parents=True, exist_ok=True)
@@ -123,6 +123,7 @@ def main():
     make = commands.add_parser("questions", help="make the questions")
     make.add_argument("musique", type=pathlib.Path)
     make.add_argument("--words", type=int, default=180, help="length of a window")
+    make.add_argument("--answer-tokens", type=int, default=24, help="longest answer")
     make.add_argument("--out", type=pathlib.Path, required=True)
     make.set_defaults(run=questions)
     pair = commands.add_parser("pairs", help="compare runs by question")

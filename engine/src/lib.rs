@@ -46,7 +46,8 @@ pub use kernel::{
 };
 pub use kv::{
     ALONE, BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION,
-    KernelPrecision, KvDtype, KvIdentity, KvSide, LayerSource, MemorySource, SourceError, StoredBlock, StoredRows, Tier,
+    KernelPrecision, KvDtype, KvIdentity, KvSide, LayerSource, MemorySource, SourceError,
+    StoredBlock, StoredRows, Tier,
 };
 pub use model_info::ModelInfo;
 pub use options::EngineOptions;

@@ -53,11 +53,15 @@ fn short(hash: [u8; 32]) -> String {
 /// What differs between the store's fields and those of this configuration, and what to do about each. A store of a
 /// version that kept no fields may differ in any of them.
 pub(crate) fn differences(found: &Fields, expected: &Fields) -> String {
-    let differs = |name: &&str| found.get(*name) != expected.get(*name);
+    let differs = |name: &&&str| found.get(**name) != expected.get(**name);
     let names = [MODEL, TOKENIZER, DTYPE, KV_DTYPE_FIELD, PROMPT];
     let named: Vec<String> = match found.is_empty() {
         true => Vec::new(),
-        false => names.iter().filter(differs).map(|name| difference(name, found, expected)).collect(),
+        false => names
+            .iter()
+            .filter(differs)
+            .map(|name| difference(name, found, expected))
+            .collect(),
     };
     match named.is_empty() {
         true => "model, types or prompt differ".to_owned(),
@@ -66,14 +70,22 @@ pub(crate) fn differences(found: &Fields, expected: &Fields) -> String {
 }
 
 fn difference(name: &str, found: &Fields, expected: &Fields) -> String {
-    let of = |fields: &Fields| fields.get(name).map_or("unknown", String::as_str).to_owned();
+    let of = |fields: &Fields| {
+        fields
+            .get(name)
+            .map_or("unknown", String::as_str)
+            .to_owned()
+    };
     let (there, here) = (of(found), of(expected));
     match name {
         MODEL => "it was made by another model (--model)".to_owned(),
         TOKENIZER => "it was made with another tokenizer (--model)".to_owned(),
         DTYPE => format!("it was computed in {there}, not {here} (pass --dtype {there})"),
-        KV_DTYPE_FIELD => format!("its KV is stored in {there}, not {here} (pass --kv-dtype {there}, or auto)"),
-        _ => "it was made with another system text or other prompt strings (--system, [prompt])".to_owned(),
+        KV_DTYPE_FIELD => {
+            format!("its KV is stored in {there}, not {here} (pass --kv-dtype {there}, or auto)")
+        }
+        _ => "it was made with another system text or other prompt strings (--system, [prompt])"
+            .to_owned(),
     }
 }
 
@@ -88,18 +100,36 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_named_with_the_flag_that_helps() {
-        let store = fields(&[("model", "a"), ("dtype", "f32"), ("kv_dtype", "f32"), ("prompt", "p")]);
-        let here = fields(&[("model", "a"), ("dtype", "f32"), ("kv_dtype", "int8"), ("prompt", "p")]);
+        let store = fields(&[
+            ("model", "a"),
+            ("dtype", "f32"),
+            ("kv_dtype", "f32"),
+            ("prompt", "p"),
+        ]);
+        let here = fields(&[
+            ("model", "a"),
+            ("dtype", "f32"),
+            ("kv_dtype", "int8"),
+            ("prompt", "p"),
+        ]);
         assert_eq!(
             differences(&store, &here),
             "its KV is stored in f32, not int8 (pass --kv-dtype f32, or auto)"
         );
-        let here = fields(&[("model", "b"), ("dtype", "f16"), ("kv_dtype", "f32"), ("prompt", "q")]);
+        let here = fields(&[
+            ("model", "b"),
+            ("dtype", "f16"),
+            ("kv_dtype", "f32"),
+            ("prompt", "q"),
+        ]);
         let all = differences(&store, &here);
         for words in ["another model (--model)", "--dtype f32", "--system"] {
             assert!(all.contains(words), "{all}");
         }
         assert!(!all.contains("--kv-dtype"), "{all}");
-        assert_eq!(differences(&Fields::new(), &here), "model, types or prompt differ");
+        assert_eq!(
+            differences(&Fields::new(), &here),
+            "model, types or prompt differ"
+        );
     }
 }

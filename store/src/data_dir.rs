@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 use crate::error::StoreError;
-use crate::marker::{Fields, MAX_MARKER_BYTES, is_marker, marker_text, parse_marker, read_marker};
+use crate::identity::Fields;
+use crate::marker::{MAX_MARKER_BYTES, is_marker, marker_text, parse_marker, read_marker};
 
 const LOCK_FILE: &str = "LOCK";
 pub(crate) const FORMAT_FILE: &str = "FORMAT";

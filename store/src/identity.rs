@@ -1,8 +1,10 @@
 //! Whose KV a store holds: the model, tokenizer and prompt format it was made with.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::marker::Fields;
+/// What the KV of a store was made with, by name. The store itself never looks at the values.
+pub type Fields = BTreeMap<String, String>;
 
 /// The model, tokenizer and prompt format that a store's blobs were computed with.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -77,9 +77,9 @@ pub use document::{
     VectorRow, text_of,
 };
 pub use error::StoreError;
-pub use identity::Identity;
+pub use identity::{Fields, Identity};
 pub use kv_io::{KvIo, ParseKvIoError};
-pub use marker::{Fields, REQUIREMENTS, STORE_VERSION};
+pub use marker::{REQUIREMENTS, STORE_VERSION};
 pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, StoreOptions};
 pub use segment::{BlobReader, PendingBlob, format};
 pub use stats::{MissStats, StoreStats};

@@ -4,11 +4,11 @@
 //! KV will come to depend on: today each has one value, and a store that requires another one, or a
 //! name that is not known here, is refused by name. The second kind is for people and for defaults.
 
-use std::collections::BTreeMap;
 use std::io::{self, Read as _};
 use std::path::Path;
 
 use crate::error::StoreError;
+use crate::identity::Fields;
 
 /// Version of the directory layout and of the metadata tables that new stores get.
 pub const STORE_VERSION: u32 = 2;
@@ -24,9 +24,6 @@ const REQUIRES: &str = "requires ";
 const FORMAT_WORD: &str = "ragweave-store";
 /// An upper limit for the marker of any version.
 pub(crate) const MAX_MARKER_BYTES: u64 = 4096;
-
-/// What the KV of a store was made with, by name. The store itself never looks at the values.
-pub type Fields = BTreeMap<String, String>;
 
 /// Whether a marker's text is that of a store of some version.
 pub(crate) fn is_marker(text: &str) -> bool {

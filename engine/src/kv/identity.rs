@@ -94,7 +94,12 @@ impl KvIdentity {
         // stored in f32 would count as exact in f32.
         field(&mut hasher, self.compute_dtype.to_string().as_bytes());
         let (precision, first) = (self.kernel_precision, KernelPrecision::Plain);
-        later_field(&mut hasher, "kernel_precision", &precision.to_string(), &first.to_string());
+        later_field(
+            &mut hasher,
+            "kernel_precision",
+            &precision.to_string(),
+            &first.to_string(),
+        );
         *hasher.finalize().as_bytes()
     }
 
@@ -261,7 +266,10 @@ mod tests {
             with("contexts", 4),
             with("4", ALONE),
         ];
-        let keys: HashSet<_> = identities.iter().map(|one| one.chunk_key(&[5], &[6, 7])).collect();
+        let keys: HashSet<_> = identities
+            .iter()
+            .map(|one| one.chunk_key(&[5], &[6, 7]))
+            .collect();
         assert_eq!(keys.len(), identities.len());
         let stores: HashSet<_> = identities.iter().map(KvIdentity::fingerprint).collect();
         assert_eq!(stores.len(), 1);

@@ -90,14 +90,26 @@ mod tests {
     fn auto_is_the_type_of_the_store_and_a_fixed_type_is_itself() {
         let dir = tempfile::tempdir().unwrap();
         let auto = |dtype| KvDtypeSetting::Auto.resolve(dir.path(), dtype);
-        assert_eq!(auto(ComputeDtype::F32), DEFAULT_KV_DTYPE, "there is no store");
+        assert_eq!(
+            auto(ComputeDtype::F32),
+            DEFAULT_KV_DTYPE,
+            "there is no store"
+        );
         let marker = |text: &str| fs_err::write(dir.path().join("FORMAT"), text).unwrap();
         marker("ragweave-store 2\nkv_dtype = f16\n");
         assert_eq!(auto(ComputeDtype::F32), KvDtype::F16);
         marker("ragweave-store 1\n");
-        assert_eq!(auto(ComputeDtype::Bf16), KvDtype::Bf16, "the former default");
+        assert_eq!(
+            auto(ComputeDtype::Bf16),
+            KvDtype::Bf16,
+            "the former default"
+        );
         marker("ragweave-store 99\n");
-        assert_eq!(auto(ComputeDtype::F32), DEFAULT_KV_DTYPE, "opening it fails");
+        assert_eq!(
+            auto(ComputeDtype::F32),
+            DEFAULT_KV_DTYPE,
+            "opening it fails"
+        );
         let fixed = KvDtypeSetting::Fixed(KvDtype::F32);
         marker("ragweave-store 2\nkv_dtype = f16\n");
         assert_eq!(fixed.resolve(dir.path(), ComputeDtype::F32), KvDtype::F32);

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 
 use super::codec::{Decoder, Encoder};
 use crate::blob::{BlobGeometry, BlobKey};
-use crate::identity::Identity;
-use crate::marker::Fields;
+use crate::identity::{Fields, Identity};
 use crate::segment::Location;
 
 mod chunk;

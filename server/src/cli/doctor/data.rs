@@ -57,7 +57,11 @@ fn disk(config: &Config) -> Finding {
         Ok(free) => free,
         Err(error) => return Finding::warn("disk", format!("{}: {error}", config.data.display())),
     };
-    let said = format!("{} free at {}", DecimalBytes(free.bytes), free.place.display());
+    let said = format!(
+        "{} free at {}",
+        DecimalBytes(free.bytes),
+        free.place.display()
+    );
     if free.bytes <= config.store.min_free_bytes {
         let limit = config.store.min_free_bytes;
         return Finding::fail(
@@ -73,7 +77,9 @@ fn kv_dtype(config: &Config) -> Option<Finding> {
     let fields = stored_fields(&config.data).ok()??;
     let (stored, asked) = (fields.get(KV_DTYPE_FIELD)?, config.kv_dtype().to_string());
     (*stored != asked).then(|| {
-        let text = format!("holds KV in {stored}, and kv_dtype is {asked}: pass --kv-dtype {stored}, or auto");
+        let text = format!(
+            "holds KV in {stored}, and kv_dtype is {asked}: pass --kv-dtype {stored}, or auto"
+        );
         Finding::fail("store", text)
     })
 }

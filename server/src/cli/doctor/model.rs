@@ -43,9 +43,12 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
 
 /// What KV takes on disk, padding included, in each type, and how much of it the disk has room for.
 fn kv_size(config: &Config, model: &ModelInfo) -> Option<Finding> {
-    let per_token = |identity: &KvIdentity| sizing::bytes_per_token(identity, config.ingest.chunk_tokens);
+    let per_token =
+        |identity: &KvIdentity| sizing::bytes_per_token(identity, config.ingest.chunk_tokens);
     let bytes = per_token(&model.identity)?;
-    let others = sizing::COMPARED.into_iter().filter(|other| *other != model.identity.kv_dtype);
+    let others = sizing::COMPARED
+        .into_iter()
+        .filter(|other| *other != model.identity.kv_dtype);
     let others = others.filter_map(|other| {
         let bytes = per_token(&model.identity.stored_as(other))?;
         Some(format!("{other} {bytes}"))
@@ -64,7 +67,10 @@ fn kv_size(config: &Config, model: &ModelInfo) -> Option<Finding> {
     let room = free.saturating_sub(config.store.min_free_bytes) / bytes;
     let said = format!("{said}: the disk has room for {} tokens", HumanCount(room));
     Some(match room < SMALL_ROOM {
-        true => Finding::warn("kv size", format!("{said}; `ragweave ingest --dry-run` counts what your documents need")),
+        true => Finding::warn(
+            "kv size",
+            format!("{said}; `ragweave ingest --dry-run` counts what your documents need"),
+        ),
         false => Finding::ok("kv size", said),
     })
 }
