@@ -14,7 +14,7 @@ use crate::site::{FOX, NETS, SWORD, Site, about, document};
 
 /// A server with two neighbours per chunk and the three documents.
 async fn conditioned() -> Site {
-    let mut site = Site::empty(&["ingest.neighbours=2"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=2", "kv_dtype=f32"]).await;
     let response = site.ingest(&documents(), false).await;
     assert_eq!((response.added, response.failures.len()), (3, 0));
     assert!(response.kv_bytes > 0);
@@ -74,7 +74,7 @@ async fn a_conditioned_chunk_is_a_hit_and_not_an_exact_one() {
         recomputed > 0,
         "it follows other ids than it was computed after"
     );
-    let mut alone = Site::start().await;
+    let mut alone = Site::start_with(&["kv_dtype=f32"]).await;
     assert_eq!(blend(&mut alone, &["fox#0"]).await, (1, 0, 0), "exact");
 
     // Recomputing all rows corrects the effect of neighbours just as it corrects their absence.
@@ -205,7 +205,7 @@ async fn a_document_that_changed_meanwhile_is_left_to_its_own_ingest() {
 /// Such chunks keep no neighbours, and stay exact.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_like_no_other_has_no_neighbours() {
-    let mut site = Site::empty(&["ingest.neighbours=2"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=2", "kv_dtype=f32"]).await;
     let documents = [("dashes", "-- -- --"), ("fox", FOX)];
     let response = site.ingest(&documents, false).await;
     assert_eq!((response.added, response.failures.len()), (2, 0));
