@@ -91,6 +91,11 @@ fn difference(name: &str, found: &Fields, expected: &Fields) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use ragweave_engine::EngineOptions;
+    use ragweave_store::REQUIREMENTS;
+
     use super::*;
 
     fn fields(pairs: &[(&str, &str)]) -> Fields {
@@ -131,5 +136,22 @@ mod tests {
             differences(&Fields::new(), &here),
             "model, types or prompt differ"
         );
+    }
+
+    /// What the marker of a store requires is what this version's KV is.
+    #[test]
+    fn the_requirements_of_a_store_are_those_of_the_kv_that_is_written() {
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tiny-qwen3");
+        let kv = ModelInfo::read(&EngineOptions::new(model))
+            .unwrap()
+            .identity;
+        let precision = kv.kernel_precision.to_string();
+        let contexts = kv.contexts.to_string();
+        let required = [
+            ("tenant", kv.tenant.as_str()),
+            ("contexts", &contexts),
+            ("kernel_precision", &precision),
+        ];
+        assert_eq!(REQUIREMENTS, required);
     }
 }

@@ -248,6 +248,40 @@ fn the_stored_type_is_int8_unless_told_and_then_that_of_the_store() {
 }
 
 #[test]
+fn doctor_tells_what_kv_takes_before_any_is_written_and_a_type_that_the_store_does_not_have() {
+    let site = Site::with_corpus();
+    let doctor = |flags: &[&str]| {
+        let mut command = ragweave();
+        command.args(["doctor", "--data"]).arg(site.data());
+        Outcome::of(command.arg("--model").arg(&site.model).args(flags))
+    };
+    let before = doctor(&[]).expect_code(0).stdout;
+    for words in ["int8 takes ", "f32 ", "f16 ", "the disk has room for "] {
+        let line = before
+            .lines()
+            .find(|line| line.contains("kv size"))
+            .unwrap();
+        assert!(line.contains(words), "no {words} in {line}");
+    }
+    assert!(!site.data().exists());
+    let kept_free = format!("store.min_free_bytes={}", i64::MAX);
+    let full = doctor(&["--set", &kept_free]).expect_code(1).stdout;
+    assert!(
+        full.contains("warn  kv size") && full.contains("room for 0 tokens"),
+        "{full}"
+    );
+    assert!(full.contains("FAIL  disk"), "{full}");
+
+    site.ingest(&["--kv-dtype", "f32"]).expect_code(0);
+    assert!(doctor(&[]).expect_code(0).stdout.contains("f32 takes "));
+    let other = doctor(&["--kv-dtype", "int8"]).expect_code(1).stdout;
+    assert!(
+        other.contains("holds KV in f32, and kv_dtype is int8"),
+        "{other}"
+    );
+}
+
+#[test]
 fn long_documents_become_chunks_within_the_budget() {
     let site = Site::new();
     let text: String = (0..200)

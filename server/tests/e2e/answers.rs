@@ -272,12 +272,25 @@ async fn missing_kv_is_not_computed_for_a_store_that_takes_no_writes() {
 /// KV in another type than it is computed in is never exact, not even that of the first chunk.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_chunk_is_exact_only_in_the_compute_type() {
-    for (kv_dtype, is_exact) in [("f32", true), ("f16", false), ("int8", false), ("auto", false)] {
+    for (kv_dtype, is_exact) in [
+        ("f32", true),
+        ("f16", false),
+        ("int8", false),
+        ("auto", false),
+    ] {
         let mut site = Site::start_with(&[&format!("kv_dtype={kv_dtype}")]).await;
         let mut request = about(&["fox#0"], FusionMode::Blend, 1);
         request.fusion.as_mut().unwrap().ratio = Some(0.5);
         let cache = site.ask(request).await.unwrap().started.cache.unwrap();
-        assert_eq!((cache.chunks_hit, cache.chunks_missed), (1, 0), "{kv_dtype}");
-        assert_eq!(cache.tokens_recomputed == 0, is_exact, "{kv_dtype}: {cache:?}");
+        assert_eq!(
+            (cache.chunks_hit, cache.chunks_missed),
+            (1, 0),
+            "{kv_dtype}"
+        );
+        assert_eq!(
+            cache.tokens_recomputed == 0,
+            is_exact,
+            "{kv_dtype}: {cache:?}"
+        );
     }
 }
