@@ -179,6 +179,9 @@ class Prompt:
 
         yield "reuse", self.scored(stored, look=look)[0]
         yield f"query/all:{RATIO}", self.scored(stored, top(attention, first))[0]
+        if first < self.spans[1][0]:
+            # As if rounding alone did not make the first chunk a candidate: fewer rows are computed.
+            yield f"query/all:{RATIO}, first chunk kept", self.scored(stored, top(attention, self.spans[1][0]))[0]
         deviation = sum(
             (fresh[:, : self.context] - kept).pow(2).sum((0, 2)) for fresh, kept in zip(self.full[1], stored[1])
         )

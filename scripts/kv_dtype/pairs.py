@@ -45,6 +45,16 @@ def table(items):
             print("| " + " | ".join(cells) + " |")
 
 
+def variants(items):
+    """Modes with an addition after a comma, such as `first chunk kept`, against the same type's mode without it."""
+    for dtype, of_type in items.items():
+        for mode in dict.fromkeys(spec for _, spec in of_type if "," in spec):
+            plain = mode.partition(",")[0]
+            pairs = [(item, of_type[key[0], plain]) for key, item in of_type.items() if key[1] == mode]
+            middle, low, high = (f"{value:+.5f}" for value in interval([one["kl"] - other["kl"] for one, other in pairs]))
+            print(f"{dtype}, {mode}: n {len(pairs)}, KL minus that of `{plain}` {middle} [{low}, {high}]")
+
+
 def check(items, dtype, run):
     found = {}
     for line in map(json.loads, run.read_text().splitlines()):
@@ -65,6 +75,7 @@ def main():
         check(items, dtype, pathlib.Path(run))
     if not args.check:
         table(items)
+        variants(items)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ async fn sending_documents_again_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kv_missed_later_is_computed_after_the_same_neighbours() {
-    let mut site = Site::empty(&["ingest.neighbours=2"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=2", "kv_dtype=f32"]).await;
     site.ingest(&documents(), true).await;
     let key = record(&site, "fox#0").key;
     let store = Arc::clone(&site.service.components().store);
@@ -141,7 +141,7 @@ async fn kv_missed_later_is_computed_after_the_same_neighbours() {
     let at_ingest = conditioned().await;
     assert_eq!(record(&at_ingest, "fox#0").key, key);
     assert!(filled == read_blob(&at_ingest, "fox#0"), "bit for bit");
-    let alone = Site::start().await;
+    let alone = Site::start_with(&["kv_dtype=f32"]).await;
     assert!(filled != read_blob(&alone, "fox#0"), "neighbours matter");
 }
 
@@ -162,7 +162,7 @@ fn read_blob(site: &Site, chunk_id: &str) -> (Vec<u8>, Vec<u8>) {
 /// The state after a crash between the two commits of a document.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_without_its_second_commit_is_found_and_completed_later() {
-    let mut site = Site::empty(&["ingest.neighbours=1"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=1", "kv_dtype=f32"]).await;
     let ingestor = Ingestor::new(site.service.components());
     let options = IngestOptions::default();
     for (id, text) in documents() {
