@@ -23,7 +23,7 @@ pub use chunk::{ChunkKv, LayerSource, MemorySource, SourceError, Tier};
 pub(crate) use codec::tensor_to_block;
 pub use dtype::{ComputeDtype, KvDtype};
 pub use host_memory::HostMemory;
-pub use identity::{KV_LAYOUT_VERSION, KvIdentity};
+pub use identity::{ALONE, KV_LAYOUT_VERSION, KernelPrecision, KvIdentity};
 pub(crate) use prefix::PrefixCache;
 pub(crate) use ring::{BufferRing, Lent};
 pub use side::KvSide;

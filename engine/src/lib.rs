@@ -45,8 +45,9 @@ pub use kernel::{
     write_rows,
 };
 pub use kv::{
-    BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION, KvDtype,
-    KvIdentity, KvSide, LayerSource, MemorySource, SourceError, StoredBlock, StoredRows, Tier,
+    ALONE, BLOCK_ALIGN, BlockSpan, ChunkKv, ComputeDtype, HostBuffer, KV_LAYOUT_VERSION,
+    KernelPrecision, KvDtype, KvIdentity, KvSide, LayerSource, MemorySource, SourceError,
+    StoredBlock, StoredRows, Tier,
 };
 pub use model_info::ModelInfo;
 pub use options::EngineOptions;

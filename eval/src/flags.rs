@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use ragweave_engine::{ComputeDtype, EngineOptions, Isa, KvDtype, Ratio};
+use ragweave_server::config::KvDtypeSetting;
 use ragweave_server::device::Device;
 
 /// Where and in which types the model runs.
@@ -16,9 +17,10 @@ pub(crate) struct EngineArgs {
     /// Compute type: f32, f16 or bf16
     #[arg(long, value_name = "TYPE", default_value = "f32")]
     dtype: ComputeDtype,
-    /// Stored type of chunk KV: f32, f16, bf16 or int8 [default: the compute type]
+    /// Stored type of chunk KV: auto (int8, as in a new data directory), f32, f16, bf16 or int8
+    /// [default: the compute type]
     #[arg(long, value_name = "TYPE")]
-    kv_dtype: Option<KvDtype>,
+    kv_dtype: Option<KvDtypeSetting>,
     /// Tokens per prefill step
     #[arg(long, value_name = "N", default_value = "512", value_parser = parse_count)]
     max_prefill_tokens: usize,
@@ -31,7 +33,11 @@ impl EngineArgs {
     pub(crate) fn options(&self, dir: &Path) -> EngineOptions {
         EngineOptions {
             dtype: self.dtype,
-            kv_dtype: self.kv_dtype.unwrap_or(KvDtype::exact(self.dtype)),
+            kv_dtype: match self.kv_dtype {
+                // There is no data directory whose type it could be.
+                Some(setting) => setting.resolve(Path::new(""), self.dtype),
+                None => KvDtype::exact(self.dtype),
+            },
             max_prefill_tokens: self.max_prefill_tokens,
             isa: self.isa,
             ..EngineOptions::new(dir)

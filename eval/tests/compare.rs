@@ -32,6 +32,7 @@ impl Site {
         let args = CommonArgs {
             data: Some(dir.path().join("data")),
             model: Some(model()),
+            kv_dtype: Some("f32".to_owned()),
             ..CommonArgs::default()
         };
         let config = Config::load(&args).unwrap();

@@ -72,6 +72,7 @@ impl Site {
         let args = CommonArgs {
             data: Some(self.data()),
             model: Some(checkout("demo/model")),
+            kv_dtype: Some("f32".to_owned()),
             ..CommonArgs::default()
         };
         Config::load(&args).unwrap()

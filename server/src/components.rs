@@ -1,7 +1,7 @@
 //! Opens what `serve`, `ingest` and evaluation share: engine, store, index, embedder, prompt format, splitter.
 //!
-//! The store's identity is made here: model and stored dtype, prompt format. A store of another identity is refused,
-//! because none of its KV would fit. The embedder is not part of it: vectors from another one are computed again from
+//! A store of another identity ([`store_identity`]: model, types, prompt format) is refused, because none of its KV
+//! would fit. The embedder is not part of it: vectors from another one are computed again from
 //! the text ([`index`]). Nor is the chunk size: it is part of each document's content hash, so another `--chunk-tokens`
 //! re-ingests instead of being refused.
 
@@ -11,7 +11,7 @@ use std::sync::{Arc, RwLock};
 use ragweave_engine::{ChunkKv, EngineError, EngineHandle, EngineOptions, ModelConfig, ModelInfo};
 use ragweave_retriever::{Embedder, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
 use ragweave_store::{
-    BlobGeometry, BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
+    BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
 };
 
 use crate::config::Config;
@@ -21,7 +21,7 @@ use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
 use crate::sources::Unanswered;
 use crate::tier::MemoryTier;
-use crate::{fit, tuned};
+use crate::{fit, sizing, store_identity, tuned};
 use index::Renewed;
 
 mod index;
@@ -74,7 +74,7 @@ impl Components {
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
         let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());
-        let identity = identity(model, &prompt);
+        let identity = store_identity::identity(model, &prompt);
         let store = open_store(&config, mode, identity.clone())?;
         if let Some(found) = store.foreign_identity() {
             tracing::warn!(%found, expected = %identity, "foreign store: every KV lookup is a miss");
@@ -144,22 +144,12 @@ impl Components {
     /// # Errors
     /// As `Store::append_blob`.
     pub fn append_kv(&self, key: BlobKey, kv: &ChunkKv) -> Result<PendingBlob, StoreError> {
-        let too_large = || StoreError::InvalidBlob {
+        let n_tokens = kv.token_ids.len();
+        let geometry = sizing::geometry(&self.engine.model().identity, n_tokens);
+        let geometry = geometry.ok_or_else(|| StoreError::InvalidBlob {
             key,
-            what: format!(
-                "{} tokens are more than a record can hold",
-                kv.token_ids.len()
-            ),
-        };
-        let identity = &self.engine.model().identity;
-        let small = |n: usize| u32::try_from(n).map_err(|_| too_large());
-        let geometry = BlobGeometry {
-            n_layers: small(kv.layers.len())?,
-            n_tokens: small(kv.token_ids.len())?,
-            k_block_bytes: small(identity.k_block_bytes(kv.token_ids.len()))?,
-            v_block_bytes: small(identity.v_block_bytes(kv.token_ids.len()))?,
-            dtype: identity.dtype_tag(),
-        };
+            what: format!("{n_tokens} tokens are more than a record can hold"),
+        })?;
         let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
         self.store.append_blob(key, geometry, &kv.token_ids, layers)
     }
@@ -252,31 +242,6 @@ pub fn open_splitter(
     })
 }
 
-/// Hashed in the place where the store's identity once named the embedder. Now each vector names its embedder, and no
-/// KV depends on it; hashing this value keeps the KV of older stores valid.
-const FORMER_EMBEDDER: &[u8] = b"lexical-bm25-v1";
-
-/// The identity of a store of this model and prompt format.
-fn identity(model: &ModelInfo, prompt: &PromptFormat) -> Identity {
-    let prompt = prompt.fingerprint();
-    let mut hasher = blake3::Hasher::new();
-    hasher.update(b"ragweave store identity 1");
-    hasher.update(&model.identity.fingerprint());
-    hasher.update(&prompt);
-    hasher.update(FORMER_EMBEDDER);
-    let description = format!(
-        "model {} ({} layers, KV in {}), prompt format {}",
-        model.name,
-        model.identity.n_layers,
-        model.identity.kv_dtype,
-        &blake3::Hash::from(prompt).to_hex()[..8],
-    );
-    Identity {
-        fingerprint: *hasher.finalize().as_bytes(),
-        description,
-    }
-}
-
 fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Store, ServerError> {
     let options = StoreOptions {
         identity,
@@ -291,6 +256,7 @@ fn open_store(config: &Config, mode: OpenMode, identity: Identity) -> Result<Sto
         StoreError::NotAStore { path } => ServerError::NotAStore { path },
         StoreError::ForeignIdentity { found, expected } => ServerError::ForeignStore {
             data: config.data.clone(),
+            differences: store_identity::differences(&found.fields, &expected.fields),
             found: found.to_string(),
             expected: expected.to_string(),
         },

@@ -16,6 +16,7 @@ mod args;
 mod error;
 mod fusion;
 mod keys;
+mod kv_dtype;
 mod layers;
 mod limits;
 mod merge;
@@ -31,6 +32,7 @@ mod variables;
 pub use args::CommonArgs;
 pub use error::ConfigError;
 pub use fusion::{FusionConfig, ModeKind, check_servable};
+pub use kv_dtype::{DEFAULT_KV_DTYPE, KV_DTYPE_FIELD, KvDtypeSetting};
 pub use limits::Limits;
 pub use parse::listen_address;
 pub use prompt_strings::PromptStrings;
@@ -55,13 +57,8 @@ pub struct Config {
     pub device: Device,
     #[serde(deserialize_with = "parse::from_text")]
     pub dtype: ComputeDtype,
-    /// Stored type of chunk KV. The compute dtype unless set.
-    #[serde(
-        default,
-        rename = "kv_dtype",
-        deserialize_with = "parse::optional_from_text"
-    )]
-    kv_dtype_setting: Option<KvDtype>,
+    #[serde(rename = "kv_dtype", deserialize_with = "parse::from_text")]
+    kv_dtype_setting: KvDtypeSetting,
     /// CPU kernels use at most this instruction set.
     #[serde(default, deserialize_with = "parse::optional_from_text")]
     pub isa: Option<Isa>,
@@ -79,6 +76,9 @@ pub struct Config {
     pub telemetry: TelemetryConfig,
     #[serde(default)]
     pub prompt: Option<PromptStrings>,
+    /// What the setting stands for in this data directory.
+    #[serde(skip)]
+    kv_dtype: Option<KvDtype>,
     /// For errors that are found only once the model is open.
     #[serde(skip)]
     origins: Origins,
@@ -118,6 +118,7 @@ impl Config {
         require(merged, "model", "RAGWEAVE_MODEL")?;
         let mut config: Self = merged.extract().map_err(|error| value_error(&error))?;
         config.origins = Origins::of(merged);
+        config.kv_dtype = Some(config.kv_dtype_setting.resolve(&config.data, config.dtype));
         config
             .validate()
             .map_err(|(key, message)| origin_error(merged, key, message))?;
@@ -136,9 +137,9 @@ impl Config {
         }
     }
 
-    /// Stored type of chunk KV.
+    /// Stored type of chunk KV: as set or, for `auto`, that of the store or of a new one.
     pub fn kv_dtype(&self) -> KvDtype {
-        self.kv_dtype_setting.unwrap_or(KvDtype::exact(self.dtype))
+        self.kv_dtype.unwrap_or(DEFAULT_KV_DTYPE)
     }
 }
 

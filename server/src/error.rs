@@ -22,13 +22,14 @@ pub enum ServerError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(
-        "data directory {} was made by another model: it holds {found}, this configuration makes {expected}; \
-         use the model it was made with, another --data directory, or --allow-recompute to serve it with every \
-         KV lookup a miss",
+        "data directory {} does not match this configuration: {differences}. It holds {found}, this configuration \
+         makes {expected}; use the settings it was made with, another --data directory, or --allow-recompute to \
+         serve it with every KV lookup a miss",
         data.display()
     )]
     ForeignStore {
         data: PathBuf,
+        differences: String,
         found: String,
         expected: String,
     },

@@ -23,6 +23,7 @@ mod outcome;
 mod prepare;
 mod prepared;
 mod rules;
+mod spans;
 
 pub use counters::IngestCounters;
 pub use error::IngestError;
@@ -31,6 +32,7 @@ pub use metadata::BadMetadata;
 pub use outcome::{Change, IngestOptions, IngestOutcome};
 pub use prepared::Unconditioned;
 pub(crate) use rules::check;
+pub(crate) use spans::fitting as fitting_spans;
 
 use commit::Committed;
 use prepare::Known;

@@ -110,7 +110,7 @@ fn a_store_of_another_model_is_refused_with_both_names() {
 #[test]
 fn another_stored_type_or_prompt_is_another_store() {
     let site = Site::with_corpus();
-    site.ingest(&[]).expect_code(0);
+    site.ingest(&["--kv-dtype", "f32"]).expect_code(0);
     site.ingest(&["--kv-dtype", "f16"])
         .expect_code(2)
         .expect_error(&["KV in f32", "KV in f16"]);

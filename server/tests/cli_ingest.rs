@@ -149,6 +149,138 @@ fn a_dry_run_counts_and_writes_nothing() {
     assert!(!site.data().exists());
 }
 
+/// The bytes that a dry run foresees: of the segment files, and of the records in them.
+fn foreseen(outcome: &Outcome) -> [u64; 2] {
+    let (_, sizes) = outcome.stdout.split_once("on disk (").unwrap();
+    let words: Vec<&str> = sizes.split_whitespace().collect();
+    assert_eq!(
+        (words[1], words[2..4].join(" ")),
+        ("bytes,", "of which".to_owned())
+    );
+    [words[0], words[4]].map(|bytes| bytes.parse().unwrap())
+}
+
+#[test]
+fn a_dry_run_foresees_the_size_of_the_kv_to_the_byte() {
+    let site = Site::new();
+    let text = |n: usize| -> String {
+        (0..n)
+            .map(|i| format!("Lamp {i} is red in Brenby. "))
+            .collect()
+    };
+    site.write("long.txt", text(120));
+    site.write("same.txt", text(120));
+    site.write("other.txt", format!("Yara sings. {}", text(40)));
+    for kv_dtype in ["f32", "int8"] {
+        let data = site.root.path().join(kv_dtype);
+        let data = data.to_str().unwrap();
+        let args = [
+            "--kv-dtype",
+            kv_dtype,
+            "--chunk-tokens",
+            "48",
+            // Several segment files.
+            "--set",
+            "store.max_segment_bytes=200000",
+            "--data",
+            data,
+        ];
+        let ingest = |more: &[&str]| {
+            let mut command = ragweave();
+            command
+                .arg("ingest")
+                .arg(site.corpus())
+                .arg("--model")
+                .arg(&site.model);
+            Outcome::of(command.args(args).args(more)).expect_code(0)
+        };
+        let foreseen = foreseen(&ingest(&["--dry-run"]));
+        ingest(&[]);
+        let stats = Outcome::of(ragweave().args(["store", "stats", "--json", "--data", data]));
+        let stats: Value = serde_json::from_str(&stats.expect_code(0).stdout).unwrap();
+        let found = ["total_bytes", "live_bytes"].map(|name| stats[name].as_u64().unwrap());
+        assert_eq!(foreseen, found, "{kv_dtype}");
+        assert!(stats["segments"].as_u64().unwrap() > 2, "{stats}");
+        assert!(
+            stats["blobs"].as_u64() < stats["chunks"].as_u64(),
+            "equal chunks are stored once"
+        );
+    }
+}
+
+#[test]
+fn a_dry_run_warns_of_a_disk_that_is_too_small() {
+    let site = Site::with_corpus();
+    let fits = site.ingest(&["--dry-run"]).expect_code(0);
+    assert!(fits.stdout.contains("are free at") && !fits.stdout.contains("warning"));
+    let kept_free = format!("store.min_free_bytes={}", i64::MAX);
+    let small = site
+        .ingest(&["--dry-run", "--set", &kept_free])
+        .expect_code(0);
+    assert!(
+        small.stdout.contains("not enough unless"),
+        "{}",
+        small.stdout
+    );
+}
+
+#[test]
+fn the_stored_type_is_int8_unless_told_and_then_that_of_the_store() {
+    let site = Site::with_corpus();
+    site.ingest(&[]).expect_code(0);
+    let identity = |site: &Site| site.stats()["identity"].as_str().unwrap().to_owned();
+    assert!(identity(&site).contains("KV in int8"));
+    let site = Site::with_corpus();
+    let started = site.ingest(&["--kv-dtype", "f32"]).expect_code(0);
+    assert!(
+        started.stderr.contains("bytes per token on disk"),
+        "{}",
+        started.stderr
+    );
+    // Without the flag, with it set to auto, and from the environment.
+    site.ingest(&[]).expect_code(0);
+    site.ingest(&["--kv-dtype", "auto"]).expect_code(0);
+    let mut command = site.ingest_command(&[]);
+    Outcome::of(command.env("RAGWEAVE_KV_DTYPE", "auto")).expect_code(0);
+    assert!(identity(&site).contains("KV in f32"));
+    let refused = site.ingest(&["--kv-dtype", "int8"]).expect_code(2);
+    refused.expect_error(&["stored in f32, not int8", "--kv-dtype f32"]);
+}
+
+#[test]
+fn doctor_tells_what_kv_takes_before_any_is_written_and_a_type_that_the_store_does_not_have() {
+    let site = Site::with_corpus();
+    let doctor = |flags: &[&str]| {
+        let mut command = ragweave();
+        command.args(["doctor", "--data"]).arg(site.data());
+        Outcome::of(command.arg("--model").arg(&site.model).args(flags))
+    };
+    let before = doctor(&[]).expect_code(0).stdout;
+    for words in ["int8 takes ", "f32 ", "f16 ", "the disk has room for "] {
+        let line = before
+            .lines()
+            .find(|line| line.contains("kv size"))
+            .unwrap();
+        assert!(line.contains(words), "no {words} in {line}");
+    }
+    assert!(!site.data().exists());
+    let kept_free = format!("store.min_free_bytes={}", i64::MAX);
+    let full = doctor(&["--set", &kept_free]).expect_code(1).stdout;
+    assert!(
+        full.contains("warn  kv size") && full.contains("room for 0 tokens"),
+        "{full}"
+    );
+    assert!(full.contains("FAIL  disk"), "{full}");
+
+    site.ingest(&["--kv-dtype", "f32"]).expect_code(0);
+    assert!(doctor(&[]).expect_code(0).stdout.contains("f32 takes "));
+    let other = doctor(&["--kv-dtype", "int8"]).expect_code(1).stdout;
+    assert!(
+        other.contains("holds KV in f32, and kv_dtype is int8"),
+        "{other}"
+    );
+}
+
 #[test]
 fn long_documents_become_chunks_within_the_budget() {
     let site = Site::new();

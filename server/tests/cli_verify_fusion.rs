@@ -46,7 +46,7 @@ fn models_whose_kv_can_be_fused_are_found_good_without_a_data_directory() {
 
 #[test]
 fn half_precision_has_its_own_tolerance() {
-    let flags = ["--verify-fusion", "--dtype", "f16"];
+    let flags = ["--verify-fusion", "--dtype", "f16", "--kv-dtype", "f16"];
     let report = doctor(&model("tiny-llama3-chat"), None, &flags).expect_code(0);
     assert!(
         report.stdout.contains("in f16 can be fused"),
@@ -72,7 +72,7 @@ fn the_verdict_is_kept_in_a_data_directory_that_is_one() {
     );
     assert!(!data.exists());
 
-    site.ingest(&[]).expect_code(0);
+    site.ingest(&["--kv-dtype", "f32"]).expect_code(0);
     let before = doctor(&site.model, Some(&data), &[]).expect_code(0);
     assert!(
         before.stdout.contains("there is no verdict on this model"),

@@ -186,6 +186,7 @@ fn options(kv_io: KvIo) -> StoreOptions {
     let identity = Identity {
         fingerprint: [1; 32],
         description: "bench".to_owned(),
+        fields: Default::default(),
     };
     StoreOptions {
         kv_io,

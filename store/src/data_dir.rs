@@ -1,13 +1,13 @@
-//! The data directory: its folders, its lock, and the format marker that says what it is.
+//! The data directory: its folders, its lock, and what it is, judged by its marker (`marker.rs`).
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::Disk;
 use crate::error::StoreError;
+use crate::identity::Fields;
+use crate::marker::{MAX_MARKER_BYTES, is_marker, marker_text, parse_marker, read_marker};
 
-/// Version of the directory layout and of the metadata tables.
-pub const STORE_VERSION: u32 = 1;
 const LOCK_FILE: &str = "LOCK";
 pub(crate) const FORMAT_FILE: &str = "FORMAT";
 /// A configuration that may be put into the directory before the store is made. The store itself
@@ -17,9 +17,6 @@ const CONFIG_FILE: &str = "ragweave.toml";
 pub(crate) const META_DIR: &str = "meta";
 /// Folder of the segment files inside a data directory.
 pub(crate) const SEGMENT_DIR: &str = "segments";
-const FORMAT_WORD: &str = "ragweave-store";
-/// An upper limit for the marker of any version.
-const MAX_MARKER_BYTES: u64 = 256;
 
 /// An exclusive `flock` on the data directory, released when dropped or when the process ends.
 #[derive(Debug)]
@@ -53,16 +50,16 @@ impl DirLock {
 pub(crate) enum DirState {
     /// Missing, empty, or left by a creation that was interrupted.
     New,
-    /// A store of the version this program reads.
-    Store,
+    /// A store that this program reads.
+    Store(Fields),
 }
 
 /// Looks at the format marker. Errors: `NotAStore` for a directory of something else,
-/// `UnsupportedVersion` for a later format.
+/// `UnsupportedVersion` and `UnsupportedRequirement` for a later format.
 pub(crate) fn inspect_dir(dir: &Path) -> Result<DirState, StoreError> {
     let marker = dir.join(FORMAT_FILE);
-    match fs_err::read_to_string(&marker) {
-        Ok(text) => check_marker(dir, &text),
+    match read_marker(&marker) {
+        Ok(text) => parse_marker(dir, &text).map(DirState::Store),
         Err(error) if error.kind() == io::ErrorKind::NotFound => check_new(dir),
         Err(error) if error.kind() == io::ErrorKind::NotADirectory => Err(not_a_store(dir)),
         Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(not_a_store(dir)),
@@ -79,22 +76,17 @@ pub fn is_data_directory(dir: &Path) -> bool {
     // Anything can be called `FORMAT`: reading a pipe would block, and a large file is not ours.
     let is_small = |file: std::fs::Metadata| file.is_file() && file.len() <= MAX_MARKER_BYTES;
     fs_err::metadata(&marker).is_ok_and(is_small)
-        && fs_err::read_to_string(&marker).is_ok_and(|text| text.starts_with(FORMAT_WORD))
+        && read_marker(&marker).is_ok_and(|text| is_marker(&text))
 }
 
-fn check_marker(dir: &Path, text: &str) -> Result<DirState, StoreError> {
-    let version = text
-        .trim()
-        .strip_prefix(FORMAT_WORD)
-        .and_then(|rest| rest.trim().parse().ok());
-    match version {
-        Some(STORE_VERSION) => Ok(DirState::Store),
-        Some(found) => Err(StoreError::UnsupportedVersion {
-            path: dir.to_owned(),
-            found,
-            supported: STORE_VERSION,
-        }),
-        None => Err(not_a_store(dir)),
+/// What the KV of the store in `dir` was made with, by name; `None` if there is no store yet. Opens
+/// nothing, so a process that holds the directory does not matter. A store of version 1 has no fields.
+///
+/// Errors: as those of `Store::open` that concern the marker.
+pub fn stored_fields(dir: &Path) -> Result<Option<Fields>, StoreError> {
+    match inspect_dir(dir)? {
+        DirState::New => Ok(None),
+        DirState::Store(fields) => Ok(Some(fields)),
     }
 }
 
@@ -135,11 +127,11 @@ pub(crate) fn not_a_store(dir: &Path) -> StoreError {
 
 /// Writes the format marker. This is the last step of making a store: if the marker is there, all
 /// the rest is.
-pub(crate) fn write_marker(dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
+pub(crate) fn write_marker(dir: &Path, fields: &Fields, disk: &dyn Disk) -> Result<(), StoreError> {
     let path = dir.join(FORMAT_FILE);
     let temporary = dir.join(temporary_name(FORMAT_FILE));
     let write = || {
-        fs_err::write(&temporary, format!("{FORMAT_WORD} {STORE_VERSION}\n"))?;
+        fs_err::write(&temporary, marker_text(fields)?)?;
         fs_err::File::open(&temporary)?.sync_all()?;
         fs_err::rename(&temporary, &path)?;
         disk.sync_dir(dir)

@@ -29,6 +29,15 @@ pub enum StoreError {
         found: u32,
         supported: u32,
     },
+    /// A later version of the program made this store, with KV that depends on more than is known here.
+    #[error("{}", unsupported(path, name, value, *supported))]
+    UnsupportedRequirement {
+        path: PathBuf,
+        name: String,
+        value: String,
+        /// The only value that this version reads; `None` if it does not know the name.
+        supported: Option<&'static str>,
+    },
     /// Bytes on disk differ from those that were written. For a blob: quarantine it and recompute.
     #[error("{} is corrupt at byte {offset}: {what}", path.display())]
     Corrupt {
@@ -62,6 +71,17 @@ pub enum StoreError {
     /// The operating system refused an operation. `source` names the file too.
     #[error("{source}")]
     Io { path: PathBuf, source: io::Error },
+}
+
+fn unsupported(path: &Path, name: &str, value: &str, supported: Option<&str>) -> String {
+    let support = match supported {
+        Some(supported) => format!("and this version reads only {supported:?}"),
+        None => "which this version does not know".to_owned(),
+    };
+    format!(
+        "{} requires {name} = {value:?}, {support}; open it with the newer version of ragweave that made it",
+        path.display()
+    )
 }
 
 impl StoreError {

@@ -10,7 +10,11 @@
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let dir = tempfile::tempdir()?;
-//! let identity = Identity { fingerprint: [7; 32], description: "tiny model".to_owned() };
+//! let identity = Identity {
+//!     fingerprint: [7; 32],
+//!     description: "tiny model".to_owned(),
+//!     fields: Default::default(),
+//! };
 //! let store = Store::open(dir.path(), StoreOptions::new(identity))?;
 //!
 //! let (key, ids) = (BlobKey([1; 32]), [5, 6]);
@@ -53,6 +57,7 @@ mod error;
 mod identity;
 mod kv_io;
 mod lookup;
+mod marker;
 mod meta;
 mod options;
 pub mod page_cache;
@@ -65,15 +70,16 @@ mod uring;
 mod verify;
 
 pub use blob::{BlobGeometry, BlobKey, ParseBlobKeyError};
-pub use data_dir::{STORE_VERSION, is_data_directory};
+pub use data_dir::{is_data_directory, stored_fields};
 pub use disk::{Disk, OsDisk};
 pub use document::{
     ChunkRecord, Document, DocumentSummary, MAX_DOCUMENT_ID_BYTES, MAX_NOTES_BYTES, StoredChunk,
     VectorRow, text_of,
 };
 pub use error::StoreError;
-pub use identity::Identity;
+pub use identity::{Fields, Identity};
 pub use kv_io::{KvIo, ParseKvIoError};
+pub use marker::{REQUIREMENTS, STORE_VERSION};
 pub use options::{DEFAULT_MAX_SEGMENT_BYTES, DEFAULT_MIN_FREE_BYTES, StoreOptions};
 pub use segment::{BlobReader, PendingBlob, format};
 pub use stats::{MissStats, StoreStats};

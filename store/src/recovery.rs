@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use rocksdb::WriteBatch;
 
 use crate::data_dir::{
-    DirLock, DirState, META_DIR, SEGMENT_DIR, create_dirs, inspect_dir, not_a_store, write_marker,
+    DirLock, DirState, META_DIR, SEGMENT_DIR, create_dirs, inspect_dir, not_a_store, stored_fields,
+    write_marker,
 };
 use crate::disk::{Disk, DynDisk, OsDisk};
 use crate::error::StoreError;
@@ -46,7 +47,7 @@ impl Store {
     ///
     /// Errors: `Locked` when another process has it, `NotAStore` when the directory is something else,
     /// `ForeignIdentity` when another model made it and `allow_foreign` is off,
-    /// `UnsupportedVersion`, `Metadata` when RocksDB cannot open its files, `Io`.
+    /// `UnsupportedVersion`, `UnsupportedRequirement`, `Metadata` when RocksDB cannot open its files, `Io`.
     pub fn open(dir: &Path, options: StoreOptions) -> Result<Self, StoreError> {
         Self::open_on(dir, options, Arc::new(OsDisk))
     }
@@ -69,7 +70,7 @@ impl Store {
         let opened = match state {
             DirState::New if !create => return Err(not_a_store(dir)),
             DirState::New => create_store(dir, &identity, disk)?,
-            DirState::Store => open_existing(dir, disk)?,
+            DirState::Store(_) => open_existing(dir, disk)?,
         };
         let found = read_identity(dir, &opened.meta)?;
         let foreign = (found.fingerprint != identity.fingerprint).then_some(found);
@@ -131,7 +132,7 @@ fn create_store(dir: &Path, identity: &Identity, disk: DynDisk) -> Result<Opened
         meta.put::<State>(&mut batch, (), &StoreState::default());
         meta.write(batch, Durability::Synced)?;
     }
-    write_marker(dir, disk.as_ref())?;
+    write_marker(dir, &identity.fields, disk.as_ref())?;
     Ok(Opened {
         lock,
         meta,
@@ -141,7 +142,9 @@ fn create_store(dir: &Path, identity: &Identity, disk: DynDisk) -> Result<Opened
 
 fn read_identity(dir: &Path, meta: &Meta) -> Result<Identity, StoreError> {
     let missing = || StoreError::corrupt(&dir.join(META_DIR), 0, "the identity row is missing");
-    meta.get::<IdentityRow>(())?.ok_or_else(missing)
+    let identity = meta.get::<IdentityRow>(())?.ok_or_else(missing)?;
+    let fields = stored_fields(dir)?.unwrap_or_default();
+    Ok(Identity { fields, ..identity })
 }
 
 fn recover(

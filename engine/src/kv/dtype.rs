@@ -39,6 +39,9 @@ impl ComputeDtype {
 }
 
 impl KvDtype {
+    /// Every stored dtype, widest first.
+    pub const ALL: [Self; 4] = [Self::F32, Self::F16, Self::Bf16, Self::Int8];
+
     /// The dtype that stores KV as it is computed.
     pub fn exact(dtype: ComputeDtype) -> Self {
         match dtype {
@@ -96,11 +99,7 @@ impl FromStr for KvDtype {
     type Err = EngineError;
 
     fn from_str(s: &str) -> Result<Self, EngineError> {
-        named(
-            "kv_dtype",
-            s,
-            &[Self::F32, Self::F16, Self::Bf16, Self::Int8],
-        )
+        named("kv_dtype", s, &Self::ALL)
     }
 }
 

@@ -3,6 +3,8 @@
 //! A chunk key is a cryptographic hash over everything the KV depends on (design invariant 2), so
 //! that KV of another model, tokenizer, layout or dtype can never be a hit.
 
+use std::fmt;
+
 use super::dtype::{ComputeDtype, KvDtype};
 use super::side::KvSide;
 use super::span::BlockSpan;
@@ -12,6 +14,25 @@ use crate::config::{Biases, ModelConfig};
 /// before RoPE. Any change of meaning is a new version, and old blobs become misses.
 pub const KV_LAYOUT_VERSION: u32 = 1;
 
+/// [`KvIdentity::contexts`] of KV that was computed after the conditioning prefix and nothing else.
+pub const ALONE: u32 = 1;
+
+/// How the kernels that compute KV round. KV of another precision is other KV.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum KernelPrecision {
+    /// Products in the compute dtype, sums in f32.
+    #[default]
+    Plain,
+}
+
+impl fmt::Display for KernelPrecision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain",
+        })
+    }
+}
+
 /// Everything besides token ids that chunk KV depends on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KvIdentity {
@@ -19,6 +40,11 @@ pub struct KvIdentity {
     pub tokenizer_hash: [u8; 32],
     pub kv_dtype: KvDtype,
     pub compute_dtype: ComputeDtype,
+    pub kernel_precision: KernelPrecision,
+    /// Whose chunks: KV is never shared between tenants. Empty: there are no tenants.
+    pub tenant: String,
+    /// How many contexts the KV is the mean over: [`ALONE`].
+    pub contexts: u32,
     pub n_layers: usize,
     pub kv_heads: usize,
     pub head_dim: usize,
@@ -38,13 +64,25 @@ impl KvIdentity {
             tokenizer_hash,
             kv_dtype,
             compute_dtype,
+            kernel_precision: KernelPrecision::Plain,
+            tenant: String::new(),
+            contexts: ALONE,
             n_layers: config.num_hidden_layers,
             kv_heads: config.num_key_value_heads,
             head_dim: config.head_dim,
         }
     }
 
-    /// Hash over model, tokenizer, layout and dtypes: what a store is made for.
+    /// The same with another stored dtype.
+    #[must_use]
+    pub fn stored_as(&self, kv_dtype: KvDtype) -> Self {
+        Self {
+            kv_dtype,
+            ..self.clone()
+        }
+    }
+
+    /// Hash over model, tokenizer, layout, dtypes and kernel precision: what a store is made for.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         field(&mut hasher, b"ragweave kv identity");
@@ -55,6 +93,13 @@ impl KvIdentity {
         // Rounding while computing is part of what was stored. Without this, KV computed in f16 and
         // stored in f32 would count as exact in f32.
         field(&mut hasher, self.compute_dtype.to_string().as_bytes());
+        let (precision, first) = (self.kernel_precision, KernelPrecision::Plain);
+        later_field(
+            &mut hasher,
+            "kernel_precision",
+            &precision.to_string(),
+            &first.to_string(),
+        );
         *hasher.finalize().as_bytes()
     }
 
@@ -63,6 +108,9 @@ impl KvIdentity {
         let mut hasher = blake3::Hasher::new_keyed(&self.fingerprint());
         field(&mut hasher, &id_bytes(conditioning));
         field(&mut hasher, &id_bytes(token_ids));
+        later_field(&mut hasher, "tenant", &self.tenant, "");
+        let (contexts, first) = (self.contexts.to_string(), ALONE.to_string());
+        later_field(&mut hasher, "contexts", &contexts, &first);
         *hasher.finalize().as_bytes()
     }
 
@@ -154,17 +202,97 @@ fn field(hasher: &mut blake3::Hasher, bytes: &[u8]) {
     hasher.update(bytes);
 }
 
+/// Adds a field that keys did not have from the start. Its first value adds nothing, so that the KV of
+/// existing stores keeps its keys; any other one adds its name too, so that no two fields hash alike.
+fn later_field(hasher: &mut blake3::Hasher, name: &str, value: &str, first: &str) {
+    if value != first {
+        field(hasher, name.as_bytes());
+        field(hasher, value.as_bytes());
+    }
+}
+
 fn id_bytes(ids: &[u32]) -> Vec<u8> {
     ids.iter().flat_map(|id| id.to_le_bytes()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::path::Path;
 
     use serde_json::json;
 
     use super::*;
+
+    fn identity() -> KvIdentity {
+        KvIdentity {
+            model_fingerprint: [1; 32],
+            tokenizer_hash: [2; 32],
+            kv_dtype: KvDtype::Int8,
+            compute_dtype: ComputeDtype::F32,
+            kernel_precision: KernelPrecision::Plain,
+            tenant: String::new(),
+            contexts: ALONE,
+            n_layers: 2,
+            kv_heads: 1,
+            head_dim: 4,
+        }
+    }
+
+    /// Existing stores have keys over exactly these fields.
+    #[test]
+    fn the_first_values_of_later_fields_do_not_change_a_key() {
+        let mut hasher = blake3::Hasher::new();
+        field(&mut hasher, b"ragweave kv identity");
+        for part in [&[1; 32][..], &[2; 32], &[1, 0, 0, 0], b"int8", b"f32"] {
+            field(&mut hasher, part);
+        }
+        let fingerprint = *hasher.finalize().as_bytes();
+        assert_eq!(identity().fingerprint(), fingerprint);
+        let mut hasher = blake3::Hasher::new_keyed(&fingerprint);
+        field(&mut hasher, &[5, 0, 0, 0]);
+        field(&mut hasher, &[6, 0, 0, 0, 7, 0, 0, 0]);
+        let key = *hasher.finalize().as_bytes();
+        assert_eq!(identity().chunk_key(&[5], &[6, 7]), key);
+    }
+
+    #[test]
+    fn another_tenant_or_number_of_contexts_is_another_key_in_the_same_store() {
+        let with = |tenant: &str, contexts| KvIdentity {
+            tenant: tenant.to_owned(),
+            contexts,
+            ..identity()
+        };
+        let identities = [
+            with("", ALONE),
+            with("acme", ALONE),
+            with("", 4),
+            with("acme", 4),
+            with("contexts", 4),
+            with("4", ALONE),
+        ];
+        let keys: HashSet<_> = identities
+            .iter()
+            .map(|one| one.chunk_key(&[5], &[6, 7]))
+            .collect();
+        assert_eq!(keys.len(), identities.len());
+        let stores: HashSet<_> = identities.iter().map(KvIdentity::fingerprint).collect();
+        assert_eq!(stores.len(), 1);
+    }
+
+    /// There is one precision today, so this tests what another one will add.
+    #[test]
+    fn a_later_field_adds_its_name_and_value() {
+        let hash = |name, value| {
+            let mut hasher = blake3::Hasher::new();
+            later_field(&mut hasher, name, value, "plain");
+            hasher.finalize()
+        };
+        assert_eq!(hash("kernel_precision", "plain"), hash("tenant", "plain"));
+        let others = [hash("kernel_precision", "tf32"), hash("tenant", "tf32")];
+        assert_ne!(others[0], others[1]);
+        assert!(others.iter().all(|other| *other != hash("tenant", "plain")));
+    }
 
     /// Existing stores have fingerprints over exactly these fields.
     #[test]

@@ -206,6 +206,7 @@ fn write(
     let identity = Identity {
         fingerprint: model.identity.fingerprint(),
         description: format!("bench of {}", model.name),
+        fields: Default::default(),
     };
     let store = Store::open(dir, StoreOptions::new(identity))?;
     let (mut records, mut blobs) = (Vec::new(), Vec::new());

@@ -6,12 +6,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use indicatif::DecimalBytes;
+
 use crate::client::{DEFAULT_ADDR, server_url};
 use crate::components::{Components, OpenMode};
 use crate::config::{CommonArgs, Config};
 use crate::error::ServerError;
 use crate::ingest::{IngestOptions, Ingestor};
-use crate::telemetry;
+use crate::{sizing, telemetry};
 
 mod corpus;
 mod dry_run;
@@ -37,7 +39,7 @@ pub struct Args {
     /// Text and vectors only; KV is computed when a chunk is first used
     #[arg(long)]
     no_kv: bool,
-    /// Show what would be done; opens no model and writes nothing
+    /// Show what would be done, and the size of the KV; loads no weights and writes nothing
     #[arg(long, conflicts_with = "prune")]
     dry_run: bool,
     /// Remove documents from the data directory that are no longer under the given paths
@@ -89,6 +91,7 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
+    log_kv_size(components);
     let ingestor = Ingestor::new(components);
     let total_bytes = || corpus::total_bytes(&args.paths);
     let progress = Progress::start(args.progress, ingestor.counters(), total_bytes);
@@ -110,6 +113,20 @@ async fn work(args: &Args, components: &Components) -> anyhow::Result<Ending> {
     }
     job.finish()?;
     Ok(ending)
+}
+
+/// Logs what the KV of this run will take before any is computed.
+fn log_kv_size(components: &Components) {
+    let (config, identity) = (&components.config, &components.engine.model().identity);
+    let bytes = sizing::bytes_per_token(identity, config.ingest.chunk_tokens);
+    let free = sizing::Free::at(&config.data);
+    if let (Some(bytes), Ok(free)) = (bytes, free) {
+        tracing::info!(
+            kv_dtype = %identity.kv_dtype,
+            "KV takes about {bytes} bytes per token on disk, and {} are free; --dry-run counts what documents need",
+            DecimalBytes(free.bytes)
+        );
+    }
 }
 
 /// Prints why the ingest cannot begin, and the command to use if a server holds the directory.

@@ -28,7 +28,8 @@ pub struct CommonArgs {
     /// Compute type: f32, f16 or bf16 [env: RAGWEAVE_DTYPE]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
-    /// Stored type of chunk KV: f32, f16, bf16 or int8; part of the store's identity [env: RAGWEAVE_KV_DTYPE]
+    /// Stored type of chunk KV: auto (that of the store; int8 in a new one), f32, f16, bf16 or int8
+    /// [env: RAGWEAVE_KV_DTYPE]
     #[arg(long, value_name = "TYPE")]
     pub kv_dtype: Option<String>,
     /// How stored KV is read: auto, pread, direct, uring or mmap [env: RAGWEAVE_STORE_KV_IO]

@@ -36,7 +36,7 @@ fn the_built_in_defaults_are_valid() {
     assert_eq!(config.ingest.chunk_tokens, 512);
     assert_eq!(config.ingest.neighbours, 0);
     assert_eq!(config.limits.max_deadline, Duration::from_secs(300));
-    assert_eq!(config.kv_dtype(), KvDtype::F32);
+    assert_eq!(config.kv_dtype(), DEFAULT_KV_DTYPE);
     assert_eq!(
         (config.store.kv_io, config.store.memory_bytes),
         (KvIo::Auto, 1 << 30)

@@ -7,7 +7,7 @@ use ragweave_store::{ChunkRecord, Document};
 
 use super::error::IngestError;
 use super::prepared::{Prepared, Unconditioned};
-use super::{neighbours, rules};
+use super::{neighbours, rules, spans};
 use crate::components::Components;
 use crate::embedding::embed;
 
@@ -85,7 +85,12 @@ pub(super) fn prepare(
     let content_hash = content_hash(&source, components.config.ingest.chunk_tokens);
     let mut chunks = Vec::new();
     let mut embeddings = Vec::new();
-    for (start, end) in fitting_spans(components, &source)? {
+    for (start, end) in spans::fitting(
+        &components.splitter,
+        &components.prompt,
+        components.config.ingest.chunk_tokens,
+        &source,
+    )? {
         let text = &source.text[start..end];
         let embedding = embed(&*components.embedder, text)?;
         let embedder_id = components.embedder.id();
@@ -137,55 +142,6 @@ fn kept_chunks<'d>(
         .filter(|chunk| is_as_configured(components, chunk))
         .map(|chunk| (chunk.token_ids.as_slice(), chunk))
         .collect()
-}
-
-/// Byte ranges of the chunks. The splitter counts the text alone. At the border between text and wrapper a merge can
-/// break and cost more tokens than were reserved, so each chunk is counted again as it will be used.
-fn fitting_spans(
-    components: &Components,
-    source: &SourceDocument,
-) -> Result<Vec<(usize, usize)>, IngestError> {
-    let limit = components.config.ingest.chunk_tokens;
-    let mut open: Vec<(usize, usize)> = components
-        .splitter
-        .split(&source.text, source.format)?
-        .iter()
-        .rev()
-        .map(|span| (span.start, span.end))
-        .collect();
-    let mut spans = Vec::with_capacity(open.len());
-    while let Some((start, end)) = open.pop() {
-        let text = &source.text[start..end];
-        if components.prompt.chunk_ids(text)?.len() <= limit {
-            spans.push((start, end));
-            continue;
-        }
-        let Some(middle) = middle(text) else {
-            return Err(IngestError::TooLarge {
-                bytes: text.len(),
-                limit,
-            });
-        };
-        open.push((start + middle, end));
-        open.push((start, start + middle));
-    }
-    Ok(spans)
-}
-
-/// The blank nearest to the middle, else the nearest character boundary; `None` for a single character.
-fn middle(text: &str) -> Option<usize> {
-    let half = text.len() / 2;
-    let distance = |at: &usize| at.abs_diff(half);
-    let inner = |at: &usize| *at > 0 && *at < text.len();
-    let blanks = text
-        .char_indices()
-        .filter(|(_, c)| c.is_whitespace())
-        .map(|(at, _)| at);
-    let borders = || text.char_indices().map(|(at, _)| at);
-    blanks
-        .filter(|at| inner(at) && !text[..*at].trim().is_empty() && !text[*at..].trim().is_empty())
-        .min_by_key(distance)
-        .or_else(|| borders().filter(inner).min_by_key(distance))
 }
 
 /// Hash of everything that a document's chunks are made from, except the store's identity.
@@ -244,14 +200,5 @@ mod tests {
             content_hash(&document("one", &[]), 64),
         ];
         assert!(others.iter().all(|other| *other != hash));
-    }
-
-    #[test]
-    fn the_middle_is_a_blank_where_there_is_one_and_never_cuts_a_character() {
-        assert_eq!(middle("ab cd efgh"), Some(5));
-        assert_eq!(middle("abcd"), Some(2));
-        assert_eq!(middle("ééé"), Some(2));
-        assert_eq!(middle("é"), None);
-        assert_eq!(middle(""), None);
     }
 }

@@ -145,6 +145,7 @@ impl From<StoreError> for Problem {
             | StoreError::NotAStore { .. }
             | StoreError::ForeignIdentity { .. }
             | StoreError::UnsupportedVersion { .. }
+            | StoreError::UnsupportedRequirement { .. }
             | StoreError::Corrupt { .. }
             | StoreError::InvalidBlob { .. }
             | StoreError::Metadata { .. }

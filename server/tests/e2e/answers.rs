@@ -55,7 +55,7 @@ async fn an_answer_streams_with_its_sources_and_times() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_miss_is_computed_afterwards_and_hit_the_next_time_with_the_same_text() {
-    let mut site = Site::empty(&[]).await;
+    let mut site = Site::empty(&["kv_dtype=f32"]).await;
     site.ingest(&[("fox", FOX)], true).await;
     let request = about(&["fox#0"], FusionMode::Reuse, 24);
 
@@ -131,7 +131,7 @@ async fn a_selection_of_the_request_is_planned_and_named_in_the_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_corrupt_last_layer_is_a_miss_and_never_a_wrong_answer() {
     // Nothing is in memory, from which the good bytes would still be served.
-    let mut site = Site::start_with(&["store.memory_bytes=0"]).await;
+    let mut site = Site::start_with(&["store.memory_bytes=0", "kv_dtype=f32"]).await;
     let chunks = ["fox#0", "sword#0"];
     let full = site
         .ask(about(&chunks, FusionMode::Full, 24))
@@ -267,4 +267,30 @@ async fn missing_kv_is_not_computed_for_a_store_that_takes_no_writes() {
         .await
         .unwrap();
     assert_eq!((ended.done, ended.skipped, ended.failed), (0, 1, 0));
+}
+
+/// KV in another type than it is computed in is never exact, not even that of the first chunk.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_chunk_is_exact_only_in_the_compute_type() {
+    for (kv_dtype, is_exact) in [
+        ("f32", true),
+        ("f16", false),
+        ("int8", false),
+        ("auto", false),
+    ] {
+        let mut site = Site::start_with(&[&format!("kv_dtype={kv_dtype}")]).await;
+        let mut request = about(&["fox#0"], FusionMode::Blend, 1);
+        request.fusion.as_mut().unwrap().ratio = Some(0.5);
+        let cache = site.ask(request).await.unwrap().started.cache.unwrap();
+        assert_eq!(
+            (cache.chunks_hit, cache.chunks_missed),
+            (1, 0),
+            "{kv_dtype}"
+        );
+        assert_eq!(
+            cache.tokens_recomputed == 0,
+            is_exact,
+            "{kv_dtype}: {cache:?}"
+        );
+    }
 }

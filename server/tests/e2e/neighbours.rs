@@ -14,7 +14,7 @@ use crate::site::{FOX, NETS, SWORD, Site, about, document};
 
 /// A server with two neighbours per chunk and the three documents.
 async fn conditioned() -> Site {
-    let mut site = Site::empty(&["ingest.neighbours=2"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=2", "kv_dtype=f32"]).await;
     let response = site.ingest(&documents(), false).await;
     assert_eq!((response.added, response.failures.len()), (3, 0));
     assert!(response.kv_bytes > 0);
@@ -74,7 +74,7 @@ async fn a_conditioned_chunk_is_a_hit_and_not_an_exact_one() {
         recomputed > 0,
         "it follows other ids than it was computed after"
     );
-    let mut alone = Site::start().await;
+    let mut alone = Site::start_with(&["kv_dtype=f32"]).await;
     assert_eq!(blend(&mut alone, &["fox#0"]).await, (1, 0, 0), "exact");
 
     // Recomputing all rows corrects the effect of neighbours just as it corrects their absence.
@@ -127,7 +127,7 @@ async fn sending_documents_again_writes_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn kv_missed_later_is_computed_after_the_same_neighbours() {
-    let mut site = Site::empty(&["ingest.neighbours=2"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=2", "kv_dtype=f32"]).await;
     site.ingest(&documents(), true).await;
     let key = record(&site, "fox#0").key;
     let store = Arc::clone(&site.service.components().store);
@@ -141,7 +141,7 @@ async fn kv_missed_later_is_computed_after_the_same_neighbours() {
     let at_ingest = conditioned().await;
     assert_eq!(record(&at_ingest, "fox#0").key, key);
     assert!(filled == read_blob(&at_ingest, "fox#0"), "bit for bit");
-    let alone = Site::start().await;
+    let alone = Site::start_with(&["kv_dtype=f32"]).await;
     assert!(filled != read_blob(&alone, "fox#0"), "neighbours matter");
 }
 
@@ -162,7 +162,7 @@ fn read_blob(site: &Site, chunk_id: &str) -> (Vec<u8>, Vec<u8>) {
 /// The state after a crash between the two commits of a document.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_document_without_its_second_commit_is_found_and_completed_later() {
-    let mut site = Site::empty(&["ingest.neighbours=1"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=1", "kv_dtype=f32"]).await;
     let ingestor = Ingestor::new(site.service.components());
     let options = IngestOptions::default();
     for (id, text) in documents() {
@@ -205,7 +205,7 @@ async fn a_document_that_changed_meanwhile_is_left_to_its_own_ingest() {
 /// Such chunks keep no neighbours, and stay exact.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_chunk_like_no_other_has_no_neighbours() {
-    let mut site = Site::empty(&["ingest.neighbours=2"]).await;
+    let mut site = Site::empty(&["ingest.neighbours=2", "kv_dtype=f32"]).await;
     let documents = [("dashes", "-- -- --"), ("fox", FOX)];
     let response = site.ingest(&documents, false).await;
     assert_eq!((response.added, response.failures.len()), (2, 0));

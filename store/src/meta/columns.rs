@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::codec::{Decoder, Encoder};
 use crate::blob::{BlobGeometry, BlobKey};
-use crate::identity::Identity;
+use crate::identity::{Fields, Identity};
 use crate::segment::Location;
 
 mod chunk;
@@ -263,7 +263,7 @@ impl SegmentTable {
     }
 }
 
-/// The one row that holds the store's identity.
+/// The one row that holds the store's identity, without its fields, which are in the marker.
 pub(crate) enum IdentityRow {}
 
 impl Column for IdentityRow {
@@ -287,6 +287,7 @@ impl Column for IdentityRow {
         let value = Identity {
             fingerprint: row.array()?,
             description: row.text()?,
+            fields: Fields::new(),
         };
         row.end(value)
     }

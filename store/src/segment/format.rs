@@ -26,6 +26,40 @@ pub const PAGE_CRC_OFFSET: usize = 4092;
 pub const RECORD_FIXED_BYTES: usize = 96;
 /// Offset of the head's checksum, which is computed with these four bytes zero.
 pub const HEAD_CRC_OFFSET: usize = 88;
+/// Room for what blobs will come to depend on: fields of a record head that are zero today.
+pub const HEAD_ROOM: [HeadRoom; 3] = [
+    HeadRoom {
+        name: "more_contexts",
+        at: 13,
+        size: 1,
+        refusal: "record has more_contexts, which this version does not support",
+    },
+    HeadRoom {
+        name: "kernel_precision",
+        at: 14,
+        size: 1,
+        refusal: "record has another kernel_precision, which this version does not support",
+    },
+    HeadRoom {
+        name: "tenant",
+        at: 92,
+        size: 4,
+        refusal: "record has a tenant, which this version does not support",
+    },
+];
+
+/// A field of a record head that must be zero in this version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadRoom {
+    pub name: &'static str,
+    /// Offset in bytes.
+    pub at: usize,
+    /// Size in bytes.
+    pub size: usize,
+    /// What is wrong with a record that uses it.
+    pub refusal: &'static str,
+}
+
 /// Bytes per layer in the checksum table: crc32c of the K block, crc32c of the V block.
 pub const LAYER_CRC_BYTES: usize = 8;
 
@@ -212,6 +246,7 @@ pub fn decode_head(
     if head_crc(head) != fixed.crc {
         return Err("record head fails its checksum");
     }
+    check_room(head)?;
     if fixed.place != *place || fixed.record_bytes != layout.record_bytes() {
         return Err("record head belongs to another place or key");
     }
@@ -230,6 +265,15 @@ pub fn decode_head(
             .map(|pair| [pair[0], pair[1]])
             .collect(),
     })
+}
+
+/// Refuses, by name, what only a later version can have written. `head` holds the fixed part.
+fn check_room(head: &[u8]) -> Result<(), &'static str> {
+    let is_used = |room: &&HeadRoom| head[room.at..room.at + room.size] != [0; 4][..room.size];
+    HEAD_ROOM
+        .iter()
+        .find(is_used)
+        .map_or(Ok(()), |room| Err(room.refusal))
 }
 
 /// The fixed part of a record head, not verified yet.

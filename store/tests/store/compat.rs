@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use ragweave_store::Document;
+use ragweave_store::{Document, Fields, stored_fields};
 
 use crate::harness::*;
 
@@ -29,6 +29,7 @@ fn old_document(id: &str, seeds: &[u32]) -> Document {
 #[test]
 fn a_store_of_version_1_is_read() {
     let dir = store_of_version_1();
+    assert_eq!(stored_fields(dir.path()).unwrap(), Some(Fields::new()));
     let store = open(dir.path());
     assert_eq!(
         store.document("a").unwrap(),

@@ -27,6 +27,7 @@ pub(crate) fn identity(tag: u8) -> Identity {
     Identity {
         fingerprint: [tag; 32],
         description: format!("model {tag}"),
+        fields: [("kv_dtype".to_owned(), format!("type {tag}"))].into(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which directories are opened: identity, lock, version, and directories that are not stores.
 
-use ragweave_store::{Store, StoreError, StoreOptions};
+use ragweave_store::{Store, StoreError, StoreOptions, stored_fields};
 
 use crate::harness::*;
 
@@ -135,12 +135,12 @@ fn a_later_format_is_refused_by_its_version() {
     let dir = tempfile::tempdir().unwrap();
     drop(open(dir.path()));
     let marker = dir.path().join("FORMAT");
-    fs_err::write(&marker, "ragweave-store 2\n").unwrap();
+    fs_err::write(&marker, "ragweave-store 3\n").unwrap();
     let error = error_of(Store::open(dir.path(), options()));
     let expected = StoreError::UnsupportedVersion {
         path: dir.path().into(),
-        found: 2,
-        supported: 1,
+        found: 3,
+        supported: 2,
     };
     assert_eq!(error.to_string(), expected.to_string());
     for text in [
@@ -149,9 +149,72 @@ fn a_later_format_is_refused_by_its_version() {
         b"something else 1",
         b"\xff\xfe",
         b"ragweave-store -1",
+        b"ragweave-store 2\nkv_dtype",
     ] {
         fs_err::write(&marker, text).unwrap();
         let error = error_of(Store::open(dir.path(), options()));
         assert!(matches!(&error, StoreError::NotAStore { .. }), "{error}");
     }
+}
+
+#[test]
+fn what_a_store_was_made_with_can_be_read_while_it_is_open() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(stored_fields(dir.path()).unwrap(), None);
+    let store = open(dir.path());
+    let fields = stored_fields(dir.path()).unwrap();
+    assert_eq!(fields.as_ref(), Some(&identity(1).fields));
+    assert_eq!(store.identity().fields["kv_dtype"], "type 1");
+    drop(store);
+    let found = Store::inspect(dir.path()).unwrap().identity().clone();
+    assert_eq!(found, identity(1));
+}
+
+#[test]
+fn a_store_that_requires_more_than_is_supported_is_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let marker = dir.path().join("FORMAT");
+    let text = fs_err::read_to_string(&marker).unwrap();
+    assert!(text.contains("requires contexts = 1\n"), "{text}");
+    let later = text.replace("requires contexts = 1\n", "requires contexts = 4\n");
+    fs_err::write(&marker, later).unwrap();
+    let any = StoreOptions {
+        allow_foreign: true,
+        ..options()
+    };
+    for refused in [
+        Store::open(dir.path(), options()),
+        Store::open(dir.path(), any),
+        Store::inspect(dir.path()),
+    ] {
+        let refused = error_of(refused).to_string();
+        assert!(refused.contains("requires contexts = \"4\""), "{refused}");
+    }
+    fs_err::write(&marker, text).unwrap();
+    drop(open(dir.path()));
+}
+
+#[test]
+fn a_marker_of_any_size_is_read_within_bounds() {
+    let dir = tempfile::tempdir().unwrap();
+    drop(open(dir.path()));
+    let long = format!("ragweave-store 2\nnote = {}\n", "x".repeat(1 << 20));
+    fs_err::write(dir.path().join("FORMAT"), long).unwrap();
+    let error = error_of(Store::open(dir.path(), options()));
+    assert!(matches!(&error, StoreError::NotAStore { .. }), "{error}");
+}
+
+#[test]
+fn fields_that_do_not_fit_the_marker_make_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut broken = options();
+    let line_break = (
+        "kv_dtype".to_owned(),
+        "int8\nrequires tenant = x".to_owned(),
+    );
+    broken.identity.fields.extend([line_break]);
+    let error = error_of(Store::open(dir.path(), broken));
+    assert!(error.to_string().contains("line break"), "{error}");
+    assert!(!dir.path().join("FORMAT").exists());
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ragweave_store::format::*;
-use ragweave_store::{BlobGeometry, BlobKey, MAX_NOTES_BYTES, STORE_VERSION};
+use ragweave_store::{BlobGeometry, BlobKey, MAX_NOTES_BYTES, REQUIREMENTS, STORE_VERSION};
 
 const README: &str = include_str!("../../README.md");
 
@@ -111,6 +111,8 @@ fn record_layout_is_that_of_the_code() {
             ("magic", RECORD_MAGIC.to_vec()),
             ("version", le32(1)),
             ("dtype", vec![5]),
+            ("more_contexts", vec![0]),
+            ("kernel_precision", vec![0]),
             ("n_layers", le32(1)),
             ("n_tokens", le32(2)),
             ("k_block_bytes", le32(3)),
@@ -120,6 +122,7 @@ fn record_layout_is_that_of_the_code() {
             ("record_bytes", le64(4 * PAGE_BYTES)),
             ("segment", le64(6)),
             ("head_crc", le32(crc)),
+            ("tenant", le32(0)),
             ("token ids", [le32(9), le32(10)].concat()),
             ("block checksums", [le32(11), le32(12)].concat()),
         ],
@@ -138,6 +141,53 @@ fn record_layout_is_that_of_the_code() {
             ("crc", page_crc(&footer)),
         ],
     );
+}
+
+/// The fields that a later version may fill are where the README says, and no other value is read.
+#[test]
+fn a_record_that_uses_the_room_of_its_head_is_refused_by_name() {
+    let geometry = BlobGeometry {
+        n_layers: 1,
+        n_tokens: 1,
+        k_block_bytes: 1,
+        v_block_bytes: 1,
+        dtype: 1,
+    };
+    let layout = RecordLayout::new(geometry).unwrap();
+    let place = RecordPlace {
+        segment: 1,
+        offset: 4096,
+        key: BlobKey([1; 32]),
+    };
+    let (today, crc) = encode_head(&place, &geometry, &layout, &[2], &[[3, 4]]);
+    assert!(decode_head(&today, &place, &geometry, &layout, crc).is_ok());
+    let rows = table("Record head");
+    for room in HEAD_ROOM {
+        let row = rows
+            .iter()
+            .find(|row| row[2] == room.name)
+            .expect(room.name);
+        let (at, size) = (room.at.to_string(), room.size.to_string());
+        assert_eq!(row[..2], [at, size]);
+        let mut later = today.clone();
+        later[room.at + room.size - 1] = 1;
+        later[HEAD_CRC_OFFSET..HEAD_CRC_OFFSET + 4].fill(0);
+        let crc = crc32c::crc32c(&later);
+        later[HEAD_CRC_OFFSET..HEAD_CRC_OFFSET + 4].copy_from_slice(&le32(crc));
+        let refused = decode_head(&later, &place, &geometry, &layout, crc);
+        assert_eq!(refused, Err(room.refusal));
+        assert!(room.refusal.contains(room.name));
+    }
+}
+
+#[test]
+fn the_marker_is_documented_line_by_line() {
+    let documented = table("Marker");
+    let documented: Vec<(&str, &str)> = documented
+        .iter()
+        .map(|row| (row[0].as_str(), row[1].as_str()))
+        .collect();
+    assert_eq!(documented, REQUIREMENTS);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use super::*;
 use crate::error::EngineError;
 use crate::fusion::loader::Loader;
 use crate::fusion::schedule::LayerReads;
-use crate::kv::{ComputeDtype, HostBuffer, KvDtype, KvIdentity, Tier};
+use crate::kv::{ALONE, ComputeDtype, HostBuffer, KernelPrecision, KvDtype, KvIdentity, Tier};
 
 const N_LAYERS: usize = 9;
 /// Longer than any test runs.
@@ -21,6 +21,9 @@ fn identity() -> KvIdentity {
         tokenizer_hash: [0; 32],
         kv_dtype: KvDtype::F32,
         compute_dtype: ComputeDtype::F32,
+        kernel_precision: KernelPrecision::Plain,
+        tenant: String::new(),
+        contexts: ALONE,
         n_layers: N_LAYERS,
         kv_heads: 1,
         head_dim: 2,

@@ -1,11 +1,13 @@
 //! The data directory: whether it exists, is in use, was made by this model, and has room on its disk.
 
-use std::path::{Path, PathBuf};
+use indicatif::DecimalBytes;
+use ragweave_store::stored_fields;
 
 use super::finding::Finding;
 use crate::cli::store;
-use crate::config::Config;
+use crate::config::{Config, KV_DTYPE_FIELD};
 use crate::error::ServerError;
+use crate::sizing::Free;
 
 pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![disk(config)];
@@ -35,6 +37,7 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         Err(error @ ServerError::Locked { .. }) => Finding::warn("store", error.to_string()),
         Err(error) => Finding::fail("store", error.to_string()),
     });
+    findings.extend(kv_dtype(config));
     findings.push(kv_io(config));
     findings
 }
@@ -50,17 +53,16 @@ fn kv_io(config: &Config) -> Finding {
 
 /// Free space on the disk where the data directory is, or will be.
 fn disk(config: &Config) -> Finding {
-    let place = existing_ancestor(&config.data);
-    let free_bytes = match rustix::fs::statvfs(&place) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
-        Err(error) => return Finding::warn("disk", format!("{}: {error}", place.display())),
+    let free = match Free::at(&config.data) {
+        Ok(free) => free,
+        Err(error) => return Finding::warn("disk", format!("{}: {error}", config.data.display())),
     };
     let said = format!(
-        "{:.1} GB free at {}",
-        free_bytes as f64 / 1e9,
-        place.display()
+        "{} free at {}",
+        DecimalBytes(free.bytes),
+        free.place.display()
     );
-    if free_bytes <= config.store.min_free_bytes {
+    if free.bytes <= config.store.min_free_bytes {
         let limit = config.store.min_free_bytes;
         return Finding::fail(
             "disk",
@@ -70,8 +72,14 @@ fn disk(config: &Config) -> Finding {
     Finding::ok("disk", said)
 }
 
-fn existing_ancestor(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let existing = absolute.ancestors().find(|ancestor| ancestor.exists());
-    existing.map_or_else(|| PathBuf::from("/"), Path::to_path_buf)
+/// Whether the store has the stored type that the configuration names, if it names one.
+fn kv_dtype(config: &Config) -> Option<Finding> {
+    let fields = stored_fields(&config.data).ok()??;
+    let (stored, asked) = (fields.get(KV_DTYPE_FIELD)?, config.kv_dtype().to_string());
+    (*stored != asked).then(|| {
+        let text = format!(
+            "holds KV in {stored}, and kv_dtype is {asked}: pass --kv-dtype {stored}, or auto"
+        );
+        Finding::fail("store", text)
+    })
 }

@@ -1,14 +1,19 @@
 //! The model directory: whether it is readable and supported, has a tokenizer and a prompt format, and what is known
 //! about fusing its KV.
 
-use ragweave_engine::ModelInfo;
+use indicatif::HumanCount;
+use ragweave_engine::{KvIdentity, ModelInfo};
 
 use super::finding::Finding;
 use super::fusion;
 use crate::components;
 use crate::config::Config;
 use crate::prompt::PromptFormat;
+use crate::sizing::{self, Free};
 use crate::{fingerprint, fit};
+
+/// Tokens of about a book. A disk without room for them is worth a warning.
+const SMALL_ROOM: u64 = 100_000;
 
 /// Reads everything but the weights' values; the weight files are opened and hashed.
 pub(super) fn check(config: &Config) -> Vec<Finding> {
@@ -19,14 +24,14 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
     let mut findings = vec![Finding::ok(
         "model",
         format!(
-            "{}: {} layers, context {} tokens, KV in {}, {} KV bytes per token",
+            "{}: {} layers, context {} tokens, KV stored in {}",
             model.name,
             model.config.num_hidden_layers,
             model.max_model_len,
             model.identity.kv_dtype,
-            model.identity.chunk_bytes(1),
         ),
     )];
+    findings.extend(kv_size(config, &model));
     findings.extend(fusion_settings(config, &model));
     findings.extend(prompt(config, &model));
     if !config.data.as_os_str().is_empty() {
@@ -34,6 +39,40 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         findings.push(fusion::kept(config, &fingerprint));
     }
     findings
+}
+
+/// What KV takes on disk, padding included, in each type, and how much of it the disk has room for.
+fn kv_size(config: &Config, model: &ModelInfo) -> Option<Finding> {
+    let per_token =
+        |identity: &KvIdentity| sizing::bytes_per_token(identity, config.ingest.chunk_tokens);
+    let bytes = per_token(&model.identity)?;
+    let others = sizing::COMPARED
+        .into_iter()
+        .filter(|other| *other != model.identity.kv_dtype);
+    let others = others.filter_map(|other| {
+        let bytes = per_token(&model.identity.stored_as(other))?;
+        Some(format!("{other} {bytes}"))
+    });
+    let others: Vec<String> = others.collect();
+    let said = format!(
+        "{} takes {bytes} bytes per token in chunks of {} ({}; --kv-dtype)",
+        model.identity.kv_dtype,
+        config.ingest.chunk_tokens,
+        others.join(", ")
+    );
+    if config.data.as_os_str().is_empty() {
+        return Some(Finding::ok("kv size", said));
+    }
+    let free = Free::at(&config.data).ok()?.bytes;
+    let room = free.saturating_sub(config.store.min_free_bytes) / bytes;
+    let said = format!("{said}: the disk has room for {} tokens", HumanCount(room));
+    Some(match room < SMALL_ROOM {
+        true => Finding::warn(
+            "kv size",
+            format!("{said}; `ragweave ingest --dry-run` counts what your documents need"),
+        ),
+        false => Finding::ok("kv size", said),
+    })
 }
 
 /// Checks for a setting in `[fusion]` that `serve` and `ingest` would refuse.

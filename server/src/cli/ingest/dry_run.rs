@@ -3,8 +3,9 @@
 
 use std::path::PathBuf;
 
+use indicatif::DecimalBytes;
 use ragweave_engine::ModelInfo;
-use ragweave_retriever::Splitter;
+use ragweave_retriever::{SourceDocument, Splitter};
 
 use super::corpus;
 use super::ending::Ending;
@@ -12,7 +13,19 @@ use crate::components;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::prompt::PromptFormat;
+use crate::sizing::{COMPARED, Free, KvSize};
 use crate::{fit, ingest};
+
+/// What the documents come to.
+struct Plan {
+    documents: usize,
+    chunks: usize,
+    tokens: usize,
+    /// In the configured type.
+    size: KvSize,
+    /// In the other types, for comparison.
+    others: Vec<KvSize>,
+}
 
 /// Prints the plan, and returns whether some documents would fail.
 ///
@@ -27,69 +40,107 @@ pub(super) fn run(
     fit::fusion(config, &model.config)?;
     let prompt = components::open_prompt(config, &model)?;
     let splitter = components::open_splitter(config, &model, &prompt)?;
-    let (mut n_documents, mut n_chunks, mut n_tokens, mut n_bytes) =
-        (0usize, 0usize, 0usize, 0usize);
+    let mut plan = Plan::new(config, &model);
     let mut ending = Ending::Done;
     for item in corpus::documents(paths, config.limits.max_document_bytes, limit) {
-        let counted = item
+        let cut = item
             .map_err(|failure| failure.to_string())
             .and_then(|document| {
-                ingest::check(&document, &config.limits)
-                    .map_err(|error| format!("{}: {error}", document.id))?;
-                let tokens = chunk_lens(&splitter, &prompt, &document)?;
-                say!(
-                    "{}: {} chunks, {} tokens",
-                    document.id,
-                    tokens.len(),
-                    tokens.iter().sum::<usize>()
-                );
-                Ok(tokens)
+                let chunks = chunks(config, &splitter, &prompt, &document);
+                let chunks = chunks.map_err(|error| format!("{}: {error}", document.id))?;
+                let tokens: usize = chunks.iter().map(Vec::len).sum();
+                say!("{}: {} chunks, {tokens} tokens", document.id, chunks.len());
+                Ok(chunks)
             });
-        match counted {
-            Ok(tokens) => {
-                n_documents += 1;
-                n_chunks += tokens.len();
-                n_tokens += tokens.iter().sum::<usize>();
-                n_bytes += tokens.iter().map(|n| kv_bytes(&model, *n)).sum::<usize>();
-            }
+        match cut {
+            Ok(chunks) => plan.add(&prompt.conditioning_prefix(), &chunks),
             Err(error) => {
                 ending = Ending::SomeFailed;
                 say!("would fail: {error}");
             }
         }
     }
-    say!(
-        "{n_documents} documents, {n_chunks} chunks, {n_tokens} tokens, {:.3} GB of KV at most (chunks that are already \
-         stored cost nothing); nothing was written",
-        n_bytes as f64 / 1e9
-    );
+    plan.print();
+    warn_of_little_space(config, plan.size.total_bytes());
     Ok(ending)
 }
 
-/// Tokens of each chunk of a document.
-fn chunk_lens(
+/// Token ids of each chunk of a document, cut as ingest cuts it.
+fn chunks(
+    config: &Config,
     splitter: &Splitter,
     prompt: &PromptFormat,
-    document: &ragweave_retriever::SourceDocument,
-) -> Result<Vec<usize>, String> {
-    let said = |error: &dyn std::fmt::Display| format!("{}: {error}", document.id);
-    let spans = splitter
-        .split(&document.text, document.format)
-        .map_err(|e| said(&e))?;
-    let texts = spans
-        .iter()
-        .map(|span| &document.text[span.start..span.end]);
-    texts
-        .map(|text| {
-            prompt
-                .chunk_ids(text)
-                .map(|ids| ids.len())
-                .map_err(|e| said(&e))
-        })
-        .collect()
+    document: &SourceDocument,
+) -> Result<Vec<Vec<u32>>, ingest::IngestError> {
+    ingest::check(document, &config.limits)?;
+    let spans = ingest::fitting_spans(splitter, prompt, config.ingest.chunk_tokens, document)?;
+    let ids = |(start, end): (usize, usize)| prompt.chunk_ids(&document.text[start..end]);
+    Ok(spans.into_iter().map(ids).collect::<Result<_, _>>()?)
 }
 
-/// KV bytes of a chunk over all layers, without the padding of the record.
-fn kv_bytes(model: &ModelInfo, n_tokens: usize) -> usize {
-    model.identity.chunk_bytes(n_tokens)
+impl Plan {
+    fn new(config: &Config, model: &ModelInfo) -> Self {
+        let identity = &model.identity;
+        let size =
+            |kv_dtype| KvSize::new(identity.stored_as(kv_dtype), config.store.max_segment_bytes);
+        let others = COMPARED
+            .into_iter()
+            .filter(|other| *other != identity.kv_dtype);
+        Self {
+            documents: 0,
+            chunks: 0,
+            tokens: 0,
+            size: size(identity.kv_dtype),
+            others: others.map(size).collect(),
+        }
+    }
+
+    fn add(&mut self, prefix: &[u32], chunks: &[Vec<u32>]) {
+        self.documents += 1;
+        self.chunks += chunks.len();
+        self.tokens += chunks.iter().map(Vec::len).sum::<usize>();
+        for size in std::iter::once(&mut self.size).chain(&mut self.others) {
+            size.add(prefix, chunks.iter().map(Vec::as_slice));
+        }
+    }
+
+    fn print(&self) {
+        let Self {
+            documents,
+            chunks,
+            tokens,
+            size,
+            others,
+        } = self;
+        say!("{documents} documents, {chunks} chunks, {tokens} tokens; nothing was written");
+        let others = others
+            .iter()
+            .map(|other| format!("{} {}", other.kv_dtype(), DecimalBytes(other.total_bytes())));
+        say!(
+            "KV in {}: {} on disk ({} bytes, of which {} are records, padding included); in {} (--kv-dtype). Chunks that are \
+             already stored cost nothing",
+            size.kv_dtype(),
+            DecimalBytes(size.total_bytes()),
+            size.total_bytes(),
+            size.record_bytes(),
+            others.collect::<Vec<_>>().join(", in ")
+        );
+    }
+}
+
+/// Compares `bytes` of KV with the disk. A file system that does not say what is free is no reason to stop.
+fn warn_of_little_space(config: &Config, bytes: u64) {
+    let Ok(free) = Free::at(&config.data) else {
+        return;
+    };
+    let (said, place) = (DecimalBytes(free.bytes), free.place.display());
+    let kept_free = config.store.min_free_bytes;
+    if bytes.saturating_add(kept_free) > free.bytes {
+        say!(
+            "warning: {said} are free at {place}, of which store.min_free_bytes ({kept_free}) stay free: not enough unless \
+             most chunks are already stored; use a smaller --kv-dtype, fewer documents or another --data directory"
+        );
+    } else {
+        say!("{said} are free at {place}");
+    }
 }
