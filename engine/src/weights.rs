@@ -2,24 +2,21 @@
 //! truncated or foreign file is an error when it is opened, not in the middle of loading. Tensors
 //! are then read one at a time, so memory holds one tensor in addition to the model.
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Arc;
 
-use fs_err::File;
 use fs_err::os::unix::fs::FileExt;
 
+use self::contents::{Contents, FileStamp, Shard};
 use crate::error::EngineError;
-use crate::model_files::gguf::family::Stored;
 use crate::model_files::source::ModelSource;
 
 mod blocks;
+mod contents;
 mod convert;
 mod gguf;
 mod safetensors;
 
-pub(crate) use convert::{WeightDtype, WeightTensor};
+pub(crate) use convert::WeightTensor;
 
 /// Bytes read at a time while hashing.
 const HASH_BUFFER_BYTES: usize = 1 << 20;
@@ -27,46 +24,13 @@ const HASH_BUFFER_BYTES: usize = 1 << 20;
 /// The open weight files of one model.
 #[derive(Debug)]
 pub(crate) struct WeightFiles {
-    /// Sorted by file name, so that the hash does not depend on the index's order.
-    shards: Vec<Shard>,
-    tensors: BTreeMap<String, TensorPlace>,
-    /// What states the shapes, for errors.
-    config: &'static str,
-}
-
-#[derive(Debug)]
-struct Shard {
-    file: Arc<File>,
-    len_bytes: u64,
-}
-
-/// Detects that a file has changed, without reading it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileStamp {
-    device: u64,
-    inode: u64,
-    len_bytes: u64,
-    changed_ns: i128,
+    contents: Contents,
 }
 
 /// Which weight files were hashed, and their state at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct WeightStamp {
     shards: Vec<FileStamp>,
-}
-
-/// Where a tensor is, and what the file says about it.
-#[derive(Debug)]
-struct TensorPlace {
-    shard: usize,
-    offset_bytes: u64,
-    len_bytes: usize,
-    shape: Vec<usize>,
-    /// The element type, or the name of one that is not read.
-    dtype: Result<WeightDtype, String>,
-    stored: Stored,
-    /// Its name in the file, where that is not the Hugging Face name.
-    file_name: Option<String>,
 }
 
 impl WeightFiles {
@@ -78,10 +42,11 @@ impl WeightFiles {
     /// (the first tensor that is cut is named), is a Git LFS pointer, has a header that is not
     /// safetensors, or is a GGUF file with a tensor that its model does not have.
     pub(crate) fn open(source: &ModelSource) -> Result<Self, EngineError> {
-        match source {
-            ModelSource::Directory(files) => safetensors::open(files),
-            ModelSource::Gguf(model) => gguf::open(model),
-        }
+        let contents = match source {
+            ModelSource::Directory(files) => safetensors::open(files)?,
+            ModelSource::Gguf(model) => gguf::open(model)?,
+        };
+        Ok(Self { contents })
     }
 
     /// Reads tensor `name`, which must have `expected_shape`.
@@ -94,26 +59,25 @@ impl WeightFiles {
         name: &str,
         expected_shape: &[usize],
     ) -> Result<WeightTensor, EngineError> {
-        let Some(place) = self.tensors.get(name) else {
-            let config = self.config;
+        let Some(place) = self.contents.tensors.get(name) else {
+            let config = self.contents.config;
             let message = format!("no tensor {name}; do the weights belong to this {config}?");
             return Err(EngineError::model_file(self.first_path(), message));
         };
-        let file = &self.shards[place.shard].file;
+        let file = &self.contents.shards[place.shard].file;
         let name = place.file_name.as_deref().unwrap_or(name);
         let refuse =
             |what: String| EngineError::model_file(file.path(), format!("tensor {name} {what}"));
         if place.shape != expected_shape {
             return Err(refuse(format!(
                 "has shape {:?}, but {} asks for {expected_shape:?}",
-                place.shape, self.config
+                place.shape, self.contents.config
             )));
         }
-        let dtype = place.dtype.clone().map_err(|found| {
-            refuse(format!(
-                "is stored as {found}; supported: F32, F16, BF16"
-            ))
-        })?;
+        let dtype = place
+            .dtype
+            .clone()
+            .map_err(|found| refuse(format!("is stored as {found}; supported: F32, F16, BF16")))?;
         let mut data = vec![0; place.len_bytes];
         file.read_exact_at(&mut data, place.offset_bytes)
             .map_err(|error| refuse(format!("could not be read: {error}")))?;
@@ -137,7 +101,7 @@ impl WeightFiles {
     /// # Errors
     /// [`EngineError::ModelFile`] for a file whose metadata cannot be read.
     pub(crate) fn stamp(&self) -> Result<WeightStamp, EngineError> {
-        let shards = self.shards.iter().map(Shard::stamp);
+        let shards = self.contents.shards.iter().map(Shard::stamp);
         Ok(WeightStamp {
             shards: shards.collect::<Result<_, _>>()?,
         })
@@ -156,6 +120,7 @@ impl WeightFiles {
             return Ok(());
         }
         let path = self
+            .contents
             .shards
             .get(same)
             .map_or(self.first_path(), |shard| shard.file.path());
@@ -171,10 +136,10 @@ impl WeightFiles {
     pub(crate) fn hash(&self) -> Result<[u8; 32], EngineError> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; HASH_BUFFER_BYTES];
-        for shard in &self.shards {
+        for shard in &self.contents.shards {
             shard.hash_into(&mut hasher, &mut buffer)?;
         }
-        for (name, place) in &self.tensors {
+        for (name, place) in &self.contents.tensors {
             hasher.update(&(place.shard as u64).to_le_bytes());
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
@@ -183,39 +148,10 @@ impl WeightFiles {
     }
 
     fn first_path(&self) -> &Path {
-        self.shards
+        self.contents
+            .shards
             .first()
             .map_or(Path::new("model"), |shard| shard.file.path())
-    }
-}
-
-impl Shard {
-    fn stamp(&self) -> Result<FileStamp, EngineError> {
-        let metadata = self.file.metadata();
-        let metadata = metadata
-            .map_err(|error| EngineError::model_file(self.file.path(), error.to_string()))?;
-        Ok(FileStamp {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            len_bytes: metadata.len(),
-            changed_ns: i128::from(metadata.ctime()) * 1_000_000_000
-                + i128::from(metadata.ctime_nsec()),
-        })
-    }
-
-    fn hash_into(&self, hasher: &mut blake3::Hasher, buffer: &mut [u8]) -> Result<(), EngineError> {
-        hasher.update(&self.len_bytes.to_le_bytes());
-        let mut offset = 0;
-        while offset < self.len_bytes {
-            let left = usize::try_from(self.len_bytes - offset).unwrap_or(usize::MAX);
-            let n = left.min(buffer.len());
-            self.file
-                .read_exact_at(&mut buffer[..n], offset)
-                .map_err(|error| EngineError::model_file(self.file.path(), error.to_string()))?;
-            hasher.update(&buffer[..n]);
-            offset += n as u64;
-        }
-        Ok(())
     }
 }
 

@@ -8,18 +8,18 @@ pub(crate) mod tensor_type;
 mod config;
 mod cursor;
 mod metadata;
+mod parts;
 mod rope_freqs;
-mod split;
 mod tokenizer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use self::container::{Container, Tensor};
+use self::container::Container;
 use self::family::{Family, Heads};
-use self::metadata::Metadata;
+use self::parts::{Parts, place};
 use super::directory::ModelDirectory;
 use super::read::JsonFile;
 use crate::error::EngineError;
@@ -27,8 +27,7 @@ use crate::error::EngineError;
 /// An open GGUF file, or all parts of a split one. Cloning shares it.
 #[derive(Debug, Clone)]
 pub(crate) struct GgufModel {
-    path: PathBuf,
-    parts: Arc<Vec<Container>>,
+    parts: Arc<Parts>,
     /// The directory that the file is in, if it has a `tokenizer.json`.
     beside: Option<ModelDirectory>,
 }
@@ -37,12 +36,11 @@ impl GgufModel {
     /// Opens the file at `path` and, if it is the first part of a split model, the other parts.
     ///
     /// # Errors
-    /// As [`Container::open`], for each part; and for a part that is missing or belongs elsewhere.
+    /// As [`Parts::open`].
     pub(crate) fn open(path: &Path) -> Result<Self, EngineError> {
         let beside = ModelDirectory::new(directory_of(path));
         Ok(Self {
-            path: path.to_owned(),
-            parts: Arc::new(split::open(path)?),
+            parts: Arc::new(Parts::open(path)?),
             beside: Some(beside).filter(ModelDirectory::has_tokenizer),
         })
     }
@@ -50,52 +48,47 @@ impl GgufModel {
     /// Whether the file's name is that of a part of a split model behind the first.
     pub(crate) fn is_later_part(path: &Path) -> bool {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
-        split::place(&name).is_some_and(|place| place.number > 1)
+        place(&name).is_some_and(|place| place.number > 1)
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.parts.path()
     }
 
     /// The directory that the file is in.
     pub(crate) fn directory(&self) -> &Path {
-        directory_of(&self.path)
+        directory_of(self.path())
     }
 
     /// The file's name without its ending and the number of the part.
     pub(crate) fn name(&self) -> String {
-        let resolved = self.path.canonicalize();
-        let resolved = resolved.as_deref().unwrap_or(&self.path);
+        let resolved = self.path().canonicalize();
+        let resolved = resolved.as_deref().unwrap_or(self.path());
         let name = resolved.file_stem().unwrap_or_default().to_string_lossy();
-        match split::place(&name) {
+        match place(&name) {
             Some(place) => place.stem.to_owned(),
             None => name.into_owned(),
         }
     }
 
     /// The parts with their files and tensors.
-    pub(crate) fn parts(&self) -> &[Container] {
-        &self.parts
+    pub(crate) fn parts(&self) -> impl Iterator<Item = &Container> {
+        self.parts.containers()
     }
 
     pub(crate) fn family(&self) -> Result<Family, EngineError> {
-        Family::of(self.first())
-    }
-
-    /// The base of the RoPE frequencies.
-    fn theta(&self) -> Result<f64, EngineError> {
-        config::theta(self.metadata(), self.family()?)
+        Family::of(self.parts.metadata())
     }
 
     pub(crate) fn heads(&self) -> Result<Heads, EngineError> {
-        config::heads(self.metadata(), self.family()?)
+        config::heads(self.parts.metadata(), self.family()?)
     }
 
     /// The model's `config.json`.
     pub(crate) fn config(&self) -> Result<JsonFile, EngineError> {
         Ok(JsonFile {
-            path: self.path.clone(),
-            value: config::config(self)?,
+            path: self.path().to_owned(),
+            value: config::config(&self.parts, self.family()?)?,
         })
     }
 
@@ -109,7 +102,7 @@ impl GgufModel {
         else {
             return error;
         };
-        let family = self.family().ok().filter(|_| path == self.path);
+        let family = self.family().ok().filter(|_| path == self.path());
         let key = family.and_then(|family| config::key_of(family, &field));
         EngineError::UnsupportedModel {
             field: key.unwrap_or(field),
@@ -119,7 +112,7 @@ impl GgufModel {
     }
 
     pub(crate) fn has_tokenizer(&self) -> bool {
-        self.beside.is_some() || tokenizer::exists(self.metadata())
+        self.beside.is_some() || tokenizer::exists(self.parts.metadata())
     }
 
     /// The directory whose `tokenizer.json` is used instead of the metadata.
@@ -133,44 +126,25 @@ impl GgufModel {
     /// [`EngineError::UnsupportedModel`] naming the key that is missing, malformed, or names a
     /// tokenizer that is not known.
     pub(crate) fn tokenizer(&self) -> Result<Value, EngineError> {
-        tokenizer::definition(self.metadata(), self.family()?)
+        tokenizer::definition(self.parts.metadata(), self.family()?)
     }
 
     /// The `tokenizer_config.json` of the metadata, with the fields of the one beside the file in front.
     pub(crate) fn tokenizer_config(&self) -> Result<JsonFile, EngineError> {
-        let mut path = self.path.clone();
-        let mut value = tokenizer::config(self.metadata())?;
+        let mut path = self.path().to_owned();
+        let mut value = tokenizer::config(self.parts.metadata())?;
         let beside = self.beside.as_ref();
-        if let Some(file) = beside.map(ModelDirectory::tokenizer_config).transpose()?.flatten() {
+        if let Some(file) = beside
+            .map(ModelDirectory::tokenizer_config)
+            .transpose()?
+            .flatten()
+        {
             path = file.path;
             if let (Value::Object(fields), Value::Object(more)) = (&mut value, file.value) {
                 fields.extend(more);
             }
         }
         Ok(JsonFile { path, value })
-    }
-
-    fn first(&self) -> &Container {
-        // `split::open` gives at least one.
-        &self.parts[0]
-    }
-
-    fn metadata(&self) -> &Metadata {
-        &self.first().metadata
-    }
-
-    fn has_tensor(&self, name: &str) -> bool {
-        self.tensor(name).is_some()
-    }
-
-    fn tensor(&self, name: &str) -> Option<&Tensor> {
-        self.parts.iter().find_map(|part| part.tensors.get(name))
-    }
-
-    /// The bytes of a tensor, if there is one.
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, EngineError> {
-        let place = |part: &Container| part.tensors.get(name).map(|tensor| part.read(tensor));
-        self.parts.iter().find_map(place).transpose()
     }
 }
 

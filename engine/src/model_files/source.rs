@@ -171,7 +171,8 @@ fn gguf_files(dir: &Path) -> Vec<PathBuf> {
     };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     let is_model = |path: &PathBuf| {
-        path.extension().is_some_and(|ending| ending == GGUF_ENDING) && !GgufModel::is_later_part(path)
+        path.extension().is_some_and(|ending| ending == GGUF_ENDING)
+            && !GgufModel::is_later_part(path)
     };
     let mut files: Vec<PathBuf> = paths.filter(is_model).collect();
     files.sort();
@@ -179,13 +180,20 @@ fn gguf_files(dir: &Path) -> Vec<PathBuf> {
 }
 
 fn choose(files: &[PathBuf]) -> String {
-    let names = files.iter().take(MAX_LISTED).filter_map(|file| file.file_name());
+    let names = files
+        .iter()
+        .take(MAX_LISTED)
+        .filter_map(|file| file.file_name());
     let names: Vec<_> = names.map(|name| name.to_string_lossy()).collect();
     let more = match files.len() > MAX_LISTED {
         true => ", ...",
         false => "",
     };
-    format!("holds {} GGUF files ({}{more}); name one of them", files.len(), names.join(", "))
+    format!(
+        "holds {} GGUF files ({}{more}); name one of them",
+        files.len(),
+        names.join(", ")
+    )
 }
 
 #[cfg(test)]

@@ -134,7 +134,11 @@ fn decode_q6_k(block: &[u8], out: &mut [f32]) {
         let low = &low[half * 64 + quarter % 2 * 32..][..32];
         let high = &high[half * 32..][..32];
         for (l, value) in values.iter_mut().enumerate() {
-            let low = if quarter < 2 { low[l] & 15 } else { low[l] >> 4 };
+            let low = if quarter < 2 {
+                low[l] & 15
+            } else {
+                low[l] >> 4
+            };
             let number = low | ((high[l] >> (2 * quarter)) & 3) << 4;
             let scale = d * f32::from(scales[part * 2 + l / 16] as i8);
             *value = scale * (i32::from(number) - 32) as f32;

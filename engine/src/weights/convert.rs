@@ -86,7 +86,8 @@ impl WeightTensor {
         let n_pairs = n_rows / (2 * n_heads);
         if n_pairs * 2 * n_heads != n_rows || row_bytes * n_rows != self.data.len() {
             let name = &self.name;
-            let message = format!("tensor {name} has {n_rows} rows, not {n_heads} heads of even size");
+            let message =
+                format!("tensor {name} has {n_rows} rows, not {n_heads} heads of even size");
             return Err(EngineError::model_file(&self.path, message));
         }
         let head_bytes = (2 * n_pairs * row_bytes).max(1);
@@ -104,7 +105,9 @@ impl WeightTensor {
     /// Undoes [`Stored::PlusOne`]; the result is f32.
     fn minus_one(mut self) -> Self {
         let values = self.to_f32().into_iter();
-        self.data = values.flat_map(|value| (value - 1.0).to_le_bytes()).collect();
+        self.data = values
+            .flat_map(|value| (value - 1.0).to_le_bytes())
+            .collect();
         self.dtype = WeightDtype::F32;
         self
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Shard, TensorPlace, WeightDtype, WeightFiles};
+use super::contents::{Contents, Shard, TensorPlace};
+use super::convert::WeightDtype;
 use crate::error::EngineError;
 use crate::model_files::gguf::GgufModel;
 use crate::model_files::gguf::container::Tensor;
@@ -20,10 +21,10 @@ const ROPE_TENSOR: &str = "rope_freqs.weight";
 /// # Errors
 /// [`EngineError::ModelFile`] for a tensor that the family does not have: a model that needs it would be
 /// computed wrongly without.
-pub(super) fn open(model: &GgufModel) -> Result<WeightFiles, EngineError> {
+pub(super) fn open(model: &GgufModel) -> Result<Contents, EngineError> {
     let (family, heads) = (model.family()?, model.heads()?);
     let mut tensors = BTreeMap::new();
-    for (shard, part) in model.parts().iter().enumerate() {
+    for (shard, part) in model.parts().enumerate() {
         for (name, tensor) in part.tensors.iter().filter(|(name, _)| *name != ROPE_TENSOR) {
             let named = family.named(name, &heads).ok_or_else(|| {
                 EngineError::model_file(part.file.path(), unexpected(name, family))
@@ -32,11 +33,11 @@ pub(super) fn open(model: &GgufModel) -> Result<WeightFiles, EngineError> {
             tensors.insert(named.name, place);
         }
     }
-    let shards = model.parts().iter().map(|part| Shard {
+    let shards = model.parts().map(|part| Shard {
         file: Arc::clone(&part.file),
         len_bytes: part.file_bytes,
     });
-    Ok(WeightFiles {
+    Ok(Contents {
         shards: shards.collect(),
         tensors,
         config: CONFIG,

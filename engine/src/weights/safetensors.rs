@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
-use fs_err::File;
-use fs_err::os::unix::fs::FileExt;
 use ::safetensors::Dtype;
 use ::safetensors::tensor::Metadata;
+use fs_err::File;
+use fs_err::os::unix::fs::FileExt;
 use serde_json::Value;
 
-use super::{Shard, TensorPlace, WeightDtype, WeightFiles};
+use super::contents::{Contents, Shard, TensorPlace};
+use super::convert::WeightDtype;
 use crate::error::EngineError;
 use crate::model_files::directory::{ModelDirectory, WEIGHTS_INDEX_FILE, WeightLayout};
 use crate::model_files::gguf::family::Stored;
@@ -26,14 +27,14 @@ const LENGTH_BYTES: u64 = 8;
 const CONFIG: &str = "config.json";
 
 /// Opens the weight file of the directory, or the shards that its index names.
-pub(super) fn open(files: &ModelDirectory) -> Result<WeightFiles, EngineError> {
+pub(super) fn open(files: &ModelDirectory) -> Result<Contents, EngineError> {
     match files.weight_layout()? {
         WeightLayout::Single(path) => open_single(&path),
         WeightLayout::Sharded(index) => open_shards(files, &index),
     }
 }
 
-fn open_single(path: &Path) -> Result<WeightFiles, EngineError> {
+fn open_single(path: &Path) -> Result<Contents, EngineError> {
     let (shard, header) = open_shard(path)?;
     let tensors = header
         .metadata
@@ -41,14 +42,14 @@ fn open_single(path: &Path) -> Result<WeightFiles, EngineError> {
         .into_iter()
         .filter_map(|name| header.place(&name, 0).map(|place| (name, place)))
         .collect();
-    Ok(WeightFiles {
+    Ok(Contents {
         shards: vec![shard],
         tensors,
         config: CONFIG,
     })
 }
 
-fn open_shards(files: &ModelDirectory, index: &JsonFile) -> Result<WeightFiles, EngineError> {
+fn open_shards(files: &ModelDirectory, index: &JsonFile) -> Result<Contents, EngineError> {
     let weight_map = read_weight_map(index)?;
     let names: BTreeSet<&str> = weight_map.values().map(String::as_str).collect();
     let mut shards = Vec::with_capacity(names.len());
@@ -69,7 +70,7 @@ fn open_shards(files: &ModelDirectory, index: &JsonFile) -> Result<WeightFiles, 
         }
         shards.push(shard);
     }
-    Ok(WeightFiles {
+    Ok(Contents {
         shards,
         tensors,
         config: CONFIG,

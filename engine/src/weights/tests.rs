@@ -1,11 +1,12 @@
 //! Valid and invalid weight files: every error names the file, and the tensor if there is one.
 
-use half::{bf16, f16};
-use serde_json::{Value, json};
 use ::safetensors::Dtype;
 use ::safetensors::tensor::TensorView;
+use half::{bf16, f16};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::convert::WeightDtype;
 use super::*;
 use crate::model_files::directory::{WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
 

@@ -6,8 +6,9 @@ use serde_json::{Map, Value, json};
 
 use super::family::{Family, Heads};
 use super::metadata::Metadata;
+use super::parts::Parts;
 use super::rope_freqs::llama3_scaling;
-use super::GgufModel;
+use super::tokenizer::vocabulary::{BOS_KEY, EOS_KEY, TOKENS_KEY};
 use crate::error::EngineError;
 
 /// Fields of `config.json`, and the keys that hold them, behind the family's name.
@@ -55,12 +56,13 @@ const REQUIRED: [&str; 6] = [
 const REFUSED: [(&str, &str); 4] = [
     ("expert_count", "makes it a mixture of experts"),
     ("attn_logit_softcapping", "caps attention scores"),
-    ("attention.temperature_scale", "scales attention with the position"),
+    (
+        "attention.temperature_scale",
+        "scales attention with the position",
+    ),
     ("pooling_type", "makes it a model of embeddings"),
 ];
 
-pub(super) const BOS_KEY: &str = "tokenizer.ggml.bos_token_id";
-pub(super) const EOS_KEY: &str = "tokenizer.ggml.eos_token_id";
 /// Ends of a turn and of a message: each also ends an answer.
 const OTHER_ENDS: [&str; 2] = ["tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
 /// Tokens that end a turn, in the families that are read.
@@ -72,7 +74,6 @@ const TURN_ENDS: [&str; 6] = [
     "<|endoftext|>",
     "<end_of_turn>",
 ];
-pub(super) const TOKENS_KEY: &str = "tokenizer.ggml.tokens";
 
 /// Layers of Gemma 3 27B, which scales its queries otherwise than the smaller models.
 const GEMMA3_27B_LAYERS: u64 = 62;
@@ -86,12 +87,9 @@ const GEMMA3_LOCAL_THETA: f64 = 10_000.0;
 /// # Errors
 /// [`EngineError::UnsupportedModel`] naming the key that is missing or asks for something the engine
 /// does not compute.
-pub(super) fn config(model: &GgufModel) -> Result<Value, EngineError> {
+pub(super) fn config(model: &Parts, family: Family) -> Result<Value, EngineError> {
     let metadata = model.metadata();
-    let keys = Keys {
-        metadata,
-        family: model.family()?,
-    };
+    let keys = Keys { metadata, family };
     keys.refuse_what_we_lack()?;
     let mut config = Map::new();
     for (field, key) in KEYS {
@@ -130,12 +128,6 @@ pub(super) fn heads(metadata: &Metadata, family: Family) -> Result<Heads, Engine
     Ok(Heads { query, key_value })
 }
 
-/// The base of the RoPE frequencies, that of transformers if none is stated.
-pub(super) fn theta(metadata: &Metadata, family: Family) -> Result<f64, EngineError> {
-    let theta = Keys { metadata, family }.f64("rope.freq_base")?;
-    Ok(theta.unwrap_or(DEFAULT_THETA))
-}
-
 /// The ids that end an answer: those with a key, and tokens that are spelled like the end of a turn. As
 /// llama.cpp does, because many files of chat models name only the end of a text.
 fn ends(metadata: &Metadata) -> Result<Value, EngineError> {
@@ -145,7 +137,10 @@ fn ends(metadata: &Metadata) -> Result<Value, EngineError> {
         .filter(|id| !id.is_null())
         .collect();
     let tokens = metadata.strs(TOKENS_KEY)?.unwrap_or_default();
-    for (id, _) in (0_u64..).zip(tokens).filter(|(_, token)| TURN_ENDS.contains(token)) {
+    for (id, _) in (0_u64..)
+        .zip(tokens)
+        .filter(|(_, token)| TURN_ENDS.contains(token))
+    {
         if !ids.contains(&json!(id)) {
             ids.push(json!(id));
         }
@@ -154,7 +149,7 @@ fn ends(metadata: &Metadata) -> Result<Value, EngineError> {
 }
 
 /// The rows of the token table, with which the sizes that the metadata states must agree.
-fn vocab_size(model: &GgufModel, keys: &Keys<'_>) -> Result<usize, EngineError> {
+fn vocab_size(model: &Parts, keys: &Keys<'_>) -> Result<usize, EngineError> {
     const TABLE: &str = "token_embd.weight";
     let metadata = keys.metadata;
     let Some(rows) = model.tensor(TABLE).and_then(|table| table.shape.first()) else {
@@ -204,7 +199,10 @@ impl Keys<'_> {
     }
 
     fn refuse_what_we_lack(&self) -> Result<(), EngineError> {
-        if let Some(missing) = REQUIRED.iter().find(|name| !self.metadata.has(&self.key(name))) {
+        if let Some(missing) = REQUIRED
+            .iter()
+            .find(|name| !self.metadata.has(&self.key(name)))
+        {
             return Err(self.metadata.missing(&self.key(missing)));
         }
         for (name, does) in REFUSED {
@@ -212,7 +210,10 @@ impl Keys<'_> {
                 return Err(self.refuse(name, format!("{does}, which is not supported")));
             }
         }
-        let (key, value) = (self.usize("attention.key_length")?, self.usize("attention.value_length")?);
+        let (key, value) = (
+            self.usize("attention.key_length")?,
+            self.usize("attention.value_length")?,
+        );
         match value {
             Some(value) if key.is_some_and(|key| key != value) => Err(self.refuse(
                 "attention.value_length",
@@ -245,8 +246,9 @@ impl Keys<'_> {
         })
     }
 
-    fn rope_scaling(&self, model: &GgufModel) -> Result<Value, EngineError> {
-        if let Some(scaling) = llama3_scaling(model, self.head_dim()?)? {
+    fn rope_scaling(&self, model: &Parts) -> Result<Value, EngineError> {
+        let theta = self.f64("rope.freq_base")?.unwrap_or(DEFAULT_THETA);
+        if let Some(scaling) = llama3_scaling(model, self.head_dim()?, theta)? {
             return Ok(scaling);
         }
         let kind = self.metadata.str(&self.key("rope.scaling.type"))?;
@@ -276,7 +278,7 @@ impl Keys<'_> {
 
     fn add_family(
         &self,
-        model: &GgufModel,
+        model: &Parts,
         config: &mut Map<String, Value>,
     ) -> Result<(), EngineError> {
         let model_type = match self.family {
@@ -301,14 +303,19 @@ impl Keys<'_> {
 
     /// What llama.cpp knows about Gemma 3 without being told.
     fn add_gemma3(&self, config: &mut Map<String, Value>) -> Result<(), EngineError> {
-        let n_layers = self.metadata.u64(&self.key("block_count"))?.unwrap_or_default();
+        let n_layers = self
+            .metadata
+            .u64(&self.key("block_count"))?
+            .unwrap_or_default();
         let hidden = self.usize("embedding_length")?.unwrap_or_default();
         let heads = self.usize("attention.head_count")?.unwrap_or_default();
         let scalar = match n_layers == GEMMA3_27B_LAYERS {
             true => hidden.checked_div(heads),
             false => self.head_dim()?,
         };
-        let local = self.f64("rope.freq_base_swa")?.unwrap_or(GEMMA3_LOCAL_THETA);
+        let local = self
+            .f64("rope.freq_base_swa")?
+            .unwrap_or(GEMMA3_LOCAL_THETA);
         let soft_cap = self.json("final_logit_softcapping");
         for (field, value) in [
             ("hidden_activation", json!("gelu_pytorch_tanh")),

@@ -1,10 +1,10 @@
 //! The model families of GGUF files: the value of `general.architecture`, and how llama.cpp's converter
 //! changed names and values of the tensors of a Hugging Face model.
 
-use super::container::Container;
+use super::metadata::Metadata;
 use crate::error::EngineError;
 
-pub(super) const ARCHITECTURE_KEY: &str = "general.architecture";
+const ARCHITECTURE_KEY: &str = "general.architecture";
 
 /// A family whose files are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,7 +23,9 @@ pub(crate) enum Stored {
     AsIs,
     /// The rows of each head's two halves alternate: 0, n/2, 1, n/2 + 1 and so on. llama.cpp rotates
     /// neighbouring rows, transformers row i with row i + n/2.
-    AlternatingHalves { n_heads: usize },
+    AlternatingHalves {
+        n_heads: usize,
+    },
     /// Norm weights with 1 added, which Gemma's own norm adds when it computes.
     PlusOne,
 }
@@ -80,8 +82,7 @@ impl Family {
     ///
     /// # Errors
     /// [`EngineError::UnsupportedModel`] when it names none, or another one.
-    pub(super) fn of(container: &Container) -> Result<Self, EngineError> {
-        let metadata = &container.metadata;
+    pub(super) fn of(metadata: &Metadata) -> Result<Self, EngineError> {
         let name = metadata.str(ARCHITECTURE_KEY)?;
         let name = name.ok_or_else(|| metadata.missing(ARCHITECTURE_KEY))?;
         let family = Self::ALL.into_iter().find(|family| family.name() == name);

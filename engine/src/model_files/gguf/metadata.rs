@@ -349,7 +349,11 @@ fn read_array(cursor: &mut Cursor<'_>, key: &str, what: &str) -> Result<Value, S
                 cursor.str(what)?;
             }
         }
-        (_, None) => return Err(format!("key {key} has an array of arrays, which is not read")),
+        (_, None) => {
+            return Err(format!(
+                "key {key} has an array of arrays, which is not read"
+            ));
+        }
     }
     Ok(Value::Array {
         kind,

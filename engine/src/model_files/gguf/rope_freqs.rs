@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::GgufModel;
+use super::parts::Parts;
 use super::tensor_type::TensorType;
 use crate::config::{RopeConfig, RopeScaling, inv_freq};
 use crate::error::EngineError;
@@ -22,18 +22,20 @@ const ORIGINAL_LENGTH: usize = 8192;
 /// # Errors
 /// [`EngineError::ModelFile`] for a tensor that Llama 3's scaling does not give.
 pub(super) fn llama3_scaling(
-    model: &GgufModel,
+    model: &Parts,
     head_dim: Option<usize>,
+    theta: f64,
 ) -> Result<Option<Value>, EngineError> {
     let Some(tensor) = model.tensor(TENSOR) else {
         return Ok(None);
     };
-    let refuse = |what: &str| {
-        EngineError::model_file(model.path(), format!("tensor {TENSOR} {what}"))
-    };
+    let refuse =
+        |what: &str| EngineError::model_file(model.path(), format!("tensor {TENSOR} {what}"));
     let head_dim = head_dim.unwrap_or_default();
     if tensor.kind != TensorType::F32 || tensor.shape != [head_dim / 2] {
-        return Err(refuse("must hold one f32 for each pair of a head's dimensions"));
+        return Err(refuse(
+            "must hold one f32 for each pair of a head's dimensions",
+        ));
     }
     let data = model.read(TENSOR)?.unwrap_or_default();
     let divisors: Vec<f32> = data
@@ -42,7 +44,6 @@ pub(super) fn llama3_scaling(
         .iter()
         .map(|bytes| f32::from_le_bytes(*bytes))
         .collect();
-    let theta = model.theta()?;
     let factor = divisors.iter().copied().fold(1.0, f32::max);
     if !agree(&divisors, theta, factor, head_dim) {
         return Err(refuse(

@@ -4,19 +4,16 @@
 
 mod byte_level;
 mod sentence_piece;
+pub(crate) mod vocabulary;
 
 use serde_json::{Map, Value, json};
 
-use super::config::{BOS_KEY, EOS_KEY, TOKENS_KEY};
+use self::vocabulary::{BOS_KEY, EOS_KEY, TOKENS_KEY, Vocabulary, id};
 use super::family::Family;
 use super::metadata::Metadata;
 use crate::error::EngineError;
 
 const MODEL_KEY: &str = "tokenizer.ggml.model";
-const PRE_KEY: &str = "tokenizer.ggml.pre";
-const TYPES_KEY: &str = "tokenizer.ggml.token_type";
-const MERGES_KEY: &str = "tokenizer.ggml.merges";
-const UNKNOWN_KEY: &str = "tokenizer.ggml.unknown_token_id";
 const PADDING_KEY: &str = "tokenizer.ggml.padding_token_id";
 const ADD_BOS_KEY: &str = "tokenizer.ggml.add_bos_token";
 const TEMPLATE_KEY: &str = "tokenizer.chat_template";
@@ -24,27 +21,6 @@ const TEMPLATE_KEY: &str = "tokenizer.chat_template";
 const TEMPLATES_KEY: &str = "tokenizer.chat_templates";
 /// The value of [`MODEL_KEY`] in a file without a tokenizer.
 const NO_MODEL: &str = "none";
-/// The longest token, bytes. The longest of published models has 256.
-const MAX_TOKEN_BYTES: usize = 4_096;
-
-/// What a token is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TokenType {
-    Normal,
-    Unknown,
-    Control,
-    UserDefined,
-    Unused,
-    Byte,
-}
-
-/// The vocabulary, checked.
-struct Vocabulary<'a> {
-    metadata: &'a Metadata,
-    /// By id.
-    tokens: Vec<&'a str>,
-    types: Vec<TokenType>,
-}
 
 /// Whether the file has a tokenizer.
 pub(super) fn exists(metadata: &Metadata) -> bool {
@@ -76,7 +52,7 @@ pub(super) fn config(metadata: &Metadata) -> Result<Value, EngineError> {
     for (role, key) in [
         ("bos_token", BOS_KEY),
         ("eos_token", EOS_KEY),
-        ("unk_token", UNKNOWN_KEY),
+        ("unk_token", sentence_piece::UNKNOWN_KEY),
         ("pad_token", PADDING_KEY),
     ] {
         if let Some(id) = id(metadata, key, tokens.len())? {
@@ -95,7 +71,7 @@ fn adds_bos(metadata: &Metadata) -> Result<bool, EngineError> {
     }
     let by_default = match metadata.str(MODEL_KEY)? {
         Some("llama") => true,
-        Some("gpt2") => metadata.str(PRE_KEY)?.is_some_and(byte_level::adds_bos),
+        Some("gpt2") => byte_level::adds_bos(metadata)?,
         _ => false,
     };
     Ok(by_default)
@@ -115,115 +91,6 @@ fn templates(metadata: &Metadata) -> Result<Value, EngineError> {
         templates.push(json!({"name": name, "template": template}));
     }
     Ok(Value::Array(templates))
-}
-
-/// The token id under `key`, which must be one of `n_tokens`.
-fn id(metadata: &Metadata, key: &str, n_tokens: usize) -> Result<Option<usize>, EngineError> {
-    let Some(id) = metadata.u64(key)? else {
-        return Ok(None);
-    };
-    match usize::try_from(id).ok().filter(|id| *id < n_tokens) {
-        Some(id) => Ok(Some(id)),
-        None => Err(metadata.refuse(
-            key,
-            format!("names token {id}, but {TOKENS_KEY} has {n_tokens} tokens"),
-        )),
-    }
-}
-
-impl<'a> Vocabulary<'a> {
-    fn read(metadata: &'a Metadata) -> Result<Self, EngineError> {
-        let tokens = metadata.strs(TOKENS_KEY)?;
-        let tokens = tokens.ok_or_else(|| metadata.missing(TOKENS_KEY))?;
-        if let Some(id) = tokens.iter().position(|token| token.len() > MAX_TOKEN_BYTES) {
-            let message = format!("token {id} is longer than {MAX_TOKEN_BYTES} bytes");
-            return Err(metadata.refuse(TOKENS_KEY, message));
-        }
-        Ok(Self {
-            types: token_types(metadata, tokens.len())?,
-            tokens,
-            metadata,
-        })
-    }
-
-    /// Ids, tokens and types.
-    fn iter(&self) -> impl Iterator<Item = (usize, &'a str, TokenType)> {
-        let tokens = self.tokens.iter().zip(&self.types).enumerate();
-        tokens.map(|(id, (token, kind))| (id, *token, *kind))
-    }
-
-    /// The tokens that are found in a text before it is cut into others, as `tokenizer.json` lists them.
-    /// Those that control the model are special: they are left out of answers.
-    fn added_tokens(&self) -> Result<Value, EngineError> {
-        let mut named = Vec::new();
-        for key in [BOS_KEY, EOS_KEY] {
-            named.extend(id(self.metadata, key, self.tokens.len())?);
-        }
-        let special = |id: &usize, kind| {
-            matches!(kind, TokenType::Control | TokenType::Unknown) || named.contains(id)
-        };
-        let added = self.iter().filter(|(id, token, kind)| {
-            let is_added = special(id, *kind) || *kind == TokenType::UserDefined;
-            // Runs of spaces are ordinary text, which is cut after spaces have been replaced.
-            is_added && !token.trim_matches(' ').is_empty()
-        });
-        Ok(added
-            .map(|(id, token, kind)| {
-                json!({
-                    "id": id, "content": token, "single_word": false, "lstrip": false,
-                    "rstrip": false, "normalized": false, "special": special(&id, kind),
-                })
-            })
-            .collect())
-    }
-
-    /// The merges that the file lists, as pairs.
-    fn listed_merges(&self) -> Result<Option<Value>, EngineError> {
-        let Some(merges) = self.metadata.strs(MERGES_KEY)? else {
-            return Ok(None);
-        };
-        let pair = |(index, merge): (usize, &&str)| match merge.split_once(' ') {
-            Some((left, right)) if !right.contains(' ') => Ok(json!([left, right])),
-            _ => Err(self.metadata.refuse(
-                MERGES_KEY,
-                format!("has {merge:?} at {index}, not two tokens and a space between them"),
-            )),
-        };
-        let pairs = merges.iter().enumerate().map(pair);
-        pairs.collect::<Result<Value, _>>().map(Some)
-    }
-}
-
-fn token_types(metadata: &Metadata, n_tokens: usize) -> Result<Vec<TokenType>, EngineError> {
-    let Some(numbers) = metadata.i64s(TYPES_KEY)? else {
-        return Ok(vec![TokenType::Normal; n_tokens]);
-    };
-    check_len(metadata, TYPES_KEY, numbers.len(), n_tokens)?;
-    let kind = |number: &i64| match number {
-        1 => Ok(TokenType::Normal),
-        2 => Ok(TokenType::Unknown),
-        3 => Ok(TokenType::Control),
-        4 => Ok(TokenType::UserDefined),
-        5 => Ok(TokenType::Unused),
-        6 => Ok(TokenType::Byte),
-        other => Err(metadata.refuse(TYPES_KEY, format!("has the unknown type {other}"))),
-    };
-    numbers.iter().map(kind).collect()
-}
-
-fn check_len(
-    metadata: &Metadata,
-    key: &str,
-    len: usize,
-    n_tokens: usize,
-) -> Result<(), EngineError> {
-    match len == n_tokens {
-        true => Ok(()),
-        false => Err(metadata.refuse(
-            key,
-            format!("has {len} entries, but {TOKENS_KEY} has {n_tokens} tokens"),
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{MERGES_KEY, PRE_KEY, Vocabulary};
+use super::vocabulary::{MERGES_KEY, Vocabulary};
 use crate::error::EngineError;
+use crate::model_files::gguf::metadata::Metadata;
+
+const PRE_KEY: &str = "tokenizer.ggml.pre";
 
 /// Llama 3: words with the character before them, up to three digits.
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
@@ -76,10 +79,10 @@ impl Cut {
     }
 }
 
-/// Whether a text begins with BOS in a model that cuts text in the way `name`, unless the file says
-/// otherwise.
-pub(super) fn adds_bos(name: &str) -> bool {
-    Cut::named(name).is_some_and(Cut::keeps_tokens)
+/// Whether a text begins with BOS, unless the file says otherwise.
+pub(super) fn adds_bos(metadata: &Metadata) -> Result<bool, EngineError> {
+    let name = metadata.str(PRE_KEY)?.unwrap_or_default();
+    Ok(Cut::named(name).is_some_and(Cut::keeps_tokens))
 }
 
 /// The `tokenizer.json`.

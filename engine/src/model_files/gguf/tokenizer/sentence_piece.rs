@@ -6,10 +6,11 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{TOKENS_KEY, TokenType, UNKNOWN_KEY, Vocabulary, check_len, id};
+use super::vocabulary::{TOKENS_KEY, TokenType, Vocabulary, check_len, id};
 use crate::error::EngineError;
 use crate::model_files::gguf::family::Family;
 
+pub(super) const UNKNOWN_KEY: &str = "tokenizer.ggml.unknown_token_id";
 const SCORES_KEY: &str = "tokenizer.ggml.scores";
 const ADD_SPACE_KEY: &str = "tokenizer.ggml.add_space_prefix";
 /// What stands for a space in a piece.
@@ -30,9 +31,7 @@ pub(super) fn definition(
     let unknown = unknown.map(|id| pieces[id].as_str());
     let adds_space = metadata.bool(ADD_SPACE_KEY)?.unwrap_or(true);
     let ids = pieces.iter().enumerate();
-    let ids: Map<String, Value> = ids
-        .map(|(id, piece)| (piece.clone(), json!(id)))
-        .collect();
+    let ids: Map<String, Value> = ids.map(|(id, piece)| (piece.clone(), json!(id))).collect();
     Ok(json!({
         "version": "1.0", "truncation": null, "padding": null,
         "added_tokens": vocabulary.added_tokens()?,
@@ -58,7 +57,10 @@ fn pieces(vocabulary: &Vocabulary<'_>) -> Vec<String> {
         true => token.replace(' ', SPACE),
         false => token.to_owned(),
     };
-    vocabulary.iter().map(|(_, token, _)| spell(token)).collect()
+    vocabulary
+        .iter()
+        .map(|(_, token, _)| spell(token))
+        .collect()
 }
 
 /// By id, how early a piece is merged: the higher, the earlier.
