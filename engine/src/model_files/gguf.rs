@@ -11,6 +11,8 @@ mod metadata;
 mod parts;
 mod rope_freqs;
 mod tokenizer;
+#[cfg(test)]
+pub(crate) mod writer;
 
 use std::path::Path;
 use std::sync::Arc;

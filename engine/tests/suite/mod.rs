@@ -19,6 +19,10 @@ macro_rules! backend_suite {
             qwen3 "qwen3", qwen3_sliding "qwen3-sliding", llama_bf16 "llama-bf16",
             llama_f16 "llama-f16", qwen2 "qwen2", mistral_sliding "mistral-sliding");
 
+        backend_suite!(@gguf $backend, $device,
+            gguf_llama_mixed "llama-mixed", gguf_llama_spm "llama-spm", gguf_qwen2 "qwen2",
+            gguf_qwen3 "qwen3");
+
         backend_suite!(@kernels $backend, $device,
             overwrite_rows_equals_its_reference,
             overwrite_rows_leaves_a_shared_buffer_alone,
@@ -38,6 +42,12 @@ macro_rules! backend_suite {
             write_rows_leaves_shared_buffers_alone,
             what_project_pair_gives_is_written_as_it_is,
             project_and_embed_read_the_same_matrix);
+    };
+    (@gguf $backend:ty, $device:expr, $($property:ident $file:literal),+) => {
+        $(#[test]
+        fn $property() {
+            suite::parity::gguf_equals_transformers::<$backend>($file, &$device);
+        })+
     };
     (@kernels $backend:ty, $device:expr, $($property:ident),+) => {
         mod kernels {
