@@ -1,4 +1,4 @@
-//! `config.json` of a Hugging Face directory as a checked [`ModelConfig`]. Both layouts are read:
+//! `config.json` of a Hugging Face model as a checked [`ModelConfig`]. Both layouts are read:
 //! transformers 4 (`rope_theta`, `rope_scaling`, `torch_dtype`) and 5 (`rope_parameters`, `dtype`,
 //! `layer_types`). A config that the engine cannot run exactly is refused with an error that names the field.
 
@@ -25,7 +25,7 @@ use self::limits::{
     MAX_POSITIONS, MAX_VOCAB_SIZE, check_size,
 };
 use crate::error::EngineError;
-use crate::model_files::directory::ModelDirectory;
+use crate::model_files::source::ModelSource;
 
 /// A model's shape and constants under their Hugging Face names.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,18 +67,19 @@ pub enum NormWeights {
 }
 
 impl ModelConfig {
-    /// Reads `config.json` in `dir`.
+    /// Reads `config.json` in the model directory `dir`, or the metadata of the GGUF file `dir`.
     ///
     /// # Errors
-    /// [`EngineError::ModelFile`] when the file is missing or not JSON, else as [`Self::from_json`].
+    /// [`EngineError::ModelFile`] when the file is missing, not JSON or not GGUF, else as
+    /// [`Self::from_json`].
     pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
-        Self::from_files(&ModelDirectory::new(dir))
+        Self::from_source(&ModelSource::open(dir)?)
     }
 
-    /// As [`ModelConfig::from_dir`], from an opened model directory.
-    pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
-        let file = files.config()?;
-        Self::from_json(&file.value, &file.path)
+    /// As [`ModelConfig::from_dir`], from an opened model.
+    pub(crate) fn from_source(source: &ModelSource) -> Result<Self, EngineError> {
+        let file = source.config()?;
+        Self::from_json(&file.value, &file.path).map_err(|error| source.in_its_terms(error))
     }
 
     /// Reads a parsed `config.json`; `path` is only named in errors.

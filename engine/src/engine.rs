@@ -93,7 +93,7 @@ impl<B: FusionBackend> Engine<B> {
                 Decoder::load(&info.config, &WeightSource::Random { seed }, dtype, device)?
             }
             None => {
-                let files = ModelFiles::new(&options.model_dir).weights()?;
+                let files = ModelFiles::open(&options.model_dir)?.weights()?;
                 let source = WeightSource::Files(&files);
                 let decoder = Decoder::load(&info.config, &source, dtype, device)?;
                 files.check_unchanged(&info.weights)?;

@@ -4,7 +4,7 @@
 
 use crate::config::ModelConfig;
 use crate::error::EngineError;
-use crate::model_files::directory::ModelDirectory;
+use crate::model_files::source::ModelSource;
 use crate::text::TextCodec;
 
 /// Defaults for generation from a model directory.
@@ -21,14 +21,14 @@ impl GenerationDefaults {
     /// # Errors
     /// [`EngineError::ModelFile`] when the file is not JSON, [`EngineError::UnsupportedModel`] when
     /// `eos_token_id` is not a token id, a list of them or null, or is beyond the vocabulary.
-    pub(crate) fn from_files(
-        files: &ModelDirectory,
+    pub(crate) fn from_source(
+        source: &ModelSource,
         config: &ModelConfig,
         tokenizer: Option<&TextCodec>,
     ) -> Result<Self, EngineError> {
         let mut defaults = Self::default();
         defaults.add(&config.eos_token_ids);
-        if let Some(file) = files.generation_config()? {
+        if let Some(file) = source.generation_config()? {
             let fields = file.fields()?;
             let ids = fields.token_ids("eos_token_id")?.unwrap_or_default();
             fields.check_rows("eos_token_id", &ids, config.vocab_size)?;
@@ -67,7 +67,7 @@ mod tests {
         if let Some(text) = text {
             fs_err::write(dir.path().join("generation_config.json"), text).unwrap();
         }
-        GenerationDefaults::from_files(&ModelDirectory::new(dir.path()), &config(), None)
+        GenerationDefaults::from_source(&ModelSource::open(dir.path()).unwrap(), &config(), None)
     }
 
     #[test]
@@ -95,8 +95,8 @@ mod tests {
             let text = json!({"eos_token": eos}).to_string();
             fs_err::write(dir.path().join("tokenizer_config.json"), text).unwrap();
             let codec = TextCodec::from_dir(dir.path()).unwrap();
-            GenerationDefaults::from_files(
-                &ModelDirectory::new(dir.path()),
+            GenerationDefaults::from_source(
+                &ModelSource::open(dir.path()).unwrap(),
                 &config(),
                 Some(&codec),
             )
@@ -129,7 +129,7 @@ mod tests {
         for (part, text) in [
             ("eos_token_id", r#"{"eos_token_id": "</s>"}"#),
             ("eos_token_id", r#"{"eos_token_id": [1, 9]}"#),
-            ("vocab_size in config.json is 9", r#"{"eos_token_id": 9}"#),
+            ("vocab_size is 9", r#"{"eos_token_id": 9}"#),
             ("top level", "[]"),
             (
                 "git lfs pull",

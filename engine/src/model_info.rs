@@ -16,16 +16,17 @@ use crate::weights::WeightStamp;
 pub struct ModelInfo {
     pub config: ModelConfig,
     pub identity: KvIdentity,
-    /// Absent if the directory has no tokenizer (random weights, `--tokens`).
+    /// Absent if the model has no tokenizer (random weights, `--tokens`).
     pub tokenizer: Option<TextCodec>,
-    /// Absent if the directory has none. A template that does not compile is not an error until it is
+    /// Absent if the model has none. A template that does not compile is not an error until it is
     /// used: a prompt format made of strings does not need it.
     pub template: Result<Option<ChatTemplate>, EngineError>,
     pub generation: GenerationDefaults,
-    /// The directory's name.
+    /// The name of the model's directory or GGUF file.
     pub name: String,
     /// Limit on prompt plus answer, in tokens.
     pub max_model_len: usize,
+    /// The model's directory, or the one that its GGUF file is in.
     pub dir: PathBuf,
     /// The weight files that were hashed; none if weights are random.
     pub(crate) weights: WeightStamp,
@@ -37,7 +38,7 @@ impl ModelInfo {
     /// # Errors
     /// Names the file and field that is missing, malformed or unsupported.
     pub fn read(options: &EngineOptions) -> Result<Self, EngineError> {
-        let files = ModelFiles::new(&options.model_dir);
+        let files = ModelFiles::open(&options.model_dir)?;
         let config = files.config()?;
         let tokenizer = files.tokenizer(&config)?;
         let template = match &tokenizer {
@@ -67,7 +68,7 @@ impl ModelInfo {
             max_model_len: limit.min(config.max_position_embeddings),
             generation: files.generation_defaults(&config, tokenizer.as_ref())?,
             name: files.name(),
-            dir: files.path().to_owned(),
+            dir: files.directory().to_owned(),
             weights,
             config,
             identity,

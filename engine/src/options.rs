@@ -9,7 +9,7 @@ use crate::kv::{ComputeDtype, KvDtype};
 /// How to load and run a model.
 #[derive(Debug, Clone)]
 pub struct EngineOptions {
-    /// A Hugging Face model directory.
+    /// A Hugging Face model directory, or a GGUF file.
     pub model_dir: PathBuf,
     pub dtype: ComputeDtype,
     pub kv_dtype: KvDtype,
@@ -31,7 +31,7 @@ pub struct EngineOptions {
 }
 
 impl EngineOptions {
-    /// Defaults for a model directory: f32, 512 rows at once, 64 waiting, 16 prefixes, 10 s for a read.
+    /// Defaults for a model directory or GGUF file: f32, 512 rows at once, 64 waiting, 16 prefixes, 10 s for a read.
     pub fn new(model_dir: impl Into<PathBuf>) -> Self {
         Self {
             model_dir: model_dir.into(),

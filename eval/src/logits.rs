@@ -26,8 +26,8 @@ use prompt::Prompt;
 #[derive(Debug, clap::Args)]
 #[command(group = ArgGroup::new("prompt").required(true).args(["tokens", "plan"]))]
 pub(crate) struct Args {
-    /// Model directory in Hugging Face layout; a tokenizer is not needed
-    #[arg(long, value_name = "DIR")]
+    /// Model: a directory in Hugging Face layout, or a GGUF file; a tokenizer is not needed
+    #[arg(long, value_name = "PATH")]
     model: PathBuf,
     /// The prompt's token ids
     #[arg(

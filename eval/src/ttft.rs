@@ -61,8 +61,8 @@ struct ModelArgs {
     /// A config.json, or a directory that holds one; weights are random
     #[arg(long, value_name = "CONFIG.json|DIR")]
     random_weights: Option<PathBuf>,
-    /// Model directory in Hugging Face layout
-    #[arg(long, value_name = "DIR")]
+    /// Model: a directory in Hugging Face layout, or a GGUF file
+    #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
 }
 

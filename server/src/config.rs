@@ -122,8 +122,8 @@ impl Config {
         config
             .validate()
             .map_err(|(key, message)| origin_error(merged, key, message))?;
-        if !config.model.is_dir() {
-            return Err(ConfigError::NoModelDirectory { path: config.model }.into());
+        if !config.model.exists() {
+            return Err(ConfigError::NoModel { path: config.model }.into());
         }
         Ok(config)
     }

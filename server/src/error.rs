@@ -45,7 +45,8 @@ pub enum ServerError {
     )]
     NotAStore { path: PathBuf },
     #[error(
-        "model {} has no tokenizer.json, so it cannot read text; copy tokenizer.json into the model directory",
+        "model {} has no tokenizer, so it cannot read text; copy tokenizer.json into the model directory (beside a GGUF \
+         file)",
         model.display()
     )]
     NoTokenizer { model: PathBuf },

@@ -147,7 +147,7 @@ impl<'a> Fields<'a> {
         match ids.iter().find(|id| **id as usize >= vocab_size) {
             Some(id) => Err(self.refuse(
                 name,
-                format!("names token {id}, but vocab_size in config.json is {vocab_size}"),
+                format!("names token {id}, but vocab_size is {vocab_size}"),
             )),
             None => Ok(()),
         }

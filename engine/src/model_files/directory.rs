@@ -102,6 +102,12 @@ impl ModelDirectory {
         Ok(Some((path, source)))
     }
 
+    /// Whether the directory has weights.
+    pub(crate) fn has_weights(&self) -> bool {
+        let has = |name| self.dir.join(name).exists();
+        has(WEIGHTS_FILE) || has(WEIGHTS_INDEX_FILE)
+    }
+
     /// Where the weights are.
     ///
     /// # Errors
@@ -117,8 +123,8 @@ impl ModelDirectory {
             Err(EngineError::model_file(
                 &self.dir,
                 format!(
-                    "has neither {WEIGHTS_FILE} nor {WEIGHTS_INDEX_FILE}; weights in another \
-                     format must be converted to safetensors first"
+                    "has neither {WEIGHTS_FILE} nor {WEIGHTS_INDEX_FILE} nor a .gguf file; weights in \
+                     another format must be converted first"
                 ),
             ))
         }

@@ -1,4 +1,4 @@
-//! Text to token ids and back with the model's `tokenizer.json`. There are two instances of the
+//! Text to token ids and back with the model's tokenizer. There are two instances of the
 //! tokenizer, kept apart for safety: text from documents and questions
 //! goes through the plain one, which never produces an added token, whatever the text is.
 
@@ -13,8 +13,7 @@ use super::detokenize::Detokenizer;
 use super::named_tokens::{named_tokens, opening};
 use super::token_decoder::TokenDecoder;
 use crate::error::EngineError;
-use crate::model_files::directory::ModelDirectory;
-use crate::model_files::read::parse;
+use crate::model_files::source::{ModelSource, TokenizerFile};
 
 /// A model's tokenizer. Cloning shares it.
 #[derive(Debug, Clone)]
@@ -37,38 +36,43 @@ struct Inner {
 }
 
 impl TextCodec {
-    /// Reads `tokenizer.json` and the names of the special tokens in `dir`.
+    /// Reads `tokenizer.json` and the names of the special tokens in the model directory `dir`, or
+    /// those of the GGUF file `dir`.
     ///
     /// # Errors
     /// [`EngineError::ModelFile`] for a missing or malformed JSON file,
     /// [`EngineError::Tokenizer`] for a tokenizer of an unknown kind.
     pub fn from_dir(dir: &Path) -> Result<Self, EngineError> {
-        Self::from_files(&ModelDirectory::new(dir))
+        Self::from_source(&ModelSource::open(dir)?)
     }
 
-    /// [`TextCodec::from_dir`], from an opened model directory.
-    pub(crate) fn from_files(files: &ModelDirectory) -> Result<Self, EngineError> {
-        let (path, bytes) = files.tokenizer()?;
-        let definition = without_side_effects(parse(&bytes, &path)?);
+    /// [`TextCodec::from_dir`], from an opened model.
+    pub(crate) fn from_source(source: &ModelSource) -> Result<Self, EngineError> {
+        let TokenizerFile {
+            path,
+            definition,
+            bytes,
+        } = source.tokenizer()?;
+        let definition = without_side_effects(definition);
         let template = instance(&definition, &path)?;
         let plain = instance(&without_added_tokens(definition.clone()), &path)?;
         let added = template.get_added_tokens_decoder();
         let unknown = definition["model"]["unk_token"].as_str();
         let forbidden = added
             .iter()
-            .filter(|(_, token)| token.special || token.content.chars().count() > 1)
+            .filter(|(_, token)| token.special || !means_itself(&token.content))
             // It controls nothing and only means "no token for this", so text cannot abuse it.
             .filter(|(_, token)| Some(token.content.as_str()) != unknown)
             .map(|(id, token)| (*id, token.content.clone()))
             .collect();
-        let named_tokens = named_tokens(files)?;
+        let named_tokens = named_tokens(source)?;
         let inner = Inner {
-            opening: opening(files, &template, named_tokens.get("bos_token"))?,
+            opening: opening(source, &template, named_tokens.get("bos_token"))?,
             template: TokenDecoder::new(template, &path),
             plain,
             forbidden,
             named_tokens,
-            hash: hash(&bytes, &files.special_tokens_bytes()?),
+            hash: hash(&bytes, &source.special_tokens_bytes()?),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -256,6 +260,12 @@ impl TextCodec {
     fn refuse(&self, message: impl ToString) -> EngineError {
         EngineError::tokenizer(self.inner.template.path(), message.to_string())
     }
+}
+
+/// Whether a token that is not special can mean nothing but its text: one character, or white space
+/// (Gemma has tokens for runs of line breaks, which any document may contain).
+fn means_itself(token: &str) -> bool {
+    token.chars().count() <= 1 || token.chars().all(|c| c.is_whitespace() || c == '\u{2581}')
 }
 
 /// The character boundary after the first character of `span`, if it lies inside the span.

@@ -8,7 +8,7 @@ use tokenizers::Tokenizer;
 
 use crate::config::fields::Fields;
 use crate::error::EngineError;
-use crate::model_files::directory::ModelDirectory;
+use crate::model_files::source::ModelSource;
 
 /// The tokens that files name by role and chat templates may use.
 const NAMED_TOKENS: [&str; 7] = [
@@ -23,11 +23,11 @@ const NAMED_TOKENS: [&str; 7] = [
 
 /// Reads which tokens are BOS, EOS and so on. `tokenizer_config.json` takes precedence over the older map.
 pub(super) fn named_tokens(
-    files: &ModelDirectory,
+    source: &ModelSource,
 ) -> Result<BTreeMap<&'static str, String>, EngineError> {
     let mut tokens = BTreeMap::new();
-    let older = files.special_tokens()?;
-    let newer = files.tokenizer_config()?;
+    let older = source.special_tokens()?;
+    let newer = source.tokenizer_config()?;
     for file in [older, newer].iter().flatten() {
         let fields = file.fields()?;
         for role in NAMED_TOKENS {
@@ -56,11 +56,11 @@ fn token_text<'a>(fields: Fields<'a>, role: &'static str) -> Result<Option<&'a s
 /// [`EngineError::ModelFile`] for a file that is not JSON, [`EngineError::UnsupportedModel`] when
 /// `add_bos_token` is not true, false or null.
 pub(super) fn opening(
-    files: &ModelDirectory,
+    source: &ModelSource,
     tokenizer: &Tokenizer,
     bos: Option<&String>,
 ) -> Result<String, EngineError> {
-    let add_bos = match files.tokenizer_config()? {
+    let add_bos = match source.tokenizer_config()? {
         Some(config) => config.fields()?.bool("add_bos_token")?,
         None => None,
     };

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::codec::TextCodec;
 use crate::error::EngineError;
-use crate::model_files::directory::ModelDirectory;
+use crate::model_files::source::ModelSource;
 
 mod arguments;
 mod checks;
@@ -71,28 +71,29 @@ pub struct ChatTemplate {
 
 impl ChatTemplate {
     /// Reads `chat_template.jinja`, or else the template in `tokenizer_config.json` (a string, or
-    /// the one named `default` of a list). `None` when the directory has neither.
+    /// the one named `default` of a list). In a GGUF file, what the metadata has. `None` when the
+    /// model has none.
     ///
     /// # Errors
     /// [`EngineError::Template`] for a template that does not compile or is too long,
     /// [`EngineError::ModelFile`] for a file that cannot be read.
     pub fn from_dir(dir: &Path, codec: &TextCodec) -> Result<Option<Self>, EngineError> {
-        Self::from_files(&ModelDirectory::new(dir), codec)
+        Self::from_source(&ModelSource::open(dir)?, codec)
     }
 
-    /// [`ChatTemplate::from_dir`], from an opened model directory.
-    pub(crate) fn from_files(
-        files: &ModelDirectory,
+    /// [`ChatTemplate::from_dir`], from an opened model.
+    pub(crate) fn from_source(
+        source: &ModelSource,
         codec: &TextCodec,
     ) -> Result<Option<Self>, EngineError> {
-        let Some((path, source)) = find_source(files)? else {
+        let Some((path, text)) = find_text(source)? else {
             return Ok(None);
         };
-        Self::from_source(&path, &source, codec).map(Some)
+        Self::compile(&path, &text, codec).map(Some)
     }
 
     /// Compiles a template; `path` is only named in errors.
-    fn from_source(path: &Path, source: &str, codec: &TextCodec) -> Result<Self, EngineError> {
+    fn compile(path: &Path, source: &str, codec: &TextCodec) -> Result<Self, EngineError> {
         let refuse = |message: String| EngineError::template(path, message);
         if source.len() > MAX_TEMPLATE_BYTES {
             let message = format!("{} bytes, the limit is {MAX_TEMPLATE_BYTES}", source.len());
@@ -169,11 +170,11 @@ impl ChatTemplate {
 
 /// The template's text and the file it is from. (`chat_template.json` belongs to the processors of
 /// other modalities, and `additional_chat_templates` to tools: neither is used for this chat.)
-fn find_source(files: &ModelDirectory) -> Result<Option<(PathBuf, String)>, EngineError> {
-    if let Some(template) = files.chat_template()? {
+fn find_text(source: &ModelSource) -> Result<Option<(PathBuf, String)>, EngineError> {
+    if let Some(template) = source.chat_template()? {
         return Ok(Some(template));
     }
-    let Some(config) = files.tokenizer_config()? else {
+    let Some(config) = source.tokenizer_config()? else {
         return Ok(None);
     };
     let fields = config.fields()?;

@@ -1,17 +1,20 @@
 //! Valid and invalid weight files: every error names the file, and the tensor if there is one.
 
+use ::safetensors::Dtype;
+use ::safetensors::tensor::TensorView;
 use half::{bf16, f16};
-use safetensors::tensor::TensorView;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::convert::WeightDtype;
 use super::*;
+use crate::model_files::directory::{WEIGHTS_FILE, WEIGHTS_INDEX_FILE};
 
 const EMBED: &str = "model.embed_tokens.weight";
 const NORM: &str = "model.norm.weight";
 
 fn open(dir: &Path) -> Result<WeightFiles, EngineError> {
-    WeightFiles::open(&ModelDirectory::new(dir))
+    WeightFiles::open(&ModelSource::open(dir)?)
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {
@@ -26,7 +29,7 @@ fn write(path: &Path, tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) {
             TensorView::new(*dtype, shape.to_vec(), data).unwrap(),
         )
     });
-    fs_err::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+    fs_err::write(path, ::safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
 fn single() -> TempDir {

@@ -1,6 +1,6 @@
 //! Loads the committed fixtures and compares numbers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ragweave_engine::{
@@ -51,10 +51,12 @@ pub struct Expected {
 
 impl Expected {
     pub fn read(variant: &str) -> Self {
-        let path = fixtures_dir()
-            .join("models")
-            .join(variant)
-            .join("expected.safetensors");
+        let dir = fixtures_dir().join("models").join(variant);
+        Self::open(&dir.join("expected.safetensors"))
+    }
+
+    /// The expected values in the file at `path`.
+    pub fn open(path: &Path) -> Self {
         Self {
             bytes: fs_err::read(path).expect("expected values are committed"),
         }

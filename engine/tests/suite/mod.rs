@@ -20,6 +20,10 @@ macro_rules! backend_suite {
             llama_f16 "llama-f16", qwen2 "qwen2", mistral_sliding "mistral-sliding",
             gemma3 "gemma3", gemma3_256 "gemma3-256");
 
+        backend_suite!(@gguf $backend, $device,
+            gguf_llama_mixed "llama-mixed", gguf_llama_spm "llama-spm", gguf_qwen2 "qwen2",
+            gguf_qwen3 "qwen3");
+
         backend_suite!(@kernels $backend, $device,
             overwrite_rows_equals_its_reference,
             overwrite_rows_leaves_a_shared_buffer_alone,
@@ -39,6 +43,12 @@ macro_rules! backend_suite {
             write_rows_leaves_shared_buffers_alone,
             what_project_pair_gives_is_written_as_it_is,
             project_and_embed_read_the_same_matrix);
+    };
+    (@gguf $backend:ty, $device:expr, $($property:ident $file:literal),+) => {
+        $(#[test]
+        fn $property() {
+            suite::parity::gguf_equals_transformers::<$backend>($file, &$device);
+        })+
     };
     (@kernels $backend:ty, $device:expr, $($property:ident),+) => {
         mod kernels {

@@ -2,9 +2,9 @@
 //!
 //! Regenerate the expected values with `python scripts/fixtures/make_models.py`.
 
-use ragweave_engine::FusionBackend;
+use ragweave_engine::{EngineOptions, FusionBackend};
 
-use super::fixtures::{Expected, assert_close, load, options};
+use super::fixtures::{Expected, assert_close, fixtures_dir, load, options};
 
 /// The bound the project promises for f32.
 const TOLERANCE: f32 = 1e-3;
@@ -33,4 +33,20 @@ pub fn equals_transformers<B: FusionBackend>(variant: &str, device: &B::Device) 
             TOLERANCE,
         );
     }
+}
+
+/// Logits of `<name>.gguf`, which `scripts/fixtures/make_gguf.py` has written and read back.
+pub fn gguf_equals_transformers<B: FusionBackend>(name: &str, device: &B::Device) {
+    let dir = fixtures_dir().join("gguf");
+    let expected = Expected::open(&dir.join(format!("{name}.safetensors")));
+    let options = EngineOptions::new(dir.join(format!("{name}.gguf")));
+    let trace = load::<B>(&options, device)
+        .forward(&expected.ids("ids"))
+        .expect("a forward pass");
+    assert_close(
+        "logits",
+        &trace.logits.concat(),
+        &expected.floats("logits"),
+        TOLERANCE,
+    );
 }

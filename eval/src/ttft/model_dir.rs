@@ -44,8 +44,8 @@ impl TimedModel {
     }
 
     pub(crate) fn with_weights(dir: &Path, args: &EngineArgs) -> anyhow::Result<Self> {
-        if !dir.is_dir() {
-            bail!("--model: {} is not a directory", dir.display());
+        if !dir.exists() {
+            bail!("--model: {} does not exist", dir.display());
         }
         Self::open(dir.to_owned(), None, None, args)
     }

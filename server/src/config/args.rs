@@ -19,8 +19,8 @@ pub struct CommonArgs {
     /// Data directory [env: RAGWEAVE_DATA]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Model directory in Hugging Face layout [env: RAGWEAVE_MODEL]
-    #[arg(long, value_name = "DIR")]
+    /// Model: a directory in Hugging Face layout, or a GGUF file [env: RAGWEAVE_MODEL]
+    #[arg(long, value_name = "PATH")]
     pub model: Option<PathBuf>,
     /// Where the model runs: cpu, cuda:N or vulkan:N [env: RAGWEAVE_DEVICE]
     #[arg(long, value_name = "DEVICE")]

@@ -50,8 +50,8 @@ pub enum ConfigError {
         key: &'static str,
         variable: &'static str,
     },
-    #[error("model directory {} does not exist", path.display())]
-    NoModelDirectory { path: PathBuf },
+    #[error("model {} does not exist; name a Hugging Face directory or a GGUF file", path.display())]
+    NoModel { path: PathBuf },
 }
 
 fn did_you_mean(suggestion: &Option<String>) -> String {

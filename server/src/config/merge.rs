@@ -11,7 +11,7 @@ use super::variables;
 
 /// The compiled-in defaults, documented line by line.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
-/// Name of the configuration file in the data directory and in the model directory.
+/// Name of the configuration file in the data directory and in the model directory (beside a GGUF file).
 const FILE_NAME: &str = "ragweave.toml";
 /// Name of the file in the data directory that holds tuned fusion settings.
 pub(crate) const TUNED_FILE_NAME: &str = "tuned.toml";
@@ -24,16 +24,16 @@ pub(super) fn merge(args: &CommonArgs) -> Result<Figment, ConfigError> {
 
     let file = match (&args.config, named("data")) {
         (Some(path), _) => Some(Layer::from_file(path)?),
-        (None, Some(data)) => optional_file(&data, FILE_NAME, Layer::from_file)?,
+        (None, Some(data)) => optional_file(Path::new(&data), FILE_NAME, Layer::from_file)?,
         (None, None) => None,
     };
     let directory = |key| named(key).or_else(|| file.as_ref()?.text(key).map(str::to_owned));
     let of_model = match directory("model") {
-        Some(model) => optional_file(&model, FILE_NAME, Layer::from_model_file)?,
+        Some(model) => optional_file(beside(&model), FILE_NAME, Layer::from_model_file)?,
         None => None,
     };
     let tuned = match directory("data") {
-        Some(data) => optional_file(&data, TUNED_FILE_NAME, Layer::from_tuned_file)?,
+        Some(data) => optional_file(Path::new(&data), TUNED_FILE_NAME, Layer::from_tuned_file)?,
         None => None,
     };
 
@@ -57,13 +57,22 @@ fn strongest_text<'a>(layers: impl Iterator<Item = &'a Layer>, key: &str) -> Opt
         .map(str::to_owned)
 }
 
+/// The directory of a model: its own, or the one that its GGUF file is in.
+fn beside(model: &str) -> &Path {
+    let model = Path::new(model);
+    match model.parent() {
+        Some(parent) if model.is_file() => parent,
+        _ => model,
+    }
+}
+
 /// Reads the file `name` in `dir` if it exists, and logs that, because it was not named on the command line.
 fn optional_file(
-    dir: &str,
+    dir: &Path,
     name: &str,
     read: impl Fn(&Path) -> Result<Layer, ConfigError>,
 ) -> Result<Option<Layer>, ConfigError> {
-    let path = Path::new(dir).join(name);
+    let path = dir.join(name);
     if !path.is_file() {
         return Ok(None);
     }

@@ -34,6 +34,6 @@ pub enum PromptError {
         vocab_size: usize,
         dir: PathBuf,
     },
-    #[error("model {} has no tokenizer.json, so it cannot read text", dir.display())]
+    #[error("model {} has no tokenizer, so it cannot read text", dir.display())]
     NoTokenizer { dir: PathBuf },
 }

@@ -38,7 +38,7 @@ fn render(
     codec: &TextCodec,
 ) -> Result<String, EngineError> {
     let path = Path::new("chat_template.jinja");
-    ChatTemplate::from_source(path, source, codec)?.render(messages, true, "2026-02-05")
+    ChatTemplate::compile(path, source, codec)?.render(messages, true, "2026-02-05")
 }
 
 /// How a construct differs, by the names in `differences.json`.
