@@ -6,9 +6,11 @@
 mod config;
 mod dense;
 mod files;
+mod layers;
 mod load;
 mod names;
 mod network;
+mod options;
 mod pooling;
 mod queue;
 mod recipe;
@@ -16,13 +18,13 @@ mod relative;
 mod tokens;
 mod worker;
 
-use std::path::PathBuf;
-
 use burn::tensor::backend::Backend;
 
 use crate::embed::open_error::OpenEmbedderError;
 use crate::embed::{Embedder, Embedding, is_blank};
 use crate::error::RetrieverError;
+pub use options::TransformerOptions;
+
 use queue::Lane;
 use recipe::Recipe;
 use tokens::{TextEncoder, Window};
@@ -34,17 +36,6 @@ const RULES: &str = "transformer 1";
 
 /// Most tokens that are computed at once. A question waits for at most one such batch.
 const MAX_BATCH_TOKENS: usize = 2048;
-
-/// Which directory, and what differs from its files.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TransformerOptions {
-    /// The sentence-transformers directory.
-    pub dir: PathBuf,
-    /// Put before every question, in place of the directory's own prompt.
-    pub query_prompt: Option<String>,
-    /// Put before every chunk of a document, in place of the directory's own prompt.
-    pub document_prompt: Option<String>,
-}
 
 /// An embedder from a sentence-transformers directory. Its model has its own thread.
 pub struct TransformerEmbedder {

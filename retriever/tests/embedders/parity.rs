@@ -65,7 +65,7 @@ fn a_batch_gives_the_vectors_of_its_texts_alone() {
             let alone = document(&embedder, text);
             let worst = together.iter().zip(&alone).map(|(a, b)| (a - b).abs());
             let worst = worst.fold(0.0, f32::max);
-            assert!(worst < 2e-6, "{name} {text:?}: {worst}");
+            assert!(worst < 1e-5, "{name} {text:?}: {worst}");
         }
     }
 }
@@ -161,8 +161,7 @@ fn the_id_follows_the_contents_and_not_the_place() {
     ids.push(open(root.path()).unwrap().id().to_owned());
     let path = root.path().join("model.safetensors");
     let mut weights = fs_err::read(&path).unwrap();
-    *weights.last_mut().unwrap() ^= 1; // the sign of a number
-    weights.last_mut().map(|byte| *byte ^= 0x81).unwrap();
+    *weights.last_mut().unwrap() ^= 0x80; // the sign of the last number
     fs_err::write(&path, weights).unwrap();
     ids.push(open(root.path()).unwrap().id().to_owned());
     ids.sort();

@@ -7,8 +7,8 @@ use burn::tensor::activation::relu;
 use burn::tensor::backend::Backend;
 
 use super::files::JsonFile;
+use super::layers::Linear;
 use super::load::Loader;
-use super::network::Linear;
 use crate::embed::open_error::OpenEmbedderError;
 
 /// `config.json` of the module.

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::backend::Backend;
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
+use half::{bf16, f16};
 use safetensors::{Dtype, SafeTensors};
 
 use super::files::read;
-use super::network::{Linear, Norm};
+use super::layers::{Linear, Norm};
 use crate::embed::open_error::OpenEmbedderError;
 
 /// The largest weight file that is read, bytes: about four times bge-m3 in f32.
@@ -177,20 +178,16 @@ impl<B: Backend> Loader<'_, B> {
                 "has tensor {name} with shape {found:?}, and config.json asks for {shape:?}"
             )));
         }
-        let dtype = match tensor.dtype() {
-            Dtype::F32 => DType::F32,
-            Dtype::F16 => DType::F16,
-            Dtype::BF16 => DType::BF16,
+        let values = match tensor.dtype() {
+            Dtype::F32 => widened(tensor.data(), f32::from_le_bytes),
+            Dtype::F16 => widened(tensor.data(), |bytes| f16::from_le_bytes(bytes).to_f32()),
+            Dtype::BF16 => widened(tensor.data(), |bytes| bf16::from_le_bytes(bytes).to_f32()),
             other => {
                 return Err(refuse(format!(
                     "has tensor {name} in {other}; supported are F32, F16 and BF16"
                 )));
             }
         };
-        let data = TensorData::from_bytes_vec(tensor.data().to_vec(), shape.to_vec(), dtype);
-        let values = data.convert::<f32>().into_vec::<f32>();
-        let values =
-            values.map_err(|error| refuse(format!("has tensor {name} unreadable: {error:?}")))?;
         match values.iter().position(|value| !value.is_finite()) {
             None => Ok(values),
             Some(at) => Err(refuse(format!(
@@ -199,4 +196,10 @@ impl<B: Backend> Loader<'_, B> {
             ))),
         }
     }
+}
+
+/// The numbers in little-endian bytes; the header of the file says that there are whole ones.
+fn widened<const N: usize>(data: &[u8], widen: impl Fn([u8; N]) -> f32) -> Vec<f32> {
+    let (numbers, _) = data.as_chunks::<N>();
+    numbers.iter().map(|bytes| widen(*bytes)).collect()
 }

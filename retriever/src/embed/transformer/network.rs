@@ -6,12 +6,13 @@
 
 use burn::tensor::activation::{gelu, gelu_approximate, relu};
 use burn::tensor::backend::Backend;
-use burn::tensor::module::{attention, linear};
+use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
-use burn::tensor::{Int, Tensor, TensorData, TensorPrimitive};
+use burn::tensor::{Int, Tensor, TensorData};
 
 use super::config::{Activation, EncoderConfig};
 use super::dense::Dense;
+use super::layers::{Linear, Norm};
 use super::load::Loader;
 use super::names::{EMBEDDINGS_NORM, Names, POSITIONS, TOKEN_TYPES, WORDS};
 use super::pooling::PoolingMode;
@@ -40,19 +41,6 @@ struct Layer<B: Backend> {
     activation: Activation,
     output: Linear<B>,
     output_norm: Norm<B>,
-}
-
-/// `x W + b`.
-pub(super) struct Linear<B: Backend> {
-    pub(super) weight: Tensor<B, 2>, // [in_features, out_features]
-    pub(super) bias: Option<Tensor<B, 1>>,
-}
-
-/// Layer norm over the last dimension.
-pub(super) struct Norm<B: Backend> {
-    pub(super) weight: Tensor<B, 1>,
-    pub(super) bias: Tensor<B, 1>,
-    pub(super) epsilon: f64,
 }
 
 /// What follows the pooling.
@@ -213,30 +201,12 @@ impl<B: Backend> Layer<B> {
     }
 }
 
-impl<B: Backend> Linear<B> {
-    /// # Shapes
-    /// `[n, in_features]` to `[n, out_features]`.
-    pub(super) fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        linear(x, self.weight.clone(), self.bias.clone())
-    }
-}
-
-impl<B: Backend> Norm<B> {
-    fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
-        let primitive = |x: Tensor<B, 1>| x.into_primitive().tensor();
-        let (weight, bias) = (primitive(self.weight.clone()), primitive(self.bias.clone()));
-        let x = x.into_primitive().tensor();
-        let normed = B::layer_norm(x, weight, Some(bias), self.epsilon);
-        Tensor::from_primitive(TensorPrimitive::Float(normed))
-    }
-}
-
 impl<B: Backend> Head<B> {
     fn forward(&self, x: Tensor<B, 2>) -> Tensor<B, 2> {
         match self {
             Self::Dense(dense) => dense.forward(x),
             Self::Normalize => {
-                let length = x.clone().powi_scalar(2).sum_dim(1).sqrt(); // [n_texts, 1]
+                let length = (x.clone() * x.clone()).sum_dim(1).sqrt(); // [n_texts, 1]
                 x / length.clamp_min(MIN_NORM)
             }
         }

@@ -7,9 +7,10 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use super::config::EncoderConfig;
+use super::dense::DenseConfig;
 use super::files::{JsonFile, MAX_JSON_BYTES, read_json};
+use super::options::TransformerOptions;
 use super::pooling::PoolingMode;
-use super::{TransformerOptions, dense::DenseConfig};
 use crate::embed::open_error::OpenEmbedderError;
 
 /// Names that the file with the maximum length has had; the first that exists counts.
