@@ -10,7 +10,7 @@ mod words;
 pub use lexical::LexicalEmbedder;
 pub use open_error::OpenEmbedderError;
 pub use remote::{RemoteEmbedder, RemoteOptions, RemoteUrl};
-pub use transformer::{TransformerEmbedder, TransformerOptions};
+pub use transformer::{Parallelism, TransformerEmbedder, TransformerOptions};
 
 use crate::error::RetrieverError;
 

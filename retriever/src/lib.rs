@@ -29,8 +29,8 @@ mod split;
 
 pub use document_id::{BadDocumentId, MAX_DOCUMENT_ID_BYTES, check_document_id};
 pub use embed::{
-    Embedder, Embedding, LexicalEmbedder, OpenEmbedderError, RemoteEmbedder, RemoteOptions,
-    RemoteUrl, TransformerEmbedder, TransformerOptions,
+    Embedder, Embedding, LexicalEmbedder, OpenEmbedderError, Parallelism, RemoteEmbedder,
+    RemoteOptions, RemoteUrl, TransformerEmbedder, TransformerOptions,
 };
 pub use error::{ReadError, ReadProblem, RetrieverError};
 pub use index::{Filter, FlatIndex, Scored};

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use ragweave_engine::{EngineError, EngineHandle, EngineOptions};
-use ragweave_retriever::{OpenEmbedderError, TransformerEmbedder, TransformerOptions};
+use ragweave_retriever::{OpenEmbedderError, Parallelism, TransformerEmbedder, TransformerOptions};
 
 /// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,9 +78,11 @@ impl Device {
         options: &TransformerOptions,
     ) -> Result<TransformerEmbedder, OpenEmbedderError> {
         match self {
-            Self::Cpu => {
-                TransformerEmbedder::spawn::<burn_flex::Flex>(options, burn_flex::FlexDevice)
-            }
+            Self::Cpu => TransformerEmbedder::spawn::<burn_flex::Flex>(
+                options,
+                burn_flex::FlexDevice,
+                Parallelism::Threads,
+            ),
             Self::Cuda(index) => embedder_on_cuda(options, index),
             Self::Vulkan(index) => embedder_on_vulkan(options, index),
         }
@@ -100,7 +102,7 @@ fn embedder_on_cuda(
 ) -> Result<TransformerEmbedder, OpenEmbedderError> {
     let device =
         open_cuda(EMBEDDER_FLAG, index).map_err(|message| OpenEmbedderError::Device { message })?;
-    TransformerEmbedder::spawn::<burn_cuda::Cuda>(options, device)
+    TransformerEmbedder::spawn::<burn_cuda::Cuda>(options, device, Parallelism::Device)
 }
 
 #[cfg(feature = "cuda")]
@@ -168,7 +170,11 @@ fn embedder_on_vulkan(
     options: &TransformerOptions,
     index: usize,
 ) -> Result<TransformerEmbedder, OpenEmbedderError> {
-    TransformerEmbedder::spawn::<burn_wgpu::Vulkan>(options, open_vulkan(index))
+    TransformerEmbedder::spawn::<burn_wgpu::Vulkan>(
+        options,
+        open_vulkan(index),
+        Parallelism::Device,
+    )
 }
 
 /// Index 0 is the adapter the driver puts first, which may be a software one; others are discrete GPUs by index.

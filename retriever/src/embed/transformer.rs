@@ -23,7 +23,7 @@ use burn::tensor::backend::Backend;
 use crate::embed::open_error::OpenEmbedderError;
 use crate::embed::{Embedder, Embedding, is_blank};
 use crate::error::RetrieverError;
-pub use options::TransformerOptions;
+pub use options::{Parallelism, TransformerOptions};
 
 use queue::Lane;
 use recipe::Recipe;
@@ -60,13 +60,14 @@ impl TransformerEmbedder {
     pub fn spawn<B: Backend>(
         options: &TransformerOptions,
         device: B::Device,
+        parallelism: Parallelism,
     ) -> Result<Self, OpenEmbedderError> {
         let recipe = Recipe::read(options)?;
         let encoder = TextEncoder::read(&options.dir, &recipe)?;
         let weights = Weights::read(&options.dir, &recipe)?;
         let id = id(options, &recipe, &weights)?;
         let description = describe(options, &recipe);
-        let worker = Worker::spawn::<B>(recipe.clone(), weights, device)?;
+        let worker = Worker::spawn::<B>(recipe.clone(), weights, device, parallelism)?;
         Ok(Self {
             id,
             description,

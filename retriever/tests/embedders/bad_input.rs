@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use ragweave_retriever::{TransformerEmbedder, TransformerOptions};
+use ragweave_retriever::{Parallelism, TransformerEmbedder, TransformerOptions};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize};
 use serde_json::{Value, json};
@@ -237,7 +237,8 @@ fn a_prompt_that_leaves_no_room_is_refused() {
         query_prompt: Some("fox ".repeat(22)),
         document_prompt: None,
     };
-    let error = TransformerEmbedder::spawn::<Flex>(&options, FlexDevice).err();
+    let error =
+        TransformerEmbedder::spawn::<Flex>(&options, FlexDevice, Parallelism::Threads).err();
     let error = error.expect("no room").to_string();
     assert!(
         error.contains("no room") && error.contains("22 tokens"),

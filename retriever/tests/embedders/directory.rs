@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn_flex::{Flex, FlexDevice};
 use ragweave_retriever::{
-    Embedder, Embedding, OpenEmbedderError, TransformerEmbedder, TransformerOptions,
+    Embedder, Embedding, OpenEmbedderError, Parallelism, TransformerEmbedder, TransformerOptions,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -27,7 +27,7 @@ pub fn open(dir: &Path) -> Result<TransformerEmbedder, OpenEmbedderError> {
         dir: dir.to_owned(),
         ..TransformerOptions::default()
     };
-    TransformerEmbedder::spawn::<Flex>(&options, FlexDevice)
+    TransformerEmbedder::spawn::<Flex>(&options, FlexDevice, Parallelism::Threads)
 }
 
 /// A copy of a fixture.

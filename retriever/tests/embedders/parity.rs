@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use burn_flex::{Flex, FlexDevice};
-use ragweave_retriever::{Embedder, RetrieverError, TransformerEmbedder, TransformerOptions};
+use ragweave_retriever::{
+    Embedder, Parallelism, RetrieverError, TransformerEmbedder, TransformerOptions,
+};
 use serde::Deserialize;
 
 use crate::directory::{
@@ -133,7 +135,8 @@ fn settings_replace_the_prompts_of_the_directory() {
         query_prompt: Some("passage: ".to_owned()),
         document_prompt: Some(String::new()),
     };
-    let turned = TransformerEmbedder::spawn::<Flex>(&options, FlexDevice).unwrap();
+    let turned =
+        TransformerEmbedder::spawn::<Flex>(&options, FlexDevice, Parallelism::Threads).unwrap();
     let fox = "the fox lives in Brindle";
     assert!(cosine(&query(&turned, fox), &document(&plain, fox)) > MIN_COSINE);
     assert!(cosine(&document(&turned, fox), &document(&plain, fox)) < 0.999);

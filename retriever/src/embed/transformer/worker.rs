@@ -8,11 +8,13 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use burn::tensor::backend::Backend;
+use rayon::prelude::*;
 
 use super::dense::Dense;
 use super::load::WeightFile;
 use super::names::Names;
 use super::network::{Encoder, Head};
+use super::options::Parallelism;
 use super::queue::{Lane, Queue};
 use super::recipe::{Recipe, Step};
 use crate::embed::open_error::OpenEmbedderError;
@@ -67,20 +69,26 @@ impl Worker {
         recipe: Recipe,
         weights: Weights,
         device: B::Device,
+        parallelism: Parallelism,
     ) -> Result<Self, OpenEmbedderError> {
         let queue = Arc::new(Queue::new());
         let (loaded, waiting) = sync_channel(1);
         let batches = Arc::clone(&queue);
-        let run = move || match loading(|| Model::<B>::load(&recipe, &weights, &device)) {
-            Ok(model) => {
-                drop(weights);
-                let _ = loaded.send(Ok(()));
-                model.serve(&batches);
-            }
-            Err(error) => {
-                let _ = loaded.send(Err(error));
-            }
-        };
+        let run =
+            move || match loading(|| Model::<B>::load(&recipe, &weights, &device, parallelism)) {
+                Ok(model) => {
+                    let model = Model {
+                        parallelism,
+                        ..model
+                    };
+                    drop(weights);
+                    let _ = loaded.send(Ok(()));
+                    model.serve(&batches);
+                }
+                Err(error) => {
+                    let _ = loaded.send(Err(error));
+                }
+            };
         let thread = Builder::new().name("embedder".to_owned()).spawn(run);
         let thread = thread.map_err(|error| device_error(format!("no thread: {error}")))?;
         let worker = Self {
@@ -126,6 +134,7 @@ impl Drop for Worker {
 
 /// The model on its device.
 struct Model<B: Backend> {
+    parallelism: Parallelism,
     recipe: Recipe,
     encoder: Encoder<B>,
     heads: Vec<Head<B>>,
@@ -136,6 +145,7 @@ impl<B: Backend> Model<B> {
         recipe: &Recipe,
         weights: &Weights,
         device: &B::Device,
+        parallelism: Parallelism,
     ) -> Result<Self, OpenEmbedderError> {
         let prefixes = Names::of(recipe.encoder.family).prefixes;
         let loader = weights.encoder.loader(prefixes, device)?;
@@ -149,6 +159,7 @@ impl<B: Backend> Model<B> {
             (Step::Dense(_) | Step::Normalize, _) => Ok(Head::Normalize),
         });
         Ok(Self {
+            parallelism,
             recipe: recipe.clone(),
             encoder,
             heads: heads.collect::<Result<_, _>>()?,
@@ -167,6 +178,17 @@ impl<B: Backend> Model<B> {
     }
 
     fn compute(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, String> {
+        match self.parallelism {
+            Parallelism::Device => self.vectors(texts),
+            Parallelism::Threads => {
+                let shares = shares(texts, rayon::current_num_threads());
+                let computed = shares.into_par_iter().map(|share| self.vectors(share));
+                Ok(computed.collect::<Result<Vec<_>, _>>()?.concat())
+            }
+        }
+    }
+
+    fn vectors(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, String> {
         let vectors = self
             .encoder
             .vectors(texts, &self.recipe.pooling, &self.heads);
@@ -178,6 +200,26 @@ impl<B: Backend> Model<B> {
         let vectors = numbers.chunks_exact(self.recipe.width());
         Ok(vectors.map(<[f32]>::to_vec).collect())
     }
+}
+
+/// The texts in at most `n` parts of about as many tokens each, in order.
+fn shares(texts: &[Vec<u32>], n: usize) -> Vec<&[Vec<u32>]> {
+    let n_tokens: usize = texts.iter().map(Vec::len).sum();
+    let target = n_tokens.div_ceil(n.max(1));
+    let mut shares = Vec::with_capacity(n);
+    let mut rest = texts;
+    while !rest.is_empty() {
+        let mut taken = 0;
+        let fitting = rest.iter().take_while(|ids| {
+            let has_room = taken < target;
+            taken += ids.len();
+            has_room
+        });
+        let (share, others) = rest.split_at(fitting.count().max(1));
+        shares.push(share);
+        rest = others;
+    }
+    shares
 }
 
 /// Drivers panic where they have no device.
@@ -195,4 +237,23 @@ fn said(panic: &(dyn Any + Send)) -> String {
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     let text = text.unwrap_or_else(|| "no message".to_owned());
     format!("the embedder's device failed: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_about_equal_and_keep_the_order() {
+        let lens = |texts: &[usize], n| -> Vec<Vec<usize>> {
+            let texts: Vec<_> = texts.iter().map(|len| vec![0; *len]).collect();
+            let lens = |share: &[Vec<u32>]| share.iter().map(Vec::len).collect();
+            shares(&texts, n).into_iter().map(lens).collect()
+        };
+        assert_eq!(lens(&[], 2), [[0; 0]; 0]);
+        assert_eq!(lens(&[9], 4), [[9]]);
+        assert_eq!(lens(&[1, 1, 1, 1], 2), [[1, 1], [1, 1]]);
+        assert_eq!(lens(&[1, 2, 3, 6], 2), [vec![1, 2, 3], vec![6]]);
+        assert_eq!(lens(&[5, 5, 5], 2), [vec![5, 5], vec![5]]);
+    }
 }
