@@ -15,6 +15,7 @@ pub mod cli;
 mod compare;
 mod controller;
 mod decay;
+mod embed;
 mod load;
 mod logits;
 mod quality;

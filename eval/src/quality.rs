@@ -9,6 +9,8 @@ use anyhow::{Context as _, ensure};
 use indicatif::ProgressBar;
 use ragweave_engine::DeviationMap;
 use ragweave_server::config::{CommonArgs, Config};
+use ragweave_server::embedder;
+use ragweave_server::error::ServerError;
 use serde_json::{Value, json};
 
 use crate::dataset::{self, Dataset, Example, Making};
@@ -31,7 +33,7 @@ pub(crate) mod times;
 
 use heat_map::HeatMap;
 use item::{DeviationItem, Item, Line, Log};
-use library::Library;
+use library::{Library, Neighbours};
 use summary::Report;
 use times::Times;
 
@@ -109,7 +111,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         heat_map: None,
         bar: experiment::bar(n_answers(&datasets, &specs), "answers"),
     };
-    block_on(run.measure(&datasets, args.neighbours))?;
+    let neighbours = args.similar(&config)?;
+    block_on(run.measure(&datasets, neighbours.as_ref()))?;
     run.bar.finish_and_clear();
     let Run { log, heat_map, .. } = run;
     let report = Report::new(&datasets, &specs, &log, args.seed, heat_map);
@@ -133,6 +136,16 @@ impl Args {
         common
     }
 
+    /// How each chunk finds its neighbours, if it is to have any.
+    fn similar(&self, config: &Config) -> anyhow::Result<Option<Neighbours>> {
+        if self.neighbours == 0 {
+            return Ok(None);
+        }
+        let embedder = embedder::open(&config.embedder).map_err(ServerError::from)?;
+        let n = self.neighbours;
+        Ok(Some(Neighbours { embedder, n }))
+    }
+
     fn specs_of_datasets(&self) -> Vec<String> {
         let demo = self.demo.then(|| "demo".to_owned()).into_iter();
         demo.chain(self.datasets.iter().cloned()).collect()
@@ -146,7 +159,7 @@ impl Args {
         config: &Config,
         subject: &Subject,
     ) -> Value {
-        json!({
+        let mut deciding = json!({
             "datasets": self.specs_of_datasets(),
             "seeds": self.seeds,
             "questions": self.questions,
@@ -159,7 +172,11 @@ impl Args {
             "system": config.system,
             // Over questions, answers and documents: a file may have changed.
             "dataset_hashes": datasets.iter().map(Dataset::hash).collect::<Vec<_>>(),
-        })
+        });
+        if self.neighbours > 0 {
+            deciding["embedder"] = format!("{:?}", config.embedder.model).into();
+        }
+        deciding
     }
 
     fn open_datasets(&self, subject: &Subject) -> anyhow::Result<Vec<Dataset>> {
@@ -207,7 +224,11 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Measures what the log does not hold yet.
-    async fn measure(&mut self, datasets: &[Dataset], neighbours: usize) -> anyhow::Result<()> {
+    async fn measure(
+        &mut self,
+        datasets: &[Dataset],
+        neighbours: Option<&Neighbours>,
+    ) -> anyhow::Result<()> {
         for dataset in datasets {
             let mut library = Library::new(self.subject, dataset, neighbours)?;
             for (number, example) in dataset.examples.iter().enumerate() {

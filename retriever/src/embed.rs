@@ -2,9 +2,15 @@
 
 mod codec;
 mod lexical;
+mod open_error;
+mod remote;
+mod transformer;
 mod words;
 
 pub use lexical::LexicalEmbedder;
+pub use open_error::OpenEmbedderError;
+pub use remote::{RemoteEmbedder, RemoteOptions, RemoteUrl};
+pub use transformer::{Parallelism, TransformerEmbedder, TransformerOptions};
 
 use crate::error::RetrieverError;
 
@@ -20,23 +26,53 @@ pub enum Embedding {
     Sparse(Vec<(u32, f32)>),
 }
 
-/// Makes embeddings. Implementations are pure: equal texts get equal embeddings.
+/// Makes embeddings. Implementations are pure: equal texts get equal embeddings. Calls block.
 pub trait Embedder: Send + Sync {
     /// Names the method and everything its output depends on. The bytes of an embedding carry a hash
     /// of it, so that embeddings with different ids never meet in one index.
     fn id(&self) -> &str;
 
-    /// The embedding of a chunk of a document.
+    /// What this embedder is, for people: one line.
+    fn description(&self) -> String;
+
+    /// Numbers in each vector. `None` if the vectors are sparse, or if it is not known yet.
+    fn width(&self) -> Option<usize> {
+        None
+    }
+
+    /// Tells an embedder that does not know the width of its vectors which width the stored ones
+    /// have. From then on it refuses to return any other.
+    fn expect_width(&self, _width: usize) {}
+
+    /// The embeddings of chunks of documents, one for each text; `None` for a blank text, of which
+    /// there is nothing to find.
     ///
     /// # Errors
-    /// `BlankText` if the text has nothing but white space.
-    fn embed_document(&self, text: &str) -> Result<Embedding, RetrieverError>;
+    /// `EmbedderUnavailable`, `BadEmbedderAnswer`, `BadEmbedding`, `Tokenizer`; then no text of the
+    /// batch is embedded.
+    fn embed_documents(&self, texts: &[&str]) -> Result<Vec<Option<Embedding>>, RetrieverError>;
 
     /// The embedding of a question.
     ///
     /// # Errors
-    /// `BlankText` if the text has nothing but white space.
+    /// `BlankText` if the text has nothing but white space, and those of
+    /// [`Embedder::embed_documents`].
     fn embed_query(&self, text: &str) -> Result<Embedding, RetrieverError>;
+
+    /// The embedding of one chunk of a document.
+    ///
+    /// # Errors
+    /// As [`Embedder::embed_query`].
+    fn embed_document(&self, text: &str) -> Result<Embedding, RetrieverError> {
+        let embedding = self.embed_documents(&[text])?.pop().flatten();
+        embedding.ok_or(RetrieverError::BlankText)
+    }
+}
+
+/// Whether a text has nothing visible: no embedder makes a vector of it.
+fn is_blank(text: &str) -> bool {
+    let starts_visible = |c: char| c.is_ascii_graphic();
+    !text.trim_start().starts_with(starts_visible) && words::words(text).is_empty()
 }
 
 impl Embedding {

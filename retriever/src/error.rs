@@ -125,6 +125,18 @@ pub enum RetrieverError {
     /// There is nothing to embed.
     #[error("the text is blank: there is nothing to search for or to embed")]
     BlankText,
+    /// The embedder cannot be asked now: it is down, too slow or overloaded.
+    #[error("{message}")]
+    EmbedderUnavailable {
+        /// Which embedder, why, and what to do.
+        message: String,
+    },
+    /// The embedder answered with something that is not what was asked for.
+    #[error("{message}")]
+    BadEmbedderAnswer {
+        /// Which embedder, what is wrong, and what to do.
+        message: String,
+    },
     /// The numbers of an embedding break its rules.
     #[error("the embedding is unusable: {what}")]
     BadEmbedding {

@@ -28,7 +28,10 @@ mod read;
 mod split;
 
 pub use document_id::{BadDocumentId, MAX_DOCUMENT_ID_BYTES, check_document_id};
-pub use embed::{Embedder, Embedding, LexicalEmbedder};
+pub use embed::{
+    Embedder, Embedding, LexicalEmbedder, OpenEmbedderError, Parallelism, RemoteEmbedder,
+    RemoteOptions, RemoteUrl, TransformerEmbedder, TransformerOptions,
+};
 pub use error::{ReadError, ReadProblem, RetrieverError};
 pub use index::{Filter, FlatIndex, Scored};
 pub use printable::Printable;

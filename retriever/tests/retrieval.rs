@@ -103,6 +103,71 @@ fn each_question_finds_its_note() {
     }
 }
 
+/// Notes and questions in Korean, Chinese and Japanese. Particles and endings follow a Korean word without a space; the
+/// other two are written without any.
+const EAST_ASIAN: [(&str, &str, &str); 9] = [
+    (
+        "seoul",
+        "서울의 겨울은 춥고 건조하다. 한강은 가끔 언다.",
+        "서울은 겨울에 추운가요?",
+    ),
+    (
+        "busan",
+        "부산은 바다에 접한 항구 도시로, 해산물 시장이 유명하다.",
+        "항구 도시에서 해산물 시장을 찾는다",
+    ),
+    (
+        "hangul",
+        "한글은 세종대왕이 1443년에 만들었다.",
+        "세종대왕은 언제 한글을 만들었나?",
+    ),
+    (
+        "beijing",
+        "北京是中国的首都，故宫位于市中心。",
+        "中国的首都在哪里？",
+    ),
+    (
+        "shanghai",
+        "上海的外滩有许多历史建筑，黄浦江从旁边流过。",
+        "外滩旁边是哪条江？",
+    ),
+    (
+        "panda",
+        "大熊猫生活在四川的竹林里，主要吃竹子。",
+        "熊猫吃什么？",
+    ),
+    (
+        "kyoto",
+        "京都は千年以上の間、日本の都であった。金閣寺が有名である。",
+        "金閣寺はどこにありますか",
+    ),
+    (
+        "fuji",
+        "富士山は日本で一番高い山で、高さは3776メートルである。",
+        "日本で一番高い山",
+    ),
+    (
+        "sushi",
+        "寿司は酢飯に魚をのせた料理で、江戸時代に広まった。",
+        "江戸時代に広まった料理は何か",
+    ),
+];
+
+#[test]
+fn questions_in_korean_chinese_and_japanese_find_their_note() {
+    let mut index = FlatIndex::new();
+    for (id, text, _) in EAST_ASIAN {
+        let embedding = LexicalEmbedder.embed_document(text).unwrap();
+        index
+            .insert(&format!("{id}#0"), id, &BTreeMap::new(), embedding)
+            .unwrap();
+    }
+    for (id, _, question) in EAST_ASIAN {
+        let found = best(&index, question).map(|(id, _)| id);
+        assert_eq!(found.as_deref(), Some(id), "{question}");
+    }
+}
+
 #[test]
 fn a_question_of_unknown_words_finds_nothing() {
     assert_eq!(best(&index(), "zebra xylophone"), None);

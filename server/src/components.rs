@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use std::sync::{Arc, RwLock};
 
 use ragweave_engine::{ChunkKv, EngineError, EngineHandle, EngineOptions, ModelConfig, ModelInfo};
-use ragweave_retriever::{Embedder, LexicalEmbedder, MIN_CHUNK_TOKENS, Splitter};
+use ragweave_retriever::{Embedder, MIN_CHUNK_TOKENS, Splitter};
 use ragweave_store::{
     BlobKey, Identity, PendingBlob, Store, StoreError, StoreOptions, StoredChunk,
 };
@@ -21,7 +21,7 @@ use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
 use crate::sources::Unanswered;
 use crate::tier::MemoryTier;
-use crate::{fit, sizing, store_identity, tuned};
+use crate::{embedder, fit, sizing, store_identity, tuned};
 use index::Renewed;
 
 mod index;
@@ -65,15 +65,15 @@ impl Components {
         if mode != OpenMode::Ingest && !config.data.is_dir() {
             return Err(ServerError::NotAStore { path: config.data });
         }
-        // and a setting that does not fit the model.
+        // a setting that does not fit the model, and an embedder that cannot be opened.
         fit::fusion(&config, &ModelConfig::from_dir(&config.model)?)?;
+        let embedder = embedder::open(&config.embedder)?;
         let engine = config.device.spawn_engine(engine_options(&config));
         let engine = engine.map_err(|error| of_setting(&config, error))?;
         let model = engine.model();
         tuned::log(&config, &fingerprint(&engine));
         let prompt = open_prompt(&config, model)?;
         let splitter = open_splitter(&config, model, &prompt)?;
-        let embedder: Arc<dyn Embedder> = Arc::new(LexicalEmbedder::new());
         let identity = store_identity::identity(model, &prompt);
         let store = open_store(&config, mode, identity.clone())?;
         if let Some(found) = store.foreign_identity() {

@@ -13,6 +13,7 @@ use ragweave_engine::{ComputeDtype, Isa, KvDtype};
 use serde::Deserialize;
 
 mod args;
+mod embedder;
 mod error;
 mod fusion;
 mod keys;
@@ -30,6 +31,7 @@ mod validate;
 mod variables;
 
 pub use args::CommonArgs;
+pub use embedder::{ApiKey, EmbedderConfig, EmbedderModel};
 pub use error::ConfigError;
 pub use fusion::{FusionConfig, ModeKind, check_servable};
 pub use kv_dtype::{DEFAULT_KV_DTYPE, KV_DTYPE_FIELD, KvDtypeSetting};
@@ -72,6 +74,7 @@ pub struct Config {
     pub retrieval: RetrievalConfig,
     pub fusion: FusionConfig,
     pub ingest: IngestConfig,
+    pub embedder: EmbedderConfig,
     pub store: StoreConfig,
     pub telemetry: TelemetryConfig,
     #[serde(default)]
@@ -155,7 +158,18 @@ pub fn data_dir(args: &CommonArgs) -> Result<PathBuf, ServerError> {
         .map_err(|error| value_error(&error).into())
 }
 
-/// Every key with its value and origin, in the order of `default.toml`.
+/// The embedder alone, for commands that open no model.
+///
+/// # Errors
+/// As [`Config::load`], but only if a layer cannot be read or a value of `[embedder]` is wrong.
+pub fn embedder(args: &CommonArgs) -> Result<EmbedderConfig, ServerError> {
+    let merged = merge(args)?;
+    merged
+        .extract_inner("embedder")
+        .map_err(|error| value_error(&error).into())
+}
+
+/// Every key with its value and origin, in the order of `default.toml`. Secrets are left out.
 ///
 /// # Errors
 /// [`ServerError::Config`] if a layer cannot be read or holds an unknown key.
@@ -163,13 +177,24 @@ pub fn explain(args: &CommonArgs) -> Result<Vec<Setting>, ServerError> {
     let merged = merge(args)?;
     let setting = |key: &'static str| Setting {
         key,
-        value: merged.extract_inner(key).ok(),
+        value: merged
+            .extract_inner(key)
+            .ok()
+            .map(|value| shown(key, value)),
         origin: merged.find_metadata(key).map_or_else(
             || "not set".to_owned(),
             |metadata| metadata.name.to_string(),
         ),
     };
     Ok(keys::all_keys().map(setting).collect())
+}
+
+/// A secret is not shown, only that it is set.
+fn shown(key: &str, value: serde_json::Value) -> serde_json::Value {
+    match key == keys::SECRET {
+        true => "(secret)".into(),
+        false => value,
+    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::fmt;
 use std::str::FromStr;
 
 use ragweave_engine::{EngineError, EngineHandle, EngineOptions};
+use ragweave_retriever::{OpenEmbedderError, Parallelism, TransformerEmbedder, TransformerOptions};
 
-/// Where the model runs.
+/// Where a model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Device {
     Cpu,
@@ -50,6 +51,11 @@ impl fmt::Display for Device {
     }
 }
 
+/// The flag that names the device of the language model.
+const MODEL_FLAG: &str = "--device";
+/// The flag that names the device of the embedder.
+const EMBEDDER_FLAG: &str = "--embedder-device";
+
 impl Device {
     /// Loads the model on this device and starts its engine thread. Blocks until the model is loaded.
     ///
@@ -58,27 +64,62 @@ impl Device {
     pub fn spawn_engine(self, options: EngineOptions) -> Result<EngineHandle, EngineError> {
         match self {
             Self::Cpu => EngineHandle::spawn::<burn_flex::Flex>(options, burn_flex::FlexDevice),
-            Self::Cuda(index) => spawn_cuda(options, index),
-            Self::Vulkan(index) => spawn_vulkan(options, index),
+            Self::Cuda(index) => engine_on_cuda(options, index),
+            Self::Vulkan(index) => engine_on_vulkan(options, index),
+        }
+    }
+
+    /// Loads an embedder on this device and starts its thread. Blocks until it is loaded.
+    ///
+    /// # Errors
+    /// As `TransformerEmbedder::spawn`; also `Device` if this build lacks the device's feature.
+    pub fn spawn_embedder(
+        self,
+        options: &TransformerOptions,
+    ) -> Result<TransformerEmbedder, OpenEmbedderError> {
+        match self {
+            Self::Cpu => TransformerEmbedder::spawn::<burn_flex::Flex>(
+                options,
+                burn_flex::FlexDevice,
+                Parallelism::Threads,
+            ),
+            Self::Cuda(index) => embedder_on_cuda(options, index),
+            Self::Vulkan(index) => embedder_on_vulkan(options, index),
         }
     }
 }
 
 #[cfg(feature = "cuda")]
-fn spawn_cuda(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+fn engine_on_cuda(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    let device = open_cuda(MODEL_FLAG, index).map_err(|message| EngineError::Device { message })?;
+    EngineHandle::spawn::<burn_cuda::Cuda>(options, device)
+}
+
+#[cfg(feature = "cuda")]
+fn embedder_on_cuda(
+    options: &TransformerOptions,
+    index: usize,
+) -> Result<TransformerEmbedder, OpenEmbedderError> {
+    let device =
+        open_cuda(EMBEDDER_FLAG, index).map_err(|message| OpenEmbedderError::Device { message })?;
+    TransformerEmbedder::spawn::<burn_cuda::Cuda>(options, device, Parallelism::Device)
+}
+
+#[cfg(feature = "cuda")]
+fn open_cuda(flag: &str, index: usize) -> Result<burn_cuda::CudaDevice, String> {
     use cubecl::Runtime;
 
     keep_tuning(Device::Cuda(index));
     // The first call into the driver loads its library, and panics if there is none.
     let devices =
         std::panic::catch_unwind(|| cubecl::cuda::CudaRuntime::enumerate_devices(0, &()).len());
-    check_cuda(devices.ok(), index)?;
-    EngineHandle::spawn::<burn_cuda::Cuda>(options, burn_cuda::CudaDevice { index })
+    check_cuda(flag, devices.ok(), index)?;
+    Ok(burn_cuda::CudaDevice { index })
 }
 
 /// Refuses a device that does not exist; `devices` is the driver's device count, if it could be loaded.
 #[cfg(any(feature = "cuda", test))]
-fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
+fn check_cuda(flag: &str, devices: Option<usize>, index: usize) -> Result<(), String> {
     let problem = match devices {
         None => "needs an NVIDIA driver, and its libcuda.so cannot be loaded".to_owned(),
         Some(0) => {
@@ -88,8 +129,7 @@ fn check_cuda(devices: Option<usize>, index: usize) -> Result<(), EngineError> {
         Some(_) => return Ok(()),
     };
     let device = Device::Cuda(index);
-    let message = format!("--device {device} {problem}; or use --device cpu");
-    Err(EngineError::Device { message })
+    Err(format!("{flag} {device} {problem}; or use {flag} cpu"))
 }
 
 /// Tuning takes minutes on a new GPU, so its results are kept for everything that this user runs on it.
@@ -106,33 +146,68 @@ fn keep_tuning(device: Device) {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn spawn_cuda(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
-    Err(not_built(Device::Cuda(index), "cuda"))
+fn engine_on_cuda(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    let message = not_built(MODEL_FLAG, Device::Cuda(index), "cuda");
+    Err(EngineError::Device { message })
+}
+
+#[cfg(not(feature = "cuda"))]
+fn embedder_on_cuda(
+    _: &TransformerOptions,
+    index: usize,
+) -> Result<TransformerEmbedder, OpenEmbedderError> {
+    let message = not_built(EMBEDDER_FLAG, Device::Cuda(index), "cuda");
+    Err(OpenEmbedderError::Device { message })
+}
+
+#[cfg(feature = "vulkan")]
+fn engine_on_vulkan(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    EngineHandle::spawn::<burn_wgpu::Vulkan>(options, open_vulkan(index))
+}
+
+#[cfg(feature = "vulkan")]
+fn embedder_on_vulkan(
+    options: &TransformerOptions,
+    index: usize,
+) -> Result<TransformerEmbedder, OpenEmbedderError> {
+    TransformerEmbedder::spawn::<burn_wgpu::Vulkan>(
+        options,
+        open_vulkan(index),
+        Parallelism::Device,
+    )
 }
 
 /// Index 0 is the adapter the driver puts first, which may be a software one; others are discrete GPUs by index.
 #[cfg(feature = "vulkan")]
-fn spawn_vulkan(options: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+fn open_vulkan(index: usize) -> burn_wgpu::WgpuDevice {
     keep_tuning(Device::Vulkan(index));
-    let device = match index {
+    match index {
         0 => burn_wgpu::WgpuDevice::DefaultDevice,
         _ => burn_wgpu::WgpuDevice::DiscreteGpu(index),
-    };
-    EngineHandle::spawn::<burn_wgpu::Vulkan>(options, device)
+    }
 }
 
 #[cfg(not(feature = "vulkan"))]
-fn spawn_vulkan(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
-    Err(not_built(Device::Vulkan(index), "vulkan"))
+fn engine_on_vulkan(_: EngineOptions, index: usize) -> Result<EngineHandle, EngineError> {
+    let message = not_built(MODEL_FLAG, Device::Vulkan(index), "vulkan");
+    Err(EngineError::Device { message })
+}
+
+#[cfg(not(feature = "vulkan"))]
+fn embedder_on_vulkan(
+    _: &TransformerOptions,
+    index: usize,
+) -> Result<TransformerEmbedder, OpenEmbedderError> {
+    let message = not_built(EMBEDDER_FLAG, Device::Vulkan(index), "vulkan");
+    Err(OpenEmbedderError::Device { message })
 }
 
 #[cfg(not(all(feature = "cuda", feature = "vulkan")))]
-fn not_built(device: Device, feature: &str) -> EngineError {
-    let message = format!(
-        "--device {device} needs a build with its feature: cargo build --release -p ragweave-server --features \
-         {feature}; or use --device cpu"
-    );
-    EngineError::Device { message }
+fn not_built(flag: &str, device: Device, feature: &str) -> String {
+    format!(
+        "{flag} {device} needs a build with its feature: cargo build --release -p ragweave-server --features \
+         {feature}; or use {flag} cpu"
+    )
 }
 
 #[cfg(test)]
@@ -152,18 +227,18 @@ mod tests {
 
     #[test]
     fn a_cuda_device_that_is_not_there_is_refused_with_its_remedy() {
-        assert_eq!(check_cuda(Some(2), 1), Ok(()));
+        assert_eq!(check_cuda(MODEL_FLAG, Some(2), 1), Ok(()));
         for (devices, reason) in [
             (None, "libcuda.so"),
             (Some(0), "sees none"),
             (Some(1), "sees 1"),
         ] {
-            let error = check_cuda(devices, 1).unwrap_err().to_string();
-            assert!(error.contains("--device cuda:1"), "{error}");
-            assert!(
-                error.contains(reason) && error.contains("--device cpu"),
-                "{error}"
-            );
+            for flag in [MODEL_FLAG, EMBEDDER_FLAG] {
+                let error = check_cuda(flag, devices, 1).unwrap_err();
+                assert!(error.contains(&format!("{flag} cuda:1")), "{error}");
+                assert!(error.contains(reason), "{error}");
+                assert!(error.contains(&format!("{flag} cpu")), "{error}");
+            }
         }
     }
 
@@ -177,5 +252,13 @@ mod tests {
         let error = error.to_string();
         assert!(error.contains("--device cuda:0"), "{error}");
         assert!(error.contains("--features cuda"), "{error}");
+        let options = TransformerOptions::default();
+        let Err(error) = Device::Cuda(0).spawn_embedder(&options) else {
+            panic!("this build has no CUDA");
+        };
+        assert!(
+            error.to_string().contains("--embedder-device cuda:0"),
+            "{error}"
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ragweave_engine::EngineError;
-use ragweave_retriever::RetrieverError;
+use ragweave_retriever::{OpenEmbedderError, RetrieverError};
 use ragweave_store::StoreError;
 
 use crate::config::ConfigError;
@@ -76,6 +76,8 @@ pub enum ServerError {
     },
     #[error("splitter: {message}")]
     Splitter { message: String },
+    #[error(transparent)]
+    Embedder(#[from] OpenEmbedderError),
     #[error("index: {0}")]
     Index(#[from] RetrieverError),
     #[error("{what}: {source}")]
@@ -93,6 +95,7 @@ impl ServerError {
             | Self::ForeignStore { .. }
             | Self::NotAStore { .. }
             | Self::NoTokenizer { .. }
+            | Self::Embedder(_)
             | Self::ChunkTooLong { .. }
             | Self::ChunkTooShort { .. }
             | Self::NoRoom { .. } => 2,

@@ -10,7 +10,7 @@ pub mod components;
 pub mod config;
 pub mod controller;
 pub mod device;
-mod embedding;
+pub mod embedder;
 mod environment;
 pub mod error;
 pub mod fidelity;

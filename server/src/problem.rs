@@ -162,6 +162,13 @@ impl Problem {
         problem.with("document_id", id)
     }
 
+    /// The embedder cannot be used now. Its address and its words go to the log, not to the client.
+    pub(crate) fn embedder(reason: &'static str, error: impl ToString, message: &str) -> Self {
+        tracing::error!(error = error.to_string(), "the embedder failed");
+        let message = format!("{message}; the server's log has the details");
+        Self::new(ProblemKind::Unavailable, reason, message)
+    }
+
     /// A bug in ragweave, or a failing machine. The details go to the log, not to the client.
     pub fn internal(error: impl ToString) -> Self {
         tracing::error!(error = error.to_string(), "request failed");

@@ -6,9 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use ragweave_engine::ChunkKv;
-use ragweave_retriever::{
-    Embedder as _, Embedding, Filter, FlatIndex, LexicalEmbedder, RetrieverError,
-};
+use ragweave_retriever::{Embedder, Filter, FlatIndex};
 
 use crate::dataset::{Dataset, Example};
 use crate::examiner::Prepared;
@@ -25,14 +23,14 @@ pub(super) struct Library<'a> {
 }
 
 impl<'a> Library<'a> {
-    /// With `neighbours` above 0, each chunk's KV is computed after that many similar chunks of the
-    /// dataset (FusionRAG, arXiv 2601.12904).
+    /// With `neighbours`, each chunk's KV is computed after similar chunks of the dataset (FusionRAG,
+    /// arXiv 2601.12904).
     pub(super) fn new(
         subject: &'a Subject,
         dataset: &'a Dataset,
-        neighbours: usize,
+        neighbours: Option<&Neighbours>,
     ) -> anyhow::Result<Self> {
-        let similar = (neighbours > 0).then(|| Similar::new(subject, dataset, neighbours));
+        let similar = neighbours.map(|neighbours| Similar::new(subject, dataset, neighbours));
         Ok(Self {
             subject,
             instruction: dataset.instruction.as_deref(),
@@ -105,9 +103,15 @@ impl<'a> Library<'a> {
     }
 }
 
+/// How many neighbours each chunk has, and what finds them.
+pub(super) struct Neighbours {
+    pub(super) embedder: Arc<dyn Embedder>,
+    pub(super) n: usize,
+}
+
 /// The chunks of a dataset, to be searched for similar ones.
 struct Similar {
-    embedder: LexicalEmbedder,
+    embedder: Arc<dyn Embedder>,
     index: FlatIndex,
     /// Text and ids of each chunk; its place is its id in the index.
     chunks: Vec<(String, Vec<u32>)>,
@@ -115,8 +119,8 @@ struct Similar {
 }
 
 impl Similar {
-    fn new(subject: &Subject, dataset: &Dataset, n: usize) -> anyhow::Result<Self> {
-        let embedder = LexicalEmbedder::new();
+    fn new(subject: &Subject, dataset: &Dataset, neighbours: &Neighbours) -> anyhow::Result<Self> {
+        let embedder = Arc::clone(&neighbours.embedder);
         let mut index = FlatIndex::new();
         let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
         let mut seen = HashSet::new();
@@ -126,7 +130,7 @@ impl Similar {
                     continue;
                 }
                 let id = chunks.len().to_string();
-                if let Some(embedding) = embed(&embedder, text)? {
+                if let Some(embedding) = embedder.embed_documents(&[text])?.pop().flatten() {
                     index.insert(&id, &id, &Default::default(), embedding)?;
                 }
                 chunks.push((text.to_owned(), ids));
@@ -136,13 +140,13 @@ impl Similar {
             embedder,
             index,
             chunks,
-            n,
+            n: neighbours.n,
         })
     }
 
     /// Ids of the chunks most similar to a text, itself left out; the most similar first.
     fn to(&self, text: &str) -> anyhow::Result<Vec<&Vec<u32>>> {
-        let Some(embedding) = embed(&self.embedder, text)? else {
+        let Some(embedding) = self.embedder.embed_documents(&[text])?.pop().flatten() else {
             return Ok(Vec::new());
         };
         let filter = Filter::default();
@@ -152,14 +156,5 @@ impl Similar {
             (other != text).then_some(ids)
         });
         Ok(others.take(self.n).collect())
-    }
-}
-
-/// `None` of a text without words.
-fn embed(embedder: &LexicalEmbedder, text: &str) -> Result<Option<Embedding>, RetrieverError> {
-    match embedder.embed_document(text) {
-        Ok(embedding) => Ok(Some(embedding)),
-        Err(RetrieverError::BlankText) => Ok(None),
-        Err(error) => Err(error),
     }
 }

@@ -38,24 +38,31 @@ impl Embedder for LexicalEmbedder {
         ID
     }
 
-    fn embed_document(&self, text: &str) -> Result<Embedding, RetrieverError> {
-        embed(text, |count, n_words| {
-            let length = 1.0 - B + B * n_words / NORMAL_WORDS;
-            count * (K1 + 1.0) / (count + K1 * length)
-        })
+    fn description(&self) -> String {
+        format!("{ID}: words and word pairs, built in")
+    }
+
+    fn embed_documents(&self, texts: &[&str]) -> Result<Vec<Option<Embedding>>, RetrieverError> {
+        let document = |text: &&str| {
+            embed(text, |count, n_words| {
+                let length = 1.0 - B + B * n_words / NORMAL_WORDS;
+                count * (K1 + 1.0) / (count + K1 * length)
+            })
+        };
+        Ok(texts.iter().map(document).collect())
     }
 
     /// A term that is repeated in a question counts `1 + ln(count)`.
     fn embed_query(&self, text: &str) -> Result<Embedding, RetrieverError> {
-        embed(text, |count, _| 1.0 + count.ln())
+        embed(text, |count, _| 1.0 + count.ln()).ok_or(RetrieverError::BlankText)
     }
 }
 
-/// The terms of `text`, each weighted by its count and the number of words.
-fn embed(text: &str, weigh: impl Fn(f32, f32) -> f32) -> Result<Embedding, RetrieverError> {
+/// The terms of `text`, each weighted by its count and the number of words; `None` if there are none.
+fn embed(text: &str, weigh: impl Fn(f32, f32) -> f32) -> Option<Embedding> {
     let words = words(text);
     if words.is_empty() {
-        return Err(RetrieverError::BlankText);
+        return None;
     }
     let n_words = words.len() as f32;
     let unigrams = counts(words.iter().map(|word| unigram_id(word)));
@@ -67,7 +74,7 @@ fn embed(text: &str, weigh: impl Fn(f32, f32) -> f32) -> Result<Embedding, Retri
     for (term, count) in bigrams {
         *weights.entry(term).or_default() += weigh(count, n_words) * BIGRAM_WEIGHT;
     }
-    Ok(Embedding::Sparse(weights.into_iter().collect()))
+    Some(Embedding::Sparse(weights.into_iter().collect()))
 }
 
 fn counts(ids: impl Iterator<Item = u32>) -> BTreeMap<u32, f32> {

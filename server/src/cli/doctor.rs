@@ -8,6 +8,7 @@ use crate::config::{CommonArgs, Config};
 use crate::telemetry;
 
 mod data;
+mod embedder;
 mod finding;
 mod fusion;
 mod machine;
@@ -51,8 +52,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
                 findings.extend(fusion::verify(&config));
             }
             findings.extend(model::check(&config));
+            let (embedder, finding) = embedder::check(&config);
+            findings.push(finding);
             if !config.data.as_os_str().is_empty() {
-                findings.extend(data::check(&config));
+                findings.extend(data::check(&config, embedder.as_deref()));
             }
         }
         Err(error) => findings.push(Finding::fail("config", error.to_string())),

@@ -4,15 +4,20 @@
 //! Such vectors are replaced in the store too. Each names the embedder that made it, so this can be interrupted at any
 //! point: the next start continues with those that are left.
 
+use std::time::{Duration, Instant};
+
 use ragweave_retriever::{Embedder, Embedding, RetrieverError};
 use ragweave_store::{Document, Store, StoreError, text_of};
 
-use crate::embedding::embed;
 use crate::error::ServerError;
 use crate::search_index::SearchIndex;
 
 /// Vectors replaced in one durable step.
 const VECTORS_PER_WRITE: usize = 4096;
+/// Chunks whose text is embedded at once, unless one document alone has more.
+const CHUNKS_PER_BATCH: usize = 256;
+/// How often the log reports progress.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Where recomputed vectors are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,22 +42,27 @@ pub(super) fn load(
     if outdated.is_empty() {
         return Ok(index);
     }
-    let documents = outdated.len();
-    tracing::info!(
-        documents,
-        embedder = embedder.id(),
-        "embedding again from the text"
-    );
     let mut renewal = Renewal::new(store, renewed);
+    let mut progress = Progress::new(outdated.len(), embedder);
+    let mut batch = Vec::new();
+    let mut n_chunks = 0;
     for id in outdated {
         let Some(document) = store.document(&id)? else {
             continue;
         };
-        let embeddings = embed_all(embedder, &document)?;
-        renewal.add(&document, &embeddings, embedder.id())?;
-        index.replace(&document, embeddings)?;
+        n_chunks += document.chunks.len();
+        batch.push(document);
+        if n_chunks >= CHUNKS_PER_BATCH {
+            embed_again(embedder, &batch, &mut renewal, &mut index)?;
+            progress.add(batch.len(), n_chunks);
+            batch.clear();
+            n_chunks = 0;
+        }
     }
+    embed_again(embedder, &batch, &mut renewal, &mut index)?;
+    progress.add(batch.len(), n_chunks);
     renewal.write();
+    progress.end();
     Ok(index)
 }
 
@@ -64,12 +74,21 @@ fn insert_current(
 ) -> Result<Vec<String>, ServerError> {
     let mut outdated: Vec<String> = Vec::new();
     let mut failure = None;
+    // A remote embedder that does not answer does not know the width of its vectors.
+    let mut expected = embedder.width();
     store.for_each_vector(|row| {
         // A chunk without a word has no vector and cannot be found. The chunks of a document follow each other.
         if row.vector.is_empty() || outdated.last() == Some(&row.document_id) {
             return Ok(());
         }
         match Embedding::from_bytes(&row.vector, embedder.id()) {
+            Ok(Embedding::Dense(values))
+                if *expected.get_or_insert(values.len()) != values.len() =>
+            {
+                let found = values.len();
+                tracing::debug!(chunk = row.chunk_id, found, "a vector has another width");
+                outdated.push(row.document_id);
+            }
             Ok(embedding) => {
                 let (version, metadata) = (row.content_hash, &row.metadata);
                 let (chunk, document) = (&row.chunk_id, &row.document_id);
@@ -83,17 +102,70 @@ fn insert_current(
         }
         Ok(())
     })?;
+    if let Some(width) = expected {
+        embedder.expect_width(width);
+    }
     failure.map_or(Ok(outdated), |error| Err(error.into()))
 }
 
-/// The embedding of each chunk.
-fn embed_all(
+/// Embeds the chunks of some documents together, and puts the vectors into the store and the index.
+fn embed_again(
     embedder: &dyn Embedder,
-    document: &Document,
-) -> Result<Vec<Option<Embedding>>, RetrieverError> {
-    let chunks = document.chunks.iter();
-    let texts = chunks.map(|chunk| text_of(&document.text, chunk).unwrap_or_default());
-    texts.map(|text| embed(embedder, text)).collect()
+    documents: &[Document],
+    renewal: &mut Renewal<'_>,
+    index: &mut SearchIndex,
+) -> Result<(), ServerError> {
+    let chunks = documents.iter().flat_map(|document| {
+        let chunks = document.chunks.iter();
+        chunks.map(|chunk| text_of(&document.text, chunk).unwrap_or_default())
+    });
+    let texts: Vec<&str> = chunks.collect();
+    let mut embeddings = embedder.embed_documents(&texts)?.into_iter();
+    for document in documents {
+        let own: Vec<_> = embeddings.by_ref().take(document.chunks.len()).collect();
+        renewal.add(document, &own, embedder.id())?;
+        index.replace(document, own)?;
+    }
+    Ok(())
+}
+
+/// Reports in the log how far the embedding has come: with a large corpus it takes minutes.
+struct Progress {
+    documents: usize,
+    documents_done: usize,
+    chunks_done: usize,
+    since: Instant,
+    reported: Instant,
+}
+
+impl Progress {
+    fn new(documents: usize, embedder: &dyn Embedder) -> Self {
+        let embedder = embedder.description();
+        tracing::info!(documents, embedder, "embedding again from the text");
+        Self {
+            documents,
+            documents_done: 0,
+            chunks_done: 0,
+            since: Instant::now(),
+            reported: Instant::now(),
+        }
+    }
+
+    fn add(&mut self, documents: usize, chunks: usize) {
+        self.documents_done += documents;
+        self.chunks_done += chunks;
+        if self.reported.elapsed() >= REPORT_INTERVAL {
+            self.reported = Instant::now();
+            let (done, of, chunks) = (self.documents_done, self.documents, self.chunks_done);
+            tracing::info!(done, of, chunks, "embedding again");
+        }
+    }
+
+    fn end(&self) {
+        let seconds = self.since.elapsed().as_secs_f64();
+        let (documents, chunks) = (self.documents_done, self.chunks_done);
+        tracing::info!(documents, chunks, seconds, "embedded again");
+    }
 }
 
 /// Vectors to be written into the store.

@@ -25,6 +25,13 @@ pub struct CommonArgs {
     /// Where the model runs: cpu, cuda:N or vulkan:N [env: RAGWEAVE_DEVICE]
     #[arg(long, value_name = "DEVICE")]
     pub device: Option<String>,
+    /// What makes vectors of texts: lexical (built in), a sentence-transformers directory, or
+    /// http://HOST:PORT[/v1][#MODEL] [env: RAGWEAVE_EMBEDDER]
+    #[arg(long, value_name = "DIR|URL")]
+    pub embedder: Option<PathBuf>,
+    /// Where the embedder runs: cpu, cuda:N or vulkan:N [env: RAGWEAVE_EMBEDDER_DEVICE]
+    #[arg(long, value_name = "DEVICE")]
+    pub embedder_device: Option<String>,
     /// Compute type: f32, f16 or bf16 [env: RAGWEAVE_DTYPE]
     #[arg(long, value_name = "TYPE")]
     pub dtype: Option<String>,
@@ -72,6 +79,16 @@ impl CommonArgs {
             ("--data", "data", path("data", self.data.as_deref())?),
             ("--model", "model", path("model", self.model.as_deref())?),
             ("--device", "device", self.device.clone()),
+            (
+                "--embedder",
+                "embedder.model",
+                path("embedder", self.embedder.as_deref())?,
+            ),
+            (
+                "--embedder-device",
+                "embedder.device",
+                self.embedder_device.clone(),
+            ),
             ("--dtype", "dtype", self.dtype.clone()),
             ("--kv-dtype", "kv_dtype", self.kv_dtype.clone()),
             ("--kv-io", "store.kv_io", self.kv_io.clone()),

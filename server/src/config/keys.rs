@@ -17,6 +17,9 @@ pub(super) enum Kind {
     Bool,
 }
 
+/// The key whose value is never shown.
+pub(super) const SECRET: &str = "embedder.api_key";
+
 /// Every key. `default.toml` documents them in this order; a test keeps the two in sync.
 const KEYS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
@@ -50,6 +53,12 @@ const KEYS: &[(&str, Kind)] = &[
     ("fusion.min_ratio", Kind::Float),
     ("ingest.chunk_tokens", Kind::Integer),
     ("ingest.neighbours", Kind::Integer),
+    ("embedder.model", Kind::Text),
+    ("embedder.device", Kind::Text),
+    ("embedder.query_prompt", Kind::Text),
+    ("embedder.document_prompt", Kind::Text),
+    ("embedder.timeout_s", Kind::Integer),
+    (SECRET, Kind::Text),
     ("store.max_segment_bytes", Kind::Integer),
     ("store.min_free_bytes", Kind::Integer),
     ("store.kv_io", Kind::Text),

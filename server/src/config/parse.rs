@@ -19,6 +19,16 @@ where
         .map_err(D::Error::custom)
 }
 
+/// The same for a key that may be absent (`#[serde(default)]` covers that case).
+pub(super) fn optional_from_text<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: FromStr,
+    T::Err: Display,
+{
+    from_text(deserializer).map(Some)
+}
+
 /// Whole seconds.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     u64::deserialize(deserializer).map(Duration::from_secs)

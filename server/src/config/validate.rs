@@ -34,6 +34,7 @@ impl Config {
             ("limits.max_document_s", limits.max_document_time),
             ("limits.max_engine_wait_s", limits.max_engine_wait),
             ("store.read_timeout_s", self.store.read_timeout),
+            ("embedder.timeout_s", self.embedder.timeout),
         ];
         if let Some((key, _)) = times.iter().find(|(_, time)| time.is_zero()) {
             return Err((*key, "must be at least 1".to_owned()));

@@ -10,7 +10,14 @@ use super::service_links::is_service_link;
 use crate::environment::{self, PREFIX};
 
 /// Keys for which empty text is a value.
-const MAY_BE_EMPTY: [&str; 2] = ["system", "prompt.prefix"];
+const MAY_BE_EMPTY: [&str; 4] = [
+    "system",
+    "prompt.prefix",
+    "embedder.query_prompt",
+    "embedder.document_prompt",
+];
+/// Variables named after a flag instead of its key.
+const OF_FLAGS: [(&str, &str); 1] = [("EMBEDDER", "embedder.model")];
 
 /// The layers of the process environment.
 pub(super) fn layers() -> Result<Vec<Layer>, ConfigError> {
@@ -22,8 +29,11 @@ pub(super) fn layers() -> Result<Vec<Layer>, ConfigError> {
 fn from_variables(
     variables: impl Iterator<Item = (String, OsString)>,
 ) -> Result<Vec<Layer>, ConfigError> {
-    let by_variable: BTreeMap<String, &str> =
-        all_keys().map(|key| (variable_of(key), key)).collect();
+    let of_flags = OF_FLAGS.map(|(name, key)| (name.to_owned(), key));
+    let by_variable: BTreeMap<String, &str> = all_keys()
+        .map(|key| (variable_of(key), key))
+        .chain(of_flags)
+        .collect();
     let mut layers = Vec::new();
     for (name, value) in variables {
         let key = by_variable.get(&name).copied();
@@ -89,6 +99,13 @@ mod tests {
         assert_eq!(layers_of(&unset).unwrap().len(), 0);
         let layers = layers_of(&[("SYSTEM", "")]).unwrap();
         assert_eq!(layers[0].text("system"), Some(""));
+    }
+
+    #[test]
+    fn the_embedder_is_named_as_its_flag_is() {
+        let layers = layers_of(&[("EMBEDDER", "/m"), ("EMBEDDER_QUERY_PROMPT", "")]).unwrap();
+        let keys: Vec<_> = layers.iter().flat_map(Layer::keys).collect();
+        assert_eq!(keys, ["embedder.model", "embedder.query_prompt"]);
     }
 
     #[cfg(unix)]

@@ -60,6 +60,7 @@ pub(super) fn server(service: &Service) -> v1::ServerStats {
         kv_fills_failed: fills.failed,
         shadow: Some(shadow(service)),
         max_message_bytes: service.components().config.limits.max_message_bytes as u64,
+        embedder: service.components().embedder.description(),
     }
 }
 

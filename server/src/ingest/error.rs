@@ -59,6 +59,7 @@ impl IngestError {
     /// Whether the next document would fail with the same error, so that a run should stop.
     pub fn is_fatal(&self) -> bool {
         match self {
+            Self::Retriever(RetrieverError::EmbedderUnavailable { .. }) => true,
             Self::BadId { .. }
             | Self::Metadata(_)
             | Self::Empty

@@ -14,7 +14,6 @@ use super::error::IngestError;
 use super::prepared::{Prepared, Unconditioned};
 use crate::components::Components;
 use crate::config::MAX_NEIGHBOURS;
-use crate::embedding::embed;
 use crate::search_index::Hit;
 
 /// The hash that a document is committed with once its chunks have `n` neighbours each. For 0 it is the hash of the
@@ -77,7 +76,11 @@ fn vector_of(
         return Ok(Some(stored));
     }
     let text = text_of(document_text, chunk).unwrap_or_default();
-    Ok(embed(&*components.embedder, text)?)
+    Ok(components
+        .embedder
+        .embed_documents(&[text])?
+        .pop()
+        .flatten())
 }
 
 /// Other chunks similar to this one, best first; a few more than are needed.

@@ -9,7 +9,6 @@ use super::error::IngestError;
 use super::prepared::{Prepared, Unconditioned};
 use super::{neighbours, rules, spans};
 use crate::components::Components;
-use crate::embedding::embed;
 
 /// A version of the document that is in the store.
 pub(super) enum Known {
@@ -83,20 +82,23 @@ pub(super) fn prepare(
 ) -> Result<Prepared, IngestError> {
     let kept = kept_chunks(components, earlier);
     let content_hash = content_hash(&source, components.config.ingest.chunk_tokens);
-    let mut chunks = Vec::new();
-    let mut embeddings = Vec::new();
-    for (start, end) in spans::fitting(
+    let spans = spans::fitting(
         &components.splitter,
         &components.prompt,
         components.config.ingest.chunk_tokens,
         &source,
-    )? {
-        let text = &source.text[start..end];
-        let embedding = embed(&*components.embedder, text)?;
-        let embedder_id = components.embedder.id();
+    )?;
+    let texts: Vec<&str> = spans
+        .iter()
+        .map(|&(start, end)| &source.text[start..end])
+        .collect();
+    let embedder = &components.embedder;
+    let embeddings = embedder.embed_documents(&texts)?;
+    let mut chunks = Vec::with_capacity(spans.len());
+    for ((&(start, end), text), embedding) in spans.iter().zip(texts).zip(&embeddings) {
         let vector = embedding
             .as_ref()
-            .map_or(Ok(Vec::new()), |e| e.to_bytes(embedder_id))?;
+            .map_or(Ok(Vec::new()), |e| e.to_bytes(embedder.id()))?;
         let token_ids = components.prompt.chunk_ids(text)?;
         let kept = kept.get(token_ids.as_slice());
         let conditioning_ids = kept.map_or(&[][..], |chunk| &chunk.conditioning_ids);
@@ -110,7 +112,6 @@ pub(super) fn prepare(
             vector,
             notes: kept.map_or_else(Vec::new, |chunk| chunk.notes.clone()),
         });
-        embeddings.push(embedding);
     }
     let SourceDocument {
         id,

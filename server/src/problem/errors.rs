@@ -84,14 +84,24 @@ impl From<RetrieverError> for Problem {
     fn from(error: RetrieverError) -> Self {
         match error {
             RetrieverError::BlankText => Self::invalid("query", error),
+            RetrieverError::EmbedderUnavailable { .. } => Self::embedder(
+                "EMBEDDER_UNAVAILABLE",
+                error,
+                "the embedder does not answer; try again later",
+            ),
+            RetrieverError::BadEmbedderAnswer { .. }
+            | RetrieverError::WrongKind { .. }
+            | RetrieverError::WrongDimension { .. } => Self::embedder(
+                "EMBEDDER_BAD_ANSWER",
+                error,
+                "the embedder's answer cannot be used",
+            ),
             RetrieverError::ChunkBudgetTooSmall { .. }
             | RetrieverError::Tokenizer { .. }
             | RetrieverError::CharacterTooLong { .. }
             | RetrieverError::BadEmbedding { .. }
             | RetrieverError::DamagedBytes { .. }
             | RetrieverError::UnsupportedVersion { .. }
-            | RetrieverError::WrongKind { .. }
-            | RetrieverError::WrongDimension { .. }
             | RetrieverError::DuplicateChunk { .. }
             | RetrieverError::OtherEmbedder
             | RetrieverError::IndexFull { .. } => Self::internal(error),

@@ -245,3 +245,90 @@ fn large_metadata_fails_alone() {
     assert!(listed.contains("r2") && listed.contains("limits.max_metadata_bytes (32768)"));
     assert!(listed.len() < 2000, "{listed}");
 }
+
+/// `ingest`, `serve` and `doctor` refuse an embedder with the same message, before the model is loaded.
+#[track_caller]
+fn expect_no_embedder(site: &Site, args: &[&str], words: &[&str]) {
+    site.ingest(args).expect_code(2).expect_error(words);
+    let serve = [&["--listen", "127.0.0.1:0"], args].concat();
+    opening(site, "serve", &serve)
+        .expect_code(2)
+        .expect_error(words);
+    let report = opening(site, "doctor", args).expect_code(1);
+    let mut failures = report
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("FAIL"));
+    let tells = |line: &str| words.iter().all(|word| line.contains(word));
+    assert!(failures.any(tells), "{words:?}: {}", report.stdout);
+}
+
+#[test]
+fn an_embedder_that_cannot_be_opened_is_named_and_loses_nothing() {
+    let site = Site::with_corpus();
+    site.ingest(&[]).expect_code(0);
+    expect_no_embedder(
+        &site,
+        &["--embedder", "no-such-dir"],
+        &["no-such-dir", "not a directory"],
+    );
+    let words = ["embedder.model in flag --embedder", "unknown scheme"];
+    expect_no_embedder(&site, &["--embedder", "ftp://h:1"], &words);
+    let model = site.model.to_str().unwrap();
+    expect_no_embedder(
+        &site,
+        &["--embedder", model],
+        &["config.json", "model_type \"qwen3\""],
+    );
+    let unbuilt = ["--embedder", model, "--embedder-device", "gpu"];
+    expect_no_embedder(&site, &unbuilt, &["embedder.device", "cuda:N"]);
+    let report = opening(&site, "doctor", &[]);
+    assert!(report.stdout.contains("lexical-bm25"), "{}", report.stdout);
+    assert!(
+        report.stdout.contains("all made by this embedder"),
+        "{}",
+        report.stdout
+    );
+}
+
+#[test]
+fn the_doctor_counts_vectors_of_another_embedder() {
+    let site = Site::with_corpus();
+    site.ingest(&[]).expect_code(0);
+    let dir = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../retriever/tests/fixtures/embedders/bert-mean"
+    );
+    let report = opening(&site, "doctor", &["--embedder", dir]);
+    let words = [
+        "bert-mean: Bert, 2 layers, vectors of 32 numbers",
+        "3 of 3 were made by another embedder",
+    ];
+    for word in words {
+        assert!(report.stdout.contains(word), "{word}: {}", report.stdout);
+    }
+}
+
+#[test]
+fn the_key_of_a_remote_embedder_is_not_printed() {
+    let site = Site::new();
+    let mut process = ragweave();
+    process
+        .args(["config", "print"])
+        .env("RAGWEAVE_EMBEDDER_API_KEY", "s3cret");
+    process.env("RAGWEAVE_EMBEDDER", "http://h:1#m");
+    let printed = Outcome::of(process.arg("--data").arg(site.data())).expect_code(0);
+    assert!(
+        printed
+            .stdout
+            .contains("environment RAGWEAVE_EMBEDDER_API_KEY"),
+        "{}",
+        printed.stdout
+    );
+    assert!(
+        printed.stdout.contains("http://h:1#m"),
+        "{}",
+        printed.stdout
+    );
+    assert!(!printed.stdout.contains("s3cret"), "{}", printed.stdout);
+}

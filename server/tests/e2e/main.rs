@@ -7,6 +7,7 @@ mod answers;
 mod auto;
 mod concurrent;
 mod documents;
+mod embedders;
 mod limits;
 mod memory;
 mod neighbours;

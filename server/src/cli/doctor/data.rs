@@ -1,15 +1,17 @@
 //! The data directory: whether it exists, is in use, was made by this model, and has room on its disk.
 
 use indicatif::DecimalBytes;
-use ragweave_store::stored_fields;
+use ragweave_retriever::Embedder;
+use ragweave_store::{Store, stored_fields};
 
+use super::embedder;
 use super::finding::Finding;
 use crate::cli::store;
 use crate::config::{Config, KV_DTYPE_FIELD};
 use crate::error::ServerError;
 use crate::sizing::Free;
 
-pub(super) fn check(config: &Config) -> Vec<Finding> {
+pub(super) fn check(config: &Config, embedder: Option<&dyn Embedder>) -> Vec<Finding> {
     let mut findings = vec![disk(config)];
     if !config.data.exists() {
         let text = format!(
@@ -19,27 +21,43 @@ pub(super) fn check(config: &Config) -> Vec<Finding> {
         findings.push(Finding::warn("store", text));
         return findings;
     }
-    findings.push(match store::open(&config.data) {
-        Ok(store) => match store.stats() {
-            Ok(stats) if stats.quarantined > 0 => Finding::warn(
-                "store",
-                format!(
-                    "{} of {} blobs are quarantined; ingest their documents again, or they are computed when next used",
-                    stats.quarantined, stats.blobs
-                ),
-            ),
-            Ok(stats) => Finding::ok(
-                "store",
-                format!("{} documents, {} chunks, {} blobs, made by {}", stats.documents, stats.chunks, stats.blobs, store.identity()),
-            ),
-            Err(error) => Finding::fail("store", error.to_string()),
-        },
-        Err(error @ ServerError::Locked { .. }) => Finding::warn("store", error.to_string()),
-        Err(error) => Finding::fail("store", error.to_string()),
-    });
+    match store::open(&config.data) {
+        Ok(store) => {
+            findings.push(figures(&store));
+            findings.extend(embedder.map(|embedder| embedder::vectors(&store, embedder)));
+        }
+        Err(error @ ServerError::Locked { .. }) => {
+            findings.push(Finding::warn("store", error.to_string()));
+        }
+        Err(error) => findings.push(Finding::fail("store", error.to_string())),
+    }
     findings.extend(kv_dtype(config));
     findings.push(kv_io(config));
     findings
+}
+
+/// What the store holds.
+fn figures(store: &Store) -> Finding {
+    match store.stats() {
+        Ok(stats) if stats.quarantined > 0 => Finding::warn(
+            "store",
+            format!(
+                "{} of {} blobs are quarantined; ingest their documents again, or they are computed when next used",
+                stats.quarantined, stats.blobs
+            ),
+        ),
+        Ok(stats) => Finding::ok(
+            "store",
+            format!(
+                "{} documents, {} chunks, {} blobs, made by {}",
+                stats.documents,
+                stats.chunks,
+                stats.blobs,
+                store.identity()
+            ),
+        ),
+        Err(error) => Finding::fail("store", error.to_string()),
+    }
 }
 
 /// Whether stored KV can be read as configured.

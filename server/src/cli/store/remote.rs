@@ -33,6 +33,7 @@ fn print(stats: &v1::GetStatsResponse) {
         model.device,
         model.max_model_len
     );
+    say!("embedder     {}", server.embedder);
     say!("documents    {}", store.documents);
     say!("chunks       {}", store.chunks);
     say!("blobs        {}", store.blobs);
