@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
-use ragweave_retriever::{Embedding, Filter, FlatIndex, RetrieverError};
+use ragweave_retriever::{Embedding, Filter, RetrieverError, VectorIndex};
 
 type Terms = Vec<(u32, f32)>;
 
@@ -97,7 +97,7 @@ fn passes(entry: &Entry, filter: &Filter) -> bool {
             .is_none_or(|ids| ids.contains(&entry.document))
 }
 
-fn compare(index: &FlatIndex, entries: &[Entry], query: &Terms, top_k: usize, filter: &Filter) {
+fn compare(index: &VectorIndex, entries: &[Entry], query: &Terms, top_k: usize, filter: &Filter) {
     let found = index
         .search(&Embedding::Sparse(query.clone()), top_k, filter)
         .unwrap();
@@ -137,7 +137,7 @@ proptest! {
 
     #[test]
     fn the_index_finds_what_a_plain_list_finds(steps in steps()) {
-        let mut index = FlatIndex::new();
+        let mut index = VectorIndex::default();
         let mut entries: Vec<Entry> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
             match step {
@@ -163,12 +163,16 @@ proptest! {
     }
 }
 
-fn insert(index: &mut FlatIndex, chunk: &str, embedding: Embedding) -> Result<(), RetrieverError> {
+fn insert(
+    index: &mut VectorIndex,
+    chunk: &str,
+    embedding: Embedding,
+) -> Result<(), RetrieverError> {
     let document = chunk.split('#').next().unwrap();
     index.insert(chunk, document, &BTreeMap::new(), embedding)
 }
 
-fn found(index: &FlatIndex, query: Embedding) -> Vec<String> {
+fn found(index: &VectorIndex, query: Embedding) -> Vec<String> {
     let hits = index.search(&query, 10, &Filter::default()).unwrap();
     hits.into_iter().map(|hit| hit.chunk_id).collect()
 }
@@ -177,7 +181,7 @@ fn found(index: &FlatIndex, query: Embedding) -> Vec<String> {
 #[test]
 fn an_index_after_many_removals_equals_a_fresh_one() {
     let terms = |i: u32| Embedding::Sparse(vec![(i % 7, 1.0), (100 + i % 5, 0.5)]);
-    let (mut churned, mut fresh) = (FlatIndex::new(), FlatIndex::new());
+    let (mut churned, mut fresh) = (VectorIndex::default(), VectorIndex::new());
     for i in 0..2_000 {
         insert(&mut churned, &format!("d{i}#0"), terms(i)).unwrap();
     }
@@ -189,14 +193,15 @@ fn an_index_after_many_removals_equals_a_fresh_one() {
         insert(&mut fresh, &format!("d{i}#0"), terms(i)).unwrap();
     }
     for i in 0..35 {
-        let search = |index: &FlatIndex| index.search(&terms(i), 500, &Filter::default()).unwrap();
+        let search =
+            |index: &VectorIndex| index.search(&terms(i), 500, &Filter::default()).unwrap();
         assert_eq!(search(&churned), search(&fresh));
     }
 }
 
 #[test]
 fn a_removed_chunk_can_come_back() {
-    let mut index = FlatIndex::new();
+    let mut index = VectorIndex::default();
     let embedding = || Embedding::Sparse(vec![(1, 1.0)]);
     insert(&mut index, "a#0", embedding()).unwrap();
     let twice = insert(&mut index, "a#0", embedding());
@@ -214,7 +219,7 @@ fn a_removed_chunk_can_come_back() {
 
 #[test]
 fn dense_vectors_rank_by_cosine() {
-    let mut index = FlatIndex::new();
+    let mut index = VectorIndex::default();
     insert(&mut index, "far#0", Embedding::Dense(vec![-1.0, 0.1])).unwrap();
     insert(&mut index, "near#0", Embedding::Dense(vec![9.0, 1.0])).unwrap();
     insert(&mut index, "b#0", Embedding::Dense(vec![1.0, 1.0])).unwrap();
@@ -235,7 +240,7 @@ fn dense_vectors_rank_by_cosine() {
 
 #[test]
 fn vectors_that_do_not_fit_are_refused_and_change_nothing() {
-    let mut index = FlatIndex::new();
+    let mut index = VectorIndex::default();
     insert(&mut index, "a#0", Embedding::Dense(vec![1.0, 0.0])).unwrap();
     let bad = [
         (

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ragweave_retriever::{Embedding, Filter, FlatIndex, RetrieverError, Scored};
+use ragweave_retriever::{Embedding, Filter, VectorIndex, RetrieverError, Scored};
 use ragweave_store::Document;
 
 /// A document's content hash.
@@ -14,7 +14,7 @@ pub type Version = [u8; 32];
 /// The index and the versions of the documents in it.
 #[derive(Debug, Default)]
 pub struct SearchIndex {
-    index: FlatIndex,
+    index: VectorIndex,
     versions: HashMap<String, Version>,
 }
 
@@ -42,10 +42,10 @@ impl SearchIndex {
         self.index.is_empty()
     }
 
-    /// The best chunks that pass the filter, best first; see [`FlatIndex::search`].
+    /// The best chunks that pass the filter, best first; see [`VectorIndex::search`].
     ///
     /// # Errors
-    /// As [`FlatIndex::search`].
+    /// As [`VectorIndex::search`].
     pub fn search(
         &self,
         query: &Embedding,
@@ -66,7 +66,7 @@ impl SearchIndex {
     /// Adds one chunk of a stored document.
     ///
     /// # Errors
-    /// As [`FlatIndex::insert`].
+    /// As [`VectorIndex::insert`].
     pub fn insert(
         &mut self,
         chunk_id: &str,
@@ -84,7 +84,7 @@ impl SearchIndex {
     /// Replaces the earlier version of a document. A chunk without an embedding cannot be found.
     ///
     /// # Errors
-    /// As [`FlatIndex::insert`].
+    /// As [`VectorIndex::insert`].
     pub fn replace(
         &mut self,
         document: &Document,

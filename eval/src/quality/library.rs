@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use ragweave_engine::ChunkKv;
 use ragweave_retriever::{
-    Embedder as _, Embedding, Filter, FlatIndex, LexicalEmbedder, RetrieverError,
+    Embedder as _, Embedding, Filter, VectorIndex, LexicalEmbedder, RetrieverError,
 };
 
 use crate::dataset::{Dataset, Example};
@@ -108,7 +108,7 @@ impl<'a> Library<'a> {
 /// The chunks of a dataset, to be searched for similar ones.
 struct Similar {
     embedder: LexicalEmbedder,
-    index: FlatIndex,
+    index: VectorIndex,
     /// Text and ids of each chunk; its place is its id in the index.
     chunks: Vec<(String, Vec<u32>)>,
     n: usize,
@@ -117,7 +117,7 @@ struct Similar {
 impl Similar {
     fn new(subject: &Subject, dataset: &Dataset, n: usize) -> anyhow::Result<Self> {
         let embedder = LexicalEmbedder::new();
-        let mut index = FlatIndex::new();
+        let mut index = VectorIndex::default();
         let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
         let mut seen = HashSet::new();
         for document in dataset.examples.iter().flat_map(|one| &one.documents) {
