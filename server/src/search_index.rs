@@ -4,9 +4,15 @@
 //! version and loads the new one under the same ids; the version distinguishes them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
-use ragweave_retriever::{Embedding, Filter, VectorIndex, RetrieverError, Scored};
+use ragweave_retriever::{
+    DumpError, Embedding, Filter, GraphDone, GraphDump, GraphStatus, GraphTask, IndexOptions,
+    Replaced, RetrieverError, Scored, VectorIndex,
+};
 use ragweave_store::Document;
+
+pub mod keeper;
 
 /// A document's content hash.
 pub type Version = [u8; 32];
@@ -28,8 +34,11 @@ pub struct Hit {
 
 impl SearchIndex {
     /// An empty index.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(options: IndexOptions) -> Self {
+        Self {
+            index: VectorIndex::new(options),
+            versions: HashMap::new(),
+        }
     }
 
     /// Number of chunks that can be found.
@@ -107,6 +116,34 @@ impl SearchIndex {
                 self.versions.insert(document_id.to_owned(), version);
             }
         }
+    }
+
+    /// As [`VectorIndex::graph_status`].
+    pub fn graph_status(&self) -> GraphStatus {
+        self.index.graph_status()
+    }
+
+    /// As [`VectorIndex::graph_task`].
+    pub fn graph_task(&self) -> Option<GraphTask> {
+        self.index.graph_task()
+    }
+
+    /// As [`VectorIndex::install`].
+    pub fn install(&mut self, done: GraphDone) -> Replaced {
+        self.index.install(done)
+    }
+
+    /// As [`VectorIndex::dump`].
+    pub fn dump(&self, embedder_id: &str) -> Option<GraphDump> {
+        self.index.dump(embedder_id)
+    }
+
+    /// As [`VectorIndex::restore`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore(&mut self, dir: &Path, embedder_id: &str) -> Result<(), DumpError> {
+        self.index.restore(dir, embedder_id)
     }
 
     /// Removes a document.

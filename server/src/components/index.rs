@@ -4,7 +4,7 @@
 //! Such vectors are replaced in the store too. Each names the embedder that made it, so this can be interrupted at any
 //! point: the next start continues with those that are left.
 
-use ragweave_retriever::{Embedder, Embedding, RetrieverError};
+use ragweave_retriever::{Embedder, Embedding, IndexOptions, RetrieverError};
 use ragweave_store::{Document, Store, StoreError, text_of};
 
 use crate::embedding::embed;
@@ -31,8 +31,9 @@ pub(super) fn load(
     store: &Store,
     embedder: &dyn Embedder,
     renewed: Renewed,
+    options: IndexOptions,
 ) -> Result<SearchIndex, ServerError> {
-    let mut index = SearchIndex::new();
+    let mut index = SearchIndex::new(options);
     let outdated = insert_current(store, embedder, &mut index)?;
     if outdated.is_empty() {
         return Ok(index);
