@@ -84,6 +84,15 @@ impl VectorIndex {
         }
     }
 
+    /// Changes how many candidates a search in the graph keeps.
+    pub fn set_ef_search(&mut self, ef_search: usize) {
+        let options = IndexOptions {
+            ef_search,
+            ..self.options
+        };
+        self.options = options.clamped();
+    }
+
     /// Number of chunks that can be found.
     pub fn len(&self) -> usize {
         self.rows.n_live()
@@ -200,6 +209,14 @@ impl VectorIndex {
         }
     }
 
+    /// Takes the graph away. A task can build it again, a dump give it back.
+    pub fn forget_graph(&mut self) -> Replaced {
+        match &mut self.vectors {
+            Vectors::Dense(dense) => Replaced(dense.forget_graph()),
+            Vectors::None | Vectors::Sparse(_) => Replaced(None),
+        }
+    }
+
     /// The graph as it can be written to disk; `None` if there is none, or if it has dead rows. The
     /// name of the embedder goes with it.
     pub fn dump(&self, embedder_id: &str) -> Option<GraphDump> {
@@ -229,7 +246,9 @@ impl VectorIndex {
         if self.graph_status() != GraphStatus::Pending {
             return Err(absent());
         }
-        self.renumber(&self.rows.packed());
+        if self.rows.n_dead() > 0 {
+            self.renumber(&self.rows.packed());
+        }
         let Vectors::Dense(dense) = &self.vectors else {
             return Err(absent());
         };

@@ -4,9 +4,9 @@ Two steps, each of which leaves a file that can be looked at:
 
     embed_windows.py windows --musique musique_s.json --count 100000 --out windows.jsonl DIR ...
     embed_windows.py passages --musique musique_s.json --out passages.jsonl
-    embed_windows.py embed --model MINILM_DIR --texts windows.jsonl --out windows.npy
+    embed_windows.py embed --model MINILM_DIR --texts windows.jsonl --out windows.safetensors
 
-A text file has one JSON string a line, each text once. The vectors are float32 `[texts, dimension]`, in that order.
+A text file has one JSON string a line, each text once. The vectors are the tensor `vectors`, float32 `[texts, dimension]`, in that order.
 `windows` cuts the MuSiQue passages and the documentation below DIR (Markdown files, doc comments of Rust sources) into
 windows of `--words` words that do not overlap, and puts them in an order that the seed fixes.
 """
@@ -85,6 +85,7 @@ def make_passages(args):
 def embed(args):
     import numpy
     import torch
+    from safetensors.numpy import save_file
     from sentence_transformers import SentenceTransformer
 
     torch.set_num_threads(args.threads)
@@ -100,7 +101,7 @@ def embed(args):
             numpy.save(piece, vectors.astype(numpy.float32))
         pieces.append(piece)
         print(f"{min(start + PIECE, len(texts))} of {len(texts)}", flush=True)
-    numpy.save(out, numpy.concatenate([numpy.load(piece) for piece in pieces]))
+    save_file({"vectors": numpy.concatenate([numpy.load(piece) for piece in pieces])}, out)
     for piece in pieces:
         piece.unlink()
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::ensure;
 use ragweave_engine::ChunkKv;
 use ragweave_retriever::{
-    Embedder as _, Embedding, Filter, VectorIndex, LexicalEmbedder, RetrieverError,
+    Embedder as _, Embedding, Filter, LexicalEmbedder, RetrieverError, VectorIndex,
 };
 
 use crate::dataset::{Dataset, Example};

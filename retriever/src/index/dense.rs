@@ -222,6 +222,14 @@ impl Dense {
         }
     }
 
+    pub(super) fn forget_graph(&mut self) -> Option<Arc<Graph>> {
+        self.epoch = next_epoch();
+        match std::mem::replace(&mut self.state, State::None) {
+            State::Ready { graph, .. } => Some(graph),
+            State::None | State::Failed => None,
+        }
+    }
+
     /// The graph and the number of rows that it covers, if all of them are alive.
     pub(super) fn complete(&self, rows: &Rows) -> Option<(Arc<Graph>, u32)> {
         match &self.state {
@@ -239,8 +247,7 @@ impl Dense {
     /// Gives the rows new numbers. The graph, which knows the old ones, is gone.
     pub(super) fn renumber(&mut self, new_row: &[Option<u32>]) {
         self.matrix.renumber(new_row);
-        self.epoch = next_epoch();
-        if let State::Ready { graph, .. } = std::mem::replace(&mut self.state, State::None) {
+        if let Some(graph) = self.forget_graph() {
             // A large graph takes about a second to take apart, and searches wait for this call.
             std::thread::spawn(move || drop(graph));
         }

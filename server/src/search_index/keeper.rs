@@ -52,10 +52,12 @@ impl GraphKeeper {
             place,
             stop: Arc::clone(&stop),
             written: None,
+            last_status: GraphStatus::Unwanted,
         };
         let thread = thread::Builder::new().name("index".to_owned());
         let thread = thread.spawn(move || {
             work.note_restored();
+            work.bring_up_to_date();
             while end.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
                 work.bring_up_to_date();
             }
@@ -102,6 +104,7 @@ struct Work {
     stop: Arc<AtomicBool>,
     /// The state of the graph that is on disk.
     written: Option<GraphStatus>,
+    last_status: GraphStatus,
 }
 
 impl Work {
@@ -118,14 +121,20 @@ impl Work {
     /// Inserts the vectors that are not in the graph. A graph that had to be built is written at once, as that takes
     /// long; one that has only grown, at the end.
     fn bring_up_to_date(&mut self) {
-        let Some(task) = self.read(SearchIndex::graph_task) else {
-            return;
-        };
-        let is_new = !matches!(self.status(), GraphStatus::Ready { .. });
-        self.run(task, is_new);
-        if is_new {
-            self.write_dump();
+        if let Some(task) = self.read(SearchIndex::graph_task) {
+            let is_new = !matches!(self.status(), GraphStatus::Ready { .. });
+            self.run(task, is_new);
+            if is_new {
+                self.write_dump();
+            }
         }
+        let status = self.status();
+        if status == GraphStatus::Failed && self.last_status != status {
+            tracing::error!(
+                "the search graph failed and is not used; searches are exact until the server is restarted"
+            );
+        }
+        self.last_status = status;
     }
 
     fn run(&self, task: GraphTask, is_new: bool) {
@@ -140,14 +149,12 @@ impl Work {
         let Some(done) = task.run(threads(), &self.stop) else {
             return;
         };
-        if done.has_failed() {
-            tracing::error!("the search graph failed; searches are exact");
-        } else if is_long {
-            tracing::info!(chunks, elapsed = ?since.elapsed(), "the search graph is ready");
-        }
         let index = self.index.write();
         let replaced = index.unwrap_or_else(PoisonError::into_inner).install(done);
         drop(replaced); // the lock is free by now
+        if is_long {
+            tracing::info!(chunks, elapsed = ?since.elapsed(), "the work on the search graph is done");
+        }
     }
 
     fn write_dump(&mut self) {
