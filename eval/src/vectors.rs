@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use ragweave_retriever::{Embedder, Embedding, LexicalEmbedder, RetrieverError};
 use safetensors::{Dtype, SafeTensors};
 
@@ -34,12 +34,12 @@ impl Vectors {
         let file = SafeTensors::deserialize(bytes).context("it is not a safetensors file")?;
         let tensor = file.tensor(TENSOR)?;
         let (dtype, shape) = (tensor.dtype(), tensor.shape());
-        let (Dtype::F32, &[rows @ 1.., dimension @ 1..]) = (dtype, shape) else {
-            anyhow::bail!("`{TENSOR}` is {dtype:?} {shape:?}, expected F32 [rows, dimension]");
+        let dimension = match (dtype, shape) {
+            (Dtype::F32, &[rows, dimension]) if rows > 0 && dimension > 0 => dimension,
+            _ => bail!("`{TENSOR}` is {dtype:?} {shape:?}, expected F32 [rows, dimension]"),
         };
         let (numbers, _) = tensor.data().as_chunks::<4>();
         let values: Vec<f32> = numbers.iter().map(|n| f32::from_le_bytes(*n)).collect();
-        ensure!(values.len() == rows * dimension, "`{TENSOR}` is cut short");
         Ok(Self::new(dimension, values))
     }
 
