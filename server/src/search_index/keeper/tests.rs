@@ -1,3 +1,5 @@
+//! A keeper over small indexes: it builds, writes, reads again, and goes on without its dump.
+
 use std::collections::BTreeMap;
 
 use ragweave_retriever::{Embedding, Filter, IndexKind, IndexOptions};
