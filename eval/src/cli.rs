@@ -6,7 +6,9 @@ use clap::{Parser, Subcommand};
 use ragweave_server::error::ServerError;
 
 use crate::ttft::bench;
-use crate::{compare, controller, decay, embed, load, logits, quality, report, ttft, tune};
+use crate::{
+    compare, controller, decay, embed, index, load, logits, quality, report, retrieval, ttft, tune,
+};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -38,6 +40,10 @@ enum Command {
     Load(load::Args),
     /// Ask many new combinations of chunks in a row: hit rate and TTFT must stay flat
     Decay(decay::Args),
+    /// Recall, time and memory of the search graph beside exact search, over given or made vectors
+    Index(index::Args),
+    /// Find the passages of a dataset's questions among all of its passages
+    Retrieval(retrieval::Args),
     /// Make a page of charts and tables from run directories
     Report(report::Args),
 }
@@ -59,6 +65,8 @@ impl Cli {
             Command::Controller(args) => controller::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Decay(args) => decay::run(&args),
+            Command::Index(args) => index::run(&args),
+            Command::Retrieval(args) => retrieval::run(&args),
             Command::Report(args) => report::run(&args),
         }
     }

@@ -1,6 +1,6 @@
 //! Measures ragweave against full prefill: `logits` for cross-checks with other implementations,
 //! `compare` and `quality` for answers and fidelity, `ttft` and `bench` for time alone, `load` for time
-//! under many requests, `decay` for time over many different ones, `tune` for the choice of a policy,
+//! under many requests, `decay` for time over many different ones, `index` and `retrieval` for search, `tune` for the choice of a policy,
 //! and `report` for pages with charts and tables of what runs measured.
 //!
 //! ```
@@ -16,10 +16,12 @@ mod compare;
 mod controller;
 mod decay;
 mod embed;
+mod index;
 mod load;
 mod logits;
 mod quality;
 mod report;
+mod retrieval;
 mod ttft;
 mod tune;
 
@@ -35,3 +37,4 @@ mod run_dir;
 mod shelf;
 mod subject;
 mod table;
+mod vectors;

@@ -1,21 +1,42 @@
-//! The exact index: every chunk that shares anything with the query is scored.
+//! The index: every chunk that shares anything with the query can be found.
 //!
-//! Sparse vectors are kept in postings lists, dense ones in one matrix. A removed chunk leaves a
-//! dead row that searches skip. When dead rows outnumber live ones, the index is packed again, so a
-//! removal takes constant time on average. Results depend on the content of the index, never on the
-//! order in which chunks were added.
+//! Sparse vectors are kept in postings lists, dense ones in one matrix; both are searched exactly.
+//! Above a threshold a graph proposes candidates among the dense ones, which the matrix scores, so
+//! a score is the exact cosine in any case. The graph is built by tasks that the caller runs beside
+//! searches and changes ([`VectorIndex::graph_task`]); until it is ready, searches are exact.
+//!
+//! A removed chunk leaves a dead row that searches skip. When dead rows outnumber live ones, the
+//! index is packed again, so a removal takes constant time on average. Results depend on the content
+//! of the index, never on the order in which chunks were added, except for what a graph overlooks.
 
+mod dense;
+mod dump;
+mod filter;
+mod graph;
 mod matrix;
+mod options;
 mod postings;
 mod rank;
+mod rows;
+mod task;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::embed::Embedding;
 use crate::error::RetrieverError;
-use matrix::Matrix;
+use dense::Dense;
+use dump::Intact;
 use postings::Postings;
+use rank::Best;
+use rows::Rows;
+
+pub use dense::GraphStatus;
+pub use dump::{DumpError, GraphDump};
+pub use filter::Filter;
+pub use options::{IndexKind, IndexOptions};
+pub use task::{GraphDone, GraphTask};
 
 /// Dead rows that are not worth a repack.
 const DEAD_ROWS_KEPT: usize = 64;
@@ -31,32 +52,12 @@ pub struct Scored {
     pub score: f32,
 }
 
-/// Which chunks may be found; the default is all.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Each of these must be in the metadata of the document, with an equal value.
-    pub metadata: BTreeMap<String, String>,
-    /// If given, the document must be one of these.
-    pub document_ids: Option<BTreeSet<String>>,
-}
-
-/// Exact search over the chunks of all documents, held in memory.
+/// Search over the chunks of all documents, held in memory.
 #[derive(Debug, Default)]
-pub struct FlatIndex {
-    /// In the order of insertion; the position is the row number.
-    rows: Vec<Row>,
-    n_dead: usize,
-    chunks: HashMap<Arc<str>, u32>,
-    documents: HashMap<Arc<str>, Vec<u32>>,
+pub struct VectorIndex {
+    options: IndexOptions,
+    rows: Rows,
     vectors: Vectors,
-}
-
-#[derive(Debug)]
-struct Row {
-    chunk_id: Arc<str>,
-    document_id: Arc<str>,
-    metadata: Arc<BTreeMap<String, String>>,
-    live: bool,
 }
 
 /// The kind is set by the first vector inserted.
@@ -65,18 +66,36 @@ enum Vectors {
     #[default]
     None,
     Sparse(Postings),
-    Dense(Matrix),
+    Dense(Dense),
 }
 
-impl FlatIndex {
-    /// An empty index, which takes either kind of embedding.
-    pub fn new() -> Self {
-        Self::default()
+/// The graph that an index no longer uses. Dropping a large one takes about a second.
+#[derive(Debug)]
+#[must_use = "drop it where nobody waits for the index"]
+pub struct Replaced(#[expect(dead_code, reason = "kept to be dropped")] Option<Arc<graph::Graph>>);
+
+impl VectorIndex {
+    /// An empty index, which takes either kind of embedding. Parameters of the graph outside their
+    /// bounds are moved into them.
+    pub fn new(options: IndexOptions) -> Self {
+        Self {
+            options: options.clamped(),
+            ..Self::default()
+        }
+    }
+
+    /// Changes how many candidates a search in the graph keeps.
+    pub fn set_ef_search(&mut self, ef_search: usize) {
+        let options = IndexOptions {
+            ef_search,
+            ..self.options
+        };
+        self.options = options.clamped();
     }
 
     /// Number of chunks that can be found.
     pub fn len(&self) -> usize {
-        self.rows.len() - self.n_dead
+        self.rows.n_live()
     }
 
     /// Whether there is nothing to find.
@@ -97,7 +116,7 @@ impl FlatIndex {
         embedding: Embedding,
     ) -> Result<(), RetrieverError> {
         embedding.check()?;
-        if self.chunks.contains_key(chunk_id) {
+        if self.rows.has_chunk(chunk_id) {
             return Err(RetrieverError::DuplicateChunk {
                 chunk_id: chunk_id.to_owned(),
             });
@@ -106,35 +125,17 @@ impl FlatIndex {
             limit: u32::MAX as usize,
         })?;
         self.vectors.push(row, embedding)?;
-        let (document_id, metadata) = self.shared(document_id, metadata);
-        let chunk_id: Arc<str> = Arc::from(chunk_id);
-        self.chunks.insert(Arc::clone(&chunk_id), row);
-        self.documents
-            .entry(Arc::clone(&document_id))
-            .or_default()
-            .push(row);
-        self.rows.push(Row {
-            chunk_id,
-            document_id,
-            metadata,
-            live: true,
-        });
+        self.rows.add(row, chunk_id, document_id, metadata);
         Ok(())
     }
 
     /// Removes all chunks of a document and returns how many there were.
     pub fn remove_document(&mut self, id: &str) -> usize {
-        let rows = self.documents.remove(id).unwrap_or_default();
-        for &row in &rows {
-            let row = &mut self.rows[row as usize];
-            row.live = false;
-            self.chunks.remove(&row.chunk_id);
+        let removed = self.rows.remove_document(id);
+        if self.rows.n_dead() > self.len() + DEAD_ROWS_KEPT || self.is_empty() {
+            self.renumber(&self.rows.packed());
         }
-        self.n_dead += rows.len();
-        if self.n_dead > self.len() + DEAD_ROWS_KEPT || self.is_empty() {
-            self.repack();
-        }
-        rows.len()
+        removed
     }
 
     /// The `top_k` best chunks that pass the filter, best first; equal scores are ordered by chunk
@@ -149,74 +150,136 @@ impl FlatIndex {
         filter: &Filter,
     ) -> Result<Vec<Scored>, RetrieverError> {
         query.check()?;
-        let mut scores = self.vectors.scores(query, &self.rows, self.n_dead)?;
-        let passes = |row: &Row| filter.passes(&row.document_id, &row.metadata);
-        scores.retain(|&(row, _)| passes(&self.rows[row as usize]));
-        let chunk_id = |row: u32| &*self.rows[row as usize].chunk_id;
-        let best = rank::best_first(scores, top_k, chunk_id);
-        let scored = best
-            .into_iter()
-            .map(|(row, score)| self.rows[row as usize].scored(score));
-        Ok(scored.collect())
-    }
-
-    /// Document id and metadata, shared with the document's last chunk where they are equal.
-    fn shared(
-        &self,
-        document_id: &str,
-        metadata: &BTreeMap<String, String>,
-    ) -> (Arc<str>, Arc<BTreeMap<String, String>>) {
-        let last = self.documents.get(document_id).and_then(|rows| rows.last());
-        match last.map(|&row| &self.rows[row as usize]) {
-            Some(row) if *row.metadata == *metadata => {
-                (Arc::clone(&row.document_id), Arc::clone(&row.metadata))
+        let found = match (&self.vectors, query) {
+            (Vectors::None, _) => Vec::new(),
+            (Vectors::Sparse(postings), Embedding::Sparse(terms)) => {
+                self.search_sparse(postings, terms, top_k, filter)
             }
-            Some(row) => (Arc::clone(&row.document_id), Arc::new(metadata.clone())),
-            None => (Arc::from(document_id), Arc::new(metadata.clone())),
+            (Vectors::Dense(dense), Embedding::Dense(values)) => {
+                dense.search(values, top_k, filter, &self.rows, &self.options)?
+            }
+            (vectors, query) => return Err(vectors.wrong_kind(query)),
+        };
+        let scored = |(row, score)| Scored {
+            chunk_id: self.rows.chunk_id(row).to_string(),
+            document_id: self.rows.document_id(row).to_string(),
+            score,
+        };
+        Ok(found.into_iter().map(scored).collect())
+    }
+
+    fn search_sparse(
+        &self,
+        postings: &Postings,
+        terms: &[(u32, f32)],
+        top_k: usize,
+        filter: &Filter,
+    ) -> Vec<(u32, f32)> {
+        let (n_rows, n_dead) = (self.rows.len(), self.rows.n_dead());
+        let mut best = Best::new(top_k);
+        for (row, score) in postings.scores(terms, n_rows, n_dead, |row| self.rows.is_live(row)) {
+            best.offer(row, score, || self.rows.admit(row, filter));
+        }
+        best.into_rows()
+    }
+
+    /// What the graph can do at present.
+    pub fn graph_status(&self) -> GraphStatus {
+        match &self.vectors {
+            Vectors::Dense(dense) => dense.status(&self.rows, &self.options),
+            Vectors::None | Vectors::Sparse(_) => GraphStatus::Unwanted,
         }
     }
 
-    /// Renumbers the live rows from 0 and drops the dead ones.
-    fn repack(&mut self) {
-        let mut next = 0;
-        let mut new_row = Vec::with_capacity(self.rows.len());
-        for row in &self.rows {
-            new_row.push(row.live.then_some(next));
-            next += u32::from(row.live);
+    /// The work that the graph needs, if any. Run it without holding a lock on the index, then
+    /// [`install`](Self::install) what it made; one task at a time. A task becomes void when the
+    /// index is packed meanwhile.
+    pub fn graph_task(&self) -> Option<GraphTask> {
+        match &self.vectors {
+            Vectors::Dense(dense) => dense.task(&self.rows, &self.options),
+            Vectors::None | Vectors::Sparse(_) => None,
         }
-        self.rows.retain(|row| row.live);
-        self.n_dead = 0;
-        let renumber = |row: &mut u32| {
-            *row = new_row[*row as usize].expect("the maps hold live rows only");
+    }
+
+    /// Uses what a task made, unless the index was packed since.
+    pub fn install(&mut self, done: GraphDone) -> Replaced {
+        match &mut self.vectors {
+            Vectors::Dense(dense) => Replaced(dense.install(done)),
+            Vectors::None | Vectors::Sparse(_) => Replaced(Some(done.graph)),
+        }
+    }
+
+    /// Takes the graph away. A task can build it again, a dump give it back.
+    pub fn forget_graph(&mut self) -> Replaced {
+        match &mut self.vectors {
+            Vectors::Dense(dense) => Replaced(dense.forget_graph()),
+            Vectors::None | Vectors::Sparse(_) => Replaced(None),
+        }
+    }
+
+    /// The graph as it can be written to disk; `None` if there is none, or if it has dead rows. The
+    /// name of the embedder goes with it.
+    pub fn dump(&self, embedder_id: &str) -> Option<GraphDump> {
+        let Vectors::Dense(dense) = &self.vectors else {
+            return None;
         };
-        self.chunks.values_mut().for_each(renumber);
-        self.documents.values_mut().flatten().for_each(renumber);
-        self.vectors.repack(&new_row);
-        if self.rows.is_empty() {
+        let (graph, n_rows) = dense.complete(&self.rows)?;
+        let settings = self.settings(dense, embedder_id);
+        Some(GraphDump::new(
+            graph,
+            n_rows,
+            &self.rows,
+            dense.matrix(),
+            settings,
+        ))
+    }
+
+    /// Takes the graph from the dump below `dir`, if its files are intact and all its rows are in
+    /// this index, with equal vectors. Call this after the vectors have been inserted.
+    ///
+    /// # Errors
+    /// [`DumpError`]; the index then has no graph, and a task can build one.
+    pub fn restore(&mut self, dir: &Path, embedder_id: &str) -> Result<(), DumpError> {
+        let absent = || DumpError::Absent {
+            dir: dir.to_owned(),
+        };
+        if self.graph_status() != GraphStatus::Pending {
+            return Err(absent());
+        }
+        if self.rows.n_dead() > 0 {
+            self.renumber(&self.rows.packed());
+        }
+        let Vectors::Dense(dense) = &self.vectors else {
+            return Err(absent());
+        };
+        let settings = self.settings(dense, embedder_id);
+        let intact = Intact::open(dir, &settings, &self.rows, dense.matrix())?;
+        if !intact
+            .new_row
+            .iter()
+            .copied()
+            .eq((0..).map(Some).take(intact.new_row.len()))
+        {
+            self.renumber(&intact.new_row);
+        }
+        if let Vectors::Dense(dense) = &mut self.vectors {
+            let graph = intact.graph(dense.matrix())?;
+            dense.adopt(graph, intact.n_rows);
+        }
+        Ok(())
+    }
+
+    fn settings(&self, dense: &Dense, embedder_id: &str) -> dump::Settings {
+        dump::Settings::new(dense.matrix().dimension(), embedder_id, &self.options)
+    }
+
+    /// Gives the live rows new numbers and drops the dead ones.
+    fn renumber(&mut self, new_row: &[Option<u32>]) {
+        self.rows.renumber(new_row);
+        self.vectors.renumber(new_row);
+        if self.rows.len() == 0 {
             self.vectors = Vectors::None;
         }
-    }
-}
-
-impl Row {
-    fn scored(&self, score: f32) -> Scored {
-        Scored {
-            chunk_id: self.chunk_id.to_string(),
-            document_id: self.document_id.to_string(),
-            score,
-        }
-    }
-}
-
-impl Filter {
-    /// Whether the chunks of this document may be found.
-    pub fn passes(&self, document_id: &str, metadata: &BTreeMap<String, String>) -> bool {
-        let wanted = |ids: &BTreeSet<String>| ids.contains(document_id);
-        self.document_ids.as_ref().is_none_or(wanted)
-            && self
-                .metadata
-                .iter()
-                .all(|(key, value)| metadata.get(key) == Some(value))
     }
 }
 
@@ -224,11 +287,15 @@ impl Vectors {
     fn push(&mut self, row: u32, embedding: Embedding) -> Result<(), RetrieverError> {
         match (&mut *self, embedding) {
             (Self::Sparse(postings), Embedding::Sparse(terms)) => postings.push(row, &terms),
-            (Self::Dense(matrix), Embedding::Dense(values)) => return matrix.push(&values),
+            (Self::Dense(dense), Embedding::Dense(values)) => return dense.push(&values),
             (Self::None, Embedding::Sparse(terms)) => {
-                *self = Self::Sparse(Postings::of(row, &terms))
+                *self = Self::Sparse(Postings::of(row, &terms));
             }
-            (Self::None, Embedding::Dense(values)) => *self = Self::Dense(Matrix::of(&values)),
+            (Self::None, Embedding::Dense(values)) => {
+                let mut dense = Dense::new(values.len());
+                dense.push(&values)?;
+                *self = Self::Dense(dense);
+            }
             (Self::Sparse(_) | Self::Dense(_), embedding) => {
                 return Err(self.wrong_kind(&embedding));
             }
@@ -236,32 +303,11 @@ impl Vectors {
         Ok(())
     }
 
-    /// Live rows with something in common with the query, and their scores.
-    fn scores(
-        &self,
-        query: &Embedding,
-        rows: &[Row],
-        n_dead: usize,
-    ) -> Result<Vec<(u32, f32)>, RetrieverError> {
-        match (self, query) {
-            (Self::None, _) => Ok(Vec::new()),
-            (Self::Sparse(postings), Embedding::Sparse(terms)) => {
-                Ok(postings.scores(terms, rows.len(), n_dead, |row| rows[row as usize].live))
-            }
-            (Self::Dense(matrix), Embedding::Dense(values)) => {
-                let mut scores = matrix.scores(values)?;
-                scores.retain(|&(row, _)| rows[row as usize].live);
-                Ok(scores)
-            }
-            (Self::Sparse(_) | Self::Dense(_), query) => Err(self.wrong_kind(query)),
-        }
-    }
-
-    fn repack(&mut self, new_row: &[Option<u32>]) {
+    fn renumber(&mut self, new_row: &[Option<u32>]) {
         match self {
             Self::None => {}
             Self::Sparse(postings) => postings.repack(new_row),
-            Self::Dense(matrix) => matrix.repack(new_row),
+            Self::Dense(dense) => dense.renumber(new_row),
         }
     }
 

@@ -5,10 +5,10 @@
 //! those bytes at start.
 //!
 //! ```
-//! use ragweave_retriever::{Embedder, Filter, FlatIndex, LexicalEmbedder};
+//! use ragweave_retriever::{Embedder, Filter, LexicalEmbedder, VectorIndex};
 //!
 //! let embedder = LexicalEmbedder::new();
-//! let mut index = FlatIndex::new();
+//! let mut index = VectorIndex::default();
 //! for (chunk, text) in [("a#0", "The fox lives in Brindle."), ("b#0", "Corin mends nets.")] {
 //!     let document = &chunk[..1];
 //!     index.insert(chunk, document, &Default::default(), embedder.embed_document(text)?)?;
@@ -33,7 +33,10 @@ pub use embed::{
     RemoteOptions, RemoteUrl, TransformerEmbedder, TransformerOptions,
 };
 pub use error::{ReadError, ReadProblem, RetrieverError};
-pub use index::{Filter, FlatIndex, Scored};
+pub use index::{
+    DumpError, Filter, GraphDone, GraphDump, GraphStatus, GraphTask, IndexKind, IndexOptions,
+    Replaced, Scored, VectorIndex,
+};
 pub use printable::Printable;
 pub use read::{
     DocumentFormat, DocumentReader, OffLimits, ReadOptions, SourceDocument, read_documents,

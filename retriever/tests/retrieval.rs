@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::f32::consts::LN_2;
 
-use ragweave_retriever::{Embedder, Filter, FlatIndex, LexicalEmbedder};
+use ragweave_retriever::{Embedder, Filter, LexicalEmbedder, VectorIndex};
 
 const CORPUS: [(&str, &str); 12] = [
     (
@@ -75,8 +75,8 @@ const QUESTIONS: [(&str, &str); 13] = [
     ("lamp 7", "light"),
 ];
 
-fn index() -> FlatIndex {
-    let mut index = FlatIndex::new();
+fn index() -> VectorIndex {
+    let mut index = VectorIndex::default();
     for (id, text) in CORPUS {
         let embedding = LexicalEmbedder.embed_document(text).unwrap();
         index
@@ -86,7 +86,7 @@ fn index() -> FlatIndex {
     index
 }
 
-fn best(index: &FlatIndex, question: &str) -> Option<(String, f32)> {
+fn best(index: &VectorIndex, question: &str) -> Option<(String, f32)> {
     let query = LexicalEmbedder.embed_query(question).unwrap();
     let hits = index.search(&query, 1, &Filter::default()).unwrap();
     hits.into_iter()
@@ -188,7 +188,7 @@ fn a_removed_note_gives_way_to_the_next_best() {
 /// ln(1 + 1.5/1.5) = 0.69315. The pair counts half in the document and half in the query.
 #[test]
 fn scores_are_bm25_worked_out_by_hand() {
-    let mut index = FlatIndex::new();
+    let mut index = VectorIndex::default();
     for (id, text) in [("fox", "red fox"), ("dog", "red red dog")] {
         let embedding = LexicalEmbedder.embed_document(text).unwrap();
         index

@@ -6,6 +6,7 @@
 //! re-ingests instead of being refused.
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use ragweave_engine::{ChunkKv, EngineError, EngineHandle, EngineOptions, ModelConfig, ModelInfo};
@@ -19,6 +20,7 @@ use crate::error::ServerError;
 use crate::fingerprint::fingerprint;
 use crate::prompt::{PromptError, PromptFormat};
 use crate::search_index::SearchIndex;
+use crate::search_index::keeper::{self, DumpPlace, GraphKeeper};
 use crate::sources::Unanswered;
 use crate::tier::MemoryTier;
 use crate::{embedder, fit, sizing, store_identity, tuned};
@@ -84,7 +86,16 @@ impl Components {
             (OpenMode::Serve | OpenMode::Ingest, false) => Renewed::Stored,
             _ => Renewed::InMemory,
         };
-        let index = index::load(&store, &*embedder, renewed)?;
+        let mut index = index::load(
+            &store,
+            &*embedder,
+            renewed,
+            config.retrieval.index_options(),
+        )?;
+        // Only a server keeps a graph: for other commands exact search is soon enough.
+        if mode == OpenMode::Serve {
+            keeper::restore(&mut index, &dump_place(&config.data, &*embedder));
+        }
         Ok(Self {
             memory: Arc::new(MemoryTier::new(config.store.memory_bytes)),
             unanswered: Arc::default(),
@@ -97,6 +108,16 @@ impl Components {
             splitter: Arc::new(splitter),
             is_foreign,
         })
+    }
+
+    /// Starts the thread that builds the search graph. A store of another model is only read, so no dump is written
+    /// into its directory.
+    ///
+    /// # Errors
+    /// If no thread can be started.
+    pub fn keep_graph(&self) -> std::io::Result<GraphKeeper> {
+        let place = dump_place(&self.config.data, &*self.embedder);
+        GraphKeeper::start(Arc::clone(&self.index), (!self.is_foreign).then_some(place))
     }
 
     /// Ids of a stored chunk in this prompt format. The ids in a foreign store come from another tokenizer or wrapper,
@@ -152,6 +173,16 @@ impl Components {
         })?;
         let layers = kv.layers.iter().map(|(k, v)| (k.as_slice(), v.as_slice()));
         self.store.append_blob(key, geometry, &kv.token_ids, layers)
+    }
+}
+
+/// Folder of the search graph's dump in the data directory.
+const INDEX_FOLDER: &str = "index";
+
+fn dump_place(data: &Path, embedder: &dyn Embedder) -> DumpPlace {
+    DumpPlace {
+        dir: data.join(INDEX_FOLDER),
+        embedder_id: embedder.id().to_owned(),
     }
 }
 

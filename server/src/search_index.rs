@@ -4,9 +4,15 @@
 //! version and loads the new one under the same ids; the version distinguishes them.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
-use ragweave_retriever::{Embedding, Filter, FlatIndex, RetrieverError, Scored};
+use ragweave_retriever::{
+    DumpError, Embedding, Filter, GraphDone, GraphDump, GraphStatus, GraphTask, IndexOptions,
+    Replaced, RetrieverError, Scored, VectorIndex,
+};
 use ragweave_store::Document;
+
+pub mod keeper;
 
 /// A document's content hash.
 pub type Version = [u8; 32];
@@ -14,7 +20,7 @@ pub type Version = [u8; 32];
 /// The index and the versions of the documents in it.
 #[derive(Debug, Default)]
 pub struct SearchIndex {
-    index: FlatIndex,
+    index: VectorIndex,
     versions: HashMap<String, Version>,
 }
 
@@ -28,8 +34,11 @@ pub struct Hit {
 
 impl SearchIndex {
     /// An empty index.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(options: IndexOptions) -> Self {
+        Self {
+            index: VectorIndex::new(options),
+            versions: HashMap::new(),
+        }
     }
 
     /// Number of chunks that can be found.
@@ -42,10 +51,10 @@ impl SearchIndex {
         self.index.is_empty()
     }
 
-    /// The best chunks that pass the filter, best first; see [`FlatIndex::search`].
+    /// The best chunks that pass the filter, best first; see [`VectorIndex::search`].
     ///
     /// # Errors
-    /// As [`FlatIndex::search`].
+    /// As [`VectorIndex::search`].
     pub fn search(
         &self,
         query: &Embedding,
@@ -66,7 +75,7 @@ impl SearchIndex {
     /// Adds one chunk of a stored document.
     ///
     /// # Errors
-    /// As [`FlatIndex::insert`].
+    /// As [`VectorIndex::insert`].
     pub fn insert(
         &mut self,
         chunk_id: &str,
@@ -84,7 +93,7 @@ impl SearchIndex {
     /// Replaces the earlier version of a document. A chunk without an embedding cannot be found.
     ///
     /// # Errors
-    /// As [`FlatIndex::insert`].
+    /// As [`VectorIndex::insert`].
     pub fn replace(
         &mut self,
         document: &Document,
@@ -107,6 +116,34 @@ impl SearchIndex {
                 self.versions.insert(document_id.to_owned(), version);
             }
         }
+    }
+
+    /// As [`VectorIndex::graph_status`].
+    pub fn graph_status(&self) -> GraphStatus {
+        self.index.graph_status()
+    }
+
+    /// As [`VectorIndex::graph_task`].
+    pub fn graph_task(&self) -> Option<GraphTask> {
+        self.index.graph_task()
+    }
+
+    /// As [`VectorIndex::install`].
+    pub fn install(&mut self, done: GraphDone) -> Replaced {
+        self.index.install(done)
+    }
+
+    /// As [`VectorIndex::dump`].
+    pub fn dump(&self, embedder_id: &str) -> Option<GraphDump> {
+        self.index.dump(embedder_id)
+    }
+
+    /// As [`VectorIndex::restore`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn restore(&mut self, dir: &Path, embedder_id: &str) -> Result<(), DumpError> {
+        self.index.restore(dir, embedder_id)
     }
 
     /// Removes a document.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::ensure;
 use ragweave_engine::ChunkKv;
-use ragweave_retriever::{Embedder, Filter, FlatIndex};
+use ragweave_retriever::{Embedder, Filter, VectorIndex};
 
 use crate::dataset::{Dataset, Example};
 use crate::examiner::Prepared;
@@ -112,7 +112,7 @@ pub(super) struct Neighbours {
 /// The chunks of a dataset, to be searched for similar ones.
 struct Similar {
     embedder: Arc<dyn Embedder>,
-    index: FlatIndex,
+    index: VectorIndex,
     /// Text and ids of each chunk; its place is its id in the index.
     chunks: Vec<(String, Vec<u32>)>,
     n: usize,
@@ -121,7 +121,7 @@ struct Similar {
 impl Similar {
     fn new(subject: &Subject, dataset: &Dataset, neighbours: &Neighbours) -> anyhow::Result<Self> {
         let embedder = Arc::clone(&neighbours.embedder);
-        let mut index = FlatIndex::new();
+        let mut index = VectorIndex::default();
         let mut chunks: Vec<(String, Vec<u32>)> = Vec::new();
         let mut seen = HashSet::new();
         for document in dataset.examples.iter().flat_map(|one| &one.documents) {

@@ -71,7 +71,10 @@ pub fn run(mut args: Args) -> anyhow::Result<ExitCode> {
         Err(error) => return Ok(refused(&error)),
     };
     let runtime = multi_threaded()?;
+    let keeper = components.keep_graph();
+    let keeper = keeper.context("start the thread of the search graph")?;
     let served = runtime.block_on(serve(listener, &components));
+    keeper.finish();
     runtime.shutdown_timeout(RUNTIME_STOP_LIMIT);
     served.map(|()| ExitCode::SUCCESS)
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use ragweave_retriever::{Embedder, Embedding, RetrieverError};
+use ragweave_retriever::{Embedder, Embedding, IndexOptions, RetrieverError};
 use ragweave_store::{Document, Store, StoreError, text_of};
 
 use crate::error::ServerError;
@@ -36,8 +36,9 @@ pub(super) fn load(
     store: &Store,
     embedder: &dyn Embedder,
     renewed: Renewed,
+    options: IndexOptions,
 ) -> Result<SearchIndex, ServerError> {
-    let mut index = SearchIndex::new();
+    let mut index = SearchIndex::new(options);
     let outdated = insert_current(store, embedder, &mut index)?;
     if outdated.is_empty() {
         return Ok(index);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ragweave_retriever::{IndexKind, IndexOptions};
 use ragweave_store::KvIo;
 use serde::Deserialize;
 
@@ -16,6 +17,48 @@ pub const MAX_NEIGHBOURS: usize = 8;
 pub struct RetrievalConfig {
     pub top_k: usize,
     pub order: Order,
+    pub index: IndexKind,
+    pub hnsw_threshold: usize,
+    pub hnsw_m: usize,
+    pub hnsw_ef_construction: usize,
+    pub hnsw_ef_search: usize,
+}
+
+impl RetrievalConfig {
+    /// The settings of the index.
+    pub fn index_options(&self) -> IndexOptions {
+        IndexOptions {
+            kind: self.index,
+            hnsw_threshold: self.hnsw_threshold,
+            m: self.hnsw_m,
+            ef_construction: self.hnsw_ef_construction,
+            ef_search: self.hnsw_ef_search,
+        }
+    }
+
+    /// Checks the bounds of the graph's parameters. Returns the key at fault and what is wrong with it.
+    pub(super) fn validate_index(&self) -> Result<(), (&'static str, String)> {
+        let bounded = [
+            ("retrieval.hnsw_m", self.hnsw_m, IndexOptions::M),
+            (
+                "retrieval.hnsw_ef_construction",
+                self.hnsw_ef_construction,
+                IndexOptions::EF_CONSTRUCTION,
+            ),
+            (
+                "retrieval.hnsw_ef_search",
+                self.hnsw_ef_search,
+                IndexOptions::EF_SEARCH,
+            ),
+        ];
+        let outside = bounded
+            .iter()
+            .find(|(_, value, range)| !range.contains(value));
+        outside.map_or(Ok(()), |(key, value, range)| {
+            let (least, most) = (range.start(), range.end());
+            Err((*key, format!("must lie in {least}..={most}, is {value}")))
+        })
+    }
 }
 
 /// Order of the passages in the prompt.

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use ragweave_engine::{Mode, Policy, Ratio};
+use ragweave_retriever::{IndexKind, IndexOptions};
 use ragweave_store::KvIo;
 
 use super::*;
@@ -45,6 +46,39 @@ fn the_built_in_defaults_are_valid() {
         config.fusion.to_mode(),
         Mode::blend(Policy::hkvd(1), Ratio::of_percent(15))
     );
+}
+
+#[test]
+fn parameters_of_the_graph_have_bounds() {
+    let dir = directories();
+    let config = Config::load(&args(
+        dir.path(),
+        &["retrieval.index=hnsw", "retrieval.hnsw_m=64"],
+    ));
+    let options = config.unwrap().retrieval.index_options();
+    assert_eq!((options.kind, options.m), (IndexKind::Hnsw, 64));
+    for (setting, bounds) in [
+        ("retrieval.hnsw_m=65", "4..=64"),
+        ("retrieval.hnsw_ef_construction=7", "8..=2000"),
+        ("retrieval.hnsw_ef_search=10001", "8..=10000"),
+    ] {
+        let refused = message(Config::load(&args(dir.path(), &[setting])));
+        let key = setting.split('=').next().unwrap();
+        assert!(
+            refused.contains(key) && refused.contains(bounds),
+            "{refused}"
+        );
+    }
+    let refused = message(Config::load(&args(dir.path(), &["retrieval.index=ivf"])));
+    assert!(refused.contains("retrieval.index"), "{refused}");
+}
+
+/// The library's defaults are for its own users; both are the same here.
+#[test]
+fn the_index_has_the_same_defaults_in_both_places() {
+    let dir = directories();
+    let config = Config::load(&args(dir.path(), &[])).unwrap();
+    assert_eq!(config.retrieval.index_options(), IndexOptions::default());
 }
 
 #[test]

@@ -51,6 +51,7 @@ impl Config {
                 format!("is above limits.max_top_k, {limit}"),
             ));
         }
+        self.retrieval.validate_index()?;
         if self.ingest.neighbours > MAX_NEIGHBOURS {
             return Err((
                 "ingest.neighbours",
