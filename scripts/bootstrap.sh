@@ -7,18 +7,24 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
     cat <<'USAGE'
-usage: scripts/bootstrap.sh [--vulkan] [--tests]
+usage: scripts/bootstrap.sh [--vulkan] [--tests] [--models] [--oracles]
   --vulkan   also a Vulkan driver: Mesa's software driver lavapipe if there is none
   --tests    also cargo-nextest, the test runner (takes minutes to build; if that fails, test.sh uses cargo test)
+  --models   also Python's pip, with which scripts/models.sh fetches pretrained models
+  --oracles  also Python's venv, in which scripts/test-real.sh installs the libraries it compares with
 USAGE
 }
 
 want_vulkan=no
 want_tests=no
+want_models=no
+want_oracles=no
 for argument in "$@"; do
     case "$argument" in
         --vulkan) want_vulkan=yes ;;
         --tests) want_tests=yes ;;
+        --models) want_models=yes ;;
+        --oracles) want_oracles=yes ;;
         -h | --help) usage; exit 0 ;;
         *) echo "bootstrap: unknown argument: $argument" >&2; usage >&2; exit 2 ;;
     esac
@@ -90,6 +96,23 @@ check_vulkan() {
     fi
 }
 
+check_pip() {
+    if python3 -m pip --version >/dev/null 2>&1; then
+        found pip "$(python3 -m pip --version)"
+    else
+        need pip "pretrained models are fetched with it" python3 python3-pip
+    fi
+}
+
+check_venv() {
+    # A Python without ensurepip makes no virtual environment that has pip.
+    if python3 -c 'import venv, ensurepip' 2>/dev/null; then
+        found venv "$(python3 --version)"
+    else
+        need venv "the libraries that real models are compared with are installed in one" python3 python3-venv
+    fi
+}
+
 # Prints how to become root; fails if that would ask for a password.
 root_prefix() {
     [ "$(id -u)" -eq 0 ] && return
@@ -101,7 +124,7 @@ install_packages() {
     if ! command -v apt-get >/dev/null; then
         echo "bootstrap: no apt-get here; install the equivalents of these Debian packages, then run this again:" >&2
         echo "  ${packages[*]}" >&2
-        echo "on Fedora, for example: dnf install gcc-c++ clang clang-devel vulkan-loader mesa-vulkan-drivers" >&2
+        echo "on Fedora, for example: dnf install gcc-c++ clang clang-devel vulkan-loader mesa-vulkan-drivers python3-pip" >&2
         exit 1
     fi
     local prefix install
@@ -138,8 +161,10 @@ check_rust
 check_compiler
 check_libclang
 [ "$want_vulkan" = no ] || check_vulkan
+[ "$want_models" = no ] || check_pip
+[ "$want_oracles" = no ] || check_venv
 install_packages
 [ "$want_tests" = no ] || check_nextest
 command -v python3 >/dev/null ||
-    echo "  note: python3 is missing; test.sh, the Python client and the scripts that make fixtures need it"
+    echo "  note: python3 is missing; test.sh, the Python client, models.sh and the scripts that make fixtures need it"
 echo "bootstrap: ready"

@@ -30,7 +30,7 @@ enum Command {
     Quality(quality::Args),
     /// Find the policy that keeps full prefill's answers at the least work, for a data directory
     Tune(tune::Args),
-    /// Time the engine on a model of random weights
+    /// Time the engine at one context length
     Bench(bench::Args),
     /// Time to first token of modes at several context lengths, stage by stage
     Ttft(ttft::Args),

@@ -3,9 +3,6 @@
 //! lengths, not on words. The modes take turns, and each is compared with the full prefill of the
 //! same rounds.
 
-use std::path::PathBuf;
-
-use anyhow::bail;
 use ragweave_engine::Mode;
 use serde::Serialize;
 use serde_json::json;
@@ -25,7 +22,7 @@ pub(crate) mod stock;
 mod timer;
 pub(crate) mod workload;
 
-use model_dir::TimedModel;
+use model_dir::{ModelArgs, TimedModel};
 use report::Report;
 use round::Round;
 use timer::{Timer, TimerArgs};
@@ -55,23 +52,12 @@ pub(crate) struct Args {
     run: RunArgs,
 }
 
-#[derive(Debug, Clone, clap::Args, Serialize)]
-#[group(required = true, multiple = false)]
-struct ModelArgs {
-    /// A config.json, or a directory that holds one; weights are random
-    #[arg(long, value_name = "CONFIG.json|DIR")]
-    random_weights: Option<PathBuf>,
-    /// Model: a directory in Hugging Face layout, or a GGUF file
-    #[arg(long, value_name = "PATH")]
-    model: Option<PathBuf>,
-}
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let args = &Args {
         modes: with_full(&args.modes),
         ..args.clone()
     };
-    let model = args.open_model()?;
+    let model = args.model.open(&args.timer.engine)?;
     let timer = Timer::new(&args.timer, &model.engine, &args.modes, &args.chunks, 1)?;
     let (mut run_dir, done) = args.run.open::<Round>(args.header(&model)?)?;
     let rounds = block_on(timer.measure(done, |round| run_dir.append(round)))?;
@@ -87,15 +73,6 @@ fn with_full(modes: &[ModeSpec]) -> Vec<ModeSpec> {
 }
 
 impl Args {
-    fn open_model(&self) -> anyhow::Result<TimedModel> {
-        let engine = &self.timer.engine;
-        match (&self.model.random_weights, &self.model.model) {
-            (Some(config), _) => TimedModel::random(config, engine),
-            (None, Some(dir)) => TimedModel::with_weights(dir, engine),
-            (None, None) => bail!("give --model or --random-weights"),
-        }
-    }
-
     fn header(&self, model: &TimedModel) -> anyhow::Result<RunHeader> {
         let setting = json!({
             "dtype": model.options.dtype.to_string(),

@@ -65,6 +65,21 @@ fn every_mode_does_its_work_from_a_store_and_from_memory() {
 }
 
 #[test]
+fn a_model_with_its_own_weights_is_timed_too() {
+    let bench = |flag: &str, model: &str| {
+        let mut command = ragweave_eval();
+        let flags = format!("{SHAPE} --repeats 1 --ratios 0.2 --decode-tokens 3");
+        let command = command.arg("bench").arg(flag).arg(checkout(model));
+        Outcome::of(command.args(flags.split(' '))).stdout
+    };
+    let own = bench("--model", "engine/tests/fixtures/models/qwen3");
+    assert!(own.starts_with("qwen3: "), "{own}");
+    let config = "engine/tests/fixtures/models/qwen3/config.json";
+    let random = bench("--random-weights", config);
+    assert!(random.starts_with("config, random weights: "), "{random}");
+}
+
+#[test]
 fn without_a_prefix_full_prefill_computes_the_whole_prompt() {
     let shape = "--chunks 3 --chunk-tokens 20 --question-tokens 4 --repeats 1 --ratios 0.2";
     let report = bench(&format!("{shape} --json")).json();

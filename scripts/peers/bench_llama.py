@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Prefill and decode of llama.cpp on f16 weights, with and without flash attention.
+"""Prefill and decode of llama.cpp with and without flash attention, on a GGUF file or on the f16 weights of a directory.
 
-    python scripts/peers/bench_llama.py MODEL_DIR [--prompt-tokens P] [--decode-tokens D]
+    python scripts/peers/bench_llama.py MODEL [--prompt-tokens P] [--decode-tokens D]
         [--repeats R] [--threads N]
 
 Prints one JSON line with both variants and the better of each rate; and, on standard error, what
@@ -33,16 +33,23 @@ def be_quiet(_level, _text, _data):
 class LlamaModel:
     """The weights; contexts share them."""
 
-    def __init__(self, directory: Path):
+    def __init__(self, model: Path):
         llama_cpp.llama_log_set(be_quiet, ctypes.c_void_p(0))
         llama_cpp.llama_backend_init()
-        path = directory / GGUF_NAME
+        path = model / GGUF_NAME if model.is_dir() else model
         parameters = llama_cpp.llama_model_default_params()
         self.handle = llama_cpp.llama_model_load_from_file(str(path).encode(), parameters)
         if not self.handle:
             raise SystemExit(f"{path}: llama.cpp cannot load it")
         vocab = llama_cpp.llama_model_get_vocab(self.handle)
         self.vocab_size = llama_cpp.llama_vocab_n_tokens(vocab)
+
+    @property
+    def description(self) -> str:
+        """Architecture, size and type of the weights, as llama.cpp words them."""
+        text = ctypes.create_string_buffer(128)
+        llama_cpp.llama_model_desc(self.handle, text, len(text))
+        return text.value.decode()
 
 
 class LlamaEngine:
@@ -104,7 +111,7 @@ def main() -> None:
     n_tokens = arguments.prompt_tokens + arguments.decode_tokens
     make = partial(LlamaEngine, model, n_tokens, arguments.threads)
     variants = try_each({name: partial(make, flash) for name, flash in FLASH.items()}, ids, arguments)
-    print_line(f"llama.cpp ({llama_cpp.__version__})", "f16", arguments, variants)
+    print_line(f"llama.cpp ({llama_cpp.__version__})", model.description, arguments, variants)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Compares ragweave with PyTorch and llama.cpp on one model shape; run it with compare.sh.
+"""Compares ragweave with PyTorch and llama.cpp on one model shape, or with llama.cpp on one GGUF file; run it with
+compare.sh.
 
 Every engine runs once a round in a process of its own, which warms up before it measures; rounds
 begin with another engine each, so that a machine that gets slower is slower for all. The table has
@@ -27,6 +28,10 @@ CHUNK_TOKENS, QUESTION_TOKENS = 512, 64
 # The rows of ragweave in the table besides full prefill.
 FUSED = ("first-k", "hkvd")
 RATIO = 0.15
+GGUF_NOTE = (
+    "All engines read the same file. ragweave widens the weights to its dtype when it loads them; "
+    "llama.cpp computes on the stored blocks."
+)
 
 # Rates of each variant an engine was run in.
 Rates = dict[str, dict[str, float]]
@@ -56,7 +61,7 @@ def prompt_shape(n_tokens: int) -> tuple[int, int, int]:
 def ragweave(arguments: argparse.Namespace, weights: Path, dtype: str) -> Contestant:
     chunks, chunk_tokens, question_tokens = prompt_shape(arguments.prompt_tokens)
     options = {
-        "--random-weights": weights,
+        "--model" if arguments.gguf else "--random-weights": weights,
         "--dtype": dtype,
         "--chunks": chunks,
         "--chunk-tokens": chunk_tokens,
@@ -110,13 +115,15 @@ def peer(
 def contestants(arguments: argparse.Namespace, weights: Path) -> list[Contestant]:
     """Those asked for; by default all that the processor has instructions for."""
     of_peer = partial(peer, arguments, weights)
-    every = [
-        ragweave(arguments, weights, "f32"),
-        ragweave(arguments, weights, "f16"),
-        of_peer("torch", "f32", ["bench_torch.py", "--dtype", "f32"]),
-        of_peer("torch", "bf16", ["bench_torch.py", "--dtype", "bf16"]),
-        of_peer("llama.cpp", "f16", ["bench_llama.py"]),
-    ]
+    every = [ragweave(arguments, weights, "f32"), ragweave(arguments, weights, "f16")]
+    if arguments.gguf:
+        every.append(of_peer("llama.cpp", "gguf", ["bench_llama.py"]))
+    else:
+        every += [
+            of_peer("torch", "f32", ["bench_torch.py", "--dtype", "f32"]),
+            of_peer("torch", "bf16", ["bench_torch.py", "--dtype", "bf16"]),
+            of_peer("llama.cpp", "f16", ["bench_llama.py"]),
+        ]
     by_key = {contestant.key: contestant for contestant in every}
     if arguments.engines is None:
         flags = cpu_field("flags").split()
@@ -204,9 +211,10 @@ def page(arguments: argparse.Namespace, rows: list[str]) -> str:
     known = ("avx2", "f16c", "avx512f", "avx512_bf16", "avx512_fp16", "amx_bf16")
     chunks, chunk_tokens, question_tokens = prompt_shape(arguments.prompt_tokens)
     command = shlex.join(["scripts/peers/compare.sh", *arguments.given])
+    name = arguments.gguf.name if arguments.gguf else arguments.config.stem
     return "\n".join(
         [
-            f"`{arguments.config.stem}`, {date.today()}, {cpu_field('model name')} "
+            f"`{name}`, {date.today()}, {cpu_field('model name')} "
             f"({', '.join(flag for flag in known if flag in flags)}), {arguments.threads} threads:",
             "",
             f"    {command}",
@@ -215,6 +223,7 @@ def page(arguments: argparse.Namespace, rows: list[str]) -> str:
             f"{arguments.decode_tokens} tokens decoded; medians of {arguments.repeats} interleaved rounds. "
             f"ragweave's fused rows load {chunks} chunks of {chunk_tokens} tokens from memory, before a "
             f"question of {question_tokens}; their rate counts the whole prompt. {versions()}.",
+            *([GGUF_NOTE] if arguments.gguf else []),
             "",
             *rows,
             "",
@@ -239,6 +248,7 @@ def parse_arguments() -> argparse.Namespace:
     flags = argparse.ArgumentParser(prog="compare.sh", description="ragweave, PyTorch and llama.cpp.")
     config = ROOT / "eval/configs/smollm2-135m.json"
     flags.add_argument("--config", type=Path, default=config, help="a model shape")
+    flags.add_argument("--gguf", type=Path, metavar="FILE.gguf", help="a model instead of a shape; without PyTorch")
     flags.add_argument("--prompt-tokens", type=int, default=3136, metavar="P")
     flags.add_argument("--decode-tokens", type=int, default=32, metavar="D")
     flags.add_argument("--repeats", type=int, default=5, metavar="R", help="rounds")
@@ -253,12 +263,16 @@ def parse_arguments() -> argparse.Namespace:
     arguments.given = sys.argv[1:]
     if arguments.prompt_tokens <= QUESTION_TOKENS:
         flags.error(f"--prompt-tokens: must be above {QUESTION_TOKENS}")
+    if arguments.gguf and arguments.check:
+        flags.error("--check is for shapes; scripts/real/parity.py compares the logits of a GGUF file")
+    if arguments.gguf and not arguments.gguf.is_file():
+        flags.error(f"--gguf: {arguments.gguf} is not a file")
     return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
-    weights = make_weights(arguments.config)
+    weights = arguments.gguf or make_weights(arguments.config)
     if arguments.check:
         command = [HERE / "check.py", weights, "--ragweave", arguments.bin]
         raise SystemExit(subprocess.run([sys.executable, *command]).returncode)

@@ -31,7 +31,7 @@ class Run:
 
 def parser(description: str) -> argparse.ArgumentParser:
     flags = argparse.ArgumentParser(description=description)
-    flags.add_argument("model", type=Path, help="directory made by make_weights.py")
+    flags.add_argument("model", type=Path, help="directory made by make_weights.py; for llama.cpp also a GGUF file")
     flags.add_argument("--prompt-tokens", type=int, default=3136, metavar="P")
     flags.add_argument("--decode-tokens", type=int, default=32, metavar="D")
     flags.add_argument("--repeats", type=int, default=5, metavar="R", help="after one to warm up")

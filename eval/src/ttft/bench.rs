@@ -1,13 +1,10 @@
-//! `ragweave-eval bench`: where the time to first token goes, on a model of random weights in the
-//! shape of a real one. Time depends on shapes, not on weights, so no download is needed; quality
-//! is not measured here. It is a timing at one context length, with the decode rate beside it.
-
-use std::path::PathBuf;
+//! `ragweave-eval bench`: where the time to first token goes at one context length, with the decode rate beside it. Time
+//! depends on shapes, not on weights, so random weights in the shape of a model will do; quality is not measured here.
 
 use ragweave_engine::{Mode, Policy, Ratio};
 use serde_json::{Value, json};
 
-use super::model_dir::TimedModel;
+use super::model_dir::{ModelArgs, TimedModel};
 use super::report::Report;
 use super::stock::KvPlace;
 use super::timer::{Timer, TimerArgs};
@@ -18,9 +15,8 @@ use crate::run_dir::merged;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A config.json, or a directory that holds one; weights are random
-    #[arg(long, value_name = "CONFIG.json|DIR")]
-    random_weights: PathBuf,
+    #[command(flatten)]
+    model: ModelArgs,
     /// Chunks in the prompt
     #[arg(long, value_name = "N", default_value = "6", value_parser = parse_count)]
     chunks: usize,
@@ -51,7 +47,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let model = TimedModel::random(&args.random_weights, &args.timer.engine)?;
+    let model = args.model.open(&args.timer.engine)?;
     let specs = specs(&args.policies, &args.ratios);
     let lengths = [args.chunks];
     let timer = Timer::new(
@@ -141,12 +137,18 @@ impl Args {
                 "the prefix's KV comes from the device's cache in every mode, full prefill's too\n\n"
             }
         };
+        let weights = if self.model.is_random() {
+            ", random weights"
+        } else {
+            ""
+        };
         format!(
-            "{}, random weights: {:.1} M parameters, {} layers, hidden {}, {} heads on {} of KV, head {}, vocabulary {}\n\
+            "{}{}: {:.1} M parameters, {} layers, hidden {}, {} heads on {} of KV, head {}, vocabulary {}\n\
              {} with {} threads, compute {}, stored KV {} from {place}\n\
              prompt of {prompt_tokens} tokens: prefix {}, {} chunks of {}, question {}; medians of {} interleaved runs \
              after a warm-up\n\n{prefix}",
             model.name,
+            weights,
             config.n_parameters() as f64 / 1e6,
             config.num_hidden_layers,
             config.hidden_size,

@@ -1,16 +1,43 @@
-//! The model that is timed: a directory with weights, or nothing but the config.json of a model,
-//! whose weights are random.
+//! The model that is timed: one with weights, or nothing but the config.json of a model, whose weights are random.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ragweave_engine::{EngineHandle, EngineOptions};
+use serde::Serialize;
 use tempfile::TempDir;
 
 use crate::flags::EngineArgs;
 
 /// Seed of the weights: they decide nothing that is measured.
 const WEIGHTS_SEED: u64 = 1;
+
+/// Which model is timed.
+#[derive(Debug, Clone, clap::Args, Serialize)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ModelArgs {
+    /// A config.json, or a directory that holds one; weights are random
+    #[arg(long, value_name = "CONFIG.json|DIR")]
+    random_weights: Option<PathBuf>,
+    /// Model directory in Hugging Face layout, or a GGUF file
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+}
+
+impl ModelArgs {
+    pub(crate) fn open(&self, engine: &EngineArgs) -> anyhow::Result<TimedModel> {
+        match (&self.random_weights, &self.model) {
+            (Some(config), _) => TimedModel::random(config, engine),
+            (None, Some(model)) => TimedModel::with_weights(model, engine),
+            (None, None) => bail!("give --model or --random-weights"),
+        }
+    }
+
+    /// Whether time alone is real.
+    pub(crate) fn is_random(&self) -> bool {
+        self.random_weights.is_some()
+    }
+}
 
 /// An engine and the model it runs.
 pub(crate) struct TimedModel {
@@ -43,22 +70,22 @@ impl TimedModel {
         Self::open(made.path().to_owned(), Some(made), Some(WEIGHTS_SEED), args)
     }
 
-    pub(crate) fn with_weights(dir: &Path, args: &EngineArgs) -> anyhow::Result<Self> {
-        if !dir.exists() {
-            bail!("--model: {} does not exist", dir.display());
+    fn with_weights(model: &Path, args: &EngineArgs) -> anyhow::Result<Self> {
+        if !model.exists() {
+            bail!("--model: {} does not exist", model.display());
         }
-        Self::open(dir.to_owned(), None, None, args)
+        Self::open(model.to_owned(), None, None, args)
     }
 
     fn open(
-        dir: PathBuf,
+        model: PathBuf,
         made: Option<TempDir>,
         random_weights: Option<u64>,
         args: &EngineArgs,
     ) -> anyhow::Result<Self> {
         let options = EngineOptions {
             random_weights,
-            ..args.options(&dir)
+            ..args.options(&model)
         };
         let engine = args.device.spawn_engine(options.clone())?;
         let name = &engine.model().name;
