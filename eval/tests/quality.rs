@@ -24,6 +24,8 @@ fn quality(out: &Path, questions: &str) -> Command {
             questions,
             "--deviation-examples",
             "2",
+            "--kv-dtype",
+            "f32",
         ])
         .args([
             "--policies",

@@ -46,13 +46,16 @@ def table(items):
 
 
 def variants(items):
-    """Modes with an addition after a comma, such as `first chunk kept`, against the same type's mode without it."""
+    """Modes with an addition after a comma, such as `first chunk kept`: against the same type's mode without it, and
+    against f32's, in which no row of the first chunk is computed either."""
     for dtype, of_type in items.items():
         for mode in dict.fromkeys(spec for _, spec in of_type if "," in spec):
             plain = mode.partition(",")[0]
-            pairs = [(item, of_type[key[0], plain]) for key, item in of_type.items() if key[1] == mode]
-            middle, low, high = (f"{value:+.5f}" for value in interval([one["kl"] - other["kl"] for one, other in pairs]))
-            print(f"{dtype}, {mode}: n {len(pairs)}, KL minus that of `{plain}` {middle} [{low}, {high}]")
+            shared = [key for key in of_type if key[1] == mode]
+            for name, others in ((dtype, of_type), (REFERENCE, items[REFERENCE])):
+                differences = [of_type[key]["kl"] - others[key[0], plain]["kl"] for key in shared]
+                middle, low, high = (f"{value:+.5f}" for value in interval(differences))
+                print(f"{dtype}, {mode}: n {len(shared)}, KL minus that of `{plain}` in {name} {middle} [{low}, {high}]")
 
 
 def check(items, dtype, run):
