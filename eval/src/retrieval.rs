@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use ragweave_retriever::{
-    Embedder, Embedding, Filter, GraphStatus, IndexKind, IndexOptions, RetrieverError, VectorIndex,
+    Embedder, Embedding, Filter, GraphStatus, IndexKind, IndexOptions, VectorIndex,
 };
 use serde::Serialize;
 
@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let embedder = args.embedder.open()?;
     let report = Report {
         indexes: pool.measure(&*embedder, args.top_k)?,
-        embedder: embedder.id().to_owned(),
+        embedder: embedder.description(),
         passages: pool.passages.len(),
         questions: pool.questions.len(),
         top_k: args.top_k,
@@ -109,13 +109,11 @@ impl<'d> Pool<'d> {
             kind: IndexKind::Hnsw,
             ..IndexOptions::default()
         });
-        for (n, text) in self.passages.iter().enumerate() {
+        let embeddings = embedder.embed_documents(&self.passages)?;
+        for (n, embedding) in embeddings.into_iter().enumerate() {
+            let Some(embedding) = embedding else { continue };
             let id = n.to_string();
-            match embedder.embed_document(text) {
-                Ok(embedding) => index.insert(&id, &id, &BTreeMap::new(), embedding)?,
-                Err(RetrieverError::BlankText) => {}
-                Err(error) => return Err(error.into()),
-            }
+            index.insert(&id, &id, &BTreeMap::new(), embedding)?;
         }
         let queries = self.questions.iter();
         let queries = queries.map(|question| embedder.embed_query(&question.question));

@@ -3,9 +3,13 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
-use ragweave_retriever::{Embedder, Embedding, LexicalEmbedder, RetrieverError};
+use ragweave_retriever::{Embedder, Embedding, RetrieverError};
+use ragweave_server::config::{self, CommonArgs};
+use ragweave_server::embedder;
+use ragweave_server::error::ServerError;
 use safetensors::{Dtype, SafeTensors};
 
 /// Name of the tensor in the file.
@@ -51,19 +55,24 @@ impl Vectors {
 /// Which embedder a command uses.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct EmbedderArgs {
-    /// Vectors of the texts, float32 `[texts, dimension]`, instead of the lexical embedder
+    /// Vectors of the texts, float32 `[texts, dimension]`, instead of those of an embedder
     #[arg(long, value_name = "FILE.safetensors", requires = "texts")]
     vectors: Option<PathBuf>,
     /// The texts that the vectors belong to, one JSON string a line
     #[arg(long, value_name = "FILE", requires = "vectors")]
     texts: Option<PathBuf>,
+    #[command(flatten)]
+    common: CommonArgs,
 }
 
 impl EmbedderArgs {
-    pub(crate) fn open(&self) -> anyhow::Result<Box<dyn Embedder>> {
+    pub(crate) fn open(&self) -> anyhow::Result<Arc<dyn Embedder>> {
         match (&self.vectors, &self.texts) {
-            (Some(vectors), Some(texts)) => Ok(Box::new(Known::read(vectors, texts)?)),
-            _ => Ok(Box::new(LexicalEmbedder::new())),
+            (Some(vectors), Some(texts)) => Ok(Arc::new(Known::read(vectors, texts)?)),
+            _ => {
+                let config = config::embedder(&self.common)?;
+                Ok(embedder::open(&config).map_err(ServerError::from)?)
+            }
         }
     }
 }
@@ -112,8 +121,15 @@ impl Embedder for Known {
         &self.id
     }
 
-    fn embed_document(&self, text: &str) -> Result<Embedding, RetrieverError> {
-        self.embed(text)
+    fn description(&self) -> String {
+        self.id.clone()
+    }
+
+    fn embed_documents(&self, texts: &[&str]) -> Result<Vec<Option<Embedding>>, RetrieverError> {
+        texts
+            .iter()
+            .map(|text| self.embed(text).map(Some))
+            .collect()
     }
 
     fn embed_query(&self, text: &str) -> Result<Embedding, RetrieverError> {

@@ -155,7 +155,7 @@ const EAST_ASIAN: [(&str, &str, &str); 9] = [
 
 #[test]
 fn questions_in_korean_chinese_and_japanese_find_their_note() {
-    let mut index = FlatIndex::new();
+    let mut index = VectorIndex::default();
     for (id, text, _) in EAST_ASIAN {
         let embedding = LexicalEmbedder.embed_document(text).unwrap();
         index
