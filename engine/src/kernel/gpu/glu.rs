@@ -8,21 +8,27 @@ use super::launch::{array, empty, per_element, vector_size};
 use crate::config::Activation;
 use crate::kernel::glu::{GELU_CUBIC, GELU_LINEAR};
 
-/// An activation of each element.
+/// An activation of one value.
 #[cube]
-pub(super) fn activate<N: Size>(
-    x: Vector<f32, N>,
-    #[comptime] activation: Activation,
-) -> Vector<f32, N> {
+pub(super) fn activate_one(x: f32, #[comptime] activation: Activation) -> f32 {
+    let mut z = x;
+    if comptime!(activation == Activation::GeluTanh) {
+        z = x * (x * x * f32::new(GELU_CUBIC) + f32::new(GELU_LINEAR));
+    }
+    x / (1.0 + (-z).exp())
+}
+
+/// The same of each element.
+#[cube]
+fn activate<N: Size>(x: Vector<f32, N>, #[comptime] activation: Activation) -> Vector<f32, N> {
     let one = Vector::<f32, N>::new(1.0);
     let zero = Vector::<f32, N>::new(0.0);
-    let z = match activation {
-        Activation::Silu => x,
-        Activation::GeluTanh => {
-            let linear = Vector::<f32, N>::new(GELU_LINEAR);
-            x * (x * x * Vector::<f32, N>::new(GELU_CUBIC) + linear)
-        }
-    };
+    let mut z = x;
+    if comptime!(activation == Activation::GeluTanh) {
+        let linear = Vector::<f32, N>::new(f32::new(GELU_LINEAR));
+        let cubic = Vector::<f32, N>::new(f32::new(GELU_CUBIC));
+        z = x * (x * x * cubic + linear);
+    }
     x / (one + (zero - z).exp())
 }
 

@@ -7,7 +7,7 @@ use cubecl::prelude::*;
 
 use crate::config::Activation;
 use crate::kernel::gpu::fragments::{OCTET, Octet, PLANE_UNITS, lane, plane};
-use crate::kernel::gpu::glu::activate;
+use crate::kernel::gpu::glu::activate_one;
 use crate::kernel::gpu::launch::{array, empty, halves};
 
 /// Planes of a cube.
@@ -113,8 +113,7 @@ fn gate_row_kernel<F: Float>(
     if column < out.len() {
         let (gate, up) = (dot(x, gate, column), dot(x, up, column));
         if lane() == 0 {
-            let gate = activate(Vector::<f32, Const<1>>::new(gate), activation);
-            out[column] = F::cast_from(gate[0] * up);
+            out[column] = F::cast_from(activate_one(gate, activation) * up);
         }
     }
 }
