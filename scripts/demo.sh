@@ -132,7 +132,8 @@ show cargo build --release --locked -p ragweave-server
 bin=${CARGO_TARGET_DIR:-target}/release
 
 headline "4. Ingest: split the documents, index them, run each chunk through the model once and keep its KV"
-show "$bin/ragweave" ingest "$corpus" "${common[@]}" --dry-run
+# Without its lines about single documents.
+show "$bin/ragweave" ingest "$corpus" "${common[@]}" --dry-run | grep -vE ': [0-9]+ chunks, [0-9]+ tokens$'
 [ "$offline" = yes ] || echo "Now the KV of about 75,000 tokens is computed and written once. On two cores this takes some minutes."
 show "$bin/ragweave" ingest "$corpus" "${common[@]}"
 show "$bin/ragweave" store stats --data "$dir/store"
@@ -145,14 +146,16 @@ mapfile -t asked < <(list_questions)
 # By default the server chooses the fastest mode. For the tiny model that may be full prefill, so fusion is asked for.
 mode=()
 [ "$offline" = no ] || mode=(--mode blend)
+# A model of this size does not always end its answer.
+limit=(--max-tokens 32)
 for question in "${asked[@]}"; do
-    show "$bin/ragweave" query "$question" --addr "$address" "${mode[@]}"
+    show "$bin/ragweave" query "$question" --addr "$address" "${mode[@]}" "${limit[@]}"
     echo
 done
 
 headline "7. The same with full prefill, plain reuse of stored KV, fusion, and the mode that auto chooses"
 for question in "${asked[@]}"; do
-    show "$bin/ragweave" query "$question" --addr "$address" --compare --repeats 3
+    show "$bin/ragweave" query "$question" --addr "$address" --compare --repeats 3 "${limit[@]}"
     echo
 done
 if [ "$offline" = yes ]; then

@@ -58,6 +58,8 @@ manifest=$(cargo metadata --locked --format-version 1 --filter-platform "$host" 
 
 work=$(mktemp -d "$cache/build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+# Left by a process that was killed.
+find "$cache" -maxdepth 1 -name 'build.*' ! -path "$work" -exec rm -rf {} +
 cd "$(dirname "$manifest")"
 
 # Writes one file for each compiler run, which includes its group of RocksDB's files.

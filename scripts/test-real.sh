@@ -87,9 +87,9 @@ demo_questions() {
 
 part "models.sh" scripts/real/check_models_sh.sh
 part "damaged files" "$oracle" scripts/real/check_bad_files.py --ragweave-eval "$bin/ragweave-eval" --gguf "$smollm2" --embedder "$minilm"
-part "SmolLM2: logits and token ids equal those of transformers" "$oracle" scripts/real/parity.py "$smollm2" --ragweave-eval "$bin/ragweave-eval"
-part "Gemma 3: logits and token ids equal those of transformers" "$oracle" scripts/real/parity.py "$gemma3" --ragweave-eval "$bin/ragweave-eval"
-part "MiniLM: vectors equal those of sentence-transformers" "$oracle" scripts/real/embed_parity.py "$minilm" --ragweave-eval "$bin/ragweave-eval"
+part "SmolLM2: logits and token ids equal those of transformers" "$oracle" scripts/real/parity.py "$smollm2" "$bin/ragweave-eval"
+part "Gemma 3: logits and token ids equal those of transformers" "$oracle" scripts/real/parity.py "$gemma3" "$bin/ragweave-eval" --lengths 12 700 1400
+part "MiniLM: vectors equal those of sentence-transformers" "$oracle" scripts/real/embed_parity.py --dir "$minilm" --ragweave "$bin/ragweave-eval"
 part "the demo's questions" demo_questions
 
 headline "summary"

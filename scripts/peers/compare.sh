@@ -12,7 +12,10 @@ for argument in "$@"; do
 done
 
 peers=$(scripts/peers/setup.sh)
-[ "$build" = no ] || cargo build --release --locked -p ragweave-server -p ragweave-eval
+if [ "$build" = yes ]; then
+    if variables=$(scripts/rocksdb.sh); then eval "$variables"; fi
+    cargo build --release --locked -p ragweave-server -p ragweave-eval
+fi
 
 # Settings of the caller must not reach an engine. The last two choose kernels for older OpenBLAS builds.
 for variable in "${!RAGWEAVE_@}"; do unset "$variable"; done

@@ -17,7 +17,8 @@ MODES = ("full", "reuse", "blend")
 
 
 def ask(arguments: argparse.Namespace, question: str, mode: str) -> dict:
-    command = [arguments.ragweave, "query", question, "--addr", arguments.addr, "--mode", mode, "--json"]
+    flags = ["--addr", arguments.addr, "--mode", mode, "--max-tokens", "32", "--json"]
+    command = [arguments.ragweave, "query", question, *flags]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True, timeout=600)
     return json.loads(output.stdout)
 
