@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 use ragweave_server::error::ServerError;
 
 use crate::ttft::bench;
-use crate::{compare, controller, decay, load, logits, quality, report, ttft, tune};
+use crate::{compare, controller, decay, load, logits, quality, report, tokens, ttft, tune};
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
 #[derive(Debug, Parser)]
@@ -20,6 +20,8 @@ pub struct Cli {
 enum Command {
     /// Print the logits of a prompt's last position as one JSON object
     Logits(logits::Args),
+    /// Print the token ids of texts as one JSON object
+    Tokens(tokens::Args),
     /// Answer questions under several modes: exact match, TTFT, retrieval recall
     Compare(compare::Args),
     /// Measure policies at several ratios over datasets: scores, fidelity to full prefill
@@ -48,6 +50,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Logits(args) => logits::run(&args),
+            Command::Tokens(args) => tokens::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Quality(args) => quality::run(&args),
             Command::Tune(args) => tune::run(&args),

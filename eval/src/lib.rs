@@ -19,6 +19,7 @@ mod load;
 mod logits;
 mod quality;
 mod report;
+mod tokens;
 mod ttft;
 mod tune;
 
