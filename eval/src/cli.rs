@@ -7,7 +7,8 @@ use ragweave_server::error::ServerError;
 
 use crate::ttft::bench;
 use crate::{
-    compare, controller, decay, embed, index, load, logits, quality, report, retrieval, ttft, tune,
+    compare, controller, decay, embed, index, load, logits, quality, report, retrieval, tokens,
+    ttft, tune,
 };
 
 /// Measures ragweave: logits to check against, answer quality, time to first token.
@@ -24,6 +25,8 @@ enum Command {
     Logits(logits::Args),
     /// Print the vectors that the embedder makes of texts
     Embed(embed::Args),
+    /// Print the token ids of texts as one JSON object
+    Tokens(tokens::Args),
     /// Answer questions under several modes: exact match, TTFT, retrieval recall
     Compare(compare::Args),
     /// Measure policies at several ratios over datasets: scores, fidelity to full prefill
@@ -57,6 +60,7 @@ impl Cli {
         match self.command {
             Command::Logits(args) => logits::run(&args),
             Command::Embed(args) => embed::run(&args),
+            Command::Tokens(args) => tokens::run(&args),
             Command::Compare(args) => compare::run(&args),
             Command::Quality(args) => quality::run(&args),
             Command::Tune(args) => tune::run(&args),

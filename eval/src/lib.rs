@@ -22,6 +22,7 @@ mod logits;
 mod quality;
 mod report;
 mod retrieval;
+mod tokens;
 mod ttft;
 mod tune;
 
