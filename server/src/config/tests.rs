@@ -282,6 +282,25 @@ fn a_model_directory_may_not_set_where_data_lies() {
 }
 
 #[test]
+fn the_model_may_be_a_file_with_its_settings_beside_it() {
+    let dir = directories();
+    let file = dir.path().join("model/m.gguf");
+    fs_err::write(&file, "").unwrap();
+    fs_err::write(dir.path().join("model/ragweave.toml"), "system = \"S\"").unwrap();
+    let given = |model| CommonArgs {
+        model: Some(model),
+        ..args(dir.path(), &[])
+    };
+    let config = Config::load(&given(file.clone())).unwrap();
+    assert_eq!((config.system.as_deref(), config.model), (Some("S"), file));
+    let said = message(Config::load(&given(dir.path().join("model/n.gguf"))));
+    assert!(
+        said.contains("n.gguf") && said.contains("GGUF file"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_tuned_choice_lies_between_the_model_and_the_configuration_file() {
     let dir = directories();
     let write = |name: &str, text: &str| fs_err::write(dir.path().join(name), text).unwrap();
