@@ -350,7 +350,7 @@ fn a_missing_model_says_how_to_name_one() {
         model: Some(dir.path().join("absent")),
         ..nothing
     };
-    assert!(message(Config::load(&absent)).ends_with("absent does not exist"));
+    assert!(message(Config::load(&absent)).contains("absent does not exist; name"));
 }
 
 #[test]

@@ -57,7 +57,12 @@ fn ids_equal_those_of_transformers() {
 fn text_comes_back() {
     for file in ["pre-smollm.gguf", "pre-llama-bpe.gguf", "llama-spm.gguf"] {
         let codec = TextCodec::from_dir(&fixtures().join(file)).unwrap();
-        for text in ["Hello,  world!\n\n\tx", " 한국어 日本 😀", "1,234.5"] {
+        // Metaspace adds a space at the start only where there is none, so it cannot give one back.
+        let korean = match file {
+            "llama-spm.gguf" => "한국어 日本 😀",
+            _ => " 한국어 日本 😀",
+        };
+        for text in ["Hello,  world!\n\n\tx", korean, "1,234.5"] {
             let ids = codec.encode_plain(text).unwrap();
             assert_eq!(codec.decode(&ids, true).unwrap(), text, "{file}");
         }
