@@ -25,8 +25,6 @@ echo "${#sources[@]} files are tidy"
 python3 scripts/circles.py
 
 headline "lints"
-# The same RocksDB as in the tests, or cargo would build it again for them.
-if variables=$(scripts/rocksdb.sh); then eval "$variables"; fi
 cargo clippy --workspace --all-targets --release --locked -- -D warnings
 
 headline "tests"

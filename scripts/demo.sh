@@ -123,11 +123,6 @@ headline "2. The models"
 choose_models
 
 headline "3. Build the server (minutes the first time, seconds after that)"
-if variables=$(scripts/rocksdb.sh); then
-    eval "$variables"
-else
-    echo "RocksDB could not be compiled in advance; cargo compiles it now, which takes longer"
-fi
 show cargo build --release --locked -p ragweave-server
 bin=${CARGO_TARGET_DIR:-target}/release
 

@@ -59,7 +59,6 @@ make_oracles() {
 oracle=$(make_oracles)
 
 headline "build"
-if variables=$(scripts/rocksdb.sh); then eval "$variables"; fi
 cargo build --release --locked -p ragweave-server -p ragweave-eval
 bin=${CARGO_TARGET_DIR:-target}/release
 common=(--data "$work/store" --model "$smollm2" --embedder "$minilm")

@@ -19,8 +19,6 @@ python3 scripts/circles.py --self-test
 python3 scripts/circles.py
 
 if [ "$vulkan" = yes ]; then scripts/bootstrap.sh --tests --vulkan; else scripts/bootstrap.sh --tests; fi
-# Without it cargo compiles RocksDB itself, which takes longer.
-if variables=$(scripts/rocksdb.sh); then eval "$variables"; fi
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT

@@ -13,7 +13,6 @@ done
 
 peers=$(scripts/peers/setup.sh)
 if [ "$build" = yes ]; then
-    if variables=$(scripts/rocksdb.sh); then eval "$variables"; fi
     cargo build --release --locked -p ragweave-server -p ragweave-eval
 fi
 

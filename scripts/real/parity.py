@@ -72,6 +72,9 @@ def compare_ids(path, binary, tokenizer):
 def compare_logits(path, binary, tokenizer, lengths):
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
     text = (ROOT / "docs/operations.md").read_text()
     ids = tokenizer.encode(text, add_special_tokens=False).ids
