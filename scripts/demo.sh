@@ -161,7 +161,7 @@ NOTE
 else
     cat <<'NOTE'
 TTFT is the time to the first token of the answer. Three questions show the mechanism; they do not measure quality:
-docs/results/real.md has figures for more questions.
+measure it on your own documents with ragweave-eval quality.
 NOTE
 fi
 stop_server
