@@ -227,17 +227,29 @@ impl<B: FusionBackend> Engine<B> {
     }
 
     fn step_here(&mut self, sequence: &mut Sequence<B>, token: u32) -> Result<(), EngineError> {
-        let (steps, positions) = (self.decode_steps.clone(), vec![sequence.n_tokens]);
-        let context = &mut self.context();
-        let mut live = LiveRows::start(context, steps, positions, &[token]);
-        while live.step().is_some() {
-            let entry = BatchEntry::new(&mut live, &mut sequence.cache, NoHooks, &|| None);
-            advance(context, &mut [entry]).map_err(Halt::into_error)?;
-        }
-        let hidden = live.into_hidden(); // [1, hidden_size]
+        let hidden = self.extend(sequence, &[token], &|| None)?; // [1, hidden_size]
         sequence.logits = self.read_logits(hidden)?;
         sequence.n_tokens += 1;
         Ok(())
+    }
+
+    /// Runs the tokens that follow a sequence through all layers, as the rows of one pass, each under its causal mask:
+    /// `[ids, hidden_size]`. The caller counts them.
+    fn extend(
+        &mut self,
+        sequence: &mut Sequence<B>,
+        ids: &[u32],
+        stop: StopCheck<'_>,
+    ) -> Result<Option<Tensor<B, 2>>, EngineError> {
+        let positions = sequence.n_tokens..sequence.n_tokens + ids.len();
+        let steps = self.decode_steps.clone();
+        let context = &mut self.context();
+        let mut live = LiveRows::start(context, steps, positions.collect(), ids);
+        while live.step().is_some() {
+            let entry = BatchEntry::new(&mut live, &mut sequence.cache, NoHooks, stop);
+            advance(context, &mut [entry]).map_err(Halt::into_error)?;
+        }
+        Ok(live.into_hidden())
     }
 
     /// Logits of rows that have gone through all layers, one row after the other: `[rows * vocab_size]`.

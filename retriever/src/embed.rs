@@ -1,5 +1,6 @@
 //! Embeddings, the trait of embedders, and the byte form of an embedding.
 
+mod batches;
 mod codec;
 mod lexical;
 mod open_error;

@@ -506,7 +506,7 @@ fn a_graph_with_dead_rows_is_not_dumped() {
     assert!(filled(IndexKind::Flat, 640).dump(EMBEDDER).is_none());
 }
 
-/// Copies of one text would otherwise hide what lies behind them.
+/// Copies of one text would otherwise hide what is reached only through them.
 #[test]
 fn a_vector_that_occurs_often_hides_no_other() {
     let (mut index, mut exact) = (

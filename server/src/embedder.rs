@@ -1,11 +1,11 @@
-//! Opens the embedder that is configured: the built-in one, a sentence-transformers directory, or one behind HTTP.
+//! Opens the embedder that is configured: the built-in one, a sentence-transformers directory, or one over HTTP.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use ragweave_retriever::{
-    Embedder, LexicalEmbedder, OpenEmbedderError, RemoteEmbedder, RemoteOptions, RemoteUrl,
-    RetrieverError, TransformerOptions,
+    Embedder, Embedding, LexicalEmbedder, OpenEmbedderError, RemoteEmbedder, RemoteOptions,
+    RemoteUrl, RetrieverError, TransformerOptions,
 };
 
 use crate::config::{EmbedderConfig, EmbedderModel};
@@ -51,6 +51,25 @@ pub fn check(config: &EmbedderConfig) -> Result<Arc<dyn Embedder>, String> {
     let embedded = embedder.embed_query("ragweave");
     embedded.map_err(|error: RetrieverError| error.to_string())?;
     Ok(embedder)
+}
+
+/// A stored vector, if this embedder made it. The `width` of dense vectors, if it is not known yet, is that of the first.
+///
+/// # Errors
+/// As [`Embedding::from_bytes`], and `WrongDimension`.
+pub(crate) fn stored_vector(
+    bytes: &[u8],
+    embedder_id: &str,
+    width: &mut Option<usize>,
+) -> Result<Embedding, RetrieverError> {
+    let embedding = Embedding::from_bytes(bytes, embedder_id)?;
+    if let Embedding::Dense(values) = &embedding {
+        let (found, expected) = (values.len(), *width.get_or_insert(values.len()));
+        if found != expected {
+            return Err(RetrieverError::WrongDimension { expected, found });
+        }
+    }
+    Ok(embedding)
 }
 
 fn transformer_options(config: &EmbedderConfig, dir: &Path) -> TransformerOptions {

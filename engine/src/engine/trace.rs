@@ -3,8 +3,7 @@
 use super::{Engine, Sequence};
 use crate::error::EngineError;
 use crate::fusion::{
-    BatchEntry, FuseError, FuseReport, FusionPlan, Halt, LayerView, LiveRows, NoHooks, StopCheck,
-    advance, shared, true_deviation,
+    FuseError, FuseReport, FusionPlan, LayerView, StopCheck, shared, true_deviation,
 };
 use crate::kernel::FusionBackend;
 use crate::kv::{LayerCache, LayerSource};
@@ -75,8 +74,8 @@ impl<B: FusionBackend> Engine<B> {
         })
     }
 
-    /// Logits after the prompt and after each of the forced tokens, which run as the rows of one pass, each under its
-    /// causal mask: `[1 + forced][vocab_size]`.
+    /// Logits after the prompt and after each of the forced tokens, which run as the rows of one pass:
+    /// `[1 + forced][vocab_size]`.
     fn follow(
         &mut self,
         sequence: &mut Sequence<B>,
@@ -88,16 +87,8 @@ impl<B: FusionBackend> Engine<B> {
         if n_forced == 0 {
             return Ok(logits);
         }
-        let positions = sequence.n_tokens..sequence.n_tokens + n_forced;
-        let steps = self.decode_steps.clone();
-        let context = &mut self.context();
-        let mut live = LiveRows::start(context, steps, positions.collect(), forced);
-        while live.step().is_some() {
-            let entry = BatchEntry::new(&mut live, &mut sequence.cache, NoHooks, stop);
-            advance(context, &mut [entry]).map_err(Halt::into_error)?;
-        }
+        let hidden = self.extend(sequence, forced, stop)?; // [forced, hidden_size]
         sequence.n_tokens += n_forced;
-        let hidden = live.into_hidden(); // [forced, hidden_size]
         for start in (0..n_forced).step_by(LOGIT_ROWS) {
             let n_rows = LOGIT_ROWS.min(n_forced - start);
             let tile = hidden.clone().map(|x| x.narrow(0, start, n_rows));

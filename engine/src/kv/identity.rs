@@ -41,7 +41,7 @@ pub struct KvIdentity {
     pub kv_dtype: KvDtype,
     pub compute_dtype: ComputeDtype,
     pub kernel_precision: KernelPrecision,
-    /// Whose chunks: KV is never shared between tenants. Empty: there are no tenants.
+    /// The tenant that the chunks belong to; empty if there are none. KV is never shared between tenants.
     pub tenant: String,
     /// How many contexts the KV is the mean over: [`ALONE`].
     pub contexts: u32,

@@ -3,13 +3,13 @@
 
 pub(crate) mod container;
 pub(crate) mod family;
+pub(crate) mod rope_freqs;
 pub(crate) mod tensor_type;
 
 mod config;
 mod cursor;
 mod metadata;
 mod parts;
-mod rope_freqs;
 mod tokenizer;
 #[cfg(test)]
 pub(crate) mod writer;
@@ -47,7 +47,7 @@ impl GgufModel {
         })
     }
 
-    /// Whether the file's name is that of a part of a split model behind the first.
+    /// Whether the file's name is that of a part of a split model after the first.
     pub(crate) fn is_later_part(path: &Path) -> bool {
         let name = path.file_stem().unwrap_or_default().to_string_lossy();
         place(&name).is_some_and(|place| place.number > 1)

@@ -9,12 +9,11 @@ use crate::error::EngineError;
 use crate::model_files::gguf::GgufModel;
 use crate::model_files::gguf::container::Tensor;
 use crate::model_files::gguf::family::{Family, Named};
+use crate::model_files::gguf::rope_freqs;
 use crate::model_files::gguf::tensor_type::TensorType;
 
 /// What states the shapes of the tensors.
 const CONFIG: &str = "metadata";
-/// Holds RoPE's scaling, which is read with the metadata.
-const ROPE_TENSOR: &str = "rope_freqs.weight";
 
 /// The tensors of all parts.
 ///
@@ -24,8 +23,13 @@ const ROPE_TENSOR: &str = "rope_freqs.weight";
 pub(super) fn open(model: &GgufModel) -> Result<Contents, EngineError> {
     let (family, heads) = (model.family()?, model.heads()?);
     let mut tensors = BTreeMap::new();
+    // RoPE's scaling is read with the metadata.
     for (shard, part) in model.parts().enumerate() {
-        for (name, tensor) in part.tensors.iter().filter(|(name, _)| *name != ROPE_TENSOR) {
+        for (name, tensor) in part
+            .tensors
+            .iter()
+            .filter(|(name, _)| *name != rope_freqs::TENSOR)
+        {
             let named = family.named(name, &heads).ok_or_else(|| {
                 EngineError::model_file(part.file.path(), unexpected(name, family))
             })?;

@@ -17,12 +17,7 @@ pub fn equals_transformers<B: FusionBackend>(variant: &str, device: &B::Device) 
         .forward(&expected.ids("ids"))
         .expect("a forward pass");
 
-    assert_close(
-        "logits",
-        &trace.logits.concat(),
-        &expected.floats("logits"),
-        TOLERANCE,
-    );
+    assert_logits(&trace.logits, &expected);
     for (layer, (k, v)) in trace.layers.iter().enumerate() {
         let expected_k = expected.floats(&format!("k_unrotated.{layer}"));
         assert_close(&format!("K of layer {layer}"), k, &expected_k, TOLERANCE);
@@ -43,10 +38,10 @@ pub fn gguf_equals_transformers<B: FusionBackend>(name: &str, device: &B::Device
     let trace = load::<B>(&options, device)
         .forward(&expected.ids("ids"))
         .expect("a forward pass");
-    assert_close(
-        "logits",
-        &trace.logits.concat(),
-        &expected.floats("logits"),
-        TOLERANCE,
-    );
+    assert_logits(&trace.logits, &expected);
+}
+
+fn assert_logits(logits: &[Vec<f32>], expected: &Expected) {
+    let (logits, expected) = (logits.concat(), expected.floats("logits"));
+    assert_close("logits", &logits, &expected, TOLERANCE);
 }

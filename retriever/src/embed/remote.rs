@@ -1,4 +1,4 @@
-//! An embedder behind HTTP, in the shape of OpenAI's `/v1/embeddings`, which Text Embeddings
+//! An embedder reached over HTTP, in the shape of OpenAI's `/v1/embeddings`, which Text Embeddings
 //! Inference, Ollama, llama.cpp and vLLM serve too.
 //!
 //! What a server computes cannot be seen from outside, so the embedder's id is made of the URL, the
@@ -11,6 +11,7 @@ mod url;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::embed::batches::batches;
 use crate::embed::{Embedder, Embedding, is_blank};
 use crate::error::RetrieverError;
 use transport::{Patience, Transport};
@@ -95,7 +96,7 @@ impl RemoteEmbedder {
         let mut embeddings = vec![None; texts.len()];
         let visible = texts.iter().enumerate().filter(|(_, text)| !is_blank(text));
         let visible: Vec<_> = visible.map(|(at, text)| (at, *text)).collect();
-        for batch in batches(&visible) {
+        for batch in requests(&visible) {
             let inputs = batch.iter().map(|(_, text)| format!("{prompt}{text}"));
             let vectors = self.ask(&inputs.collect::<Vec<_>>(), patience)?;
             for ((at, _), vector) in batch.iter().zip(vectors) {
@@ -162,19 +163,10 @@ impl Embedder for RemoteEmbedder {
     }
 }
 
-/// As many texts at a time as a request may hold, at least one.
-fn batches<'t>(mut texts: &'t [(usize, &'t str)]) -> impl Iterator<Item = &'t [(usize, &'t str)]> {
-    std::iter::from_fn(move || {
-        let mut n_bytes = 0;
-        let fitting = texts.iter().take(MAX_BATCH_TEXTS).take_while(|(_, text)| {
-            n_bytes += text.len();
-            n_bytes <= MAX_BATCH_BYTES
-        });
-        let n_texts = fitting.count().max(1).min(texts.len());
-        let (batch, rest) = texts.split_at(n_texts);
-        texts = rest;
-        (!batch.is_empty()).then_some(batch)
-    })
+/// As many texts at a time as a request may hold.
+fn requests<'t>(texts: &'t [(usize, &'t str)]) -> impl Iterator<Item = &'t [(usize, &'t str)]> {
+    let weight = |(_, text): &(usize, &str)| text.len();
+    batches(texts, MAX_BATCH_TEXTS, MAX_BATCH_BYTES, weight)
 }
 
 #[cfg(test)]
@@ -185,7 +177,7 @@ mod tests {
     fn a_request_holds_a_bounded_number_of_texts_and_bytes() {
         let sizes = |texts: &[&str]| -> Vec<usize> {
             let texts: Vec<_> = texts.iter().map(|text| (0, *text)).collect();
-            batches(&texts).map(<[_]>::len).collect()
+            requests(&texts).map(<[_]>::len).collect()
         };
         assert_eq!(sizes(&[]), [0; 0]);
         assert_eq!(sizes(&["a"; 70]), [32, 32, 6]);

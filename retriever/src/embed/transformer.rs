@@ -20,6 +20,7 @@ mod worker;
 
 use burn::tensor::backend::Backend;
 
+use crate::embed::batches::batches;
 use crate::embed::open_error::OpenEmbedderError;
 use crate::embed::{Embedder, Embedding, is_blank};
 use crate::error::RetrieverError;
@@ -65,7 +66,7 @@ impl TransformerEmbedder {
         let recipe = Recipe::read(options)?;
         let encoder = TextEncoder::read(&options.dir, &recipe)?;
         let weights = Weights::read(&options.dir, &recipe)?;
-        let id = id(options, &recipe, &weights)?;
+        let id = id(&recipe, &encoder, &weights);
         let description = describe(options, &recipe);
         let worker = Worker::spawn::<B>(recipe.clone(), weights, device, parallelism)?;
         Ok(Self {
@@ -96,7 +97,8 @@ impl TransformerEmbedder {
         // Equal lengths together, so that attention runs over many texts at once.
         parts.sort_by_key(|part| part.window.ids.len());
         let mut sums: Vec<Option<Vec<f32>>> = vec![None; texts.len()];
-        for batch in batches(&parts) {
+        let weight = |part: &Part| part.window.ids.len();
+        for batch in batches(&parts, usize::MAX, MAX_BATCH_TOKENS, weight) {
             let ids = batch.iter().map(|part| part.window.ids.clone()).collect();
             let vectors = self.worker.run(lane, ids)?;
             for (part, vector) in batch.iter().zip(vectors) {
@@ -135,11 +137,7 @@ impl Embedder for TransformerEmbedder {
 
 /// A hash over everything that a vector depends on: configuration, pooling, prompts, maximum length,
 /// tokenizer, weights and the rules of this module. The place of the directory is left out.
-fn id(
-    options: &TransformerOptions,
-    recipe: &Recipe,
-    weights: &Weights,
-) -> Result<String, OpenEmbedderError> {
+fn id(recipe: &Recipe, encoder: &TextEncoder, weights: &Weights) -> String {
     let mut hasher = blake3::Hasher::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
@@ -147,11 +145,11 @@ fn id(
     };
     part(RULES.as_bytes());
     part(format!("{recipe:?}").as_bytes());
-    part(tokens::fingerprint(&options.dir, recipe)?.as_bytes());
+    part(encoder.file_hash().as_bytes());
     for contents in weights.contents() {
         part(contents);
     }
-    Ok(format!("{RULES} {}", hasher.finalize().to_hex()))
+    format!("{RULES} {}", hasher.finalize().to_hex())
 }
 
 fn describe(options: &TransformerOptions, recipe: &Recipe) -> String {
@@ -167,21 +165,6 @@ fn describe(options: &TransformerOptions, recipe: &Recipe) -> String {
         recipe.width(),
         recipe.max_seq_length,
     )
-}
-
-/// As many parts at a time as the limit on tokens allows, at least one.
-fn batches(mut parts: &[Part]) -> impl Iterator<Item = &[Part]> {
-    std::iter::from_fn(move || {
-        let mut n_tokens = 0;
-        let fitting = parts.iter().take_while(|part| {
-            n_tokens += part.window.ids.len();
-            n_tokens <= MAX_BATCH_TOKENS
-        });
-        let n_parts = fitting.count().max(1).min(parts.len());
-        let (batch, rest) = parts.split_at(n_parts);
-        parts = rest;
-        (!batch.is_empty()).then_some(batch)
-    })
 }
 
 fn add(sum: &mut Option<Vec<f32>>, vector: &[f32], weight: f32) {

@@ -172,35 +172,23 @@ impl Dense {
     /// What is to be done so that the graph covers all full blocks, if anything.
     pub(super) fn task(&self, rows: &Rows, options: &IndexOptions) -> Option<GraphTask> {
         let blocks = self.matrix.blocks();
-        let live = |from: usize| -> Vec<u32> {
-            let rows_of = (from * BLOCK_ROWS) as u32..(blocks.len() * BLOCK_ROWS) as u32;
-            rows_of.filter(|&row| rows.is_live(row)).collect()
-        };
-        match &self.state {
-            State::Failed => None,
-            State::None if !self.wants_graph(rows, options) => None,
-            State::Ready { graph, .. } if graph.is_broken() => None,
-            State::Ready { covered, .. } if *covered == blocks.len() => None,
+        let (graph, first) = match &self.state {
+            State::Failed => return None,
+            State::None if !self.wants_graph(rows, options) => return None,
+            State::Ready { graph, .. } if graph.is_broken() => return None,
+            State::Ready { covered, .. } if *covered == blocks.len() => return None,
             State::Ready { graph, covered } if graph.add_blocks(*covered, &blocks[*covered..]) => {
-                let graph = Arc::clone(graph);
-                Some(GraphTask::new(
-                    self.epoch,
-                    graph,
-                    live(*covered),
-                    blocks.len(),
-                ))
+                (Arc::clone(graph), *covered)
             }
             // None yet, or one whose room is used up.
             State::None | State::Ready { .. } => {
                 let graph = Graph::new(self.matrix.dimension(), blocks, options);
-                Some(GraphTask::new(
-                    self.epoch,
-                    Arc::new(graph),
-                    live(0),
-                    blocks.len(),
-                ))
+                (Arc::new(graph), 0)
             }
-        }
+        };
+        let numbers = (first * BLOCK_ROWS) as u32..(blocks.len() * BLOCK_ROWS) as u32;
+        let live = numbers.filter(|&row| rows.is_live(row)).collect();
+        Some(GraphTask::new(self.epoch, graph, live, blocks.len()))
     }
 
     /// Takes over what a task made. Returns the graph that it replaces, for the caller to drop where

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use ragweave_retriever::{Embedder, Embedding, IndexOptions, RetrieverError};
 use ragweave_store::{Document, Store, StoreError, text_of};
 
+use crate::embedder::stored_vector;
 use crate::error::ServerError;
 use crate::search_index::SearchIndex;
 
@@ -82,14 +83,7 @@ fn insert_current(
         if row.vector.is_empty() || outdated.last() == Some(&row.document_id) {
             return Ok(());
         }
-        match Embedding::from_bytes(&row.vector, embedder.id()) {
-            Ok(Embedding::Dense(values))
-                if *expected.get_or_insert(values.len()) != values.len() =>
-            {
-                let found = values.len();
-                tracing::debug!(chunk = row.chunk_id, found, "a vector has another width");
-                outdated.push(row.document_id);
-            }
+        match stored_vector(&row.vector, embedder.id(), &mut expected) {
             Ok(embedding) => {
                 let (version, metadata) = (row.content_hash, &row.metadata);
                 let (chunk, document) = (&row.chunk_id, &row.document_id);

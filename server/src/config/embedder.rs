@@ -42,7 +42,7 @@ pub enum EmbedderModel {
     Lexical,
     /// A sentence-transformers directory.
     Directory(PathBuf),
-    /// An embedder behind HTTP.
+    /// An embedder reached over HTTP.
     Remote(RemoteUrl),
 }
 

@@ -7,6 +7,7 @@ use ragweave_store::{ChunkRecord, Document};
 
 use super::error::IngestError;
 use super::prepared::{Prepared, Unconditioned};
+use super::spans::FittedSpan;
 use super::{neighbours, rules, spans};
 use crate::components::Components;
 
@@ -90,22 +91,22 @@ pub(super) fn prepare(
     )?;
     let texts: Vec<&str> = spans
         .iter()
-        .map(|&(start, end)| &source.text[start..end])
+        .map(|span| &source.text[span.range.clone()])
         .collect();
     let embedder = &components.embedder;
     let embeddings = embedder.embed_documents(&texts)?;
     let mut chunks = Vec::with_capacity(spans.len());
-    for ((&(start, end), text), embedding) in spans.iter().zip(texts).zip(&embeddings) {
+    for (span, embedding) in spans.into_iter().zip(&embeddings) {
+        let FittedSpan { range, token_ids } = span;
         let vector = embedding
             .as_ref()
             .map_or(Ok(Vec::new()), |e| e.to_bytes(embedder.id()))?;
-        let token_ids = components.prompt.chunk_ids(text)?;
         let kept = kept.get(token_ids.as_slice());
         let conditioning_ids = kept.map_or(&[][..], |chunk| &chunk.conditioning_ids);
         chunks.push(ChunkRecord {
             id: format!("{}#{}", source.id, chunks.len()),
-            start_byte: start as u64,
-            end_byte: end as u64,
+            start_byte: range.start as u64,
+            end_byte: range.end as u64,
             key: components.blob_key(conditioning_ids, &token_ids),
             conditioning_ids: conditioning_ids.to_vec(),
             token_ids,

@@ -1,11 +1,21 @@
 //! Where a document is cut into chunks.
 
+use std::ops::Range;
+
 use ragweave_retriever::{SourceDocument, Splitter};
 
 use super::error::IngestError;
 use crate::prompt::PromptFormat;
 
-/// Byte ranges of the chunks. The splitter counts the text alone. At the border between text and wrapper a merge can
+/// A chunk of a document.
+pub(crate) struct FittedSpan {
+    /// Its place in the text, bytes.
+    pub(crate) range: Range<usize>,
+    /// As it will be used, wrapper included.
+    pub(crate) token_ids: Vec<u32>,
+}
+
+/// The chunks. The splitter counts the text alone. At the border between text and wrapper a merge can
 /// break and cost more tokens than were reserved, so each chunk is counted again as it will be used.
 ///
 /// # Errors
@@ -15,7 +25,7 @@ pub(crate) fn fitting(
     prompt: &PromptFormat,
     limit: usize,
     source: &SourceDocument,
-) -> Result<Vec<(usize, usize)>, IngestError> {
+) -> Result<Vec<FittedSpan>, IngestError> {
     let mut open: Vec<(usize, usize)> = splitter
         .split(&source.text, source.format)?
         .iter()
@@ -25,8 +35,12 @@ pub(crate) fn fitting(
     let mut spans = Vec::with_capacity(open.len());
     while let Some((start, end)) = open.pop() {
         let text = &source.text[start..end];
-        if prompt.chunk_ids(text)?.len() <= limit {
-            spans.push((start, end));
+        let token_ids = prompt.chunk_ids(text)?;
+        if token_ids.len() <= limit {
+            spans.push(FittedSpan {
+                range: start..end,
+                token_ids,
+            });
             continue;
         }
         let Some(middle) = middle(text) else {

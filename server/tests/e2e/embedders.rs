@@ -1,7 +1,6 @@
 //! Another embedder than the one the stored vectors come from: they are made again from the text, the KV is kept. And
 //! a remote embedder that is down, comes back, or changes the width of its vectors.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -15,12 +14,12 @@ use ragweave_server::config::{CommonArgs, Config};
 use ragweave_server::error::ServerError;
 use ragweave_server::ingest::{Change, IngestError, IngestOptions, Ingestor};
 use ragweave_server::problem::{Problem, ProblemKind};
-use ragweave_store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tonic::Code;
 
+use crate::old_vectors::vectors;
 use crate::site::{FOX, NETS, SWORD, Site, document, question};
 
 const DOCUMENTS: [(&str, &str); 3] = [("fox", FOX), ("nets", NETS), ("sword", SWORD)];
@@ -67,17 +66,6 @@ fn data(embedder: &Path) -> TempDir {
     root
 }
 
-fn vectors(root: &TempDir) -> BTreeMap<String, Vec<u8>> {
-    let store = Store::inspect(&root.path().join("data")).unwrap();
-    let mut vectors = BTreeMap::new();
-    let keep = |row: ragweave_store::VectorRow| {
-        vectors.insert(row.chunk_id, row.vector);
-        Ok(())
-    };
-    store.for_each_vector(keep).unwrap();
-    vectors
-}
-
 /// The document found first for its own text.
 fn found(components: &Components, text: &str) -> Option<String> {
     let query = components.embedder.embed_document(text).unwrap();
@@ -101,13 +89,13 @@ fn assert_found_with_their_kv(components: &Components) {
 fn another_embedder_embeds_again_both_ways_and_the_kv_stays() {
     let lexical = Path::new("lexical");
     let root = data(lexical);
-    let words = vectors(&root);
+    let words = vectors(root.path());
     for dir in ["bert-mean", "bge-cls"] {
         let components = open(&root, &directory(dir));
         assert_found_with_their_kv(&components);
         let id = components.embedder.id().to_owned();
         drop(components);
-        for vector in vectors(&root).values() {
+        for vector in vectors(root.path()).values() {
             let Embedding::Dense(values) = Embedding::from_bytes(vector, &id).unwrap() else {
                 unreachable!("{dir} is dense")
             };
@@ -117,15 +105,15 @@ fn another_embedder_embeds_again_both_ways_and_the_kv_stays() {
     let components = open(&root, lexical);
     assert_found_with_their_kv(&components);
     drop(components);
-    assert_eq!(vectors(&root), words);
+    assert_eq!(vectors(root.path()), words);
 }
 
 #[test]
 fn a_changed_setting_of_the_same_embedder_embeds_again() {
     let root = data(&directory("bert-mean"));
-    let before = vectors(&root);
+    let before = vectors(root.path());
     drop(open(&root, &directory("bert-mean")));
-    assert_eq!(vectors(&root), before, "nothing has changed");
+    assert_eq!(vectors(root.path()), before, "nothing has changed");
     let copy = tempfile::tempdir().unwrap();
     for file in ["config.json", "model.safetensors", "tokenizer.json"] {
         fs_err::copy(directory("bert-mean").join(file), copy.path().join(file)).unwrap();
@@ -136,7 +124,7 @@ fn a_changed_setting_of_the_same_embedder_embeds_again() {
     )
     .unwrap();
     assert_found_with_their_kv(&open(&root, copy.path()));
-    for (chunk, vector) in vectors(&root) {
+    for (chunk, vector) in vectors(root.path()) {
         assert_ne!(before[&chunk], vector, "{chunk}");
     }
 }
@@ -262,11 +250,11 @@ fn a_remote_embedder_that_is_down_stops_questions_but_not_the_start() {
 #[test]
 fn a_remote_embedder_that_is_needed_at_the_start_must_answer() {
     let root = data(Path::new("lexical"));
-    let before = vectors(&root);
+    let before = vectors(root.path());
     let remote = Remote::start(0);
     let refused = try_open(&root, &remote.url, OpenMode::Serve).err().unwrap();
     assert!(refused.to_string().contains("503 (down)"), "{refused}");
-    assert_eq!(vectors(&root), before, "nothing is lost");
+    assert_eq!(vectors(root.path()), before, "nothing is lost");
     remote.set_width(26);
     assert_found_with_their_kv(&open(&root, &remote.url));
 }

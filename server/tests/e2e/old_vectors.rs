@@ -58,7 +58,8 @@ fn age(root: &Path, ids: &[&str]) {
     }
 }
 
-fn vectors(root: &Path) -> BTreeMap<String, Vec<u8>> {
+/// The stored vectors by chunk.
+pub(crate) fn vectors(root: &Path) -> BTreeMap<String, Vec<u8>> {
     let store = Store::inspect(&root.join("data")).unwrap();
     let mut vectors = BTreeMap::new();
     let keep = |row: ragweave_store::VectorRow| {

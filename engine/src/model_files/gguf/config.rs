@@ -11,7 +11,7 @@ use super::rope_freqs::llama3_scaling;
 use super::tokenizer::vocabulary::{BOS_KEY, EOS_KEY, TOKENS_KEY};
 use crate::error::EngineError;
 
-/// Fields of `config.json`, and the keys that hold them, behind the family's name.
+/// Fields of `config.json`, and the keys that hold them. A key begins with the family's name.
 const KEYS: [(&str, &str); 11] = [
     ("vocab_size", "vocab_size"),
     ("max_position_embeddings", "context_length"),

@@ -1,5 +1,5 @@
 //! The container of a GGUF file (version 2 and 3, little-endian): metadata, and the places of the
-//! tensors. Everything is checked when the file is opened; what lies behind the header is not read.
+//! tensors. Everything is checked when the file is opened; what follows the header is not read.
 //!
 //! Specification: <https://github.com/ggml-org/ggml/blob/master/docs/gguf.md>.
 

@@ -44,7 +44,7 @@ const WHOLE: [(&str, &str); 3] = [
     ("output", "lm_head"),
 ];
 
-/// The same for the tensors of a layer, behind `blk.N.` and `model.layers.N.`.
+/// The same for the tensors of a layer, after `blk.N.` and `model.layers.N.`.
 const OF_LAYER: [(&str, &str); 8] = [
     ("attn_norm", "input_layernorm"),
     ("attn_q", "self_attn.q_proj"),

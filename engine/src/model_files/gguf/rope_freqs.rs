@@ -8,7 +8,8 @@ use super::tensor_type::TensorType;
 use crate::config::{RopeConfig, RopeScaling, inv_freq};
 use crate::error::EngineError;
 
-const TENSOR: &str = "rope_freqs.weight";
+/// The tensor, which is not one of the model's weights.
+pub(crate) const TENSOR: &str = "rope_freqs.weight";
 /// The largest relative difference between a divisor in the file and the one that follows from the
 /// parameters: the converter computes them in another order.
 const TOLERANCE: f32 = 1e-4;

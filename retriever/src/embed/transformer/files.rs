@@ -107,6 +107,11 @@ impl JsonFile {
 
 /// A JSON file with any value at the top.
 pub(super) fn read_json(path: &Path, max_bytes: u64) -> Result<Value, OpenEmbedderError> {
-    serde_json::from_slice(&read(path, max_bytes)?)
+    parse(&read(path, max_bytes)?, path)
+}
+
+/// The contents of the file at `path` as JSON.
+pub(super) fn parse(bytes: &[u8], path: &Path) -> Result<Value, OpenEmbedderError> {
+    serde_json::from_slice(bytes)
         .map_err(|error| OpenEmbedderError::file(path, format!("is not valid JSON: {error}")))
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tokenizers::Tokenizer;
 
-use super::files::{read, read_json};
+use super::files::{parse, read};
 use super::recipe::Recipe;
 use crate::embed::open_error::OpenEmbedderError;
 use crate::error::RetrieverError;
@@ -28,6 +28,7 @@ pub(super) struct TextEncoder {
     after: Vec<u32>,
     max_seq_length: usize,
     do_lower_case: bool,
+    file_hash: blake3::Hash,
 }
 
 /// One input of the encoder.
@@ -48,7 +49,8 @@ impl TextEncoder {
             return Err(OpenEmbedderError::file(&path, message));
         }
         let refuse = |message: String| OpenEmbedderError::file(&path, message);
-        let definition = read_definition(&path)?;
+        let bytes = read(&path, MAX_TOKENIZER_BYTES)?;
+        let definition = parse(&bytes, &path)?;
         let special = special_ids(&definition);
         let tokenizer: Tokenizer = plain(definition)
             .to_string()
@@ -67,6 +69,7 @@ impl TextEncoder {
             after,
             max_seq_length: recipe.max_seq_length,
             do_lower_case: recipe.do_lower_case,
+            file_hash: blake3::hash(&bytes),
         };
         for prompt in [&recipe.query_prompt, &recipe.document_prompt] {
             let error = |error: RetrieverError| refuse(error.to_string());
@@ -99,6 +102,11 @@ impl TextEncoder {
         Ok(windows.map(|ids| self.window(&prompt_ids, ids)).collect())
     }
 
+    /// Hash of `tokenizer.json`, which decides the ids of a text.
+    pub(super) fn file_hash(&self) -> &blake3::Hash {
+        &self.file_hash
+    }
+
     /// Tokens that fit between the special ones.
     fn room(&self) -> usize {
         let around = self.before.len() + self.after.len();
@@ -123,16 +131,6 @@ impl TextEncoder {
         let is_text = |id: &u32| !self.special.contains(id);
         Ok(encoding.get_ids().iter().copied().filter(is_text).collect())
     }
-}
-
-/// Everything that decides which ids a text gets, for the embedder's id.
-pub(super) fn fingerprint(dir: &Path, recipe: &Recipe) -> Result<blake3::Hash, OpenEmbedderError> {
-    let path = dir.join(&recipe.encoder_folder).join("tokenizer.json");
-    Ok(blake3::hash(&read(&path, MAX_TOKENIZER_BYTES)?))
-}
-
-fn read_definition(path: &Path) -> Result<Value, OpenEmbedderError> {
-    read_json(path, MAX_TOKENIZER_BYTES)
 }
 
 /// Without truncation and padding, which are done here, and without added tokens, which text could

@@ -77,10 +77,6 @@ impl Worker {
         let run =
             move || match loading(|| Model::<B>::load(&recipe, &weights, &device, parallelism)) {
                 Ok(model) => {
-                    let model = Model {
-                        parallelism,
-                        ..model
-                    };
                     drop(weights);
                     let _ = loaded.send(Ok(()));
                     model.serve(&batches);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use ragweave_retriever::{Embedder, Embedding};
+use ragweave_retriever::Embedder;
 use ragweave_store::{Store, StoreError};
 
 use super::finding::Finding;
@@ -44,23 +44,14 @@ pub(super) fn vectors(store: &Store, embedder: &dyn Embedder) -> Finding {
 /// All vectors, and those of other embedders.
 fn count(store: &Store, embedder: &dyn Embedder) -> Result<(usize, usize), StoreError> {
     let (mut all, mut others) = (0, 0);
+    let (embedder_id, mut width) = (embedder.id(), embedder.width());
     store.for_each_vector(|row| {
         if !row.vector.is_empty() {
             all += 1;
-            others += usize::from(!is_of(embedder, &row.vector));
+            let vector = embedder::stored_vector(&row.vector, embedder_id, &mut width);
+            others += usize::from(vector.is_err());
         }
         Ok(())
     })?;
     Ok((all, others))
-}
-
-fn is_of(embedder: &dyn Embedder, vector: &[u8]) -> bool {
-    match (
-        Embedding::from_bytes(vector, embedder.id()),
-        embedder.width(),
-    ) {
-        (Ok(Embedding::Dense(values)), Some(width)) => values.len() == width,
-        (Ok(_), _) => true,
-        (Err(_), _) => false,
-    }
 }

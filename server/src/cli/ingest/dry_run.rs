@@ -16,7 +16,7 @@ use crate::prompt::PromptFormat;
 use crate::sizing::{COMPARED, Free, KvSize};
 use crate::{fit, ingest};
 
-/// What the documents come to.
+/// What the documents hold in all.
 struct Plan {
     documents: usize,
     chunks: usize,
@@ -74,8 +74,7 @@ fn chunks(
 ) -> Result<Vec<Vec<u32>>, ingest::IngestError> {
     ingest::check(document, &config.limits)?;
     let spans = ingest::fitting_spans(splitter, prompt, config.ingest.chunk_tokens, document)?;
-    let ids = |(start, end): (usize, usize)| prompt.chunk_ids(&document.text[start..end]);
-    Ok(spans.into_iter().map(ids).collect::<Result<_, _>>()?)
+    Ok(spans.into_iter().map(|span| span.token_ids).collect())
 }
 
 impl Plan {
